@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 import torchvision
-from helpers.cases.case import normal
+from helpers.cases.case import normal, run
 from helpers.compare import same_bits, same_number
 from torch import nn
 from torch.nn import functional as F
@@ -239,8 +239,7 @@ def assert_in_a_network(module, x):
     params = net.init(lf.Key(0), x)
     expected = module.eval()(x)
     assert same_number(net.predict(params, x), lf.dense(2).predict(params[2], expected))
-    y, cache = net.forward(params, x)
-    dx, dparams = net.backward(params, cache, torch.ones_like(y))
+    _, dx, dparams = run(net, params, x, torch.ones_like)
     x = x.clone().requires_grad_()
     with torch.enable_grad():
         (module(x) @ params[2].weight).sum().backward()

@@ -15,7 +15,7 @@ from helpers.compare import same_bits, same_number
 import lincoln_fn as lf
 from lincoln_fn.interop import from_config, from_pretrained, save_pretrained
 from lincoln_fn.interop.architectures import FAMILIES
-from lincoln_fn.interop.architectures._names import find_slots
+from lincoln_fn.interop.architectures.family import find_slots
 from lincoln_fn.interop.assembly import model_of
 
 LLAMA = {
@@ -203,7 +203,7 @@ def test_params_have_the_dtype_that_is_asked_for(tmp_path):
 def test_each_tensor_is_copied_before_the_next_is_read(tmp_path, monkeypatch):
     from lincoln_fn.interop import stored
 
-    read, living = stored.read_bytes, []
+    read, living = stored.files.read_bytes, []
 
     def watched(file, size):
         assert not any(weak() is not None for weak in living)
@@ -212,7 +212,7 @@ def test_each_tensor_is_copied_before_the_next_is_read(tmp_path, monkeypatch):
         return raw
 
     saved(tmp_path, tiny())
-    monkeypatch.setattr(stored, "read_bytes", watched)
+    monkeypatch.setattr(stored.files, "read_bytes", watched)
     from_pretrained(tmp_path)
     assert len(living) == 16
 

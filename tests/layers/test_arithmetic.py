@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from helpers.cases.case import run
 from helpers.compare import same_bits
 from helpers.refusals import assert_refused
 
@@ -37,8 +38,7 @@ KINKS = [
 
 @pytest.mark.parametrize(("layer", "x", "function"), KINKS, ids=[str(row[0]) for row in KINKS])
 def test_ties_kinks_and_zeros_have_torchs_slope(layer, x, function):
-    y, cache = layer.forward((), x if len(x) > 1 else x[0])
-    dx, _ = layer.backward((), cache, torch.ones_like(y))
+    y, dx, _ = run(layer, (), x if len(x) > 1 else x[0], torch.ones_like)
     given = [leaf.clone().requires_grad_() for leaf in x]
     theirs = function(*given)
     expected = torch.autograd.grad(theirs, given, torch.ones_like(theirs))
@@ -49,8 +49,7 @@ def test_ties_kinks_and_zeros_have_torchs_slope(layer, x, function):
 
 def test_what_is_not_selected_gets_0_even_where_it_is_not_finite():
     a, b = torch.tensor([1.0, INF]), torch.tensor([math.nan, 2.0])
-    y, cache = lf.where().forward((), (torch.tensor([True, False]), a, b))
-    dx, _ = lf.where().backward((), cache, torch.tensor([3.0, 4.0]))
+    y, dx, _ = run(lf.where(), (), (torch.tensor([True, False]), a, b), torch.tensor([3.0, 4.0]))
     assert y.tolist() == [1.0, 2.0]
     assert [dx[0], dx[1].tolist(), dx[2].tolist()] == [None, [3.0, 0.0], [0.0, 4.0]]
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from helpers.cases.case import cast, normal, uniform
-from helpers.compare import largest, same_bits, same_number
+from helpers.cases.case import cast, normal, run, uniform
+from helpers.compare import largest, same_number
 from helpers.refusals import assert_says
 
 import lincoln_fn as lf
@@ -24,17 +24,12 @@ FORMS = {
 }  # fmt: skip
 
 
-def gradients(layer, params, x, g):
-    y, cache = layer.forward(params, x)
-    return y, *layer.backward(params, cache, g)
-
-
 @pytest.mark.parametrize("name", FORMS)
 def test_float32_is_as_good_as_its_sums_at_any_decay(name):
     layer, x = FORMS[name]
     params, g = layer.init(lf.Key(1), x), normal(2, T, 4, seed=3)
-    given = gradients(layer, params, x, g)
-    exact = gradients(layer, cast(params), cast(x), cast(g))
+    given = run(layer, params, x, g)
+    exact = run(layer, cast(params), cast(x), cast(g))
     assert all(leaf.isfinite().all() for leaf in lf.tree.leaves(given))
     terms = lf.tree.map(lambda leaf: max(1.0, largest(leaf)), exact)
     assert same_number(given, exact, terms=terms, dtype=torch.float32)
@@ -83,16 +78,6 @@ HEADS = lf.linear_attention(2)
 def test_what_does_not_fit_is_refused(layer, params, x, message):
     with pytest.raises(lf.LayerError, match=message):
         layer.forward(params, x)
-
-
-@pytest.mark.parametrize("name", FORMS)
-def test_a_batch_may_be_empty(name):
-    layer, x = FORMS[name]
-    params, none = layer.init(lf.Key(1), x), tuple(part[:0] for part in x)
-    y, dx, dparams = gradients(layer, params, none, U[:0])
-    assert y.shape == U[:0].shape
-    assert [d.shape for d in dx] == [part.shape for part in none]
-    assert same_bits(dparams, lf.tree.map(torch.zeros_like, params))
 
 
 def test_a_wrong_cotangent_is_refused():

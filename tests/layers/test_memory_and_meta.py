@@ -2,18 +2,13 @@
 
 import pytest
 import torch
-from helpers.cases.case import normal
+from helpers.cases.case import normal, run
 from helpers.compare import largest, same_number
 from helpers.fast_layers import VERSIONS
 
 import lincoln_fn as lf
 
 LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
-
-
-def run(layer, params, x, g):
-    y, cache = layer.forward(params, x)
-    return y, layer.backward(params, cache, g)
 
 
 def strided(leaf):

@@ -91,6 +91,19 @@ def leaves_of(case):
 PROVEN = [case for case in FIRST if reason_of(case) is None]
 
 
+def test_a_gradient_of_another_shape_is_refused_though_it_broadcasts():
+    dense = lf.dense(4)
+    unsummed = dense.replace(
+        backward=lambda params, x, g: (
+            g @ params.weight.mT,
+            lf.layers.dense.Params(x.mT @ g, g),
+        )
+    )
+    verdict = prove(unsummed, dense.init(lf.Key(0), X), X)
+    assert isinstance(verdict, Refutation)
+    assert verdict.leaf == "dparams.bias"
+
+
 @pytest.mark.full(but=("dense(4)", "tanh()", "softmax()"))
 @pytest.mark.parametrize("case", PROVEN, ids=str)
 def test_errors_of_any_size_are_refused_in_each_leaf(case):

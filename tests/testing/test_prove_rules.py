@@ -1,9 +1,7 @@
 """The exact numbers: the field's arithmetic, and each rule against floats, value and tangent."""
 
-import ast
 import functools
 import math
-import pathlib
 from fractions import Fraction
 
 import numpy as np
@@ -11,10 +9,11 @@ import pytest
 import torch
 from helpers.cases.case import normal, uniform
 from helpers.compare import same_number
+from helpers.reals import Reals
 from torch.nn import functional as F
 
 from lincoln_fn.testing import trial
-from lincoln_fn.testing.exact import field, numbers, rules, store
+from lincoln_fn.testing.exact import field, numbers, rules, table
 from lincoln_fn.testing.exact.field import Field, P, Q, meaning
 from lincoln_fn.testing.exact.numbers import Numbers
 
@@ -99,55 +98,6 @@ def written(a, b):
     a.mul_(b)
     a[MASK] = b[MASK]
     return a.masked_fill_(b > 1, 0.3).scatter(1, AT[:, :1], 0.7)
-
-
-class Reals(Field):
-    """Floats with the functions of the field: its rules are formulas of them, then."""
-
-    dtype = np.float64
-
-    def draw(self, shadow):
-        return np.asarray(shadow, float)
-
-    def direction(self, shape):
-        return self._random.standard_normal(shape)
-
-    def reduce(self, a):
-        return a
-
-    def power(self, base, exponent):
-        return np.power(base, exponent)
-
-    def inverse(self, a):
-        return 1 / a
-
-    def turn(self, value):
-        return np.zeros(np.shape(value), np.int64)
-
-    def bilinear(self, of, a, b):
-        return of(a, b)
-
-    def exp(self, turn, factor, value):
-        return np.exp(value)
-
-    def log(self, value):
-        return np.log(value)
-
-    def root(self, value):
-        r = np.sqrt(value)
-        return r, 1 / (2 * r)
-
-    def rational(self, value, over, under):
-        return np.sign(value) * np.abs(value) ** (over / under) if under > 1 else value**over
-
-    def erf(self, value):
-        return np.vectorize(math.erf, otypes=[float])(value)
-
-    def rotation(self, value):
-        return np.cos(value), np.sin(value)
-
-    def number(self, c):
-        return c
 
 
 class Noting(trial.Space):
@@ -347,28 +297,9 @@ def test_a_float_is_read_as_it_was_meant(c, meant):
 def test_exact_numbers_are_refused_where_they_have_no_value():
     place = trial.Space(Field(1))
     x = place.enter(A, FIELD.draw(A.numpy()))
-    with pytest.raises(store.MissingError, match="outside of their space"):
+    with pytest.raises(table.MissingError, match="outside of their space"):
         x + 1
-    with place, pytest.raises(store.MissingError, match="digamma"):
+    with place, pytest.raises(table.MissingError, match="digamma"):
         torch.digamma(x)
-    with place, pytest.raises(store.MissingError, match="made before"):
+    with place, pytest.raises(table.MissingError, match="made before"):
         A.copy_(x)
-
-
-def test_the_numbers_are_of_numpy_alone():
-    for module in (field, numbers, rules):
-        tree = ast.parse(pathlib.Path(module.__file__).read_text())
-        found = {
-            (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name)
-            for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)
-        }  # fmt: skip
-        outside = {name for name in found if not name.startswith("lincoln_fn.testing.exact")}
-        assert outside <= {
-            "__future__",
-            "math",
-            "collections.abc",
-            "fractions",
-            "functools",
-            "typing",
-            "numpy",
-        }

@@ -1,4 +1,4 @@
-from lincoln_fn.combine._wiring import Wiring as Wiring, wired as wired
+from lincoln_fn.combine._wiring import Wiring as Wiring, in_turn as in_turn, wired as wired
 from lincoln_fn.combine import gated_feed_forward as gated_feed_forward
 from lincoln_fn.combine.branch import (
     branch as branch, parallel as parallel, residual as residual,
@@ -6,7 +6,7 @@ from lincoln_fn.combine.branch import (
 from lincoln_fn.combine.causal_conv1d import causal_conv1d as causal_conv1d
 from lincoln_fn.combine.checkpointed import checkpointed as checkpointed
 from lincoln_fn.combine.context import (
-    complete as complete, select as select, with_context as with_context,
+    Context as Context, complete as complete, select as select, with_context as with_context,
 )
 from lincoln_fn.combine.coupling import coupling as coupling, inverse as inverse
 from lincoln_fn.combine.fixed_point import fixed_point as fixed_point

@@ -23,12 +23,9 @@ from torch.nn import functional
 
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, declare, format_briefly, tree
 from lincoln_fn.layers.broadcast import summed_to
-from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.layers.common.inputs import stand_in
 from lincoln_fn.layers.stop_gradient import zero
 
-# Arguments of torch's functions.
-Args: TypeAlias = tuple[object, ...]
-Options: TypeAlias = dict[str, object]
 Index: TypeAlias = Any  # Any: a number, a slice, None, ..., a name of an input, or a tuple of them
 # dx of g, x, which has a shape alone, and the arguments.
 Back: TypeAlias = Callable[..., Tensor]
@@ -68,8 +65,8 @@ class Call:
     """A call of a function of torch, or of a method, by its name: what it gets beside tensors."""
 
     name: str
-    args: Args = ()
-    options: Options = attrs.Factory(dict)
+    args: tuple[object, ...] = ()
+    options: dict[str, object] = attrs.Factory(dict)
     is_method: bool = False
 
     def __str__(self) -> str:

@@ -184,8 +184,7 @@ def trace(function: Callable[..., object]) -> tuple[Plan, tuple[Layer, ...]]:
 def _checked(returned: object) -> Value:
     if isinstance(returned, Value):
         return returned
-    problem = f"expected the function to return values of the graph, got {describe(returned)}"
-    raise LayerError("graph", problem)
+    raise core.unexpected("graph", "the function to return values of the graph", describe(returned))
 
 
 def _arguments_of(function: Callable[..., object]) -> tuple[list[str], list[str]]:

@@ -164,9 +164,7 @@ def steps_first(mask: object, sequence: Tensor, dim: int) -> Bool[Tensor, "lengt
     ):
         return mask.movedim(dim, 0)
     shape = tuple(sequence.shape[: max(dim + 1, 2)])
-    raise LayerError(
-        "scan", f"expected a bool mask of shape {shape}, got {core.format_briefly(mask)}"
-    )
+    raise core.unexpected("scan", f"a bool mask of shape {shape}", core.format_briefly(mask))
 
 
 def where(mask: Bool[Tensor, "*mask"] | None, new: Arrays, old: Arrays) -> Arrays:

@@ -24,7 +24,7 @@ from lincoln_fn import core
 from lincoln_fn.combine._moved import Call
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, bare, declare, tree
 from lincoln_fn.layers.broadcast import summed_to
-from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.layers.common.inputs import stand_in
 from lincoln_fn.layers.stop_gradient import zero
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from lincoln_fn.combine import _torch_names
 from lincoln_fn.combine._torch_layers import constant
 from lincoln_fn.combine._torch_rows import Arg, Row
-from lincoln_fn.core import Layer, LayerError, called, check_argument, describe
+from lincoln_fn.core import Layer, LayerError, called, check_argument, describe, unexpected
 
 
 def _first(name: str) -> Callable[..., Arg]:
@@ -111,8 +111,7 @@ def call(name: str, *args: object, **options: object) -> Value:
 
 def _call(name: str, row: Row, *args: object, **options: object) -> Value:
     if args and not isinstance(args[0], Value | Tensor | Real | list | tuple | str):
-        problem = f"expected values of the graph and numbers, got {describe(args[0])}"
-        raise LayerError(f"graph: {name}", problem)
+        raise unexpected(f"graph: {name}", "values of the graph and numbers", describe(args[0]))
     named = {key: _as_value(given) for key, given in options.items()}
     value: Value = _torch_names.bound(name, row, [*map(_as_value, args)], named)()
     return value

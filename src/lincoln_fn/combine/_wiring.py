@@ -108,6 +108,11 @@ class Wiring:
         return gs[0] if self.entries is None else tuple(gs)
 
 
+def in_turn(n: int) -> tuple[Read, ...]:
+    """Let each of n parts read what the part before it gives, the first value 0, and value 1."""
+    return tuple((i + 1 if i else 0, 1) for i in range(n))
+
+
 def _numbers(read: Read) -> tuple[int, ...]:
     return (read,) if isinstance(read, int) else read
 

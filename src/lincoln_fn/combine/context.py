@@ -10,47 +10,58 @@ into a pair of dh_(i-1) and dc_i. The context c enters every layer, so
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Final, TypeAlias
 
 import attrs
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine._wiring import Wiring, wired
+from lincoln_fn.combine._wiring import Wiring, in_turn, wired
 from lincoln_fn.core import Arrays, Layer, LayerError, NonNegativeInt, Params, declare, record, tree
 from lincoln_fn.layers.stop_gradient import zero
 from lincoln_fn.walk.internal import Record
 
 
 @attrs.frozen
-class _WithContext(Wiring):
-    """Each part reads the output of the part before it, and the context, which is one value."""
+class Context(Wiring):
+    """Parts read sequences and behind them their context, which is one value: a tuple, or None."""
+
+    def values_of(self, label: str, x: Arrays) -> tuple[Arrays, ...]:
+        """Return h_0 and the context."""
+        return (x[0], x[1:]) if type(x) is tuple else (x, None)
+
+    def inputs_of(self, i: int, parts: tuple[Layer, ...], values: Sequence[Arrays]) -> Arrays:
+        """Return (h, *context), or h."""
+        read = self.reads[i]
+        if isinstance(read, int):
+            return values[read]
+        *sequences, context = (values[j] for j in read)
+        x = (*sequences, *(context or ()))
+        return x if context is not None or len(x) > 1 else x[0]
+
+    def dx_of(self, i: int, part: Layer, dx: Arrays, notes: tuple[Record, ...]) -> Arrays:
+        """Return the gradients of the sequences, and that of the context."""
+        read = self.reads[i]
+        if isinstance(read, int):
+            return dx
+        count = len(read) - 1
+        return (*dx[:count], dx[count:]) if type(dx) is tuple else (dx, None)
+
+    def dx_of_x(self, gs: Sequence[Arrays]) -> Arrays:
+        """Return (dh_0, *dcontext), or dh_0."""
+        return gs[0] if gs[1] is None else (gs[0], *gs[1])
+
+
+@attrs.frozen
+class _WithContext(Context):
+    """Each part reads the output of the part before it, and the context, which x has to have."""
 
     def values_of(self, label: str, x: Arrays) -> tuple[Arrays, ...]:
         """Return h_0 and the context."""
         if type(x) is not tuple or len(x) < 2:
-            expected = "expected x to be (input, *context)"
-            raise LayerError(label, f"{expected}, got {core.describe_non_tuple(x)}")
-        return x[0], x[1:]
-
-    def inputs_of(self, i: int, parts: tuple[Layer, ...], values: Sequence[Arrays]) -> Arrays:
-        """Return (h, *context)."""
-        return values[i + 1 if i else 0], *values[1]
-
-    def dx_of(self, i: int, part: Layer, dx: Arrays, notes: tuple[Record, ...]) -> Arrays:
-        """Return dh, and the gradient of the context."""
-        return dx[0], dx[1:]
-
-    def dx_of_x(self, gs: Sequence[Arrays]) -> Arrays:
-        """Return (dh_0, *dcontext)."""
-        return None if gs[1] is None else (gs[0], *gs[1])
-
-
-@cache
-def _wiring(n: int) -> Wiring:
-    reads = tuple((i + 1 if i else 0, 1) for i in range(n))
-    return _WithContext(reads, n + 1, entries=2)
+            raise core.unexpected(label, "x to be (input, *context)", core.describe_non_tuple(x))
+        return super().values_of(label, x)
 
 
 @core.checked
@@ -67,7 +78,8 @@ def with_context(*layers: Layer) -> Layer:
         tensor([18.])
     """
     core.require(len(layers) > 0, "with_context", "at least one of layers", layers)
-    return wired(with_context, layers, _wiring(len(layers)))
+    n = len(layers)
+    return wired(with_context, layers, _WithContext(in_turn(n), n + 1, entries=2))
 
 
 @record

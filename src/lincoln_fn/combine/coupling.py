@@ -41,7 +41,7 @@ from lincoln_fn import core
 from lincoln_fn.combine._uses import check_mirrors, wrong_output
 from lincoln_fn.combine.serial import is_serial
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, Positive, check_cache, record, static
-from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.layers.common.inputs import stand_in
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.softcap import softcap
 from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, check_entries, composition
@@ -160,7 +160,7 @@ def _needs_dx(i: int, params: Params) -> bool:
     return i == 1
 
 
-@core.checked
+@core.constructor
 def coupling(
     net: Layer, *, swap: bool = False, max_log_scale: Positive | None = 2.0, dim: int = -1
 ) -> Layer:
@@ -191,17 +191,10 @@ def coupling(
     """
     core.require(dim != 0, "coupling", "dim to be an axis behind the examples", dim)
     bound = identity() if max_log_scale is None else softcap(max_log_scale)
-    call = partial(_call, swap=swap, max_log_scale=max_log_scale, dim=dim)
-    return composition(
-        coupling, (net, bound),
-        partial(there, dim=dim, swap=swap), partial(back, dim=dim, swap=swap),
-        init=partial(_init, dim=dim, swap=swap), advance=_advance, needs_dx=_needs_dx, call=call,
-        arrange=ITS_PART, mask="lost",  # log_det is a sum over all positions
-    )  # fmt: skip
-
-
-def _call(parts: tuple[Layer, ...], **options: object) -> core.Spec:
-    return core.call_of(coupling, parts[0], **options)
+    # The mask is lost in log_det, a sum over all positions.
+    make = partial(composition, parts=(net, bound), arrange=ITS_PART, mask="lost")
+    functions = {"init": _init, "advance": _advance, "needs_dx": _needs_dx}
+    return core.bare(make, there=there, back=back, **functions)
 
 
 @core.checked

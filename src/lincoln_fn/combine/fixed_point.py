@@ -92,8 +92,7 @@ def _first(x: Arrays, shape: Shape) -> Tensor:
         raise core.wrong_kind("fixed_point", "x", x, "tensor")
     like = leaves[0]
     if like.ndim < 2 and shape is None:
-        problem = f"expected x with a batch axis and more, got {tuple(like.shape)}"
-        raise LayerError("fixed_point", problem)
+        raise core.unexpected("fixed_point", "x with a batch axis and more", like.shape)
     dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
     return like.new_zeros(like.shape if shape is None else (len(like), *shape), dtype=dtype)
 
@@ -102,7 +101,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, shape: Shape) -> Par
     return parts[0].init(key, (x, _first(x, shape)))
 
 
-@core.checked
+@core.constructor
 def fixed_point(
     cell: Layer,
     *,
@@ -148,15 +147,10 @@ def fixed_point(
         True
     """
     chosen = Solver(solver, max_steps, tol, memory)
-    loop = partial(there, solver=chosen, shape=shape)
-    return around(
-        fixed_point, cell, loop, partial(back, solver=chosen),
-        predict=partial(loop, predicts=True), init=partial(_init, shape=shape), advance=with_states,
-        mask="lost",
-        call=partial(
-            core.call_of_parts, fixed_point, shape=shape, solver=solver, max_steps=max_steps,
-            tol=tol, memory=memory,
-        ),
+    loop, loop_back = partial(there, solver=chosen), partial(back, solver=chosen)
+    return core.bare(
+        partial(around, part=cell, mask="lost"), there=loop, back=loop_back,
+        predict=partial(loop, predicts=True), init=_init, advance=with_states,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lincoln_fn.combine.inference import inference, with_statistics_still
 from lincoln_fn.core import Arrays, Cache, Layer, Params, State, check_params, checked, record, tree
-from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.layers.common.inputs import stand_in
 from lincoln_fn.layers.stop_gradient import zero
 from lincoln_fn.walk import VisitBack, VisitThere, fields
 from lincoln_fn.walk.internal import Record, VisitRecord, around

@@ -59,16 +59,13 @@ def _block(
     )  # fmt: skip
 
 
-_FAN_IN_INIT = fan_in_uniform()
-
-
 @constructor
 def swiglu(
     intermediate_size: PositiveInt,
     *,
     bias: bool = False,
-    weight_init: Initializer = _FAN_IN_INIT,
-    bias_init: Initializer = _FAN_IN_INIT,
+    weight_init: Initializer = fan_in_uniform(),
+    bias_init: Initializer = fan_in_uniform(),
 ) -> Layer:
     """Make the feed-forward layer of Llama: y = (silu(x W_g) (x W_u)) W_d.
 
@@ -98,8 +95,8 @@ def geglu(
     approximate: Literal["none", "tanh"] = "none",
     *,
     bias: bool = False,
-    weight_init: Initializer = _FAN_IN_INIT,
-    bias_init: Initializer = _FAN_IN_INIT,
+    weight_init: Initializer = fan_in_uniform(),
+    bias_init: Initializer = fan_in_uniform(),
 ) -> Layer:
     """Make the feed-forward layer of Gemma and of T5 1.1: y = (gelu(x W_g) (x W_u)) W_d.
 

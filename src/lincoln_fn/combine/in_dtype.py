@@ -60,7 +60,7 @@ def _advance(visit: VisitThere, params: Params, cache: InDtypeCache) -> Params:
     return core.cast_like(visit.advance(0, params, cache.cache), params, states=True)
 
 
-@core.checked
+@core.constructor
 def in_dtype(
     layer: Layer,
     dtype: FloatingDtype,
@@ -79,9 +79,5 @@ def in_dtype(
         >>> net.predict(net.init(lf.Key(0), x), x).dtype
         torch.float32
     """
-    return around(
-        in_dtype, layer,
-        partial(_there, dtype=dtype, out_dtype=out_dtype), partial(_back, dtype=dtype),
-        gather=_gather, advance=_advance, mask="part",
-        call=partial(core.call_of_parts, in_dtype, dtype=dtype, out_dtype=out_dtype),
-    )  # fmt: skip
+    make = partial(around, part=layer, mask="part")
+    return core.bare(make, there=_there, back=_back, gather=_gather, advance=_advance)

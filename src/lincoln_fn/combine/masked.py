@@ -10,14 +10,13 @@ rule is that of `serial`:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Final
 
 import attrs
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine._wiring import Wiring, wired
+from lincoln_fn.combine._wiring import Wiring, in_turn, wired
 from lincoln_fn.core import Arrays, Layer, LayerError, checked, made_by, require
 from lincoln_fn.layers.last_state import last_state
 from lincoln_fn.layers.masked_mean import masked_mean
@@ -46,8 +45,7 @@ class _Masked(Wiring):
     def values_of(self, label: str, x: Arrays) -> tuple[Arrays, ...]:
         """Return h_0 and the mask."""
         if type(x) is not tuple or len(x) != 2 or not isinstance(x[1], Tensor):
-            problem = f"expected x to be (sequence, mask), got {core.describe_non_tuple(x)}"
-            raise LayerError("masked", problem)
+            raise core.unexpected("masked", "x to be (sequence, mask)", core.describe_non_tuple(x))
         return x
 
     def inputs_of(self, i: int, parts: tuple[Layer, ...], values: Sequence[Arrays]) -> Arrays:
@@ -70,12 +68,6 @@ class _Masked(Wiring):
     def dx_of_x(self, gs: Sequence[Arrays]) -> Arrays:
         """Return dh_0, and no gradient of the mask."""
         return gs[0], None
-
-
-@cache
-def _wiring(n: int) -> Wiring:
-    reads = tuple((i + 1 if i else 0, 1) for i in range(n))
-    return _Masked(reads, (n + 1 if n else 0, 1), entries=2)
 
 
 def _form(part: Layer) -> str | None:
@@ -119,4 +111,5 @@ def masked(*layers: Layer) -> Layer:
         behind = f"{layer.name} behind masked(...), in serial"
         require(not made_by(layer, *_LAST), "masked", behind, layer)
         _form(layer)
-    return wired(masked, layers, _wiring(len(layers)))
+    n = len(layers)
+    return wired(masked, layers, _Masked(in_turn(n), (n + 1 if n else 0, 1), entries=2))

@@ -143,7 +143,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Tokens) -> Params:
     return _join(params, None)
 
 
-@core.checked
+@core.constructor
 def mixture_of_experts(
     router: Layer,
     experts: Annotated[tuple[Layer, ...], NOT_EMPTY],
@@ -191,23 +191,8 @@ def mixture_of_experts(
     core.require(
         top_k <= n, "mixture_of_experts", f"top_k of at most {n}, one for each expert", top_k
     )
-    loop = partial(there, top_k=top_k, norm_topk_prob=norm_topk_prob)
-    return composition(
-        mixture_of_experts, (router, *experts), loop, back,
-        init=_init, needs_dx=one_part.needs_dx,
-        call=partial(_call, top_k=top_k, norm_topk_prob=norm_topk_prob),
-        arrange=_ARRANGEMENT,
-        names=("router", *(f"experts.{i}" for i in range(n))),
+    names = ("router", *(f"experts.{i}" for i in range(n)))
+    return core.bare(
+        partial(composition, parts=(router, *experts), arrange=_ARRANGEMENT, names=names),
+        there=there, back=back, init=_init, needs_dx=one_part.needs_dx,
     )  # fmt: skip
-
-
-def _call(parts: tuple[Layer, ...], *, top_k: int, norm_topk_prob: bool) -> core.Spec:
-    options = {"top_k": top_k, "norm_topk_prob": norm_topk_prob}
-    call, names = (
-        core.call_of(mixture_of_experts, parts[0], parts[1:], **options),
-        [*map(repr, parts)],
-    )
-    if len(set(names[1:])) > 1:
-        return call
-    listed = f"({names[1]},) * {len(names) - 1}"
-    return core.Spec(call.of, call.arguments, call.replace(repr(parts[1:]), listed))

@@ -31,7 +31,7 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.combine import _uses
 from lincoln_fn.combine._runge_kutta import TABLEAUS, Method, Tableau, step, step_backward
-from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, PositiveInt, call_of_parts, tree
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, PositiveInt, tree
 from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, check_entries, composition
 from lincoln_fn.walk.internal import Record
 
@@ -170,7 +170,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, times: Times) -> Par
     return parts[0].init(key, times.input(times.t[0], x))
 
 
-@core.checked
+@core.constructor
 def ode(
     field: Layer,
     t: tuple[float, float] = (0.0, 1.0),
@@ -210,11 +210,8 @@ def ode(
     discrete = _there, back, _advance
     continuous = _there_continuous, back_continuous, _uses.with_states
     there, loop_back, advance = discrete if adjoint == "discrete" else continuous
-    return composition(
-        ode, (field,), partial(there, times=times), partial(loop_back, times=times),
-        gather=_uses.gather_uses, init=partial(_init, times=times), arrange=ITS_PART,
-        advance=advance,
-        call=partial(
-            call_of_parts, ode, t=t, method=method, steps=steps, adjoint=adjoint, time_dim=time_dim
-        ),
+    loop, loop_back, init = (partial(f, times=times) for f in (there, loop_back, _init))
+    return core.bare(
+        partial(composition, parts=(field,), arrange=ITS_PART), there=loop, back=loop_back,
+        gather=_uses.gather_uses, init=init, advance=advance,
     )  # fmt: skip

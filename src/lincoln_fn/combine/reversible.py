@@ -43,7 +43,10 @@ def _there(visit: VisitThere, params: Params, x: Arrays, *, dim: int) -> tuple[A
     advanced = []
     for i, entry in enumerate(params):  # f and h in turn
         moved, record = visit(i, entry, other)
-        changed, other = other, _sum(visit, i, changed, moved)
+        if moved.shape != changed.shape:
+            shape = f"its output to have the shape {tuple(changed.shape)}, which it is added to"
+            raise wrong_output(visit, i, shape, moved.shape)
+        changed, other = other, changed + moved
         advanced.append(visit.advance(i, entry, record))
     y = _join((changed, other), x, dim)
     is_still = all(part.advance is core.unchanged for part in visit.parts)
@@ -100,13 +103,6 @@ def _join(halves: tuple[Tensor, Tensor], like: Arrays, dim: int) -> Arrays:
     return torch.cat(halves, dim) if isinstance(like, Tensor) else halves
 
 
-def _sum(visit: VisitThere, i: int, x: Tensor, moved: Tensor) -> Tensor:
-    if x.shape != moved.shape:
-        shape = f"its output to have the shape {tuple(x.shape)}, which it is added to"
-        raise wrong_output(visit, i, shape, moved.shape)
-    return x + moved
-
-
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, dim: int) -> Params:
     first, second = _halves(x, dim)
     return tuple(
@@ -114,7 +110,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, dim: int) -> Params:
     )
 
 
-@core.checked
+@core.constructor
 def reversible(*blocks: tuple[Layer, Layer], dim: int = -1) -> Layer:
     """Make residual blocks that keep only the last output: y_1 = x_1 + f(x_2), y_2 = x_2 + h(y_1).
 
@@ -142,11 +138,8 @@ def reversible(*blocks: tuple[Layer, Layer], dim: int = -1) -> Layer:
     """
     core.require(len(blocks) > 0, "reversible", "at least one of blocks", blocks)
     parts = tuple(part for block in blocks for part in block)
-    return composition(
-        reversible, parts, partial(_there, dim=dim), partial(back, dim=dim),
-        init=partial(_init, dim=dim), advance=with_states, needs_dx=needs_dx,
-        call=partial(_call, dim=dim),
-    )  # fmt: skip
+    functions = {"init": _init, "advance": with_states, "needs_dx": needs_dx, "call": _call}
+    return core.bare(partial(composition, parts=parts), there=_there, back=back, **functions)
 
 
 def _call(parts: tuple[Layer, ...], *, dim: int) -> Spec:

@@ -23,7 +23,6 @@ Cache: the cache of each step, the shapes of y and s_n, and the mask.
 from __future__ import annotations
 
 from functools import partial, reduce
-from typing import Any
 
 import torch
 from jaxtyping import Bool
@@ -32,7 +31,7 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.combine import _steps, _uses
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, PositiveInt, record, tree
-from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.layers.common.inputs import stand_in
 from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, check_entries, composition
 from lincoln_fn.walk.internal import Record, allows_loops
 
@@ -75,7 +74,9 @@ def _step_there(
     """Compute a step; return the params and the state after it, and y_t, its params and record."""
     (params, state), (x_t, mask_t) = carry, of_step
     made, record = visit(0, params, (_as_given(x_t), state))
-    y_t, new = _output_and_state(visit, made) if has_output else (_first(made), made)
+    if has_output and (type(made) is not tuple or len(made) != 2):
+        raise _uses.wrong_output(visit, 0, "the cell to return (y_t, s_t)", made)
+    y_t, new = made if has_output else (_first(made), made)
     after = visit.advance(0, params, record), _steps.where(mask_t, new, state)
     return after, (_steps.where(mask_t, y_t, None), params, record)
 
@@ -157,12 +158,6 @@ def _as_given(x_t: tuple[Tensor, ...]) -> Arrays:
     return x_t[0] if len(x_t) == 1 else x_t
 
 
-def _output_and_state(visit: VisitThere, made: Arrays) -> tuple[Arrays, Arrays]:
-    if type(made) is not tuple or len(made) != 2:
-        raise _uses.wrong_output(visit, 0, "the cell to return (y_t, s_t)", made)
-    return made
-
-
 def _first(state: Arrays) -> Tensor:
     # A state is most often a tensor, or a tuple that begins with one: no tree is walked for that.
     first = state[0] if type(state) is tuple and state else state
@@ -177,7 +172,7 @@ def _add_to_first(state: Arrays, g: Tensor) -> Arrays:
     return tree.map(lambda leaf: leaf + g if leaf is first else leaf, state)
 
 
-@core.checked
+@core.constructor
 def scan(
     cell: Layer,
     *,
@@ -222,13 +217,7 @@ def scan(
         >>> net.predict(net.init(lf.Key(0), x), x).shape
         torch.Size([2, 5, 8])
     """
-    axes: dict[str, Any] = {"dim": dim, "reverse": reverse, "sequences": sequences}  # Any: for mypy
-    bound = partial(there, has_output=has_output, **axes)
-    return composition(
-        scan, (cell,), bound,
-        partial(_back, has_output=has_output, **axes),
-        gather=_uses.gather_uses, init=partial(_init, **axes), arrange=ITS_PART,
-        advance=_advance,
-        call=partial(core.call_of_parts, scan, has_output=has_output, **axes),
-        mask="state",
-    )  # fmt: skip
+    make = partial(composition, parts=(cell,), arrange=ITS_PART, mask="state")
+    return core.bare(
+        make, there=there, back=_back, gather=_uses.gather_uses, init=_init, advance=_advance
+    )

@@ -14,7 +14,7 @@ from functools import partial, reduce
 import torch
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, checked, tree
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, checked, tree
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries
 from lincoln_fn.walk.internal import Record, VisitRecord, around
 
@@ -44,7 +44,7 @@ def _back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Ar
 
 
 def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
-    """Add up the gradients of all uses."""
+    """Add up the gradients of all uses; their states are those that the first one had."""
     return reduce(partial(tree.map, torch.add), [visit(0, params, record) for record in records])
 
 
@@ -59,9 +59,7 @@ def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
 
 def _check_inputs(x: object) -> None:
     if type(x) is not tuple or not x:
-        raise LayerError(
-            "shared", f"expected x to be a tuple of inputs, got {core.describe_non_tuple(x)}"
-        )
+        raise core.unexpected("shared", "x to be a tuple of inputs", core.describe_non_tuple(x))
 
 
 @checked

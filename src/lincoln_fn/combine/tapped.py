@@ -23,17 +23,8 @@ from lincoln_fn.combine.reversible import reversible
 from lincoln_fn.combine.scan import scan
 from lincoln_fn.combine.shared import shared
 from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, Spec, call_of, made_by
-from lincoln_fn.walk import VisitBack, VisitThere, check_entries
-from lincoln_fn.walk.internal import (
-    Placed,
-    Record,
-    Tap,
-    around,
-    composition_of,
-    is_target,
-    place_parts,
-    unknown_path,
-)
+from lincoln_fn.walk import VisitBack, VisitThere, check_entries, internal
+from lincoln_fn.walk.internal import Record, Tap, around, composition_of
 
 Outputs: TypeAlias = tuple[Arrays, tuple[Arrays, ...]]
 # Compositions that run a part several times, or at other points on the way back.
@@ -63,9 +54,9 @@ def _back(
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
     """Initialise the network as it is without outputs: parts get each other's plain outputs."""
     init = parts[0].init
-    if isinstance(init, Placed):
+    if isinstance(init, internal.Placed):
         init = init.function  # which closing replaces, if it is the composition's own
-    (placed,) = place_parts("tapped", [_close(parts[0].replace(init=init))])
+    (placed,) = internal.place_parts("tapped", [_close(parts[0].replace(init=init))])
     return placed.init(key, x)
 
 
@@ -74,9 +65,9 @@ def _chosen(net: Layer, patterns: tuple[str, ...]) -> tuple[str, ...]:
     closed = {path: around for path, around in _named_paths(net, "", None) if path}
     chosen: dict[str, None] = {}
     for pattern in patterns:
-        fitting = [path for path in closed if is_target(path, (pattern,))]
+        fitting = [path for path in closed if internal.is_target(path, (pattern,))]
         if not fitting:
-            problem = unknown_path("tapped", pattern, closed).problem
+            problem = internal.unknown_path("tapped", pattern, closed).problem
             raise LayerError("tapped", problem.replace("the path of a layer", "paths of layers"))
         chosen |= dict.fromkeys(fitting)
     for path in chosen:
@@ -128,7 +119,7 @@ def _close(layer: Layer) -> Layer:
     return layer.rebuild(tuple(map(_close, composed.parts)), taps={})
 
 
-@core.checked
+@core.constructor
 def tapped(net: Layer, *paths: str) -> Layer:
     """Return inner activations beside a network's output: y = (net(x), (output at path_1, ...)).
 
@@ -162,10 +153,8 @@ def tapped(net: Layer, *paths: str) -> Layer:
     chosen = _chosen(net, paths)
     opened, found = _open_to(net, "", chosen)
     order = tuple(map(found.index, chosen))
-    return around(
-        tapped, opened, partial(_there, order=order), partial(_back, order=order),
-        init=_init, call=partial(_call, paths=paths),
-    )  # fmt: skip
+    loops = {"there": partial(_there, order=order), "back": partial(_back, order=order)}
+    return core.bare(partial(around, part=opened), **loops, init=_init, call=_call)
 
 
 def _call(parts: tuple[Layer, ...], *, paths: tuple[str, ...]) -> Spec:

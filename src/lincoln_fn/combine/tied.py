@@ -13,6 +13,7 @@ dx. If the embedding is frozen, E has no gradient, and the scores compute dh alo
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -139,7 +140,7 @@ def _needs_dx(i: int, params: Params) -> bool:
     return i > 0 and walk.is_trained(params[0] if i == 1 else params)
 
 
-@core.checked
+@core.constructor
 def tied(embedding: Layer, body: Layer) -> Layer:
     """Embed indices, run a body, and score every index by the same matrix: y = body(E[x]) E^T.
 
@@ -158,12 +159,8 @@ def tied(embedding: Layer, body: Layer) -> Layer:
         >>> net.predict(net.init(lf.Key(0), x), x).shape
         torch.Size([1, 3, 10])
     """
-    return composition(
-        tied, (embedding, body, scores()), _there, _back,
-        gather=_gather, init=_init, needs_dx=_needs_dx, call=_call,
-        arrange=ALL_BUT_LAST, names=("embedding", "body", "scores"),
+    parts, names = (embedding, body, scores()), ("embedding", "body", "scores")
+    return core.bare(
+        partial(composition, parts=parts, arrange=ALL_BUT_LAST, names=names),
+        there=_there, back=_back, gather=_gather, init=_init, needs_dx=_needs_dx,
     )  # fmt: skip
-
-
-def _call(parts: tuple[Layer, ...]) -> core.Spec:
-    return core.call_of(tied, *parts[:2])

@@ -1,9 +1,11 @@
-"""Errors about arguments of the wrong type: a network, a loss, a key."""
+"""Errors about arguments that are not what was expected, such as one of the wrong type."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Final
+
+from torch import Size
 
 from lincoln_fn.errors import later
 from lincoln_fn.errors.descriptions import describe, is_function
@@ -43,7 +45,7 @@ def check_not_missing(
         missing = ["key"]
     needed = " and ".join(["a key" if name == "key" else name for name in names[-2:]])
     lacks = " and ".join(f"no {name}" for name in missing)
-    raise LayerError(where, f"expected {needed}, got {lacks}; write {call}")
+    raise LayerError(where, f"expected {needed}, got {lacks}; write {call}") from None
 
 
 def check_pair(where: str, function: str, given: object) -> None:
@@ -60,6 +62,12 @@ def describe_non_pair(function: str, given: object) -> str:
     of = f" of {len(given)}" if isinstance(given, tuple) else ""
     function, pair = function.rpartition(".")[2], _PAIRS[function]
     return f"expected {function} to return {pair}, got a {type(given).__name__}{of}"
+
+
+def unexpected(where: str, expected: str, got: object) -> LayerError:
+    """Make the error that says what was expected, and what it got: a text, a number or a shape."""
+    shown = tuple(got) if isinstance(got, Size) else got
+    return LayerError(where, f"expected {expected}, got {shown}")
 
 
 def wrong_kind(where: str, name: str, given: object, kind: str, order: str = "") -> LayerError:

@@ -22,10 +22,9 @@ from lincoln_fn.fastpath.pooling import channels_last
 from lincoln_fn.fastpath.twin import Argument, Twin
 from lincoln_fn.layers import conv
 from lincoln_fn.layers.common import convolution
-from lincoln_fn.layers.common.pad_axes import Amounts, check_amounts, fold, pad
-from lincoln_fn.layers.common.shapes import ConvInput, ConvOutput
-from lincoln_fn.layers.common.spatial import Sizes, check_image
+from lincoln_fn.layers.common.inputs import ConvInput, ConvOutput, Sizes, check_image
 from lincoln_fn.layers.conv import Params
+from lincoln_fn.layers.pad import Amounts, check_amounts, fold, pad
 
 
 class Arguments(NamedTuple):

@@ -40,7 +40,7 @@ from lincoln_fn.finetune.quantize import dense_like
 from lincoln_fn.finetune.targets import Targets
 from lincoln_fn.initializers import Fans, fan_in_uniform
 from lincoln_fn.layers import dense
-from lincoln_fn.layers.common.shapes import Features, Outputs
+from lincoln_fn.layers.common.inputs import Features, Outputs
 from lincoln_fn.walk.internal import Pair
 
 

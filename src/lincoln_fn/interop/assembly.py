@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from lincoln_fn.core import Key, Layer, LayerError, Params
 from lincoln_fn.interop.architectures import FAMILIES
-from lincoln_fn.interop.architectures._names import find_slots
-from lincoln_fn.interop.architectures.family import Config, Family, Network, read_options
+from lincoln_fn.interop.architectures import family as families
+from lincoln_fn.interop.architectures.family import Config, Family, Network
 from lincoln_fn.interop.slots import Slot, by_path, differences, expected, fill
 from lincoln_fn.interop.stored import Stored
 
@@ -49,7 +49,7 @@ def model_of(
         return None, [f"model_type: expected one of {', '.join(sorted(FAMILIES))}, got {kind!r}"]
     problems: list[str] = []
     try:
-        options, problems = read_options(family, config, frozenset(ignore))
+        options, problems = families.read_options(family, config, frozenset(ignore))
         too_many = [
             f"{name}: expected at most {tensors}, as many as there are tensors, got {number!r}"
             for name, number in vars(options).items()
@@ -67,7 +67,7 @@ def model_of(
         like = network.net.init(key, network.example)
         prefix = family.prefix if network.is_bare else ""
         slots = [slot._replace(name=slot.name.removeprefix(prefix))
-                 for slot in find_slots(family.names, network.places, like)]  # fmt: skip
+                 for slot in families.find_slots(family.names, network.places, like)]  # fmt: skip
     except Exception as error:  # of any kind: an option may be anything, and is used everywhere
         return None, [*problems, f"the options do not fit together: {error}"]
     return Model(family, network, like, slots), problems

@@ -75,8 +75,8 @@ def _backward(
     gs = [entry for entry in tree.leaves(g) if _is_floating(entry)]
     ys, pull = _pull(of_leaves, [*trained, *entries], gs)
     if len(gs) != len(ys):
-        expected = f"expected g with {len(ys)} floating tensors, one for each of y's"
-        raise LayerError(name, f"{expected}, got {core.format_briefly(g)}")
+        wanted = f"g with {len(ys)} floating tensors, one for each of y's"
+        raise core.unexpected(name, wanted, core.format_briefly(g))
     for g_i, y_i in zip(gs, ys, strict=True):
         core.check_cotangent(name, g_i, y_i)
     grads = pull(gs)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from lincoln_fn.checkpoint.internal import read_bytes, reading
 from lincoln_fn.core import FloatingDtype, Key, Layer, LayerError, Params, checked
 from lincoln_fn.interop.architectures import FAMILIES
-from lincoln_fn.interop.architectures._names import read_names
+from lincoln_fn.interop.architectures.family import read_names
 from lincoln_fn.interop.assembly import assemble, refuse
 from lincoln_fn.interop.gguf_head import Entry, Option, read_head
 from lincoln_fn.interop.pretrained import Config
@@ -47,8 +47,6 @@ _NAMES: Final = read_names("""
     output                               lm_head
     {output_norm,token_embd}             model.{norm,embed_tokens}
 """)
-# (tensor, config) -> the tensor as Hugging Face's library has it
-Undo: TypeAlias = Callable[[Tensor, Config], Tensor]
 
 
 def _undo_permutation(tensor: Tensor, config: Config, *, heads: str) -> Tensor:
@@ -74,7 +72,8 @@ class _Architecture(NamedTuple):
     """An architecture of llama.cpp: other names than the usual ones, and what to undo, by ends."""
 
     names: Mapping[str, str] = {}
-    undo: Mapping[str, Undo] = {}
+    # (tensor, config) -> the tensor as Hugging Face's library has it
+    undo: Mapping[str, Callable[[Tensor, Config], Tensor]] = {}
     # Options that llama.cpp does not write, because they follow from others.
     options: Callable[[Config], Config] = lambda config: {}
 

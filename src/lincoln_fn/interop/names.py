@@ -225,20 +225,16 @@ def _block_slots(params: Params) -> Iterator[Slot]:
             yield from (slot.below(f"{name}.", f"{path}.") for slot in KINDS[kind].slots(part))
 
 
-def _encoder_example(names: NamedTensors, options: Hyperparameters) -> Tensor:
-    return shaped(1, 1, size(names, "linear1.weight", 1))
-
-
 def _decoder_example(names: NamedTensors, options: Hyperparameters) -> Arrays:
-    x = _encoder_example(names, options)
-    n = size(names, "multihead_attn.in_proj_weight", 1, x.shape[-1])  # if as many are in a memory
-    return x, shaped(1, 1, size(names, "multihead_attn.k_proj_weight", 1, n))
+    n = size(names, "linear1.weight", 1)
+    as_many = size(names, "multihead_attn.in_proj_weight", 1, n)  # in a memory as in x
+    return shaped(1, 1, n), shaped(1, 1, size(names, "multihead_attn.k_proj_weight", 1, as_many))
 
 
 # By constructor: transformer blocks, which are one module in torch, and what has the params of
 # another layer. A room above adds its own.
 BLOCKS: Final[dict[Function | None, Naming]] = {
-    combine.transformer_encoder_block: Naming(_block_slots, _encoder_example),
+    combine.transformer_encoder_block: Naming(_block_slots, _sizes("1 1 linear1.weight.1")),
     combine.transformer_decoder_block: Naming(_block_slots, _decoder_example),
     layers.linear_head.linear_head: KINDS[layers.dense.Params],
 }

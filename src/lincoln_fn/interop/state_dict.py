@@ -56,10 +56,8 @@ def from_state_dict(
     check_argument("from_state_dict", "key", Key, key)
     if not isinstance(state_dict, Mapping):
         mend = "; give its state_dict()" if hasattr(state_dict, "state_dict") else ""
-        problem = (
-            f"expected state_dict to be tensors by name, got {core.describe(state_dict)}{mend}"
-        )
-        raise LayerError("from_state_dict", problem)
+        wanted = "state_dict to be tensors by name"
+        raise core.unexpected("from_state_dict", wanted, f"{core.describe(state_dict)}{mend}")
     if like is None:
         like = _structure(layer, state_dict, layer)
     leaves = by_path(like)

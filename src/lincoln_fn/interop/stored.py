@@ -12,17 +12,7 @@ from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.checkpoint.internal import (
-    LONG,
-    blocks,
-    bytes_of,
-    head_bytes,
-    place_tensors,
-    read_bytes,
-    read_head,
-    reading,
-    replacing,
-)
+from lincoln_fn.checkpoint import internal as files
 
 CONFIG: Final = "config.json"
 Json: TypeAlias = dict[str, Any]  # Any: JSON of any kind
@@ -43,9 +33,9 @@ class Stored(NamedTuple):
 def read_json(path: Path) -> Json:
     """Read a JSON object, or raise a ValueError that names the file."""
     try:
-        with reading(path) as (file, size):
-            if size > LONG:
-                raise ValueError(f"expected at most {LONG} bytes, got {size}")
+        with files.reading(path) as (file, size):
+            if size > files.LONG:
+                raise ValueError(f"expected at most {files.LONG} bytes, got {size}")
             made = json.loads(file.read(size))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
@@ -62,8 +52,8 @@ def opened(folder: Path) -> Iterator[Stored]:
     with ExitStack() as stack:
         for path in _files(folder):
             try:
-                file, size = stack.enter_context(reading(path))
-                head = read_head(file, size)
+                file, size = stack.enter_context(files.reading(path))
+                head = files.read_head(file, size)
                 for name, place in head.places.items():
                     tensors[name] = torch.empty(place.shape, dtype=place.dtype, device="meta")
                     found[name] = file, head.start + place.begin
@@ -74,7 +64,7 @@ def opened(folder: Path) -> Iterator[Stored]:
             file, begin = found[name]
             like = tensors[name]
             file.seek(begin)
-            return read_bytes(file, like.nbytes).view(like.dtype).view(like.shape)
+            return files.read_bytes(file, like.nbytes).view(like.dtype).view(like.shape)
 
         yield Stored(tensors, read)
 
@@ -130,16 +120,16 @@ def write(
 
 
 def _write_file(path: Path, tensors: Mapping[str, Tensor], read: Callable[[str], Tensor]) -> None:
-    places = place_tensors(tensors)
-    head = head_bytes(places, {"format": "pt"})
-    with replacing(path, follows=False) as file:
+    places = files.place_tensors(tensors)
+    head = files.head_bytes(places, {"format": "pt"})
+    with files.replacing(path, follows=False) as file:
         file.write(head)
         for name, place in places.items():
             file.seek(len(head) + place.begin)
-            for block in blocks(read(name)):
-                file.write(bytes_of(block).numpy().data)
+            for block in files.blocks(read(name)):
+                file.write(files.bytes_of(block).numpy().data)
 
 
 def _write_json(path: Path, value: Json) -> None:
-    with replacing(path, follows=False) as file:
+    with files.replacing(path, follows=False) as file:
         file.write((json.dumps(value, indent=2, sort_keys=True) + "\n").encode())

@@ -1,4 +1,4 @@
-"""Layers and parameters from torch.nn modules.
+"""Layers and parameters from torch.nn modules, and their state dicts back.
 
 `LAYERS` says how a layer is made from a module's hyperparameters. The parameters are converted by
 `state_dict.from_state_dict`.
@@ -6,16 +6,19 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from itertools import chain
 from typing import Final
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from lincoln_fn import combine
 from lincoln_fn.core import Key, Layer, LayerError, Params, check_argument, wrong_kind
-from lincoln_fn.interop.assembly import of_pretrained
+from lincoln_fn.interop.assembly import of_pretrained, to_pretrained
 from lincoln_fn.interop.conversions import Maker, block, find_composed, same
-from lincoln_fn.interop.state_dict import from_state_dict
+from lincoln_fn.interop.state_dict import from_state_dict, name_tensors
 from lincoln_fn.layers.common.constructors import ours
 from lincoln_fn.walk.internal import Pair
 
@@ -88,7 +91,7 @@ def from_torch(
         raise wrong_kind("from_torch", "module", module, "torch.nn.Module")
     check_argument("from_torch", "key", Key, key)
     _check_unchanged(module)
-    if is_pretrained(module):
+    if _is_pretrained(module):
         return _freeze(module, "from_torch", *of_pretrained(module, key))
     for tensor in module.state_dict().values():
         key = key.near(tensor)
@@ -126,7 +129,7 @@ def _freeze(module: nn.Module, where: str, layer: Layer, params: Params) -> Pair
     return layer, params
 
 
-def is_pretrained(module: nn.Module) -> bool:
+def _is_pretrained(module: nn.Module) -> bool:
     """Return whether a module is a model of Hugging Face's library."""
     kinds = type(module).__mro__
     return any(f"{k.__module__}.{k.__name__}" == _PRETRAINED for k in kinds)
@@ -134,7 +137,7 @@ def is_pretrained(module: nn.Module) -> bool:
 
 def _next_step(module: nn.Module) -> str:
     """Say how a layer is made of a module that cannot be converted."""
-    is_part = type(module).__module__.startswith("transformers.") and not is_pretrained(module)
+    is_part = type(module).__module__.startswith("transformers.") and not _is_pretrained(module)
     whole = "give the whole model, or " if is_part else ""
     return f"{whole}make one layer of it by from_module"
 
@@ -148,7 +151,7 @@ def _check_unchanged(module: nn.Module) -> None:
             problem = f"expected no hooks, got {', '.join(hooks)}; remove them, or"
         elif "forward" in vars(part):
             problem = "expected its class's own forward, got another;"
-        elif type(part).__call__ is not nn.Module.__call__ and not is_pretrained(module):
+        elif type(part).__call__ is not nn.Module.__call__ and not _is_pretrained(module):
             problem = "expected its class's own __call__, got another;"
         if problem:
             raise LayerError(_where_of(path, part), f"{problem} {_next_step(module)}")
@@ -167,3 +170,56 @@ def _check_untied(module: nn.Module) -> None:
             problem = f"{other} and {name} are one tensor, and would become two"
             mend = f"{_next_step(module)}, in which it is one; or convert the parts one by one,"
             raise LayerError("from_torch", f"{problem}; {mend} and connect them by lf.tied")
+
+
+def to_state_dict(
+    layer: Layer, params: Params, module: nn.Module | None = None
+) -> dict[str, Tensor]:
+    """Convert parameters to torch's names and layouts.
+
+    Gradients mirror params, so they are converted in the same way; they contain the running
+    statistics, unchanged. Keys have no name in torch and are left out.
+
+    Args:
+        module: the torch module that `from_torch` made the layer of, if its parts have names of
+            their own, as in a ResNet. None names parts by position, as `torch.nn.Sequential` does.
+
+    Returns:
+        Copies of the tensors by name, in the order of torch's `state_dict`. The module's
+        `load_state_dict` loads them; a module with other tensors is refused.
+
+    Example:
+        >>> net = lf.serial(lf.dense(2), lf.batch_norm(affine=False), lf.dropout())
+        >>> params = net.init(lf.Key(0), torch.zeros(1, 3))
+        >>> {name: tuple(t.shape) for name, t in to_state_dict(net, params).items()}
+        {'0.weight': (2, 3), '0.bias': (2,), '1.running_mean': (2,), '1.running_var': (2,), \
+'1.num_batches_tracked': ()}
+    """
+    if module is not None and _is_pretrained(module):
+        return to_pretrained(module, params)
+    named = name_tensors(layer, params)
+    return named if module is None else _renamed(layer, named, module)
+
+
+def _renamed(layer: Layer, named: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """Give tensors that are named by position the names of a module, in its order."""
+    # Each tensor of a copy is filled with its number, which then shows where it went.
+    marked = copy.deepcopy(module).double()
+    names = list(marked.state_dict())
+    with torch.no_grad():
+        for i, tensor in enumerate(marked.state_dict().values()):
+            tensor.fill_(i)
+    placed = name_tensors(*from_torch(marked))
+    ours = {names[int(t.flatten()[0])]: name for name, t in placed.items() if t.numel()}
+    there = {*ours.values()}
+    if there != named.keys():
+        missing, unexpected = (
+            ", ".join(sorted(each)[:3]) or "none"
+            for each in (named.keys() - there, there - named.keys())
+        )
+        problem = (
+            "expected the module that from_torch made the layer of, got one with other tensors"
+            f"; missing there: {missing}; missing here: {unexpected}"
+        )
+        raise LayerError(layer.name, problem)
+    return {name: named[ours[name]] for name in names if name in ours}

@@ -16,56 +16,24 @@ Masks in torch's call and here, where True means that attention is allowed:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 
 import attrs
 
-from lincoln_fn import core
-from lincoln_fn.combine import Wiring, wired
-from lincoln_fn.core import Arrays, Layer, LayerError, Spec, made_by
+from lincoln_fn.combine import Context, in_turn, wired
+from lincoln_fn.core import Arrays, Layer, LayerError, Spec, call_of, format_briefly, made_by
 from lincoln_fn.layers.identity import identity
-from lincoln_fn.walk.internal import Record
 
 
 @attrs.frozen
-class _Stack(Wiring):
-    """Parts read sequences and behind them their context, which is one value: a tuple, or None."""
-
-    def values_of(self, label: str, x: Arrays) -> tuple[Arrays, ...]:
-        """Return h_0 and the context."""
-        return (x[0], x[1:]) if type(x) is tuple else (x, None)
-
-    def inputs_of(self, i: int, parts: tuple[Layer, ...], values: Sequence[Arrays]) -> Arrays:
-        """Return (h, *context), or h."""
-        read = self.reads[i]
-        if isinstance(read, int):
-            return values[read]
-        *sequences, context = (values[j] for j in read)
-        x = (*sequences, *(context or ()))
-        return x if context is not None or len(x) > 1 else x[0]
-
-    def dx_of(self, i: int, part: Layer, dx: Arrays, notes: tuple[Record, ...]) -> Arrays:
-        """Return the gradients of the sequences, and that of the context."""
-        read = self.reads[i]
-        if isinstance(read, int):
-            return dx
-        count = len(read) - 1
-        return (*dx[:count], dx[count:]) if type(dx) is tuple else (dx, None)
-
-    def dx_of_x(self, gs: Sequence[Arrays]) -> Arrays:
-        """Return (dh_0, *dcontext), or dh_0."""
-        return gs[0] if gs[1] is None else (gs[0], *gs[1])
-
-
-@attrs.frozen
-class _Both(_Stack):
+class _Both(Context):
     """The encoder reads the source and its mask; the decoder the target, the memory and masks."""
 
     def values_of(self, label: str, x: Arrays) -> tuple[Arrays, ...]:
         """Return the source, the target, and the masks of each part."""
         if type(x) is not tuple or len(x) not in (2, 5):
             expected = "(source, target) or with masks of source, target and memory behind"
-            raise LayerError(label, f"expected x to be {expected}, got {core.format_briefly(x)}")
+            raise LayerError(label, f"expected x to be {expected}, got {format_briefly(x)}")
         return *x[:2], x[2:3] or None, x[3:] or None
 
     def dx_of_x(self, gs: Sequence[Arrays]) -> Arrays:
@@ -76,22 +44,18 @@ class _Both(_Stack):
 _BOTH = _Both(reads=((0, 2), (1, 4, 3)), y=5, entries=4)
 
 
-@cache
-def _wiring(n: int) -> Wiring:
-    reads = tuple((i + 1 if i else 0, 1) for i in range(n))
-    return _Stack((*reads, n + 1), n + 2, entries=2)
-
-
 def _stack(of: Callable[..., Layer], blocks: tuple[Layer, ...], norm: Layer | None) -> Layer:
     if not blocks:
         raise ValueError(f"{of.__name__}: expected at least one block, got none")
     parts = (*blocks, identity() if norm is None else norm)
-    return wired(of, parts, _wiring(len(blocks)), call=partial(_call, of))
+    n = len(blocks)
+    wiring = Context((*in_turn(n), n + 1), n + 2, entries=2)
+    return wired(of, parts, wiring, call=partial(_call, of))
 
 
 def _call(of: Callable[..., Layer], parts: tuple[Layer, ...]) -> Spec:
     *blocks, norm = parts
-    return core.call_of(of, *blocks, norm=None if made_by(norm, identity) else norm)
+    return call_of(of, *blocks, norm=None if made_by(norm, identity) else norm)
 
 
 def transformer_encoder(*blocks: Layer, norm: Layer | None = None) -> Layer:

@@ -15,18 +15,9 @@ from __future__ import annotations
 from functools import partial
 
 from lincoln_fn.core import Layer, bare, check_cotangent, over_axes, record, static
-from lincoln_fn.layers.common.pooling import (
-    OutputSize,
-    adaptive_positions,
-    check_spatial,
-    output_sizes,
-    sizes_in,
-    spread,
-    sums_of,
-)
-from lincoln_fn.layers.common.shapes import Image, Pooled
-from lincoln_fn.layers.common.spatial import Sizes
-from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.layers.common import pooling
+from lincoln_fn.layers.common.inputs import Image, Pooled, Sizes, stand_in
+from lincoln_fn.layers.common.pooling import OutputSize
 
 
 @record
@@ -42,9 +33,9 @@ def forward(
 ) -> tuple[Pooled, Cache]:
     """Compute y_o = (1 / n_o) sum of the x_i in window o."""
     n = len(output_size)
-    check_spatial("adaptive_avg_pool", x, n)
-    positions = adaptive_positions(output_size, x)
-    y = sums_of(x, positions, n) / sizes_in(x, positions, n)
+    pooling.check_spatial("adaptive_avg_pool", x, n)
+    positions = pooling.adaptive_positions(output_size, x)
+    y = pooling.sums_of(x, positions, n) / pooling.sizes_in(x, positions, n)
     return y.to(x.dtype), Cache(stand_in(x), tuple(y.shape[-n:]))
 
 
@@ -52,8 +43,8 @@ def backward(params: tuple[()], cache: Cache, g: Pooled) -> tuple[Image, tuple[(
     """Compute dx_i = sum of g_o / n_o over all windows o that i is in."""
     x, n = cache.x, len(cache.output_size)
     check_cotangent(f"adaptive_avg_pool{n}d", g, x, (*x.shape[:-n], *cache.output_size))
-    positions = adaptive_positions(cache.output_size, x)
-    return spread(g / sizes_in(x, positions, n), positions, x, n), ()
+    positions = pooling.adaptive_positions(cache.output_size, x)
+    return pooling.spread(g / pooling.sizes_in(x, positions, n), positions, x, n), ()
 
 
 def _adaptive_avg_pool_nd(
@@ -68,7 +59,7 @@ def _adaptive_avg_pool_nd(
         >>> lf.adaptive_avg_pool1d(2).predict((), torch.tensor([[1.0, 5.0, 3.0]]))
         tensor([[3., 4.]])
     """
-    sizes = output_sizes(f"adaptive_avg_pool{n}d", output_size, n)
+    sizes = pooling.output_sizes(f"adaptive_avg_pool{n}d", output_size, n)
     return bare(Layer, partial(forward, output_size=sizes), backward)
 
 

@@ -17,13 +17,9 @@ from __future__ import annotations
 from functools import partial
 
 from lincoln_fn.core import Arrays, Layer, bare, over_axes
-from lincoln_fn.layers.common.pooling import (
-    OutputSize,
-    adaptive_positions,
-    check_spatial,
-    output_sizes,
-)
-from lincoln_fn.layers.common.shapes import Image
+from lincoln_fn.layers.common import pooling
+from lincoln_fn.layers.common.inputs import Image
+from lincoln_fn.layers.common.pooling import OutputSize
 from lincoln_fn.layers.max_pool import Cache, given_back, pooled
 
 
@@ -32,8 +28,8 @@ def forward(
 ) -> tuple[Arrays, Cache]:
     """Compute y_o = x_(m(o)), the largest x_i in window o."""
     n = len(output_size)
-    check_spatial("adaptive_max_pool", x, n)
-    return pooled(x, adaptive_positions(output_size, x), n, return_indices)
+    pooling.check_spatial("adaptive_max_pool", x, n)
+    return pooled(x, pooling.adaptive_positions(output_size, x), n, return_indices)
 
 
 def backward(params: tuple[()], cache: Cache, g: Arrays) -> tuple[Image, tuple[()]]:
@@ -54,7 +50,7 @@ def _adaptive_max_pool_nd(
         >>> lf.adaptive_max_pool1d(2).predict((), torch.tensor([[1.0, 5.0, 3.0, 4.0]]))
         tensor([[5., 4.]])
     """
-    sizes = output_sizes(f"adaptive_max_pool{n}d", output_size, n)
+    sizes = pooling.output_sizes(f"adaptive_max_pool{n}d", output_size, n)
     return bare(Layer, partial(forward, output_size=sizes), backward)
 
 

@@ -15,8 +15,7 @@ from functools import reduce
 import torch
 
 from lincoln_fn.core import Layer, Like, bare, constructor, record, static
-from lincoln_fn.layers.common.merge import check_inputs, check_one_shape
-from lincoln_fn.layers.common.shapes import Elements, Several
+from lincoln_fn.layers.common.inputs import Elements, Several, check_inputs, check_one_shape
 
 
 @record

@@ -26,8 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core import Layer, PositiveInt, bare, constructor, wrong_shape
-from lincoln_fn.layers.common.shapes import Moved, Sequence
-from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
+from lincoln_fn.layers.common.inputs import Moved, Sequence, StandIns, stand_ins
 
 Bias: TypeAlias = Float[Tensor, "*batch heads length length"]
 

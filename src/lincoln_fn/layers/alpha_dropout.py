@@ -32,9 +32,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Layer, LayerError, Like, Probability, bare, constructor, declare
+from lincoln_fn.core import Layer, Like, Probability, bare, constructor, declare, unexpected
 from lincoln_fn.layers import dropout
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.inputs import Elements
 from lincoln_fn.layers.dropout import Cache, Params, advance, backward, init
 from lincoln_fn.layers.selu import ALPHA, SCALE
 
@@ -71,8 +71,7 @@ declare(predict, kind="dropout", at_inference=dropout.as_it_is(predict))
 
 def _check(x: Tensor, features: bool) -> None:
     if features and x.ndim < 2:
-        expected = f"expected x of shape (N, C, ...), got {tuple(x.shape)}"
-        raise LayerError("feature_alpha_dropout", expected)
+        raise unexpected("feature_alpha_dropout", "x of shape (N, C, ...)", x.shape)
 
 
 @constructor

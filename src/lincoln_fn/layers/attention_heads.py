@@ -55,7 +55,7 @@ from lincoln_fn.core import Key, Layer, Like, Positive, PositiveInt, Probability
 from lincoln_fn.layers import dropout
 from lincoln_fn.layers.common import attention
 from lincoln_fn.layers.common.attention import Gradients, Inputs, Mask, SoftmaxBackward
-from lincoln_fn.layers.common.shapes import Sequence
+from lincoln_fn.layers.common.inputs import Sequence
 from lincoln_fn.layers.dropout import advance
 
 NAME = "attention_heads"
@@ -266,14 +266,13 @@ def check_forward(x: object, num_heads: int, num_kv_heads: int) -> None:
     query, key, value, *masks = x
     features, per_head = query.shape[-1], query.shape[-1] // num_heads
     if features == 0 or features % num_heads:
-        wanted = f"a query with features in {num_heads} heads"
-        raise core.LayerError(NAME, f"expected {wanted}, got {features}")
+        raise core.unexpected(NAME, f"a query with features in {num_heads} heads", features)
     if key.shape[-1] != num_kv_heads * per_head:
         wanted = f"a key with {num_kv_heads} heads of {per_head} features"
         raise core.LayerError(NAME, f"expected {wanted}, got {key.shape[-1]}")
     if value.shape[-1] % num_kv_heads:
         wanted = f"a value with features in {num_kv_heads} heads"
-        raise core.LayerError(NAME, f"expected {wanted}, got {value.shape[-1]}")
+        raise core.unexpected(NAME, wanted, value.shape[-1])
     if masks:
         scores = (*query.shape[:-2], num_heads, query.shape[-2], key.shape[-2])
         attention.check_mask(NAME, masks[0], query, scores)

@@ -25,10 +25,8 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Layer, NonNegativeSizes, PositiveSizes, Range, bare, record, static
 from lincoln_fn.layers.common import pooling
+from lincoln_fn.layers.common.inputs import Image, Pooled, Sizes, stand_in
 from lincoln_fn.layers.common.pooling import Window
-from lincoln_fn.layers.common.shapes import Image, Pooled
-from lincoln_fn.layers.common.spatial import Sizes
-from lincoln_fn.layers.common.stand_in import stand_in
 
 Divisor: TypeAlias = Annotated[int, Range("other than 0", lambda number: number != 0)]
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Key, Layer, bare, check_batched, record
 from lincoln_fn.initializers import Fans, Initializer, zeros
-from lincoln_fn.layers.common.shapes import Features
+from lincoln_fn.layers.common.inputs import Features
 from lincoln_fn.layers.dense import rows
 
 
@@ -59,11 +59,8 @@ def terms(params: Params, cache: Tensor, g: Tensor) -> Params:
     return core.mirror(params, bias=core.sum_rows(g))
 
 
-_ZEROS = zeros()
-
-
 @core.constructor(kind="addition", terms=terms)
-def bias(*, bias_init: Initializer = _ZEROS) -> Layer:
+def bias(*, bias_init: Initializer = zeros()) -> Layer:
     """Add a trained number to each feature: y = x + b.
 
     x has shape (..., features), with any number of leading axes, and so has y. Most layers have a

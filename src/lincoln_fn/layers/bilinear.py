@@ -31,8 +31,7 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Key, Layer, LayerError, Outer, PositiveInt, bare, check_like, record
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
-from lincoln_fn.layers.common.merge import check_form, check_inputs
-from lincoln_fn.layers.common.shapes import Outputs
+from lincoln_fn.layers.common.inputs import Outputs, check_form, check_inputs
 from lincoln_fn.layers.dense import drawn, rows
 
 Inputs = tuple[Float[Tensor, "*batch n_u"], Float[Tensor, "*batch n_v"]]
@@ -95,8 +94,7 @@ def _q(params: Params, v: Tensor) -> Tensor:
 def _p(params: Params, x: Inputs, g: Tensor) -> Tensor:
     """Compute p_ki = g_k u_i, of shape (..., n_out n_u)."""
     if type(x) is not tuple or len(x) != 2:
-        problem = f"expected the cache of its own forward, got {core.format_briefly(x)}"
-        raise LayerError("bilinear", problem)
+        raise core.unexpected("bilinear", "the cache of its own forward", core.format_briefly(x))
     n_out = len(params.weight)
     core.check_cotangent(f"bilinear({n_out})", g, x[0], (*x[0].shape[:-1], n_out))
     return (g.unsqueeze(-1) * x[0].unsqueeze(-2)).flatten(-2)
@@ -108,13 +106,10 @@ def terms(params: Params, x: Inputs, g: Tensor) -> Params:
     return core.mirror(params, weight=Outer(_p(params, x, g), x[1]), bias=core.sum_rows(g))
 
 
-_FAN_IN_INIT = fan_in_uniform()
-
-
 @core.constructor(kind="bilinear", terms=terms)
 def bilinear(
-    out_features: PositiveInt, *, bias: bool = True, weight_init: Initializer = _FAN_IN_INIT,
-    bias_init: Initializer = _FAN_IN_INIT,
+    out_features: PositiveInt, *, bias: bool = True, weight_init: Initializer = fan_in_uniform(),
+    bias_init: Initializer = fan_in_uniform(),
 ) -> Layer:  # fmt: skip
     """Multiply two inputs (u, v) with a matrix for each output: y_k = sum_ij u_i A_kij v_j + b_k.
 

@@ -19,9 +19,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, Like, OpenSize, bare, constructor, record
-from lincoln_fn.layers.common.merge import check_inputs
-from lincoln_fn.layers.common.shapes import Elements, Moved, Several
+from lincoln_fn.core import Layer, LayerError, Like, OpenSize, bare, constructor, record, unexpected
+from lincoln_fn.layers.common.inputs import Elements, Moved, Several, check_inputs
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -75,8 +74,7 @@ def common_shape(layer: str, shapes: tuple[Shape, ...]) -> Shape:
         return tuple(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]  # torch's own
     except RuntimeError:
         shown = ", ".join(map(str, shapes))
-        problem = f"expected shapes that fit together, from the last axis, got {shown}"
-        raise LayerError(layer, problem) from None
+        raise unexpected(layer, "shapes that fit together, from the last axis", shown) from None
 
 
 @constructor
@@ -100,8 +98,7 @@ def forward_to(params: tuple[()], x: Elements, *, sizes: Shape) -> tuple[Moved, 
     try:
         y = x.expand(sizes)
     except RuntimeError:
-        problem = f"expected x of a shape that fits {sizes}, got {tuple(x.shape)}"
-        raise LayerError("broadcast_to", problem) from None
+        raise core.unexpected("broadcast_to", f"x of a shape that fits {sizes}", x.shape) from None
     return y, Cache((tuple(x.shape),), Like.of(y))
 
 

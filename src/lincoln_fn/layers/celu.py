@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn.core import Layer, Positive, bare, constructor, record, static
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.inputs import Elements
 
 
 @record

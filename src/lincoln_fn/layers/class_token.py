@@ -22,10 +22,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, LayerError, bare, check_batched, mirror, record
+from lincoln_fn.core import Key, Layer, bare, check_batched, mirror, record
 from lincoln_fn.initializers import Fans, Initializer, normal
-from lincoln_fn.layers.common.shapes import Moved, Sequence
-from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
+from lincoln_fn.layers.common.inputs import Moved, Sequence, StandIns, stand_ins
 from lincoln_fn.layers.dense import rows
 
 
@@ -63,11 +62,8 @@ def terms(params: Params, cache: StandIns, g: Tensor) -> Params:
     return mirror(params, weight=core.sum_rows(g[..., 0, :]))
 
 
-_NORMAL = normal(0.02)
-
-
 @core.constructor(kind="moving", terms=terms)
-def class_token(*, weight_init: Initializer = _NORMAL) -> Layer:
+def class_token(*, weight_init: Initializer = normal(0.02)) -> Layer:
     """Put a trained vector in front of every sequence; its output stands for the whole sequence.
 
     x has shape (..., length, features), and y has (..., length + 1, features). Source: Devlin and
@@ -89,5 +85,4 @@ def class_token(*, weight_init: Initializer = _NORMAL) -> Layer:
 def _check_shape(x: Tensor, weight: tuple[int, ...] | None) -> None:
     if x.ndim < 2 or (weight is not None and weight != x.shape[-1:]):
         n = "features" if weight is None else weight[-1] if weight else ()
-        problem = f"expected x of shape (..., length, {n}), got {tuple(x.shape)}"
-        raise LayerError("class_token", problem)
+        raise core.unexpected("class_token", f"x of shape (..., length, {n})", x.shape)

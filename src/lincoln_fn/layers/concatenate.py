@@ -13,8 +13,7 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn.core import Layer, LayerError, Like, bare, check_axis, constructor, record, static
-from lincoln_fn.layers.common.merge import check_inputs
-from lincoln_fn.layers.common.shapes import Elements, Several
+from lincoln_fn.layers.common.inputs import Elements, Several, check_inputs
 
 
 @record

@@ -27,22 +27,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import (
-    Correlation,
-    Key,
-    Layer,
-    Like,
-    PositiveInt,
-    PositiveSizes,
-    record,
-    static,
-)
+from lincoln_fn.core import Key, Layer, Like, PositiveInt, PositiveSizes, record, static
 from lincoln_fn.initializers import Initializer, fan_in_uniform
-from lincoln_fn.layers.common import convolution, pad_axes
+from lincoln_fn.layers import pad
+from lincoln_fn.layers.common import convolution
 from lincoln_fn.layers.common.convolution import Geometry, Padding, PaddingMode, conv_axes
-from lincoln_fn.layers.common.pad_axes import Amounts
-from lincoln_fn.layers.common.shapes import ConvInput, ConvOutput
-from lincoln_fn.layers.common.spatial import Sizes, check_image
+from lincoln_fn.layers.common.inputs import ConvInput, ConvOutput, Sizes, check_image
+from lincoln_fn.layers.pad import Amounts
 
 DEFAULT_INIT: Final = fan_in_uniform()
 
@@ -86,8 +77,8 @@ def forward(
     geometry, amounts, mode = conv_axes(
         layer, tuple(weight.shape[2:]), stride, padding, dilation, groups, padding_mode
     )
-    pad_axes.check_amounts(layer, x, amounts, mode)
-    padded = pad_axes.pad(x, amounts, mode)
+    pad.check_amounts(layer, x, amounts, mode)
+    padded = pad.pad(x, amounts, mode)
     sizes = convolution.fits(padded.shape[-n:], weight, geometry)
     convolution.check_fit(layer, x, weight, params.bias, weight.shape[0], sizes)
     y = convolution.convolve(padded, weight, params.bias, geometry)
@@ -107,7 +98,7 @@ def input_grad(params: Params, cache: Cache, g: ConvOutput) -> ConvInput:
     # After the last position that the kernel reached, dx is 0.
     rest = tuple(size - own for size, own in zip(cache.x.shape[-n:], reached, strict=True))
     dx = convolution.convolve_transposed(g, weight, None, geometry, (0,) * n, rest)
-    return pad_axes.fold(dx, cache.amounts, cache.mode)
+    return pad.fold(dx, cache.amounts, cache.mode)
 
 
 def grads(params: Params, cache: Cache, g: ConvOutput) -> Params:
@@ -119,7 +110,7 @@ def grads(params: Params, cache: Cache, g: ConvOutput) -> Params:
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     """Return dW_n[k] = sum_p g_n[p] x_n[s p + d k] and db_n = sum_p g_n[p], of each example n."""
     core.check_batched(convolution.named("conv", params.weight), g, params.weight.ndim)
-    weight = Correlation(g, cache.x, *cache.geometry)
+    weight = core.Correlation(g, cache.x, *cache.geometry)
     return core.mirror(params, weight=weight, bias=core.sum_axes(g, tuple(range(2, g.ndim))))
 
 

@@ -27,26 +27,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import (
-    Key,
-    Layer,
-    Like,
-    NonNegativeSizes,
-    PositiveInt,
-    PositiveSizes,
-    record,
-    static,
-)
+from lincoln_fn.core import Key, Layer, Like, NonNegativeSizes, PositiveInt, PositiveSizes, static
 from lincoln_fn.initializers import Initializer, fan_in_uniform
-from lincoln_fn.layers.common import convolution, pad_axes
+from lincoln_fn.layers import pad
+from lincoln_fn.layers.common import convolution
 from lincoln_fn.layers.common.convolution import Geometry, conv_transpose_axes, kernel_axes
-from lincoln_fn.layers.common.shapes import ConvInput, ConvOutput
-from lincoln_fn.layers.common.spatial import Sizes, check_image
+from lincoln_fn.layers.common.inputs import ConvInput, ConvOutput, Sizes, check_image
 
 DEFAULT_INIT: Final = fan_in_uniform()
 
 
-@record
+@core.record
 class Params:
     """The kernels, for each channel of x, and y's bias, or None for a layer without one."""
 
@@ -54,7 +45,7 @@ class Params:
     bias: Float[Tensor, " out_channels"] | None
 
 
-@record
+@core.record
 class Cache:
     """The input, what y is like, how the kernel moves over it, and both paddings."""
 
@@ -119,7 +110,7 @@ core.declare(input_grad, reads=())
 def _padded(cache: Cache, g: Tensor) -> Tensor:
     """Pad g with q zeros on both sides, and cut the end that no x_c[p] reaches."""
     sides = zip(cache.padding, cache.output_padding, strict=True)
-    return pad_axes.pad(g, tuple((q, q - more) for q, more in sides), "constant")
+    return pad.pad(g, tuple((q, q - more) for q, more in sides), "constant")
 
 
 def _conv_transpose_nd(

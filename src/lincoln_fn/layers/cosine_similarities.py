@@ -36,8 +36,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, LayerError, Positive, bare, check_like, record
-from lincoln_fn.layers.common.merge import check_form, check_inputs
+from lincoln_fn.core import Key, Layer, Positive, bare, check_like, record
+from lincoln_fn.layers.common.inputs import check_form, check_inputs
 from lincoln_fn.layers.common.normalisation import norm_over, widened
 
 NAME = "cosine_similarities"
@@ -73,7 +73,8 @@ def forward(params: Params, x: Pair) -> tuple[Float[Tensor, "*batch n m"], Cache
     """Compute y = e^s hat a hat b^T."""
     a, b = _checked(x)
     check_like(NAME, "x", a, params.log_scale)
-    length_a, length_b = (_length(rows) for rows in (a, b))
+    least = max(1e-12, torch.finfo(a.dtype).tiny)
+    length_a, length_b = (norm_over(rows, 2.0, (-1,)).clamp(min=least) for rows in (a, b))
     a, b = (a / length_a).to(a.dtype), (b / length_b).to(b.dtype)
     y = params.log_scale.exp() * (a @ b.mT)
     return y, Cache(a, b, length_a, length_b, y)
@@ -92,11 +93,6 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     # Of a pair without a batch, each row of a has a similarity with all rows of b.
     core.check_batched(NAME, g, 3)
     return core.mirror(params, log_scale=core.sum_axes(g * cache.y, tuple(range(1, g.ndim))))
-
-
-def _length(rows: Rows) -> Float[Tensor, "*batch n 1"]:
-    least = max(1e-12, torch.finfo(rows.dtype).tiny)
-    return norm_over(rows, 2.0, (-1,)).clamp(min=least)
 
 
 def _across(drows: Rows, rows: Rows) -> Rows:
@@ -129,7 +125,6 @@ def _checked(x: Pair) -> Pair:
     check_inputs(NAME, x)
     a, b = x
     if min(a.ndim, b.ndim) < 2 or a.shape[:-2] != b.shape[:-2] or a.shape[-1] != b.shape[-1]:
-        shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
-        problem = "expected a and b of shapes (..., n, features) and (..., m, features)"
-        raise LayerError(NAME, f"{problem}, got {shapes}")
+        wanted = "a and b of shapes (..., n, features) and (..., m, features)"
+        raise core.unexpected(NAME, wanted, f"{tuple(a.shape)} and {tuple(b.shape)}")
     return a, b

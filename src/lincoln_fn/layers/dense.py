@@ -27,7 +27,7 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Key, Layer, LayerError, Outer, PositiveInt, bare, record
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
-from lincoln_fn.layers.common.shapes import Features, Outputs
+from lincoln_fn.layers.common.inputs import Features, Outputs
 
 
 @record
@@ -83,13 +83,11 @@ def terms(params: Params, x: Tensor, g: Tensor) -> Params:
 
 core.declare(input_grad, reads=())
 
-_FAN_IN_INIT = fan_in_uniform()
-
 
 @core.constructor(kind="dense", params=Params, terms=terms)
 def dense(
-    n_out: PositiveInt, *, bias: bool = True, weight_init: Initializer = _FAN_IN_INIT,
-    bias_init: Initializer = _FAN_IN_INIT,
+    n_out: PositiveInt, *, bias: bool = True, weight_init: Initializer = fan_in_uniform(),
+    bias_init: Initializer = fan_in_uniform(),
 ) -> Layer:  # fmt: skip
     """Multiply by a matrix of weights, and add a bias: y = x W + b on the last axis of x.
 
@@ -130,9 +128,7 @@ def check_forward(params: Params, x: Tensor) -> None:
     if params.bias is not None:
         core.check_bias("dense", params.bias, weight, n_out)
     if x.shape[-1:] != (n_in,):
-        raise LayerError(
-            f"dense({n_out})", f"expected x of shape (..., {n_in}), got {tuple(x.shape)}"
-        )
+        raise core.unexpected(f"dense({n_out})", f"x of shape (..., {n_in})", x.shape)
 
 
 def check_backward(params: Params, x: object, g: object) -> None:

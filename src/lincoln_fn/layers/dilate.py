@@ -15,8 +15,7 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn.core import Layer, PositiveInt, bare, constructor, record, static
-from lincoln_fn.layers.common.reduction import Dims, axes_of
-from lincoln_fn.layers.common.shapes import Elements, Moved
+from lincoln_fn.layers.common.inputs import Dims, Elements, Moved, axes_of
 
 
 @record

@@ -25,9 +25,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, Like, Probability, bare, declare, keys, record
-from lincoln_fn.layers.common.shapes import Elements
-from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.core import Key, Layer, Like, Probability, bare, declare, keys, record, unexpected
+from lincoln_fn.layers.common.inputs import Elements, stand_in
 
 P = TypeVar("P")
 
@@ -115,8 +114,7 @@ def draw_mask(key: Key, x: Elements, p: float, spatial: int) -> Bool[Tensor, "*s
 def _check(x: Tensor, spatial: int) -> None:
     if spatial and x.ndim - spatial not in (1, 2):
         axes = "".join(f", L{i}" for i in range(1, spatial + 1))
-        expected = f"expected x of shape (N, C{axes}) or (C{axes}), got {tuple(x.shape)}"
-        raise core.LayerError(f"dropout{spatial}d", expected)
+        raise unexpected(f"dropout{spatial}d", f"x of shape (N, C{axes}) or (C{axes})", x.shape)
 
 
 @core.constructor

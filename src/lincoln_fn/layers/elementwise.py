@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Bound, Layer, bare, constructor, declare, record, require, static
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.inputs import Elements
 
 Numbers: TypeAlias = tuple[float | None, ...]
 

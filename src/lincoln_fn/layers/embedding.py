@@ -29,7 +29,7 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import FloatingDtype, Key, Layer, Like, PositiveInt, record
 from lincoln_fn.initializers import Fans, Initializer, normal
-from lincoln_fn.layers.common.merge import add_at, check_integers, in_range
+from lincoln_fn.layers.common.inputs import add_at, check_integers, in_range
 
 
 @record
@@ -99,13 +99,11 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
 
 core.declare(input_grad, reads=())
 
-_NORMAL = normal(1.0)
-
 
 @core.constructor(kind="embedding", terms=terms)
 def embedding(
     num_embeddings: PositiveInt, embedding_dim: PositiveInt, padding_idx: int | None = None,
-    *, weight_init: Initializer = _NORMAL, dtype: FloatingDtype = torch.float32,
+    *, weight_init: Initializer = normal(1.0), dtype: FloatingDtype = torch.float32,
 ) -> Layer:  # fmt: skip
     """Look up rows of a trained table: row x_t for each index x_t.
 

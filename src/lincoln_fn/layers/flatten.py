@@ -13,8 +13,7 @@ Cache: the shapes of x and y.
 from __future__ import annotations
 
 from lincoln_fn.core import Layer, LayerError, bare, check_axis, constructor, require
-from lincoln_fn.layers.common.shapes import Elements, Moved
-from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
+from lincoln_fn.layers.common.inputs import Elements, Moved, StandIns, stand_ins
 
 
 def forward(

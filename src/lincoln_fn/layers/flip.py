@@ -15,8 +15,7 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn.core import Layer, bare, constructor, record, require, static
-from lincoln_fn.layers.common.reduction import axes_of
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.inputs import Elements, axes_of
 
 
 @record

@@ -24,10 +24,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lincoln_fn.core import Layer, LayerError, bare, constructor, declare, record, static
-from lincoln_fn.layers.common.merge import check_indexed, in_range
-from lincoln_fn.layers.common.shapes import Elements, Moved
-from lincoln_fn.layers.common.stand_in import stand_ins
+from lincoln_fn.core import Layer, bare, constructor, declare, record, static, unexpected
+from lincoln_fn.layers.common.inputs import Elements, Moved, check_indexed, in_range, stand_ins
 
 Indexed: TypeAlias = tuple[Elements, Int[Tensor, "*positions"]]
 
@@ -49,9 +47,8 @@ def forward(params: tuple[()], x: Indexed, *, dim: int) -> tuple[Moved, Cache]:
     dim %= x_0.ndim
     pairs = enumerate(zip(index.shape, x_0.shape, strict=False))
     if index.ndim != x_0.ndim or any(n > m for axis, (n, m) in pairs if axis != dim):
-        shapes = f"{tuple(x_0.shape)} and {tuple(index.shape)}"
-        problem = f"expected an index no larger than x but along axis {dim}, got {shapes}"
-        raise LayerError("gather", problem)
+        wanted = f"an index no larger than x but along axis {dim}"
+        raise unexpected("gather", wanted, f"{tuple(x_0.shape)} and {tuple(index.shape)}")
     y = in_range("gather", index, x_0.shape[dim], lambda: torch.gather(x_0, dim, index))
     like = stand_ins(x_0, y)
     return y, Cache(index, like.x, like.y, dim)

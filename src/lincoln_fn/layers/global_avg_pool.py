@@ -16,8 +16,7 @@ from __future__ import annotations
 from math import prod
 
 from lincoln_fn.core import Layer, bare, constructor, wrong_shape
-from lincoln_fn.layers.common.shapes import Channels, Moved
-from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
+from lincoln_fn.layers.common.inputs import Channels, Moved, StandIns, stand_ins
 
 
 def forward(params: tuple[()], x: Channels, *, keepdim: bool) -> tuple[Moved, StandIns]:

@@ -16,7 +16,7 @@ import torch
 
 from lincoln_fn import core
 from lincoln_fn.core import Layer, LayerError, bare, check_axis, record
-from lincoln_fn.layers.common.shapes import Elements, Moved
+from lincoln_fn.layers.common.inputs import Elements, Moved
 
 
 @record

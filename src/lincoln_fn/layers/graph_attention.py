@@ -39,9 +39,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, bare, mirror, record
+from lincoln_fn.core import Key, Layer, PositiveInt, bare, mirror, record
 from lincoln_fn.initializers import Fans, Initializer, glorot_uniform
-from lincoln_fn.layers.common.merge import add_at
+from lincoln_fn.layers.common.inputs import add_at
 from lincoln_fn.layers.graph_conv import Edges, Ends, Nodes, graph_parts
 
 NAME = "graph_attention"
@@ -141,18 +141,14 @@ def _by_head(h: Nodes, num_heads: int, features: int | None = None) -> Heads:
     n = h.shape[-1]
     if n % num_heads or (features is not None and n != num_heads * features):
         wanted = f"a multiple of {num_heads}" if features is None else f"{num_heads * features}"
-        problem = f"expected nodes of {wanted} features, got shape {tuple(h.shape)}"
-        raise LayerError(NAME, problem)
+        raise core.unexpected(NAME, f"nodes of {wanted} features", f"shape {tuple(h.shape)}")
     return h.reshape(*h.shape[:-1], num_heads, n // num_heads)
-
-
-_GLOROT = glorot_uniform()
 
 
 @core.constructor(kind="other", terms=terms, along="rows")
 def graph_attention(
     num_heads: PositiveInt, *, negative_slope: float = 0.2, add_self_loops: bool = True,
-    weight_init: Initializer = _GLOROT,
+    weight_init: Initializer = glorot_uniform(),
 ) -> Layer:  # fmt: skip
     """Average each node's neighbours, weighted by a softmax of scores with trained vectors.
 

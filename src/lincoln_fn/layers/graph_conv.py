@@ -40,8 +40,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Layer, LayerError, bare, record, static
-from lincoln_fn.layers.common.merge import add_at, check_integers, in_range
-from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.layers.common.inputs import add_at, check_integers, in_range, stand_in
 
 NAME = "graph_conv"
 Nodes: TypeAlias = Float[Tensor, "*batch nodes features"]
@@ -153,12 +152,10 @@ def graph_parts(
     h, edges, *rest = parts
     core.check_input(layer, (), h)
     if h.ndim < 2:
-        wanted = "(..., nodes, features)"
-        raise LayerError(layer, f"expected nodes of shape {wanted}, got {tuple(h.shape)}")
+        raise core.unexpected(layer, "nodes of shape (..., nodes, features)", h.shape)
     check_integers(layer, "edges", edges, h.device)
     if edges.ndim != 2 or len(edges) != 2:
-        problem = f"expected edges of shape (2, number of edges), got {tuple(edges.shape)}"
-        raise LayerError(layer, problem)
+        raise core.unexpected(layer, "edges of shape (2, number of edges)", edges.shape)
     source, target = edges.long()
     count = h.shape[-2]
     of_nodes = torch.empty(count, device=h.device)

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from lincoln_fn.core import Key, Layer, NonNegative, PositiveInt, bare, constructor, record
 from lincoln_fn.layers.common import normalisation
+from lincoln_fn.layers.common.inputs import Channels
 from lincoln_fn.layers.common.normalisation_checks import check_grouped
-from lincoln_fn.layers.common.shapes import Channels
 
 
 @record

@@ -32,15 +32,15 @@ from typing import Any
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, Positive, PositiveInt, Probability, record
+from lincoln_fn.core import Key, Layer, Positive, PositiveInt, Probability, record, unexpected
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
 from lincoln_fn.layers import dropout as dropouts
 from lincoln_fn.layers.attention_heads import attention_heads
 from lincoln_fn.layers.common import attention_forms
 from lincoln_fn.layers.common.attention_forms import Cache, Gradients, Inputs
+from lincoln_fn.layers.common.inputs import Sequence
 from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
-from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.rotary_embedding import rotary_embedding
 from lincoln_fn.walk import fields
@@ -79,8 +79,7 @@ def init(
     features = query.shape[-1]
     n = features // num_heads if head_dim is None else head_dim
     if head_dim is None and (n == 0 or features % num_heads):
-        wanted = f"a query with features in {num_heads} heads, or head_dim"
-        raise core.LayerError(NAME, f"expected {wanted}, got {features}")
+        raise unexpected(NAME, f"a query with features in {num_heads} heads, or head_dim", features)
     drawn = [*map(core.checked_key(NAME, key).fold_in, range(7))]
 
     def heads(sequence: Sequence, count: int) -> Tensor:
@@ -118,7 +117,6 @@ def backward(
 
 
 _ROTARY = rotary_embedding()
-_FAN_IN_INIT = fan_in_uniform()
 
 
 @core.constructor
@@ -128,7 +126,7 @@ def grouped_query_attention(
     qk_norm: Layer | None = None, bias: bool = False, output_bias: bool | None = None,
     is_causal: bool = True, sliding_window: PositiveInt | None = None,
     softcap: Positive | None = None, scale: float | None = None, dropout: Probability = 0.0,
-    weight_init: Initializer = _FAN_IN_INIT, bias_init: Initializer = _FAN_IN_INIT,
+    weight_init: Initializer = fan_in_uniform(), bias_init: Initializer = fan_in_uniform(),
 ) -> Layer:  # fmt: skip
     """Make the attention of today's language models, of parts that are layers.
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn.core import Layer, bare, constructor
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.inputs import Elements
 
 
 def forward(params: tuple[()], x: Elements) -> tuple[Elements, Elements]:

@@ -41,9 +41,9 @@ from torch import Tensor
 
 from lincoln_fn.core import Key, Layer, NonNegative, bare, constructor, record, static
 from lincoln_fn.layers.common import normalisation
+from lincoln_fn.layers.common.inputs import Rows
 from lincoln_fn.layers.common.normalisation import Sizes
 from lincoln_fn.layers.common.normalisation_checks import NormalizedShape, trailing_sizes
-from lincoln_fn.layers.common.shapes import Rows
 
 
 @record

@@ -64,10 +64,9 @@ from lincoln_fn import core
 from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, record, static
 from lincoln_fn.layers.attention_heads import merge_heads, split_heads
 from lincoln_fn.layers.common import sequences
-from lincoln_fn.layers.common.merge import check_inputs
+from lincoln_fn.layers.common.inputs import Sequence, check_inputs
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of, one_batch
-from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.layers.linear_scan import Scan, before, chunks, scan, scan_backward
 
 NAME = "linear_attention"
@@ -75,7 +74,6 @@ NAME = "linear_attention"
 State: TypeAlias = Float[Tensor, "*batch heads key_features value_features"]
 Chunks: TypeAlias = Float[Tensor, "batch chunks steps features"]
 Pairs: TypeAlias = Float[Tensor, "batch chunks steps steps features"]
-States: TypeAlias = Float[Tensor, "batch chunks key_features value_features"]
 Inputs: TypeAlias = (
     tuple[Sequence, Sequence, Sequence]
     | tuple[Sequence, Sequence, Sequence, Sequence | None]
@@ -92,7 +90,7 @@ class Cache:
     k: Chunks
     v: Chunks
     log_decay: Chunks
-    before: States
+    before: Float[Tensor, "batch chunks key_features value_features"]
     form: Form
     entries: int = static()
     has_decay: bool = static()

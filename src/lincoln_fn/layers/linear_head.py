@@ -25,8 +25,7 @@ from lincoln_fn import core
 from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, bare, declare, record
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
-from lincoln_fn.layers.common.shapes import Features
-from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.layers.common.inputs import Features, stand_in
 
 NAME = "linear_head"
 Factors: TypeAlias = tuple[Features, Float[Tensor, "n_out n_in"]]
@@ -70,11 +69,9 @@ def predict(params: dense.Params, x: Features) -> Float[Tensor, "*batch n_out"]:
 
 declare(predict, kind="dense", at_inference=(dense.forward, dense.backward))
 
-_FAN_IN_INIT = fan_in_uniform()
-
 
 @core.constructor(kind="other")
-def linear_head(num_classes: PositiveInt, *, weight_init: Initializer = _FAN_IN_INIT) -> Layer:
+def linear_head(num_classes: PositiveInt, *, weight_init: Initializer = fan_in_uniform()) -> Layer:
     """End a network with a large number of classes: its loss computes the scores in chunks.
 
     In training y is the pair of x and the transposed matrix W, which the loss

@@ -30,9 +30,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lincoln_fn.core import Layer, PositiveInt, bare, constructor, record, static
+from lincoln_fn.layers.common.inputs import Channels
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.normalisation_checks import check_channels
-from lincoln_fn.layers.common.shapes import Channels
 
 
 @record

@@ -20,7 +20,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lincoln_fn.core import Layer, bare, check_axis, constructor, is_transformed, record, static
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.inputs import Elements
 
 
 @record

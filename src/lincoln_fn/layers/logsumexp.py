@@ -17,8 +17,7 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn.core import Layer, LayerError, bare, constructor, record, static
-from lincoln_fn.layers.common.reduction import Dims, axes_of, with_axes
-from lincoln_fn.layers.common.shapes import Elements, Reduced
+from lincoln_fn.layers.common.inputs import Dims, Elements, Reduced, axes_of, with_axes
 
 
 @record

@@ -33,9 +33,8 @@ from torch import Tensor
 
 from lincoln_fn.core import Layer, PositiveSizes, at_least, bare, over_axes, record, static
 from lincoln_fn.layers.common import pooling
+from lincoln_fn.layers.common.inputs import Image, Pooled, Sizes
 from lincoln_fn.layers.common.pooling import Window
-from lincoln_fn.layers.common.shapes import Image, Pooled
-from lincoln_fn.layers.common.spatial import Sizes
 
 Power: TypeAlias = Annotated[float, at_least(1)]
 

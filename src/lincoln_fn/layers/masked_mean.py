@@ -19,10 +19,9 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Layer, bare, constructor, record, static
+from lincoln_fn.layers.common.inputs import Features, Sequence, stand_ins
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Inputs, Mask, mirrored, sequence_and_mask
-from lincoln_fn.layers.common.shapes import Features, Sequence
-from lincoln_fn.layers.common.stand_in import stand_ins
 
 
 @record

@@ -19,10 +19,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, Like, bare, record
+from lincoln_fn.core import Layer, Like, bare, constructor, record, static, unexpected
 from lincoln_fn.layers.broadcast import common_shape, summed_to
-from lincoln_fn.layers.common.merge import check_inputs
+from lincoln_fn.layers.common.inputs import check_inputs
 
 Pair: TypeAlias = tuple[Float[Tensor, "*batch_a n k"], Float[Tensor, "*batch_b k m"]]
 
@@ -33,7 +32,7 @@ class Cache:
 
     a: Float[Tensor, "*batch_a n k"]
     b: Float[Tensor, "*batch_b k m"]
-    y: Like = core.static()
+    y: Like = static()
 
 
 def forward(params: tuple[()], x: Pair) -> tuple[Float[Tensor, "*batch n m"], Cache]:
@@ -43,8 +42,7 @@ def forward(params: tuple[()], x: Pair) -> tuple[Float[Tensor, "*batch n m"], Ca
     fits = len(x) == 2 and min(map(len, shapes)) > 1 and shapes[0][-1] == shapes[1][-2]
     if not fits:
         shown = " and ".join(map(str, shapes))
-        problem = f"expected x to be (a, b) of shapes (..., n, k) and (..., k, m), got {shown}"
-        raise LayerError("matmul", problem)
+        raise unexpected("matmul", "x to be (a, b) of shapes (..., n, k) and (..., k, m)", shown)
     common_shape("matmul", (shapes[0][:-2], shapes[1][:-2]))
     a, b = x
     y = torch.matmul(a, b)
@@ -60,7 +58,7 @@ def backward(
     return (summed_to(da, tuple(a.shape)), summed_to(db, tuple(b.shape))), ()
 
 
-@core.constructor(kind="product", along="rows")
+@constructor(kind="product", along="rows")
 def matmul() -> Layer:
     """Multiply two inputs as matrices: y = a b. `dense` multiplies by a matrix that is trained.
 

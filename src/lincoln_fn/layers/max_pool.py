@@ -30,10 +30,8 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Layer, NonNegativeSizes, PositiveSizes, bare, record, static
 from lincoln_fn.layers.common import pooling
+from lincoln_fn.layers.common.inputs import Image, Sizes, stand_in
 from lincoln_fn.layers.common.pooling import Window
-from lincoln_fn.layers.common.shapes import Image
-from lincoln_fn.layers.common.spatial import Sizes
-from lincoln_fn.layers.common.stand_in import stand_in
 
 
 @record

@@ -17,7 +17,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from lincoln_fn.core import Layer, bare, constructor
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.inputs import Elements
 
 
 def forward(params: tuple[()], x: Elements) -> tuple[Elements, Elements]:

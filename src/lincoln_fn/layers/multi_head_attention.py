@@ -30,8 +30,8 @@ from lincoln_fn.layers import dense, dropout
 from lincoln_fn.layers.common import attention_forms
 from lincoln_fn.layers.common.attention import check_mask
 from lincoln_fn.layers.common.attention_forms import Cache, Given, Gradients, Inputs
+from lincoln_fn.layers.common.inputs import Sequence
 from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
-from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.walk import fields
 from lincoln_fn.walk.internal import Record, VisitRecord
 
@@ -116,16 +116,11 @@ def backward(params: Params, cache: Cache, g: Sequence) -> tuple[Gradients, Para
     return result
 
 
-_GLOROT = glorot_uniform()
-_FAN_IN_INIT = fan_in_uniform()
-_ZEROS = zeros()
-
-
 @core.constructor
 def multi_head_attention(
     num_heads: PositiveInt, *, dropout: Probability = 0.0, bias: bool = True,
-    is_causal: bool = False, batch_first: bool = True, weight_init: Initializer = _GLOROT,
-    output_weight_init: Initializer = _FAN_IN_INIT, bias_init: Initializer = _ZEROS,
+    is_causal: bool = False, batch_first: bool = True, weight_init: Initializer = glorot_uniform(),
+    output_weight_init: Initializer = fan_in_uniform(), bias_init: Initializer = zeros(),
 ) -> Layer:  # fmt: skip
     """Compute attention with several heads, each with a share of the features.
 

@@ -14,8 +14,7 @@ from functools import reduce
 import torch
 
 from lincoln_fn.core import Layer, bare, check_cotangent, constructor, record
-from lincoln_fn.layers.common.merge import check_inputs, check_one_shape
-from lincoln_fn.layers.common.shapes import Elements, Several
+from lincoln_fn.layers.common.inputs import Elements, Several, check_inputs, check_one_shape
 
 
 @record

@@ -20,10 +20,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import Layer, Positive, bare, check_axis, constructor, record
+from lincoln_fn.core import Layer, Positive, bare, check_axis, constructor, record, static
+from lincoln_fn.layers.common.inputs import Elements
 from lincoln_fn.layers.common.normalisation import norm_over, widened
-from lincoln_fn.layers.common.shapes import Elements
 
 
 @record
@@ -33,7 +32,7 @@ class Cache:
     y: Elements
     length: Float[Tensor, "*rows"]
     is_long: Bool[Tensor, "*rows"]
-    dim: int = core.static()
+    dim: int = static()
 
 
 def forward(params: tuple[()], x: Elements, *, dim: int, eps: float) -> tuple[Elements, Cache]:

@@ -19,15 +19,19 @@ Cache: the shape of y, the amounts and the mode.
 
 from __future__ import annotations
 
+import math
 from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from lincoln_fn import core
 from lincoln_fn.core import Bound, Layer, NonNegativeSizes, bare, over_axes, record, static
-from lincoln_fn.layers.common import pad_axes
-from lincoln_fn.layers.common.pad_axes import Amounts
-from lincoln_fn.layers.common.shapes import Image, Moved
-from lincoln_fn.layers.common.spatial import Sizes, check_image
-from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.layers.common.inputs import Image, Moved, Sizes, check_image, stand_in
+
+# For each of the last axes, in their order, how many elements come before and how many after.
+Amounts = tuple[tuple[int, int], ...]
 
 
 @record
@@ -46,8 +50,8 @@ def forward(
     """Compute y_j = x_(s(j)), or the constant; `padding` is in torch's order, last axis first."""
     amounts = tuple(zip(padding[::2], padding[1::2], strict=True))[::-1]
     check_image(layer, x, len(amounts))
-    pad_axes.check_amounts(layer, x, amounts, mode)
-    y = pad_axes.pad(x, amounts, mode, value)
+    check_amounts(layer, x, amounts, mode)
+    y = pad(x, amounts, mode, value)
     return y, Cache(stand_in(y), amounts, mode)
 
 
@@ -56,7 +60,7 @@ core.declare(forward, kind="moving")
 
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Image, tuple[()]]:
     """Compute dx_i = sum_(j: s(j) = i) g_j."""
-    return pad_axes.fold(g, cache.amounts, cache.mode), ()
+    return fold(g, cache.amounts, cache.mode), ()
 
 
 def _zero_pad_nd(n: int, padding: int | Sizes) -> Layer:
@@ -139,3 +143,50 @@ def _pad(n: int, kind: str, mode: str, padding: int | Sizes, value: float = 0.0)
     core.require(fits, layer, f"padding as an int or a tuple of {2 * n}", padding)
     there = partial(forward, padding=sizes, mode=mode, value=value, layer=layer)
     return bare(Layer, there, backward)
+
+
+def check_amounts(layer: str, x: Tensor, amounts: Amounts, mode: str) -> None:
+    """Check that an input has enough elements to copy from."""
+    for n, pair in zip(x.shape[-len(amounts) :], amounts, strict=True):
+        if mode == "constant":
+            if n + sum(min(amount, 0) for amount in pair) < 0:
+                raise core.LayerError(layer, f"expected at most {n} elements to remove, got {pair}")
+            continue
+        most = {"reflect": n - 1, "circular": n, "replicate": math.inf if n else 0}[mode]
+        if min(pair) < 0 or max(pair) > most:
+            wanted = f"padding from 0 to {most} for {mode} on an axis of {n}"
+            raise core.unexpected(layer, wanted, pair)
+
+
+def pad(x: Image, amounts: Amounts, mode: str, value: float = 0.0) -> Moved:
+    """Compute y_j = x_(s(j)), or the constant."""
+    if mode == "constant":
+        return F.pad(x, flat(amounts), value=value)
+    for axis, pair in enumerate(amounts, x.ndim - len(amounts)):
+        x = x.index_select(axis, _sources(x.shape[axis], pair, mode, x.device))
+    return x
+
+
+def fold(g: Moved, amounts: Amounts, mode: str) -> Image:
+    """Compute dx_i = sum_(j: s(j) = i) g_j."""
+    if mode == "constant":
+        return F.pad(g, [-amount for amount in flat(amounts)])
+    for axis, pair in enumerate(amounts, g.ndim - len(amounts)):
+        n = g.shape[axis] - sum(pair)
+        zeros = g.new_zeros(*g.shape[:axis], n, *g.shape[axis + 1 :])
+        g = zeros.index_add(axis, _sources(n, pair, mode, g.device), g)
+    return g
+
+
+def flat(amounts: Amounts) -> list[int]:
+    """List the amounts as `F.pad` takes them: the last axis first."""
+    return [amount for pair in reversed(amounts) for amount in pair]
+
+
+def _sources(n: int, pair: tuple[int, int], mode: str, device: torch.device) -> Tensor:
+    """Compute s(j) for j = -l ... n + r - 1."""
+    before, after = pair
+    j = torch.arange(-before, n + after, device=device)
+    if mode == "reflect":
+        return (n - 1) - ((n - 1) - j.abs()).abs()
+    return j.clamp(0, n - 1) if mode == "replicate" else j % n

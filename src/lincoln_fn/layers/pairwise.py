@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Layer, LayerError, bare, constructor, declare, record
-from lincoln_fn.layers.common.merge import check_inputs, check_one_shape
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.inputs import Elements, check_inputs, check_one_shape
 
 Pair: TypeAlias = tuple[Elements, Elements]
 

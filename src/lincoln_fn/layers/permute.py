@@ -10,10 +10,8 @@ Cache: the shape of y, and the order d.
 
 from __future__ import annotations
 
-from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, bare, record, require, static
-from lincoln_fn.layers.common.shapes import Elements, Moved
-from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.core import Layer, LayerError, bare, constructor, record, require, static
+from lincoln_fn.layers.common.inputs import Elements, Moved, stand_in
 
 
 @record
@@ -39,7 +37,7 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple
     return g.permute(inverse), ()
 
 
-@core.constructor(kind="moving")
+@constructor(kind="moving")
 def permute(*dims: int) -> Layer:
     """Put the axes, including the batch, in another order; y is a view of x.
 

@@ -17,9 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, bare, mirror, record
+from lincoln_fn.core import Key, Layer, PositiveInt, bare, mirror, record
 from lincoln_fn.initializers import Fans, Initializer, normal
-from lincoln_fn.layers.common.shapes import Sequence
+from lincoln_fn.layers.common.inputs import Sequence
 
 
 @record
@@ -60,11 +60,8 @@ def terms(params: Params, cache: Tensor, g: Tensor) -> Params:
     return mirror(params, weight=core.sum_axes(padded, tuple(range(1, g.ndim - 2))))
 
 
-_NORMAL = normal(0.02)
-
-
 @core.constructor(kind="addition", terms=terms)
-def positional_embedding(max_len: PositiveInt, *, weight_init: Initializer = _NORMAL) -> Layer:
+def positional_embedding(max_len: PositiveInt, *, weight_init: Initializer = normal(0.02)) -> Layer:
     """Add a trained vector for each position of a sequence: y = x + W.
 
     x has shape (..., length, features), with length at most max_len, and so has y.
@@ -84,8 +81,5 @@ def positional_embedding(max_len: PositiveInt, *, weight_init: Initializer = _NO
 
 def _check_shape(max_len: int, features: int | None, x: Tensor) -> None:
     if x.ndim < 2 or x.shape[-1] != (features or x.shape[-1]) or x.shape[-2] > max_len:
-        wanted = f"(..., length, {features or 'features'}) with length at most {max_len}"
-        raise LayerError(
-            f"positional_embedding({max_len})",
-            f"expected x of shape {wanted}, got {tuple(x.shape)}",
-        )
+        wanted = f"x of shape (..., length, {features or 'features'}) with length at most {max_len}"
+        raise core.unexpected(f"positional_embedding({max_len})", wanted, x.shape)

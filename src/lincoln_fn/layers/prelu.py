@@ -17,9 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, bare, mirror, record
+from lincoln_fn.core import Key, Layer, PositiveInt, bare, mirror, record
+from lincoln_fn.layers.common.inputs import Elements
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.layers.common.shapes import Elements
 
 
 @record
@@ -70,9 +70,7 @@ def along_axis_1(weight: Float[Tensor, " n"], x: Elements) -> Tensor:
 def _check_channels(params: Params, x: Tensor) -> None:
     count = len(params.weight)
     if count != 1 and (x.ndim < 2 or x.shape[1] != count):
-        raise LayerError(
-            f"prelu({count})", f"expected x of shape (batch, {count}, ...), got {tuple(x.shape)}"
-        )
+        raise core.unexpected(f"prelu({count})", f"x of shape (batch, {count}, ...)", x.shape)
 
 
 _init = init  # by another name, because the constructor has an argument `init`

@@ -16,7 +16,7 @@ from typing import Final
 import torch
 
 from lincoln_fn.core import Layer, bare, constructor
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.inputs import Elements
 
 K: Final = 1.702
 

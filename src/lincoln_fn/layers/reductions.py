@@ -29,9 +29,8 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Layer, LayerError, at_least, bare, constructor, declare, record, static
+from lincoln_fn.layers.common.inputs import Dims, Elements, Reduced, axes_of, with_axes
 from lincoln_fn.layers.common.normalisation import norm_over
-from lincoln_fn.layers.common.reduction import Dims, axes_of, with_axes
-from lincoln_fn.layers.common.shapes import Elements, Reduced
 
 
 class Formula(NamedTuple):

@@ -38,11 +38,9 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Gather, Key, Layer, PositiveInt, bare, record, require
 from lincoln_fn.initializers import Fans, Initializer, normal
-from lincoln_fn.layers.common.merge import add_at
+from lincoln_fn.layers.common.inputs import Sequence, add_at, stand_ins
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Inputs, mirrored, sequence_and_mask
-from lincoln_fn.layers.common.shapes import Sequence
-from lincoln_fn.layers.common.stand_in import stand_ins
 
 NAME = "relative_position_bias"
 
@@ -118,13 +116,10 @@ def _of_visible_keys(cache: Cache, g: Bias) -> Bias:
     return g if cache.mask is None else g.masked_fill(~cache.mask[..., None, None, :], 0)
 
 
-_NORMAL = normal(0.02)
-
-
 @core.constructor(kind="addition", terms=terms, along="rows")
 def relative_position_bias(
     num_heads: PositiveInt, num_buckets: PositiveInt = 32, max_distance: PositiveInt = 128,
-    *, bidirectional: bool = True, weight_init: Initializer = _NORMAL,
+    *, bidirectional: bool = True, weight_init: Initializer = normal(0.02),
 ) -> Layer:  # fmt: skip
     """Make a trained mask for attention, by the distance of query and key.
 

@@ -13,8 +13,7 @@ from __future__ import annotations
 from math import prod
 
 from lincoln_fn.core import Layer, LayerError, OpenSize, bare, constructor, require
-from lincoln_fn.layers.common.shapes import Elements, Moved
-from lincoln_fn.layers.common.stand_in import StandIns, filled, stand_ins
+from lincoln_fn.layers.common.inputs import Elements, Moved, StandIns, filled, stand_ins
 
 
 def forward(params: tuple[()], x: Elements, *, shape: tuple[int, ...]) -> tuple[Moved, StandIns]:

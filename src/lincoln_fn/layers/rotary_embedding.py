@@ -32,9 +32,8 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Layer, LayerError, Positive, PositiveInt, bare, record, require, static
-from lincoln_fn.layers.common.merge import check_integers
+from lincoln_fn.layers.common.inputs import check_integers, stand_in
 from lincoln_fn.layers.common.rope_scaling import RopeScaling, unscaled
-from lincoln_fn.layers.common.stand_in import stand_in
 
 NAME = "rotary_embedding"
 

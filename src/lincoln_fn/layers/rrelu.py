@@ -17,9 +17,8 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import leaky_relu
 
-from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, bare, declare, keys
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.core import Key, Layer, bare, constructor, declare, keys, require
+from lincoln_fn.layers.common.inputs import Elements
 from lincoln_fn.layers.dropout import Params, advance
 
 
@@ -59,7 +58,7 @@ def inference_forward(
 declare(predict, kind="activation", at_inference=(inference_forward, backward))
 
 
-@core.constructor(kind="activation")
+@constructor(kind="activation")
 def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Layer:
     """Keep what is positive, and scale the rest by slopes that are drawn again at every step.
 
@@ -71,5 +70,5 @@ def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Layer:
         >>> layer.predict(layer.init(Key(0), torch.zeros(2)), torch.tensor([-1.0, 2.0]))
         tensor([-0.5000,  2.0000])
     """
-    core.require(lower <= upper, "rrelu", "lower at most upper", (lower, upper))
+    require(lower <= upper, "rrelu", "lower at most upper", (lower, upper))
     return bare(Layer, forward, backward, init, predict=predict, advance=advance)

@@ -10,7 +10,7 @@ Cache: the shape of x, and s.
 from __future__ import annotations
 
 from lincoln_fn.core import Layer, bare, constructor, record, static
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.inputs import Elements
 
 
 @record

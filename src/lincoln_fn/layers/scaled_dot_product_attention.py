@@ -30,8 +30,7 @@ import math
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, Like, bare, record, static
+from lincoln_fn.core import Layer, LayerError, Like, bare, constructor, record, static
 from lincoln_fn.layers.common import attention
 from lincoln_fn.layers.common.attention import Gradients, Inputs, SoftmaxBackward
 
@@ -78,7 +77,7 @@ def backward(
     return (dquery, dkey, dvalue, attention.mask_grad(dscores, *rest)), ()
 
 
-@core.constructor(kind="attention")
+@constructor(kind="attention")
 def scaled_dot_product_attention(is_causal: bool = False, scale: float | None = None) -> Layer:
     """Compute attention: y = softmax(query key^T scale + mask) value.
 

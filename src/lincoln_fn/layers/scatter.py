@@ -23,11 +23,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, bare, record, static
-from lincoln_fn.layers.common.merge import check_indexed, in_range
-from lincoln_fn.layers.common.shapes import Elements, Moved
-from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.core import Layer, LayerError, bare, constructor, record, static
+from lincoln_fn.layers.common.inputs import Elements, Moved, check_indexed, in_range, stand_in
 
 Inputs: TypeAlias = tuple[Elements, Int[Tensor, "*positions"], Moved]
 
@@ -69,7 +66,7 @@ def backward(
     return (dx, None, torch.gather(g, dim, index)), ()
 
 
-@core.constructor(kind="addition", along="dim")
+@constructor(kind="addition", along="dim")
 def scatter(dim: int, *, reduce: Literal["add"] | None = None) -> Layer:
     """Write a source into x at one position for each of its elements, as `torch.scatter`.
 

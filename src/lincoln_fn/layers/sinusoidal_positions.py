@@ -15,18 +15,22 @@ Cache: the shape of x. Source: Vaswani et al., "Attention Is All You Need", 2017
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from lincoln_fn.core import Layer, bare, constructor, wrong_shape
-from lincoln_fn.layers.common.shapes import Sequence
+from lincoln_fn.layers.common.inputs import Sequence, stand_in
 
 
 def forward(params: tuple[()], x: Sequence) -> tuple[Sequence, Sequence]:
     """Compute y = x + P."""
     if x.ndim < 2:
         raise wrong_shape("sinusoidal_positions", "x", x, "(..., length, features)")
-    y = x + _positions(x.shape[-2], x.shape[-1], x.device).to(x.dtype)
-    return y, x.new_zeros(()).expand(x.shape)
+    length, features = x.shape[-2:]
+    # In float64: in float32 a phase of 1e4 has only three digits after the point.
+    position = torch.arange(length, dtype=torch.float64, device=x.device).unsqueeze(1)
+    even = torch.arange(0, features, 2, dtype=torch.float64, device=x.device)
+    phase = position / 10000 ** (even / features)
+    waves = torch.stack([phase.sin(), phase.cos()], -1).flatten(1)[:, :features]
+    return x + waves.to(x.dtype), stand_in(x)
 
 
 def backward(params: tuple[()], cache: Sequence, g: Sequence) -> tuple[Sequence, tuple[()]]:
@@ -47,11 +51,3 @@ def sinusoidal_positions() -> Layer:
                 [0.8415, 0.5403]])
     """
     return bare(Layer, forward, backward)
-
-
-def _positions(length: int, features: int, device: torch.device) -> Tensor:
-    # In float64: in float32 a phase of 1e4 has only three digits after the point.
-    position = torch.arange(length, dtype=torch.float64, device=device).unsqueeze(1)
-    even = torch.arange(0, features, 2, dtype=torch.float64, device=device)
-    phase = position / 10000 ** (even / features)
-    return torch.stack([phase.sin(), phase.cos()], -1).flatten(1)[:, :features]

@@ -21,7 +21,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from lincoln_fn.core import Bound, Layer, Positive, bare, constructor, record, static
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.inputs import Elements
 
 EXACT_PAST: Final = 40.0
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn.core import Layer, NonNegative, bare, constructor
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.inputs import Elements
 
 
 def forward(params: tuple[()], x: Elements, *, lambd: float) -> tuple[Elements, Elements]:

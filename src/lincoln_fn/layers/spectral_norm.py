@@ -78,8 +78,11 @@ def backward(
     made, sigma = _made(params, dim)
     dx, dmade = layer.backward(made, cache, g)
     along = (dmade.weight * made.weight).sum()
-    u, v = params.vectors.u, params.vectors.v
-    outer = _like_weight(u.unsqueeze(1) * v, made.weight, params.layer, dim)
+    axis, outer = (
+        _rows(made.weight, params.layer, dim),
+        params.vectors.u.unsqueeze(1) * params.vectors.v,
+    )
+    outer = outer.reshape(made.weight.movedim(axis, 0).shape).movedim(0, axis)
     dw = (dmade.weight - outer * along) / sigma
     return dx, SpectralNormParams(core.evolve(dmade, weight=dw), params.vectors)
 
@@ -130,13 +133,6 @@ def _rows(weight: Tensor, of: Params, dim: int | None) -> int:
 
 def _matrix(weight: Tensor, of: Params, dim: int | None) -> Float[Tensor, "rows columns"]:
     return weight.movedim(_rows(weight, of, dim), 0).flatten(1)
-
-
-def _like_weight(
-    matrix: Float[Tensor, "rows columns"], weight: Tensor, of: Params, dim: int | None
-) -> Tensor:
-    axis = _rows(weight, of, dim)
-    return matrix.reshape(weight.movedim(axis, 0).shape).movedim(0, axis)
 
 
 @core.constructor(kind="other")

@@ -15,7 +15,7 @@ import torch
 
 from lincoln_fn import core
 from lincoln_fn.core import NOT_EMPTY, Layer, LayerError, Like, NonNegativeInt, PositiveInt, record
-from lincoln_fn.layers.common.shapes import Elements, Several
+from lincoln_fn.layers.common.inputs import Elements, Several
 
 
 @record
@@ -32,8 +32,7 @@ def forward(
     """Compute y_1, ..., y_n, the parts of x along the axis."""
     core.check_axis("split", x, dim)
     if isinstance(split_size, tuple) and sum(split_size) != x.shape[dim]:
-        problem = f"expected sizes that add up to {x.shape[dim]}, got {split_size}"
-        raise LayerError("split", problem)
+        raise core.unexpected("split", f"sizes that add up to {x.shape[dim]}", split_size)
     y = torch.split(x, split_size if isinstance(split_size, int) else [*split_size], dim)
     return y, Cache(tuple(map(Like.of, y)), dim % x.ndim)
 

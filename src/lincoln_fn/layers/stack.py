@@ -12,8 +12,7 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn.core import Layer, Like, bare, check_axis, constructor, record, static
-from lincoln_fn.layers.common.merge import check_inputs, check_one_shape
-from lincoln_fn.layers.common.shapes import Elements, Moved
+from lincoln_fn.layers.common.inputs import Elements, Moved, check_inputs, check_one_shape
 
 
 @record

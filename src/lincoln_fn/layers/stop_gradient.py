@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, Layer, bare, constructor, tree
-from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.layers.common.inputs import stand_in
 
 
 def forward(params: tuple[()], x: Arrays) -> tuple[Arrays, Arrays]:

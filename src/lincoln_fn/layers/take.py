@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, bare, record, static
-from lincoln_fn.layers.common.shapes import Elements, Moved
-from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.core import Layer, LayerError, bare, constructor, record, static
+from lincoln_fn.layers.common.inputs import Elements, Moved, stand_in
 
 
 @record
@@ -45,7 +43,7 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple
     return torch.where(is_index.reshape(-1, *behind), g.unsqueeze(cache.dim), 0.0), ()
 
 
-@core.constructor(kind="moving")
+@constructor(kind="moving")
 def take(index: int, dim: int) -> Layer:
     """Take one index of an axis: y has every axis of x but this one, and is a view of x.
 

@@ -21,11 +21,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, bare, record
-from lincoln_fn.layers.common.merge import check_indexed, in_range
+from lincoln_fn.core import Layer, LayerError, bare, constructor, record
+from lincoln_fn.layers.common.inputs import check_indexed, in_range, stand_in
 from lincoln_fn.layers.common.sequences import check_mask
-from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.log_softmax import minus_one_hot
 
 NAME = "token_log_probs"
@@ -67,7 +65,7 @@ def backward(
     return (dx, None) if mask is None else (dx, None, None), ()
 
 
-@core.constructor(kind="log_softmax")
+@constructor(kind="log_softmax")
 def token_log_probs() -> Layer:
     """Read the log-probability of each token of a sequence from a language model's logits.
 

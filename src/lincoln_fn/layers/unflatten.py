@@ -16,8 +16,7 @@ import torch
 
 from lincoln_fn import core
 from lincoln_fn.core import NOT_EMPTY, Layer, LayerError, OpenSize, bare, check_axis
-from lincoln_fn.layers.common.shapes import Elements, Moved
-from lincoln_fn.layers.common.stand_in import StandIns, filled, stand_ins
+from lincoln_fn.layers.common.inputs import Elements, Moved, StandIns, filled, stand_ins
 
 OpenSizes: TypeAlias = Annotated[tuple[OpenSize, ...], NOT_EMPTY]
 

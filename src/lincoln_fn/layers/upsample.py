@@ -39,9 +39,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Layer, LayerError, Positive, PositiveSizes, record, require, static
-from lincoln_fn.layers.common.shapes import Channels, Moved
-from lincoln_fn.layers.common.spatial import Sizes
-from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.layers.common.inputs import Channels, Moved, Sizes, stand_in
 
 Factors: TypeAlias = Positive | Annotated[tuple[Positive, ...], core.NOT_EMPTY]
 Mode: TypeAlias = Literal["nearest", "nearest-exact", "linear", "bilinear", "trilinear", "bicubic"]

@@ -19,11 +19,9 @@ from __future__ import annotations
 
 from math import prod
 
-from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, NonNegativeInt, bare, record, static
+from lincoln_fn.core import Layer, LayerError, NonNegativeInt, bare, constructor, record, static
+from lincoln_fn.layers.common.inputs import Dims, Elements, Reduced, axes_of, with_axes
 from lincoln_fn.layers.common.normalisation import statistics, widened
-from lincoln_fn.layers.common.reduction import Dims, axes_of, with_axes
-from lincoln_fn.layers.common.shapes import Elements, Reduced
 
 
 @record
@@ -57,7 +55,7 @@ def backward(params: tuple[()], cache: Cache, g: Reduced) -> tuple[Elements, tup
     return (g * cache.factor * cache.z).to(g.dtype), ()
 
 
-@core.constructor(kind="other", along="axes")
+@constructor(kind="other", along="axes")
 def variance(dim: Dims = None, *, correction: NonNegativeInt = 1, keepdim: bool = False) -> Layer:
     """Measure how far elements are from their mean: y = 1/(N - c) sum_i (x_i - mu)^2.
 

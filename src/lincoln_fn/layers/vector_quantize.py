@@ -51,9 +51,8 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Decay, Key, Layer, LayerError, PositiveInt, record
 from lincoln_fn.initializers import Fans, Initializer, normal
-from lincoln_fn.layers.common.merge import add_at
+from lincoln_fn.layers.common.inputs import add_at, stand_in
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.stop_gradient import stop_gradient
 from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, check_entries, composition
 from lincoln_fn.walk.internal import Record, one_part
@@ -106,8 +105,7 @@ def nearest(params: Table, x: Vectors) -> Int[Tensor, "*batch"]:
     core.check_input(NAME, (), x)
     core.check_like(NAME, "x", x, params.weight)
     if x.shape[-1:] != params.weight.shape[1:]:
-        wanted = f"(..., {params.weight.shape[1]})"
-        raise LayerError(NAME, f"expected x of shape {wanted}, got {tuple(x.shape)}")
+        raise core.unexpected(NAME, f"x of shape (..., {params.weight.shape[1]})", x.shape)
     weight = widened(params.weight)
     mu = weight.mean(0)
     weight, x = weight - mu, widened(x) - mu
@@ -186,20 +184,9 @@ def _back(visit: VisitBack, params: Table, cache: Record, g: Arrays) -> tuple[Ar
     return dx, (table, stopped)
 
 
-def _whole(call: str, *, table: Layer) -> Layer:
-    return composition(
-        NAME, (table, stop_gradient()), _there, _back,
-        init=one_part.init, needs_dx=one_part.needs_dx, call=call,
-        arrange=ITS_PART,
-    )  # fmt: skip
-
-
-_NORMAL = normal(1.0)
-
-
 @core.constructor(kind="embedding", terms=terms)
 def vector_quantize(
-    n: PositiveInt, *, decay: Decay | None = None, weight_init: Initializer = _NORMAL
+    n: PositiveInt, *, decay: Decay | None = None, weight_init: Initializer = normal(1.0)
 ) -> Layer:
     """Replace each vector by the nearest of n codes, with a gradient straight through.
 
@@ -224,4 +211,6 @@ def vector_quantize(
     init = partial(_init_table, n=n, decay=decay, weight_init=weight_init)
     moved = core.unchanged if decay is None else partial(advance, decay=decay)
     table = Layer(f"codebook({n})", forward, backward, init, advance=moved)
-    return core.bare(partial(_whole, table=table))
+    make = partial(composition, parts=(table, stop_gradient()), arrange=ITS_PART)
+    functions = {"init": one_part.init, "needs_dx": one_part.needs_dx}
+    return core.bare(make, there=_there, back=_back, **functions)

@@ -20,11 +20,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, bare, record
-from lincoln_fn.layers.common.merge import check_form, check_inputs, check_one_shape
-from lincoln_fn.layers.common.shapes import Elements
-from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.core import Layer, LayerError, bare, constructor, record
+from lincoln_fn.layers.common import inputs
+from lincoln_fn.layers.common.inputs import Elements, stand_in
 
 Inputs: TypeAlias = tuple[Bool[Tensor, "*s"], Elements, Elements]
 Gradients: TypeAlias = tuple[None, Elements, Elements]
@@ -40,13 +38,13 @@ class Cache:
 
 def forward(params: tuple[()], x: Inputs) -> tuple[Elements, Cache]:
     """Compute y_i = a_i where c_i, else b_i."""
-    check_form("where", x, "(condition, a, b)")
+    inputs.check_form("where", x, "(condition, a, b)")
     condition, a, b = x
-    check_inputs("where", (a, b))
+    inputs.check_inputs("where", (a, b))
     if not isinstance(condition, Tensor) or condition.dtype is not torch.bool:
         got = getattr(condition, "dtype", type(condition).__name__)
         raise LayerError("where", f"expected the condition to be a tensor of bools, got {got}")
-    check_one_shape("where", x)
+    inputs.check_one_shape("where", x)
     return torch.where(condition, a, b), Cache(condition, stand_in(a))
 
 
@@ -55,7 +53,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Gradients, t
     return (None, torch.where(cache.condition, g, 0), torch.where(cache.condition, 0, g)), ()
 
 
-@core.constructor(kind="moving", mask="position")
+@constructor(kind="moving", mask="position")
 def where() -> Layer:
     """Select from two inputs by a condition: y = a where it holds, and b elsewhere.
 

@@ -33,8 +33,8 @@ from lincoln_fn.core import (
 from lincoln_fn.testing.diagnosis import TOLERANCE, GradientError, Proof, Refutation, Undecided
 from lincoln_fn.testing.exact.field import FREE, Array, Field, P, small_fraction
 from lincoln_fn.testing.exact.numbers import TIE, Numbers
-from lincoln_fn.testing.exact.operations import READ, STOPPED
-from lincoln_fn.testing.exact.store import MissingError
+from lincoln_fn.testing.exact.operations import STOPPED
+from lincoln_fn.testing.exact.table import READ, MissingError
 from lincoln_fn.testing.perturbed import perturbed
 from lincoln_fn.testing.point import autograd_at, by_differences
 from lincoln_fn.testing.sample import Sample, sample
@@ -100,6 +100,10 @@ def prove(
     """
     of = subject_of(subject, params, x, torch.float64)
     at = sample(*of, key)
+    for name, array, given in zip(at.names, at.arrays, at.given, strict=True):
+        # What broadcasts has the same product with a tangent.
+        if given.shape != array.shape:
+            return Refutation(of.layer.name, name)
     try:
         return _verdict(of, at, key, predict_is_forward)
     except MissingError as error:

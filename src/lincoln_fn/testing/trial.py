@@ -22,7 +22,8 @@ from lincoln_fn.core import Arrays, Key, tree
 from lincoln_fn.testing.exact.field import Array, Field
 from lincoln_fn.testing.exact.numbers import Numbers
 from lincoln_fn.testing.exact.operations import handler
-from lincoln_fn.testing.exact.store import Exact, MissingError, Operation, Store
+from lincoln_fn.testing.exact.store import Exact, Operation, Store
+from lincoln_fn.testing.exact.table import MissingError
 from lincoln_fn.testing.sample import floating, floating_leaves, mirrored, random_like
 from lincoln_fn.testing.subject import Subject
 

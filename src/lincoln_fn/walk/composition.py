@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeAlias
 import attrs
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, unchanged, wrong_kind
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, Spec, unchanged, wrong_kind
 from lincoln_fn.walk.arrangement import ENTRIES, Arrangement, Record, gather_by, visit_parts
 from lincoln_fn.walk.init import init_in_turn, remembering
 from lincoln_fn.walk.parts import Parts, always, make_room
@@ -60,7 +60,8 @@ def composition(
 
     Args:
         label: the combinator, such as `serial`, if it takes the parts as its arguments; or its
-            name. Errors and the default name begin with it.
+            name; or its call, where a `constructor` makes it and its layers are the first parts.
+            Errors and the default name begin with it.
         there: the loop from input to output, as the module says.
         back: the loop from output to input.
         gather: (visit, params, records) -> dparams, where visit(i, params, record) returns the
@@ -99,7 +100,9 @@ def composition(
         >>> composition("both", (lf.dense(4), lf.tanh()), there, back)
         both(dense(4), tanh())
     """
-    if not isinstance(label, str):
+    if isinstance(label, Spec):
+        call, label = call or partial(_call_again, label), label.of.__name__
+    elif not isinstance(label, str):
         call, label = call or partial(core.call_of_parts, label), label.__name__
     return Composition(
         label=label, parts=parts, there=there, back=back, gather=gather or gather_by(arrange),
@@ -119,6 +122,18 @@ def _named(parts: tuple[Layer, ...], *, name: str) -> str:
 
 def _as_call(call: CallOf | str) -> CallOf:
     return partial(_named, name=call) if isinstance(call, str) else call
+
+
+def _call_again(call: Spec, parts: tuple[Layer, ...]) -> Spec:
+    """Write a constructor's call with these parts as its layers, in the order of its arguments."""
+    rest = iter(parts)
+
+    def given(value: object) -> object:
+        if type(value) is tuple:
+            return tuple(map(given, value))
+        return next(rest) if isinstance(value, Layer) else value
+
+    return Spec(call.of, {name: given(value) for name, value in call.arguments.items()})
 
 
 def _call(label: str, parts: tuple[Layer, ...]) -> str:

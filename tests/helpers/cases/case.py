@@ -52,6 +52,12 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return keys.normal(lf.Key(1000 + seed), shape)
 
 
+def run(layer: lf.Layer, params: Any, x: Any, g: Any) -> tuple[Any, Any, Any]:
+    """Run a layer there and back: y, dx and dparams; g may be a function of y."""
+    y, cache = layer.forward(params, x)
+    return y, *layer.backward(params, cache, g(y) if callable(g) else g)
+
+
 def cast(tree: Any, dtype: torch.dtype = torch.float64) -> Any:
     """Convert the floating tensors of a tree."""
     return lf.tree.map(

@@ -10,8 +10,7 @@ from typing import Final
 
 from lincoln_fn.combine import serial
 from lincoln_fn.core import Layer
-from lincoln_fn.interop.architectures import _parts
-from lincoln_fn.interop.architectures._names import read_names
+from lincoln_fn.interop.architectures import _parts, family
 from lincoln_fn.interop.architectures.family import ACTIVATIONS, Family, Network, Options
 from lincoln_fn.layers.common.constructors import ours
 
@@ -29,7 +28,7 @@ _NAMES: Final = """
 """
 
 # Of a layer's parts in memory, since transformers 5, and in a file.
-_IN_MEMORY: Final = read_names("""
+_IN_MEMORY: Final = family.read_names("""
     attention.{q,k,v,o}_proj  attention.{attention.query,attention.key,attention.value,output.dense}
     mlp.fc{1,2}               {intermediate,output}.dense
 """)

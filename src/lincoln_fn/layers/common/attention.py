@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, check_input, check_like, format_briefly
-from lincoln_fn.layers.common.shapes import Sequence
+from lincoln_fn.core import LayerError, check_input, check_like, format_briefly, unexpected
+from lincoln_fn.layers.common.inputs import Sequence
 
 Mask: TypeAlias = Bool[Tensor, "*mask"] | Float[Tensor, "..."]
 Inputs: TypeAlias = (
@@ -78,8 +78,8 @@ def mask_grad(dscores: Tensor, mask: Mask | None) -> Tensor | None:
 def check_sequences(layer: str, x: object) -> None:
     """Check that query, key and value have one dtype, one device and the same leading axes."""
     if type(x) is not tuple or len(x) not in (3, 4):
-        forms = "(query, key, value) or (query, key, value, mask)"
-        raise LayerError(layer, f"expected x to be {forms}, got {format_briefly(x)}")
+        wanted = "x to be (query, key, value) or (query, key, value, mask)"
+        raise unexpected(layer, wanted, format_briefly(x))
     for name, part in zip(("query", "key", "value"), x, strict=False):
         check_input(layer, (), part)
         check_like(layer, name, part, x[0])
@@ -100,9 +100,7 @@ def check_mask(layer: str, mask: object, like: Tensor, shape: tuple[int, ...]) -
     if mask is None:
         return
     if not isinstance(mask, Tensor) or mask.dtype not in (torch.bool, like.dtype):
-        raise LayerError(
-            layer, f"expected a mask of bool or {like.dtype}, got {format_briefly(mask)}"
-        )
+        raise unexpected(layer, f"a mask of bool or {like.dtype}", format_briefly(mask))
     if mask.device != like.device:
         raise LayerError(layer, f"expected the mask on {like.device}, got {mask.device}")
     ends = shape[len(shape) - mask.ndim :]

@@ -17,7 +17,7 @@ from lincoln_fn import core
 from lincoln_fn.core import Layer, LayerError, Params, Spec, check_params, record, static
 from lincoln_fn.layers.attention_heads import attention_heads, merge_heads, split_heads
 from lincoln_fn.layers.common.attention import Mask, check_mask, check_sequences
-from lincoln_fn.layers.common.shapes import Sequence
+from lincoln_fn.layers.common.inputs import Sequence
 from lincoln_fn.walk import Arrangement, VisitBack, VisitThere, check_entries, composition
 from lincoln_fn.walk.internal import Record, VisitRecord, visit_parts
 
@@ -70,10 +70,8 @@ def parts_of(
     if not 1 + isinstance(x, tuple) <= count <= 4:
         forms = "a sequence, (sequence, mask), (sequence, mask, positions), (query, key, value)"
         forms = forms if takes_positions else forms.replace(" (sequence, mask, positions),", "")
-        problem = (
-            f"expected x to be {forms} or (query, key, value, mask), got {core.format_briefly(x)}"
-        )
-        raise LayerError(label, problem)
+        wanted = f"x to be {forms} or (query, key, value, mask)"
+        raise core.unexpected(label, wanted, core.format_briefly(x))
     may_be_positions = entries[1] is None or _are_positions(entries[2]) if count == 3 else False
     is_self = count <= 2 or (takes_positions and may_be_positions)
     mask, positions = (*entries[1:], None, None)[:2] if is_self else ((*entries, None)[3], None)
@@ -89,7 +87,7 @@ def parts_of(
     if positions is not None:
         if not _are_positions(positions) or positions.ndim == 0:
             wanted = "positions to be integers of shape (..., length)"
-            raise LayerError(label, f"expected {wanted}, got {core.format_briefly(positions)}")
+            raise core.unexpected(label, wanted, core.format_briefly(positions))
         positions = positions.unsqueeze(-2)
     form = Form(count if isinstance(x, tuple) else 0, is_self, is_padding, batch_first)
     return Given(sequences, mask, positions, form)

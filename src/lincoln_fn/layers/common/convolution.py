@@ -23,10 +23,9 @@ from torch.nn import functional as F
 
 from lincoln_fn.core import Key, LayerError, NonNegativeSizes, check_bias, check_like, require, warn
 from lincoln_fn.initializers import Fans, Initializer
-from lincoln_fn.layers.common.pad_axes import Amounts
-from lincoln_fn.layers.common.shapes import ConvInput, ConvOutput
-from lincoln_fn.layers.common.spatial import Sizes, check_image, per_axis
+from lincoln_fn.layers.common.inputs import ConvInput, ConvOutput, Sizes, check_image, per_axis
 from lincoln_fn.layers.dense import drawn
+from lincoln_fn.layers.pad import Amounts
 
 Padding: TypeAlias = NonNegativeSizes | Literal["same", "valid"]
 PaddingMode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]

@@ -9,12 +9,10 @@ from lincoln_fn.core import Arrays, Key, Layer, Params
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
 
-_FAN_IN_INIT = fan_in_uniform()
-
 
 def open_dense(
-    outputs: str, *, bias: bool, weight_init: Initializer = _FAN_IN_INIT,
-    bias_init: Initializer = _FAN_IN_INIT,
+    outputs: str, *, bias: bool, weight_init: Initializer = fan_in_uniform(),
+    bias_init: Initializer = fan_in_uniform(),
 ) -> Layer:  # fmt: skip
     """Make a dense layer whose number of outputs `with_outputs` says; alone, it has those of x.
 

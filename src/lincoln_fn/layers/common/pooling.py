@@ -25,8 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.core import LayerError, PositiveInt, require
-from lincoln_fn.layers.common.shapes import Image
-from lincoln_fn.layers.common.spatial import Sizes, check_image, per_axis
+from lincoln_fn.layers.common.inputs import Image, Sizes, check_image, per_axis
 
 OutputSize: TypeAlias = PositiveInt | tuple[PositiveInt | None, ...] | None
 

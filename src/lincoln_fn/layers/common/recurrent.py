@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Key, LayerError, Params, format_briefly
+from lincoln_fn.core import Arrays, Key, Params, format_briefly
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
 from lincoln_fn.layers.common import recurrent_forms as forms
 from lincoln_fn.layers.common.recurrent_forms import Cache, Cells, Family, Inputs
@@ -97,9 +97,7 @@ def run_backward(
 ) -> tuple[Arrays, Params]:
     """Compute dx and dparams, by the scans' own backward from the last layer to the first."""
     if type(cache) is not Cache or cache.family.name != name:
-        raise LayerError(
-            name, f"expected the cache of its own forward, got {format_briefly(cache)}"
-        )
+        raise core.unexpected(name, "the cache of its own forward", format_briefly(cache))
     family = cache.family
     cells: Cells = params.cells
     dy, dlasts = forms.unpacked_cotangent(family, cells, cache, g)

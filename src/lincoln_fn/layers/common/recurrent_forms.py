@@ -82,8 +82,7 @@ def check_sequence(name: str, sequence: object, batch_first: bool) -> None:
     core.check_input(name, (), sequence)
     if isinstance(sequence, Tensor) and sequence.ndim not in (2, 3):
         axes = "(batch, length, n_in)" if batch_first else "(length, batch, n_in)"
-        problem = f"expected a sequence of shape {axes} or (length, n_in)"
-        raise LayerError(name, f"{problem}, got {tuple(sequence.shape)}")
+        raise core.unexpected(name, f"a sequence of shape {axes} or (length, n_in)", sequence.shape)
 
 
 def check_cell(name: str, cell: Cell, gates: int) -> None:
@@ -102,9 +101,7 @@ def unpacked(family: Family, cells: Cells, x: Arrays, batch_first: bool) -> Inpu
     """Split x into its parts, and check that they fit."""
     name, entries = family.name, len(x) if type(x) is tuple else 0
     if type(x) is tuple and entries not in (2, 3):
-        raise LayerError(
-            name, f"expected x or (x, state) or (x, state, mask), got {format_briefly(x)}"
-        )
+        raise core.unexpected(name, "x or (x, state) or (x, state, mask)", format_briefly(x))
     sequence, state, mask = (*x, None)[:3] if entries else (x, None, None)
     check_sequence(name, sequence, batch_first)
     weight = cells[0][0].weight_ih
@@ -115,8 +112,7 @@ def unpacked(family: Family, cells: Cells, x: Arrays, batch_first: bool) -> Inpu
     axis = None if sequence.ndim == 2 else 0 if batch_first else 1
     if sequence.shape[-1] != len(weight):
         axes = {None: "(length,", 0: "(batch, length,", 1: "(length, batch,"}[axis]
-        wanted = f"{axes} {len(weight)}), got {tuple(sequence.shape)}"
-        raise LayerError(name, f"expected a sequence of shape {wanted}")
+        raise core.unexpected(name, f"a sequence of shape {axes} {len(weight)})", sequence.shape)
     if state is not None:
         state = _states(family, cells, "the state", state, sequence, axis)
     if mask is not None:
@@ -163,6 +159,5 @@ def checked_states(
     states = state if type(state) is tuple else (state,)
     shapes = [tuple(s.shape) if isinstance(s, Tensor) else format_briefly(s) for s in states]
     if shapes != [shape] * rule.states:
-        wanted = f"{rule.states} of shape {shape}"
-        raise LayerError(name, f"expected {what} to have {wanted}, got {shapes}")
+        raise core.unexpected(name, f"{what} to have {rule.states} of shape {shape}", shapes)
     return states

@@ -27,8 +27,8 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import check_cache, check_cotangent, check_input, check_params, declare, record
 from lincoln_fn.layers.common import normalisation
+from lincoln_fn.layers.common.inputs import Instances
 from lincoln_fn.layers.common.normalisation import Running, scale_and_shift, widened
-from lincoln_fn.layers.common.shapes import Instances
 
 # Of either normalisation, which has params, caches and hyperparameters of its own.
 There: TypeAlias = Callable[..., tuple[Tensor, core.Cache]]

@@ -16,10 +16,9 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, LayerError, check_cotangent, record, static
-from lincoln_fn.layers.common.merge import check_inputs
+from lincoln_fn.core import Arrays, LayerError, check_cotangent, record, static, unexpected
+from lincoln_fn.layers.common.inputs import Sequence, check_inputs
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.layers.common.shapes import Sequence
 
 Mask: TypeAlias = Bool[Tensor, "*batch length"]
 Inputs: TypeAlias = Sequence | tuple[Sequence, Mask | None]
@@ -30,8 +29,7 @@ Gradients: TypeAlias = tuple[Tensor | None, ...]
 def sequence_and_mask(name: str, x: object) -> tuple[Sequence, Mask | None]:
     """Find the sequence and the mask in x, and check that they fit together."""
     if isinstance(x, list) or (isinstance(x, tuple) and len(x) != 2):
-        wanted = "x to be a sequence or (sequence, mask)"
-        raise LayerError(name, f"expected {wanted}, got {core.describe_non_tuple(x)}")
+        raise unexpected(name, "x to be a sequence or (sequence, mask)", core.describe_non_tuple(x))
     sequence, mask = x if isinstance(x, tuple) else (x, None)
     core.check_input(name, (), sequence)
     if sequence.ndim < 2 or not sequence.shape[-2]:
@@ -47,8 +45,8 @@ def check_mask(name: str, mask: object, sequence: Tensor) -> None:
     shape = tuple(sequence.shape[:-1])
     if not isinstance(mask, Tensor) or mask.dtype is not torch.bool or mask.shape != shape:
         mend = "True where the sequence has an entry"
-        problem = f"expected a mask of bools of shape {shape}, {mend}"
-        raise LayerError(name, f"{problem}, got {core.format_briefly(mask)}")
+        wanted = f"a mask of bools of shape {shape}, {mend}"
+        raise core.unexpected(name, wanted, core.format_briefly(mask))
     if mask.device != sequence.device:
         raise LayerError(name, f"expected mask on {sequence.device}, got {mask.device}")
 
@@ -78,8 +76,8 @@ class Form:
             check_cotangent(layer, g, self.y)
             return widened(g), None
         if type(g) is not tuple or len(g) != 2:
-            form = "(g of the outputs, g of the last state)"
-            raise LayerError(layer, f"expected g to be {form}, got {core.format_briefly(g)}")
+            wanted = "g to be (g of the outputs, g of the last state)"
+            raise core.unexpected(layer, wanted, core.format_briefly(g))
         check_cotangent(layer, g[0], self.y)
         if g[1] is not None:
             check_cotangent(layer, g[1], self.last)
@@ -120,8 +118,7 @@ def unpacked(
     """Split x into its sequences and the state, and check that they have one dtype and device."""
     if type(x) is not tuple or len(x) not in (len(names), len(names) + 1):
         form = ", ".join(names)
-        problem = f"expected x to be ({form}) or ({form}, state)"
-        raise LayerError(layer, f"{problem}, got {core.describe_non_tuple(x)}")
+        raise unexpected(layer, f"x to be ({form}) or ({form}, state)", core.describe_non_tuple(x))
     *given, last = x
     is_zero_state = last is None and len(x) > len(names)
     check_inputs(layer, tuple(given) if is_zero_state else x)
@@ -139,8 +136,7 @@ def check_shapes(layer: str, **given: tuple[Tensor | None, tuple[int, ...]]) -> 
     """Check that each tensor that is given has its shape."""
     for name, (tensor, shape) in given.items():
         if tensor is not None and tuple(tensor.shape) != tuple(shape):
-            problem = f"expected {name} of shape {tuple(shape)}, got {tuple(tensor.shape)}"
-            raise LayerError(layer, problem)
+            raise core.unexpected(layer, f"{name} of shape {tuple(shape)}", tensor.shape)
 
 
 def one_batch(x: Tensor, axes: int = 2) -> Tensor:

@@ -101,7 +101,7 @@ class Field:
 
     def exp(self, turn: Array, factor: Array, value: Array) -> Array:
         """Compute e^z from its partner."""
-        made = power(np.full(np.shape(turn), self._generator), turn)
+        made = power(np.full(np.shape(turn), self._generator, np.int64), turn)
         return made * factor % P
 
     def log(self, value: Array) -> Array:

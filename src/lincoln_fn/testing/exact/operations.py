@@ -18,10 +18,10 @@ from lincoln_fn.core import ASKED
 from lincoln_fn.testing.exact import rules
 from lincoln_fn.testing.exact.field import Array
 from lincoln_fn.testing.exact.numbers import Numbers, bilinear, compare, constant
-from lincoln_fn.testing.exact.store import Exact, MissingError, Operation, Store, exact, plain
+from lincoln_fn.testing.exact.store import Exact, Operation, Store, exact, plain
+from lincoln_fn.testing.exact.table import READ, MissingError
 
 STOPPED: Final = "what is detached is a constant"
-READ: Final = "a number was read, and is a constant from there on"
 
 
 def _name(func: Operation) -> str:

@@ -1,0 +1,173 @@
+"""What the layers share about their inputs: names of shapes, checks, indices, and stand-ins.
+
+A stand-in is the cache of a layer whose backward needs no values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Annotated, Any, Final, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn import core
+from lincoln_fn.core import NOT_EMPTY, LayerError, check_axis, check_input, check_like, record
+
+Sizes = tuple[int, ...]
+# One axis, several, or None for all.
+Dims: TypeAlias = int | Annotated[tuple[int, ...], NOT_EMPTY] | None
+_INTEGERS: Final = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
+
+Elements: TypeAlias = Float[Tensor, "*s"]
+# Of another shape than x: its elements moved, left out or repeated, or numbers made of them.
+Moved: TypeAlias = Float[Tensor, "*moved"]
+Several: TypeAlias = tuple[Elements, ...]
+Features: TypeAlias = Float[Tensor, "*batch n_in"]
+Outputs: TypeAlias = Float[Tensor, "*batch n_out"]
+Reduced: TypeAlias = Float[Tensor, "*reduced"]
+Rows: TypeAlias = Float[Tensor, "*batch_and_row"]
+Sequence: TypeAlias = Float[Tensor, "*batch length features"]
+Channels: TypeAlias = Float[Tensor, "batch channels *spatial"]
+# With the channels before the spatial axes, and a batch or none before the channels: of a
+# normalisation, and the x and the y of a convolution.
+Instances: TypeAlias = Float[Tensor, "*channels_and_spatial"]
+ConvInput: TypeAlias = Float[Tensor, "*in_channels_and_spatial"]
+ConvOutput: TypeAlias = Float[Tensor, "*out_channels_and_positions"]
+# With any axes before the spatial ones.
+Image: TypeAlias = Float[Tensor, "*batch_and_spatial"]
+Pooled: TypeAlias = Float[Tensor, "*batch_and_pooled"]
+
+
+@record
+class StandIns:
+    """Stand-ins for a layer's input and output."""
+
+    x: Elements
+    y: Moved
+
+
+def stand_in(x: Tensor) -> Tensor:
+    """Make an expanded zero with x's shape, dtype and device, and the memory of one number."""
+    return x.new_zeros(()).expand(x.shape)
+
+
+def stand_ins(x: Elements, y: Moved) -> StandIns:
+    """Make stand-ins for a layer's input and output, of one dtype and device."""
+    zero = x.new_zeros(())
+    return StandIns(zero.expand(x.shape), zero.expand(y.shape))
+
+
+def filled(sizes: tuple[int, ...], count: int) -> tuple[int, ...] | None:
+    """Find the size that was left open with -1."""
+    known = prod(size for size in sizes if size != -1)
+    open_size = count // max(known, 1)
+    sizes = tuple(open_size if size == -1 else size for size in sizes)
+    return sizes if prod(sizes) == count else None
+
+
+def per_axis(layer: str, name: str, value: int | Sizes, n: int) -> Sizes:
+    """Write a hyperparameter as one number for each spatial axis."""
+    values = (value,) * n if isinstance(value, int) else value
+    if type(values) is not tuple or len(values) != n:
+        raise LayerError(layer, f"expected {name} as an int or a tuple of {n}, got {value!r}")
+    return values
+
+
+def check_image(layer: str, x: Tensor, n: int, channels: int | None = None) -> None:
+    """Check that an input has channels, n spatial axes and at most one axis before them."""
+    if x.ndim in (n + 1, n + 2) and channels in (None, x.shape[-n - 1]):
+        return
+    inner = f"{channels or 'channels'}, {', '.join(('d', 'h', 'w')[-n:] if n > 1 else 'l')}"
+    problem = f"expected x of shape ({inner}) or (batch, {inner}), got {tuple(x.shape)}"
+    is_last = channels is not None and x.ndim in (n + 1, n + 2) and channels == x.shape[-1]
+    mend = f"; write x.movedim(-1, -{n + 1}), which has the channels first" if is_last else ""
+    raise LayerError(layer, f"{problem}{mend}")
+
+
+def axes_of(layer: str, x: Tensor, dim: int | tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the axes that are reduced, counted from the front, in ascending order."""
+    if dim is None:
+        return tuple(range(x.ndim))
+    dims = (dim,) if isinstance(dim, int) else dim
+    for each in dims:
+        check_axis(layer, x, each)
+    axes = sorted({each % x.ndim for each in dims})
+    if len(axes) < len(dims):
+        raise LayerError(layer, f"expected different axes, got dim={dim} for {x.ndim} axes")
+    return tuple(axes)
+
+
+def with_axes(reduced: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Put the reduced axes back, with size 1."""
+    for axis in axes:
+        reduced = reduced.unsqueeze(axis)
+    return reduced
+
+
+def check_inputs(layer: str, x: object) -> None:
+    """Check that x is a tuple of floating tensors of one dtype, on one device."""
+    if type(x) is not tuple or not x:
+        raise core.unexpected(layer, "x to be a tuple of tensors", core.describe_non_tuple(x))
+    for i, x_i in enumerate(x):
+        check_input(layer, (), x_i)
+        check_like(layer, f"x[{i}]", x_i, x[0])
+
+
+def check_form(layer: str, x: object, form: str) -> None:
+    """Check that x is a tuple with an entry for each name of a form, such as "(x, index)"."""
+    if type(x) is not tuple or len(x) != form.count(",") + 1:
+        raise LayerError(layer, f"expected x to be {form}, got {core.describe_non_tuple(x)}")
+
+
+def check_one_shape(layer: str, x: tuple[Tensor, ...]) -> None:
+    """Check that tensors have one shape."""
+    shapes = [tuple(x_i.shape) for x_i in x]
+    if len(set(shapes)) > 1:
+        raise LayerError(layer, f"expected inputs of one shape, got {', '.join(map(str, shapes))}")
+
+
+def check_indexed(layer: str, x: object, names: str, dim: int) -> None:
+    """Check that x is a tuple of a floating tensor with an axis, indices, and floating tensors."""
+    check_form(layer, x, names)
+    parts: Any = x  # Any: each is checked here
+    first, index, *rest = parts
+    check_inputs(layer, (first, *rest))
+    check_integers(layer, "index", index, first.device)
+    check_axis(layer, first, dim)
+
+
+def check_integers(
+    layer: str, name: str, given: object, device: torch.device | None = None
+) -> None:
+    """Check that a tensor has integers of any size, and is on a device."""
+    dtype = given.dtype if isinstance(given, Tensor) else type(given).__name__
+    if dtype not in _INTEGERS:
+        raise LayerError(layer, f"expected {name} to be a tensor of integers, got {dtype}")
+    if isinstance(given, Tensor) and device not in (None, given.device):
+        raise LayerError(layer, f"expected {name} on {device}, got {given.device}")
+
+
+def in_range(layer: str, index: Tensor, size: int, compute: Callable[[], Tensor]) -> Tensor:
+    """Compute something by indices; the error about one out of range says which."""
+    try:
+        return compute()
+    except (IndexError, RuntimeError) as error:
+        if "out of" not in str(error):
+            raise
+        low, high = index.aminmax()
+        problem = f"expected indices from 0 to {size - 1}, got {low if low < 0 else high}"
+        raise LayerError(layer, problem) from error
+
+
+def add_at(index: Tensor, values: Tensor, count: int, dim: int) -> Tensor:
+    """Add up along an axis what belongs to each of `count` indices, in float32 at least.
+
+    Many small numbers would stop growing in bfloat16 (256 + 1 = 256).
+    """
+    wide = values.to(torch.promote_types(values.dtype, torch.float32))
+    shape = list(values.shape)
+    shape[dim] = count
+    return wide.new_zeros(shape).index_add(dim, index, wide).to(values.dtype)
