@@ -12,6 +12,7 @@ import flow
 import gallery
 import jacobians
 import notebooks
+import proofs
 import source_pages
 from mkdocs.structure.files import File, Files
 from source_files import MADE, paths, read
@@ -94,6 +95,9 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         "losses": source_pages.losses_table,
         "vocabulary": _vocabulary,
         "pretrained": _pretrained,
+        "proven_layers": proofs.layers,
+        "proven_losses": proofs.losses,
+        "proven_optimizers": proofs.optimizers,
     }
     return TABLE.sub(lambda found: tables[found[1]](), markdown)
 
