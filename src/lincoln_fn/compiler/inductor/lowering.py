@@ -90,7 +90,7 @@ class Call(ir.ExternKernel):
 
 
 def _lower_call(operation: Operation, kernel: CppKernel, *arguments: Box) -> Box:
-    like = map_arg(V.graph.current_node.args, lambda node: node.meta["val"])
+    like: Box = map_arg(V.graph.current_node.args, lambda node: node.meta["val"])
     outputs, _ = kernel.plan(*like)
     tensors, written = [], []
     for x, traced, of in zip(arguments, like, operation._schema.arguments, strict=True):
