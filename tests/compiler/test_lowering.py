@@ -19,6 +19,7 @@ from lincoln_fn.compiler.inductor.compile_graph import by_inductor
 from lincoln_fn.compiler.inductor.settings import lanes
 from lincoln_fn.compiler.kernels import cpp_kernel
 from lincoln_fn.compiler.kernels.cpp_kernel import CppKernel
+from lincoln_fn.compiler.passes import product_updates as product_update
 from lincoln_fn.compiler.passes import products
 
 pytestmark = [
@@ -99,6 +100,17 @@ def test_kernels_of_a_step_are_called_from_its_code(name, written, counts):
     assert sorted(name for name in written if name != SMALL) == sorted([*expected, *twice])
     assert SMALL in written
     assert dict(counts) == {**expected, SMALL: 0}
+
+
+def test_an_update_is_written_once_for_all_layers_alike(written, counts, monkeypatch):
+    monkeypatch.setattr(product_update, "_LEAST", 1)
+    monkeypatch.setattr(products, "_MOST", 0)
+    layers = lf.repeat(2, lf.serial(lf.dense(64), lf.tanh())), lf.dense(3)
+    net, x = lf.serial(*layers), drawn(4, 5, 64)
+    optimizer = lf.optim.sgd(0.1, momentum=0.9)
+    assert_compiles(net, optimizer, x, torch.arange(5) % 3, donate=True)
+    assert written == ["product_update"]
+    assert counts == 2 * [("product_update", 2)]
 
 
 def test_a_loop_takes_parts_of_tensors(written):

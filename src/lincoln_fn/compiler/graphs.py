@@ -26,7 +26,8 @@ from lincoln_fn.runtime import log_if_slow, make_cache_folder
 # A lock: Inductor's settings, and the mode in which a program is traced, belong to the process.
 _ONE_AT_A_TIME: Final = RLock()
 # Each replaces what those before it have left. Products are also in what replaces an LSTM. The last
-# one sees the strides that the others have changed.
+# one sees the strides that the others have changed. Before them, donation puts a donated state into
+# the graph: it looks for products.
 PASSES: Final = (
     pooling.rewrite, pooling.rewrite_convolutions, sequences.rewrite, products.rewrite,
     write_numbers, torch_kernels.rewrite, copy_views,

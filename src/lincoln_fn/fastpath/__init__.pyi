@@ -5,7 +5,8 @@ from lincoln_fn.fastpath.experts import gives_own_tokens as gives_own_tokens
 from lincoln_fn.fastpath.optimizers import fast_optimizer as fast_optimizer
 from lincoln_fn.fastpath.pooling import with_indices as with_indices
 from lincoln_fn.fastpath.product import (
-    is_amd_with as is_amd_with, onednn_is_faster as onednn_is_faster,
+    goes_to_mkl as goes_to_mkl, is_amd_with as is_amd_with,
+    onednn_is_faster as onednn_is_faster,
     sums_by_onednn as sums_by_onednn,
 )
 from lincoln_fn.fastpath.table import (

@@ -22,6 +22,7 @@ from lincoln_fn.fastpath.twin import Twin
 from lincoln_fn.layers import dense
 from lincoln_fn.layers.common.shapes import Features
 from lincoln_fn.layers.dense import Params, check_backward, check_forward, rows
+from lincoln_fn.runtime import precision
 
 # With fewer multiply-adds a product is left to torch; and x^T g, of which oneDNN copies x^T first.
 # On two cores of a Zen 4, oneDNN takes 1 to 1.07 of MKL's time for a smaller x^T g, and 0.85 to
@@ -42,9 +43,10 @@ def is_amd_with(vectors: str) -> bool:
     return str(processor.get("cpu_name")).startswith("AMD") and bool(processor.get(vectors))
 
 
-# A memo of the machine, which does not change while the process runs: whether MKL computes products
-# in float32, and oneDNN takes less time for some.
-HERE: Final = torch.backends.mkl.is_available() and is_amd_with("avx512_f")  # type: ignore[no-untyped-call]  # torch's own
+# Memos of the machine, which does not change while the process runs: whether MKL computes products
+# in float32, and whether oneDNN takes less time for some.
+MKL: Final = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]  # torch's own
+HERE: Final = MKL and is_amd_with("avx512_f")
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -66,6 +68,12 @@ def outer(x: Tensor, g: Tensor, *, like: Tensor) -> Tensor:
 def is_column_major(matrix: Tensor) -> bool:
     """Return whether a matrix is column-major, and not row-major, too."""
     return matrix.stride(-2) == 1 and matrix.stride(-1) >= matrix.shape[-2] > 1
+
+
+def goes_to_mkl(a: Tensor, b: Tensor) -> bool:
+    """Return whether torch leaves a b to MKL: in float32, which torch may not round."""
+    may_round = precision() in ("bf16", "tf32")
+    return MKL and a.dtype is b.dtype is torch.float32 and not may_round
 
 
 def onednn_is_faster(x: Tensor, weight: Tensor) -> bool:

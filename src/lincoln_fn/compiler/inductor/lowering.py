@@ -26,6 +26,7 @@ from lincoln_fn.compiler.kernels.cpp_kernel import (
     CPP_KERNELS,
     POINTERS,
     CppKernel,
+    flatten_arguments,
     result_of,
 )
 from lincoln_fn.compiler.passes.torch_kernels import mm_by_onednn
@@ -90,14 +91,19 @@ class Call(ir.ExternKernel):
 
 
 def _lower_call(operation: Operation, kernel: CppKernel, *arguments: Box) -> Box:
-    like: Box = map_arg(V.graph.current_node.args, lambda node: node.meta["val"])
+    like = map_arg(V.graph.current_node.args, lambda node: node.meta["val"])
     outputs, _ = kernel.plan(*like)
     tensors, written = [], []
-    for x, traced, of in zip(arguments, like, operation._schema.arguments, strict=True):
-        if isinstance(x, ir.TensorBox):
-            tensors.append(_require_strides(x, traced))
-            if of.alias_info is not None and of.alias_info.is_write:
-                written.append(tensors[-1])
+    for one_or_more, its, argument in zip(
+        arguments, like, operation._schema.arguments, strict=True
+    ):
+        for x, traced in zip(
+            flatten_arguments((one_or_more,)), flatten_arguments((its,)), strict=True
+        ):
+            if isinstance(x, ir.TensorBox):
+                tensors.append(_require_strides(x, traced))
+                if argument.alias_info is not None and argument.alias_info.is_write:
+                    written.append(tensors[-1])
     code = partial(kernel.code, like)
     if len(outputs) == 1 and not written:
         return ir.TensorBox.create(Call(kernel.name, code, tensors, [], outputs[0]))

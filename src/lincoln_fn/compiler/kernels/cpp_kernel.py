@@ -10,7 +10,7 @@ thread's number would be that of torch's OpenMP, which returns the same for all 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
@@ -29,7 +29,13 @@ T = TypeVar("T")
 Plan: TypeAlias = tuple[tuple[Tensor, ...], dict[str, int]]
 
 # Pointers to a tensor's numbers, as C++ writes them.
-POINTERS: Final = {torch.float32: "float*", torch.int8: "int8_t*"}
+POINTERS: Final = {
+    torch.float32: "float*",
+    torch.float64: "double*",
+    torch.int64: "int64_t*",
+    torch.int8: "int8_t*",
+    torch.bool: "bool*",
+}
 
 _INCLUDED: Final = (
     "torch/csrc/inductor/cpp_prefix.h",
@@ -48,12 +54,14 @@ class CppKernel:
     # Its function takes the operation's tensors, each without gaps, and then its outputs.
 
     name: str
-    plan: Callable[..., Plan]  # called with the operation's arguments
+    # Both are called with the operation's arguments.
+    plan: Callable[..., Plan]
+    function: Callable[..., str]
 
     def __call__(self, *arguments: Argument) -> Tensor | tuple[Tensor, ...] | None:
         """Compute the outputs."""
         outputs, _ = self.plan(*arguments)
-        tensors = [*(x for x in arguments if isinstance(x, Tensor)), *outputs]
+        tensors = [*(x for x in flatten_arguments(arguments) if isinstance(x, Tensor)), *outputs]
         pointers = tuple([POINTERS[x.dtype] for x in tensors])
         build(self.code(arguments, "kernel"), pointers)(*tensors)
         return result_of(outputs)
@@ -61,19 +69,21 @@ class CppKernel:
     def code(self, arguments: tuple[Argument, ...], name: str) -> str:
         """Write the code for such arguments, in a function of this name."""
         _, sizes = self.plan(*arguments)
-        return _code(self.name, name, **sizes)
+        return _code(self.name, self.function(*arguments), name, **sizes)
 
 
 # Each kernel's module adds its own when it is imported.
 CPP_KERNELS: Final[dict[Operation, CppKernel]] = {}
 
 
-def cpp_kernel(schema: str, plan: Callable[..., Plan]) -> Operation:
+def cpp_kernel(
+    schema: str, plan: Callable[..., Plan], function: Callable[..., str] = lambda *arguments: ""
+) -> Operation:
     """Register an operation that a C++ kernel computes, and return it."""
     # `plan` makes, of the arguments, tensors like the outputs, and the constants of the C++ code,
-    # in capitals there.
+    # in capitals there. `function` writes the C++ function, if it is not in the file.
     name = schema.partition("(")[0]
-    kernel = CppKernel(name, plan)
+    kernel = CppKernel(name, plan, function)
     registered = operation(schema, kernel, lambda *arguments: result_of(plan(*arguments)[0]))
     CPP_KERNELS[registered] = kernel
     return registered
@@ -82,6 +92,12 @@ def cpp_kernel(schema: str, plan: Callable[..., Plan]) -> Operation:
 def result_of(outputs: tuple[T, ...]) -> T | tuple[T, ...] | None:
     """Return a single output as it is, several as a tuple, and None for none."""
     return outputs[0] if len(outputs) == 1 else outputs or None
+
+
+def flatten_arguments(arguments: Iterable[Argument]) -> Iterator[Argument]:
+    """List an operation's arguments one by one, also those within lists."""
+    for one in arguments:
+        yield from one if isinstance(one, (list, tuple)) else (one,)
 
 
 def are_called_for(x: Tensor) -> bool:
@@ -93,7 +109,7 @@ def are_called_for(x: Tensor) -> bool:
 
 # A memo of the code that has been written.
 @cache
-def _code(file: str, name: str, **sizes: int) -> str:
+def _code(file: str, function: str, name: str, **sizes: int) -> str:
     """Write a kernel's file in a namespace, after its constants, and export the function."""
     sizes = {"lanes": lanes(), **sizes}
     lines = [
@@ -101,7 +117,7 @@ def _code(file: str, name: str, **sizes: int) -> str:
         f"namespace in_{name} {{",
         *(f"constexpr int64_t {size.upper()} = {int(n)};" for size, n in sizes.items()),
         (_HERE / "vectors.h").read_text(),
-        (_HERE / f"{file}.cpp").read_text().replace(" kernel(", f" {name}("),
+        ((_HERE / f"{file}.cpp").read_text() + function).replace(" kernel(", f" {name}("),
         f"}}\nusing in_{name}::{name};",
     ]
     return "\n".join(lines)

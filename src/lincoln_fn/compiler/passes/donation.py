@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.fx import Graph, Node
 
 from lincoln_fn.compiler.inductor.settings import IS_KNOWN
+from lincoln_fn.compiler.passes import product_updates
 from lincoln_fn.compiler.passes.rewriting import base_of, kind_of, materialize, outputs_of
 from lincoln_fn.compiler.trace.tracing import Traced
 from lincoln_fn.fastpath import Argument
@@ -50,9 +51,16 @@ def donate(traced: Traced, count: int) -> list[Fate]:
             total = graph.call_function(aten.select.int, (value, 0, 0))
         is_finite = graph.call_function(aten.isfinite.default, (total,))
         *successors, value = _without_aliases(graph, holders, [*successors, value], is_finite)
+        updates = product_updates.updates(graph, holders, successors)
+        # First, because they read numbers that the other updates change.
+        for update in updates:
+            product_updates.write(graph, update, is_finite)
+        changed = {leaf for update in updates for leaf in update.leaves}
         for leaf, new in zip(holders, successors, strict=True):
             if new is leaf:
                 fates.append("kept")
+            elif leaf in changed:
+                fates.append("updated")
             elif IS_KNOWN and kind_of(leaf) == kind_of(new):
                 chosen = graph.call_function(aten.where.self, (is_finite, new, leaf))
                 graph.call_function(aten.copy_.default, (leaf, chosen))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from operator import getitem
 from typing import Final, TypeAlias
 
@@ -81,6 +81,15 @@ def kind_of(node: Argument) -> object:
     return tensor.shape, strides(tensor), tensor.dtype, tensor.device
 
 
+def readers_of(matrix: Node, turned: bool = False) -> Iterator[tuple[Node, Node, bool]]:
+    """Yield each reader of a matrix, its argument, and whether that is the transpose."""
+    for user in matrix.users:
+        if user.target is aten.t.default or _is_transpose(user):
+            yield from readers_of(user, not turned)
+        else:
+            yield user, matrix, turned
+
+
 def base_of(node: Argument) -> Argument:
     """Find the node whose numbers a view shows."""
     # One of several views, such as those of `split`, is an entry of their list.
@@ -89,3 +98,8 @@ def base_of(node: Argument) -> Argument:
         node = listed.args[0]
         listed = node.args[0] if node.target is getitem else node
     return node
+
+
+def _is_transpose(node: Node) -> bool:
+    axes: tuple[Argument, ...] = node.args[1:]
+    return node.target is aten.transpose.int and {axis % 2 for axis in axes} == {0, 1}
