@@ -67,9 +67,6 @@ def _div(a: Tensor, b: Tensor | Scalar, *, rounding_mode: str | None = None) -> 
     return torch.where(b == 0, a / b, floor)
 
 
-_floor_div: Final = functools.partial(torch.div, rounding_mode="floor")
-
-
 def _remainder(a: Tensor | Scalar, b: Tensor | Scalar) -> Result:
     dtype = torch.result_type(a, b)
     if not dtype.is_floating_point:
@@ -88,17 +85,12 @@ def _has_other_sign(rest: Tensor, b: Tensor) -> Tensor:
     return ((rest < 0) ^ (b < 0)) & (rest != 0)
 
 
-def _shift(by: Callable[[Tensor, int], Tensor]) -> Decomposition:
-    """Make a shift by a constant n from a quotient or product: ONNX shifts none with a sign."""
-
-    def shifted(x: Tensor, n: Argument) -> Result:
-        if not isinstance(n, int) or not 0 <= n < 64:
-            return NotImplemented
-        first = min(n, 62)  # 2^63 is no int64
-        y = by(x.long(), 1 << first)
-        return (by(y, 2) if n > first else y).to(x.dtype)
-
-    return shifted
+def _shift_left(x: Tensor, n: Argument) -> Result:
+    """Shift by a constant n: x << n is 2^n x."""
+    if not isinstance(n, int) or not 0 <= n < 64:
+        return NotImplemented
+    y = x.long() * (1 << min(n, 62))  # 2^63 is no int64
+    return (y * 2 if n == 63 else y).to(x.dtype)
 
 
 def _argument(operation: Callable[[Tensor, int], Tensor]) -> Decomposition:
@@ -205,8 +197,7 @@ def _max_pool_backward(g: Tensor, x: Tensor, *window: Argument) -> Tensor:
 _BY_KIND: Final[Table] = {
     aten.expm1: _expm1, aten.log1p: _log1p, aten.cos: _cos, aten.trunc: _trunc, aten.div: _div,
     aten.remainder: _remainder, aten.floor: _of_floats, aten.ceil: _of_floats,
-    **dict.fromkeys((aten.__lshift__, aten.bitwise_left_shift), _shift(torch.mul)),
-    **dict.fromkeys((aten.__rshift__, aten.bitwise_right_shift), _shift(_floor_div)),
+    aten.__lshift__: _shift_left, aten.bitwise_left_shift: _shift_left,
     aten.argmax: _argument(torch.argmax), aten.argmin: _argument(torch.argmin),
     aten.addmm: product_and_sum, aten.slice_scatter: _slice_scatter, aten.unfold: _unfold,
     aten.index: _index, aten.index_put: _index_put, aten.max_pool2d_with_indices: _max_pool,

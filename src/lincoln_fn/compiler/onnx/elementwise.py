@@ -7,12 +7,21 @@ from typing import Final, TypeAlias
 
 import torch
 
-from lincoln_fn.compiler.onnx.writer import Number, OfBatch, Rows, Value, Writer
+from lincoln_fn.compiler.onnx.writer import (
+    Number,
+    OfBatch,
+    Rows,
+    UnknownOperationError,
+    Value,
+    Writer,
+    code,
+)
 
 aten = torch.ops.aten
 
 Operand: TypeAlias = Value | Number
 
+UINT64: Final = 13  # ONNX's code
 # Operations on numbers of the result's dtype.
 ARITHMETIC: Final = {
     aten.abs: "Abs", aten.neg: "Neg", aten.exp: "Exp", aten.log: "Log", aten.sqrt: "Sqrt",
@@ -95,9 +104,28 @@ def _cast(write: Writer, out: Value, x: Value, *_: object) -> str:
     return write.cast(x, out.dtype)
 
 
+def _shift_right(write: Writer, out: Value, x: Value, n: Number) -> str:
+    """Shift and keep the sign, by a constant n: x >> n is floor(x / 2^n).
+
+    ONNX shifts only numbers without a sign. With u = x + 2^63, x >> n is (u >> n) - (2^63 >> n).
+    Exclusive or with -2^63 makes u's bits. A quotient takes several times as long.
+    """
+    if not isinstance(n, int) or not 0 <= n < 64:
+        raise UnknownOperationError("x >> n is converted for a constant n below 64 alone")
+    lowest, by = (write.constant(number, torch.int64) for number in (-(1 << 63), n))
+    bits = write.add("BitwiseXor", write.cast(x, torch.int64), lowest)
+    bits, by = (write.add("Cast", number, to=UINT64) for number in (bits, by))
+    shifted = write.add("BitShift", bits, by, direction="RIGHT")
+    shifted = write.add("Cast", shifted, to=code(torch.int64))
+    least = (1 << 63 - n) if n else -(1 << 63)  # -2^63 has the bits of 2^63
+    y = write.add("Sub", shifted, write.constant(least, torch.int64))
+    return write.cast(Value(y, out.shape, torch.int64), out.dtype)
+
+
 ROWS: Final[Rows] = {
     **{kind: partial(_arithmetic, operation) for kind, operation in ARITHMETIC.items()},
     **{kind: partial(_compared, operation) for kind, operation in COMPARISONS.items()},
     aten.div: _div, aten.fmod: _fmod, aten.where: _where, aten.clamp: _clamp,
     aten._to_copy: _cast, torch.ops.prims.convert_element_type: _cast,
+    aten.__rshift__: _shift_right, aten.bitwise_right_shift: _shift_right,
 }  # fmt: skip
