@@ -244,7 +244,7 @@ REFUSED = {
     "joined axes": (joining(lf.dense(3)), "joined with something else", "1.0 dense(3)"),
     "bidirectional": (lf.lstm(4, bidirectional=True), "from the end of the text", "1 lstm(4, b"),
     "from the end": (lf.scan(lf.gru_cell(4), reverse=True), "from the end of the text", "1 scan("),
-    "later positions": (lf.multi_head_attention(4), "later positions", "1.3 attention_heads(4)"),
+    "later positions": (lf.multi_head_attention(4), "later positions", "1.3 attention_heads(4, is"),
     "within blocks": (lf.transformer_encoder_block(4, 8), "later positions", "1.1.0.0.1.3 att"),
     "along the batch": (lf.gru(4, batch_first=False), "runs along axis -3", "1 gru(4, batch"),
     "padding behind": (
@@ -321,7 +321,7 @@ def test_what_cannot_decode_is_refused_with_its_path(name):
 def test_all_layers_that_cannot_decode_are_in_one_error():
     net = on_tokens(lf.lstm(4, bidirectional=True), lf.residual(lf.multi_head_attention(4)))
     params = net.init(lf.Key(0), TOKENS)
-    with pytest.raises(lf.LayerError, match=r"1 lstm\(.*; 2\.0\.3 attention_heads\(4\)"):
+    with pytest.raises(lf.LayerError, match=r"1 lstm\(.*; 2\.0\.3 attention_heads\(4, "):
         lf.decode(net).init(params, 3, LENGTH)
 
 
