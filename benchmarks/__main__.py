@@ -169,12 +169,14 @@ def show_length(options: argparse.Namespace, machine: str) -> dict[str, Any]:
     """Print the total seconds of runs of several lengths, and save the plot."""
     from benchmarks import length
 
-    results = length.measure(
-        options.workload, options.optimizer, options.threads, options.patience,
-        peers=[peer for peer in length.COMPARED if peer in options.peer or peer == BASELINE],
-        lengths=options.lengths,
-    )  # fmt: skip
-    print(length.table(results))
+    peers = [peer for peer in length.COMPARED if peer in options.peer or peer == BASELINE]
+    results: dict[str, length.Seconds] = {}
+    for name in options.workload:  # Who stops the program has the tables until then.
+        results |= length.measure(
+            [name], options.optimizer, options.threads, options.patience,
+            peers=peers, lengths=options.lengths,
+        )  # fmt: skip
+        print(length.table({name: results[name]}), flush=True)
     if options.picture:
         length.picture(options.picture, results, f"{machine}; float32, {options.optimizer}")
     return {"length": results}

@@ -79,7 +79,7 @@ def measure(
 
 def table(results: Mapping[str, Seconds]) -> str:
     """Make the table of seconds, and mark the least of each column."""
-    lines = ["Seconds from a fresh process, after so many steps; * is the least", ""]
+    lines = ["", "Seconds from a fresh process, after so many steps; * is the least"]
     for name, of_caches in results.items():
         for caches, found in of_caches.items():
             lengths = sorted({n for of in found.values() for n in of})

@@ -1,39 +1,26 @@
 """Make what the page "Train in your browser" loads: digits, exported steps and ONNX Runtime.
 
-The runtime comes from npm, in one version whose hash is known, and not from this repository, whose
-every clone would else have 4 MB more. Where there is no npm or network the site is built without
-it, and the page says what is missing.
-
-Each file is compressed and becomes a script that says `training.packed[name] = "..."`: a browser
-loads scripts from the disk, too, where it loads nothing else. `assets/training/files.js` unpacks.
+The runtime comes from npm: `packed`.
 """
 
 from __future__ import annotations
 
-import base64
-import gzip
-import hashlib
 import inspect
-import json
-import logging
 import re
-import shutil
-import subprocess
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import packed
 import torch
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import Files
 from torch import Tensor
 
 import lincoln_fn as lf
 from lincoln_fn import rules
 
 CODE: Final = re.compile(r"^<!-- code: (.+) -->$", flags=re.MULTILINE)
-PACKED: Final = "assets/training/packed"
 RULES: Final = {
     "bp": lambda net: net,
     "fa": rules.feedback_alignment,
@@ -119,39 +106,9 @@ def files() -> Iterator[tuple[str, bytes]]:
 
 
 def runtime() -> Iterator[tuple[str, bytes]]:
-    """Give the files of ONNX Runtime for the web, from npm; none without npm or network."""
-    npm = shutil.which("npm")
-    if npm is None:
-        _say_missing("there is no npm")
-        return
-    with TemporaryDirectory() as folder:
-        wanted = f"onnxruntime-web@{VERSION}"
-        command = [npm, "pack", wanted, "--prefer-offline", "--pack-destination", folder]
-        try:
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-        except (OSError, subprocess.SubprocessError) as error:
-            _say_missing(f"npm has not found it: {error}")
-            return
-        (archive,) = Path(folder).glob("*.tgz")
-        found = hashlib.sha512(archive.read_bytes()).hexdigest()
-        if found != SHA512:
-            raise ValueError(f"expected {wanted} with sha512 {SHA512}, got {found}")
-        with tarfile.open(archive) as opened:
-            for name, path in RUNTIME.items():
-                member = opened.extractfile(path)
-                assert member is not None
-                yield name, member.read()
-
-
-def _say_missing(why: str) -> None:
-    log = logging.getLogger("mkdocs.hooks.browser")
-    log.info("'Train in your browser' will not train, for it lacks onnxruntime-web: %s", why)
-
-
-def packed(name: str, content: bytes) -> str:
-    """Write the script that holds a file."""
-    text = base64.b64encode(gzip.compress(content, 9, mtime=0)).decode()
-    return f"training.packed[{json.dumps(name)}] = {json.dumps(text)};\n"
+    """Give the files of ONNX Runtime for the web; none without npm or network."""
+    found = packed.from_npm("onnxruntime-web", VERSION, SHA512, list(RUNTIME.values()))
+    return zip(RUNTIME, found, strict=False)
 
 
 def on_files(files_: Files, *, config: Any) -> Files:  # Any: MkDocs' own object
@@ -165,8 +122,7 @@ def on_files(files_: Files, *, config: Any) -> Files:  # Any: MkDocs' own object
         The files, with the new ones.
     """
     for name, content in [*files(), *runtime()]:
-        uri = f"{PACKED}/{name}.js"
-        files_.append(File.generated(config, uri, content=packed(name, content)))
+        files_.append(packed.script(config, "training", name, content))
     return files_
 
 

@@ -45,11 +45,18 @@ class FrameWorker extends EventTarget {
   }
 }
 
-const Runner = location.protocol === "file:" ? FrameWorker : window.Worker;
+const Native = window.Worker;
 
-window.Worker = class extends Runner {
+class Searcher extends (location.protocol === "file:" ? FrameWorker : Native) {
   postMessage(message) {
     const isQuery = message.type === 2;
     super.postMessage(isQuery ? { ...message, data: essence(message.data) } : message);
+  }
+}
+
+// A worker of a page's own code, which is no file, runs from the disk, too.
+window.Worker = class {
+  constructor(url) {
+    return new (String(url).startsWith("blob:") ? Native : Searcher)(url);
   }
 };

@@ -5,6 +5,7 @@ import torch
 from helpers.cases import CASES
 from helpers.cases.case import cast
 from helpers.compare import same_bits, same_number
+from helpers.refusals import refusals
 from helpers.relevance import EXACT, normal
 
 import lincoln_fn as lf
@@ -380,36 +381,23 @@ def test_rules_for_ones_own_layer():
         assert same_number(found.x, 2 * expected.x)
 
 
-@pytest.mark.parametrize(
-    ("action", "message"),
-    [
-        (
-            lambda: attribution.composite(by_path={"7": rules.flat()}).rules_of(lf.tanh()),
-            "expected the path of a layer, got '7'; there are ''",
-        ),
-        (
-            lambda: attribution.lrp(lf.log_softmax(), (), normal(2, 3), 0),
-            "explain the scores before it: leave the layer out",
-        ),
-        (lambda: attribution.lrp(lf.tanh(), (), normal(2, 3), 0, rules=rules.flat()), "Composite"),
-        (lambda: rules.alpha_beta(2.0, 2.0), "alpha - beta = 1"),
-        (lambda: rules.epsilon(-1.0), "at least 0"),
-        (
-            lambda: relevance_of(lf.add(), (), (normal(2), normal(2)), normal(2), rules.z_plus()),
-            r"add\(\): expected a layer with one floating input",
-        ),
-        (
-            lambda: attribution.lrp(
-                lf.dense(2), lf.dense(2).init(lf.Key(0), torch.ones(1, 3)), torch.ones(1, 3), 0,
-                rules=attribution.composite(by_path={"": rules.z_box(torch.zeros(4), 1.0)}),
-            ),
-            r"z_box: expected low to broadcast to x, \(1, 3\), got float32\[4\]",
-        ),
-    ],
-)  # fmt: skip
-def test_what_does_not_fit_is_refused(action, message):
-    with pytest.raises(ValueError, match=message):
-        action()
+test_what_does_not_fit_is_refused = refusals(
+    """
+attribution.composite(by_path={'7': rules.flat()}).rules_of(tanh()) -> expected the path of a layer,
+    got '7'; there are ''
+attribution.lrp(log_softmax(), (), normal(2, 3), 0) -> explain the scores before it: leave the layer
+    out
+attribution.lrp(tanh(), (), normal(2, 3), 0, rules=rules.flat()) -> Composite
+rules.alpha_beta(2.0, 2.0) -> alpha - beta = 1
+rules.epsilon(-1.0) -> at least 0
+relevance_of(add(), (), (normal(2), normal(2)), normal(2), rules.z_plus()) -> ^add(): expected a
+    layer with one floating input
+attribution.lrp(dense(2), dense(2).init(Key(0), torch.ones(1, 3)), torch.ones(1, 3), 0,
+    rules=attribution.composite(by_path={'': rules.z_box(torch.zeros(4), 1.0)})) -> ^z_box: expected
+    low to broadcast to x, (1, 3), got float32[4]
+""",
+    globals(),
+)
 
 
 # Merged batch norm

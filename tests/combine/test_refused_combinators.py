@@ -1,12 +1,10 @@
 """Whatever a combinator does not take is refused: the code, and what its error says."""
 
-import re
-
-import pytest
 import torch
 from helpers import loops
 from helpers.cases.case import normal
 from helpers.compositions import run
+from helpers.refusals import refusals
 
 import lincoln_fn as lf
 
@@ -41,8 +39,8 @@ def whole(x, **more):
     return x
 
 
-# A row is code, " -> ", and what the error says: "^" is its beginning, " ... " any text.
-REFUSED = """
+test_what_does_not_fit_is_refused = refusals(
+    """
 residual(D).forward((PARAMS, ()), X) -> ^residual[2] add(): expected inputs of one
 residual(D).forward(PARAMS, X) -> ^residual: expected params with 2 entries, got Params(
 parallel(D).forward((PARAMS,), X) -> ^parallel: expected x with 1 entry, got float32[6, 3]
@@ -209,18 +207,6 @@ run(graph(lambda a, m: a[m]), (S, MASK)) -> expected index to be a tensor of int
     torch.bool
 run(graph(lambda a, m: a * (m & a.argmax(1))), (S, MASK)) -> = bitwise_and(): torch refuses
 run(graph(lambda a, b: torch.cat([a, b])), (S, X)) -> concatenate
-"""
-ROWS = [row for row in re.sub(r"\n {4}", " ", REFUSED).splitlines() if row and row[0] != "#"]
-assert all(" -> " in row for row in ROWS)
-NAMES = {name: getattr(lf, name) for name in lf.__all__} | globals()
-
-
-@pytest.mark.whole
-@pytest.mark.parametrize("row", ROWS)
-def test_what_does_not_fit_is_refused(row):
-    code, _, message = row.partition(" -> ")
-    with pytest.raises(lf.LayerError) as caught:
-        eval(code, dict(NAMES))
-    pattern = ".*".join(map(re.escape, message.removeprefix("^").split(" ... ")))
-    find = re.match if message.startswith("^") else re.search
-    assert find(pattern, str(caught.value), re.DOTALL), caught.value
+""",
+    globals(),
+)

@@ -7,6 +7,7 @@ import torch
 from helpers.cases import CASES
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
+from helpers.refusals import refusals
 from helpers.writers import CAUSAL, LENGTH, TOKENS, WIDTH, gpt, llama, on_tokens
 
 import lincoln_fn as lf
@@ -239,83 +240,59 @@ def over_positions(part):
     return lf.walk.composition("over_positions", (part,), there, print, init=init)
 
 
-REFUSED = {
-    "own loop": (over_positions(lf.dense(3)), "runs over the positions", "decode"),
-    "joined axes": (joining(lf.dense(3)), "joined with something else", "1.0 dense(3)"),
-    "bidirectional": (lf.lstm(4, bidirectional=True), "from the end of the text", "1 lstm(4, b"),
-    "from the end": (lf.scan(lf.gru_cell(4), reverse=True), "from the end of the text", "1 scan("),
-    "later positions": (lf.multi_head_attention(4), "later positions", "1.3 attention_heads(4, is"),
-    "within blocks": (lf.transformer_encoder_block(4, 8), "later positions", "1.1.0.0.1.3 att"),
-    "along the batch": (lf.gru(4, batch_first=False), "runs along axis -3", "1 gru(4, batch"),
-    "padding behind": (
-        lf.serial(lf.permute(0, 2, 1), lf.zero_pad1d(1), lf.conv1d(4, 3)), "after the text", "1.1 ",
-    ),
-    "copied padding": (
-        lf.serial(lf.permute(0, 2, 1), lf.replication_pad1d((2, 0)), lf.conv1d(4, 3)),
-        "with numbers of the text", "1.1 ",
-    ),
-    "convolution's padding": (
-        lf.serial(lf.permute(0, 2, 1), lf.conv1d(4, 3, padding="same")), "zero_pad1d", "1.1 conv",
-    ),
-    "too little padding": (
-        lf.serial(lf.permute(0, 2, 1), lf.zero_pad1d((2, 0)), lf.conv1d(4, 3, dilation=2)),
-        "expected", "few positions",
-    ),
-    "too much padding": (
-        lf.serial(lf.permute(0, 2, 1), lf.zero_pad1d((4, 0)), lf.conv1d(4, 3)),
-        "expected one output for the first position, got 3; pad 2 fewer", "decode",
-    ),
-    "stride": (
-        lf.serial(lf.permute(0, 2, 1), lf.conv1d(4, 1, stride=2)), "skips positions", "1.1 conv1d",
-    ),
-    "too few positions": (lf.positional_embedding(5), "has 5 positions", "1 positional_emb"),
-    "growing frequencies": (
-        lf.rotary_embedding(scaling=lf.rope_scaling.dynamic(2.0, 8)), "smaller max_length", "1 rot",
-    ),
-    "mean": (lf.serial(lf.masked_mean(), lf.dense(3)), "mixes positions", "1.0 masked_mean()"),
-    "flatten": (lf.serial(lf.flatten(), lf.dense(3)), "mixes positions", "1.0 flatten()"),
-    "softmax": (lf.softmax(dim=1), "mixes positions", "1 softmax(dim=1)"),
-    "fixed length": (
-        lf.serial(lf.permute(0, 2, 1), lf.dense(4)), "few positions: serial[1] serial[1] dense(4)",
-        "decode",
-    ),
-    "by place": (lf.Layer("by_place()", by_place, print), "mixes positions", "1 by_place()"),
-    **{
-        f"{n} back": (reading_back(n), "mixes positions", f"1 reading_back({n})")
-        for n in (1, 2, 3, 7, LENGTH - 1)
-    },
-    "one pair": (lf.Layer("one_pair()", one_pair, print), "mixes positions", "1 one_pair()"),
-    "from a place on": (lf.Layer("late()", late, print), "mixes positions", "1 late()"),
-    "nearby positions": (lf.local_response_norm(5), "mixes positions", "1 local_response_norm(5)"),
-    "wrapped": (
-        lf.interop.from_function(lambda x: reading_back(2).forward((), x)[0]),
-        "mixes positions", "1 from_function(",
-    ),
-    "surplus padding": (
-        lf.serial(
-            *(lf.permute(0, 2, 1), lf.zero_pad1d((4, 0)), lf.conv1d(4, 3), lf.permute(0, 2, 1)),
-            *(lf.gru(4), lf.permute(0, 2, 1), lf.conv1d(4, 3)),
-        ),
-        "gets 2 positions before the text; pad 2 fewer", "1.4 gru(4)",
-    ),
-    "fixed point": (
-        lf.serial(
-            lf.fixed_point(lf.serial(lf.add(), lf.multi_head_attention(4, is_causal=True))),
-        ),
-        "mixes positions", "1.0 fixed_point(",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_decode_is_refused_with_its_path(name):
-    layer, reason, place = REFUSED[name]
+def begun(layer):
+    """Begin to decode by a layer behind an embedding."""
     net = on_tokens(layer)
-    params = net.init(lf.Key(0), TOKENS[:, :5])
-    with pytest.raises(lf.LayerError, match=r"^decode: ") as refused:
-        lf.decode(net).init(params, 3, LENGTH)
-    assert reason in str(refused.value)
-    assert place in str(refused.value)
+    return lf.decode(net).init(net.init(lf.Key(0), TOKENS[:, :5]), 3, LENGTH)
+
+
+test_what_cannot_decode_is_refused_with_its_path = refusals(
+    """
+begun(over_positions(dense(3))) -> ^decode: ... runs over the positions
+begun(joining(dense(3))) -> ^decode: ... 1.0 dense(3) ... joined with something else
+begun(lstm(4, bidirectional=True)) -> ^decode: ... 1 lstm(4, b ... from the end of the text
+begun(scan(gru_cell(4), reverse=True)) -> ^decode: ... 1 scan( ... from the end of the text
+begun(multi_head_attention(4)) -> ^decode: ... 1.3 attention_heads(4, is ... later positions
+begun(transformer_encoder_block(4, 8)) -> ^decode: ... 1.1.0.0.1.3 att ... later positions
+begun(gru(4, batch_first=False)) -> ^decode: ... 1 gru(4, batch ... runs along axis -3
+begun(serial(permute(0, 2, 1), zero_pad1d(1), conv1d(4, 3))) -> ^decode: ... 1.1 ... after the text
+begun(serial(permute(0, 2, 1), replication_pad1d((2, 0)), conv1d(4, 3))) -> ^decode: ... 1.1 ...
+    with numbers of the text
+begun(serial(permute(0, 2, 1), conv1d(4, 3, padding='same'))) -> ^decode: ... 1.1 conv ...
+    zero_pad1d
+begun(serial(permute(0, 2, 1), zero_pad1d((2, 0)), conv1d(4, 3, dilation=2))) -> ^decode: ... few
+    positions ... expected
+begun(serial(permute(0, 2, 1), zero_pad1d((4, 0)), conv1d(4, 3))) -> ^decode: ... expected one
+    output for the first position, got 3; pad 2 fewer
+begun(serial(permute(0, 2, 1), conv1d(4, 1, stride=2))) -> ^decode: ... 1.1 conv1d ... skips
+    positions
+begun(positional_embedding(5)) -> ^decode: ... 1 positional_emb ... has 5 positions
+begun(rotary_embedding(scaling=rope_scaling.dynamic(2.0, 8))) -> ^decode: ... 1 rot ... smaller
+    max_length
+begun(serial(masked_mean(), dense(3))) -> ^decode: ... 1.0 masked_mean() ... mixes positions
+begun(serial(flatten(), dense(3))) -> ^decode: ... 1.0 flatten() ... mixes positions
+begun(softmax(dim=1)) -> ^decode: ... 1 softmax(dim=1) ... mixes positions
+begun(serial(permute(0, 2, 1), dense(4))) -> ^decode: ... few positions: serial[1] serial[1]
+    dense(4)
+begun(Layer('by_place()', by_place, print)) -> ^decode: ... 1 by_place() ... mixes positions
+begun(reading_back(1)) -> ^decode: ... mixes positions
+begun(reading_back(2)) -> ^decode: ... mixes positions
+begun(reading_back(3)) -> ^decode: ... mixes positions
+begun(reading_back(7)) -> ^decode: ... mixes positions
+begun(reading_back(LENGTH - 1)) -> ^decode: ... mixes positions
+begun(Layer('one_pair()', one_pair, print)) -> ^decode: ... 1 one_pair() ... mixes positions
+begun(Layer('late()', late, print)) -> ^decode: ... 1 late() ... mixes positions
+begun(local_response_norm(5)) -> ^decode: ... 1 local_response_norm(5) ... mixes positions
+begun(interop.from_function(lambda x: reading_back(2).forward((), x)[0])) -> ^decode: ... 1
+    from_function( ... mixes positions
+begun(serial(*(permute(0, 2, 1), zero_pad1d((4, 0)), conv1d(4, 3), permute(0, 2, 1)), *(gru(4),
+    permute(0, 2, 1), conv1d(4, 3)))) -> ^decode: ... 1.4 gru(4) ... gets 2 positions before the
+    text; pad 2 fewer
+begun(serial(fixed_point(serial(add(), multi_head_attention(4, is_causal=True))))) -> ^decode: ...
+    1.0 fixed_point( ... mixes positions
+""",
+    globals(),
+)
 
 
 def test_all_layers_that_cannot_decode_are_in_one_error():

@@ -86,12 +86,12 @@ GOOD = F0, F1, B0, W0, B1, W1
         ((GOOD,), {"stages": 2}, "expected 2 stages, got 1; make it for 2 stages"),
         (((F0, ("X", 0)),), {}, 'an action such as ("F", 0) at position 1 of stage 0, got '),
         (((F0, ("B", -1)),), {}, 'an action such as ("F", 0) at position 1 of stage 0, got '),
-        (((F0, B0),), {}, 'expected W0 in stage 0, got none; add ("W", 0) after position 1'),
-        ((GOOD, GOOD[:5]), {}, 'W1 in stage 1, got none; add ("W", 1) after position 4'),
-        ((GOOD, (F0, B0, W0)), {}, 'expected F1 in stage 1, got none; add ("F", 1)'),
-        (((F0, F0),), {}, "F0 once, got it at position 1 of stage 0, too, after position 0"),
-        (((B0, F0, W0),), {}, "expected F0 before B0, got B0 at position 0 of stage 0; put F0"),
-        (((F0, W0, B0),), {}, "expected B0 before W0, got W0 at position 1 of stage 0; put B0"),
+        (((F0, B0),), {}, "expected F0, B0, W0 in stage 0, each once and in this order, got F0"),
+        ((GOOD, GOOD[:5]), {}, "in stage 1, each once and in this order, got F1 at position 1, "),
+        ((GOOD, (F0, B0, W0)), {}, "F1, B1, W1 in stage 1, each once and in this order, got none"),
+        (((F0, F0),), {}, "in this order, got F0 at position 0, F0 at position 1"),
+        (((B0, F0, W0),), {}, "got B0 at position 0, F0 at position 1, W0 at position 2"),
+        (((F0, W0, B0),), {}, "got F0 at position 0, W0 at position 1, B0 at position 2"),
         ((GOOD,), {"microbatches": 1}, "microbatches from 0 to 0, got F1 at position 1"),
         ((GOOD,), {"limit": 1}, "at most 1 cache in stage 0, got 2; put W earlier"),
         (
@@ -108,5 +108,5 @@ def test_a_schedule_that_cannot_run_is_refused(schedule, options, message):
 
 
 def test_a_simulation_refuses_an_action_that_waits_for_none():
-    with pytest.raises(ValueError, match="schedule: expected F1 in stage 0, got none, but"):
+    with pytest.raises(ValueError, match=r"schedule: expected F1, B1, W1 in stage 0, .* got none"):
         simulate(((F0, B0, W0), GOOD), [Times()] * 2)

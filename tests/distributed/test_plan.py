@@ -124,7 +124,7 @@ def test_a_serial_network_is_cut_into_stages():
         (lambda: plan((lf.relu(),), torch.ones(1), gpipe(2, 2)), "expected 2 stages, as the sched"),
         (lambda: split_into_stages(lf.relu(), torch.ones(1), 1), "net to be lf.serial of layers"),
         (lambda: split_into_stages(lf.serial(lf.relu()), torch.ones(1), 2), "from 1 to 1 stages"),
-        (lambda: plan((), None, ((("F", 0),),), times=ONES[:1]), "expected B0 in stage 0"),
+        (lambda: plan((), None, ((("F", 0),),), times=ONES[:1]), "got F0 at position 0"),
     ],
     ids=["world", "times", "stages", "not serial", "too many", "schedule"],
 )

@@ -245,6 +245,68 @@ def test_files_that_hang_are_ended(capsys, tmp_path):
     assert {*found.values()} == {"does not end within 0.5 s"}
 
 
+OWN_TABLE = """
+[course]
+title = a course
+[modules]
+helpers =
+[relu]
+forward = out, cache = relu_forward(x)
+backward = dx = relu_backward(dout, cache)
+cases = x=(4, 5)
+"""
+LAYERS = """
+from helpers import Base
+from .drawing import show
+from .ops import above
+
+
+class Layer(Base):
+    pass
+
+
+def relu_forward(x): return x * above(x), x
+def relu_backward(dout, x): return dout * above(x)
+"""
+
+
+def test_a_module_that_lacks_an_import_costs_only_what_uses_it(capsys, tmp_path):
+    (tmp_path / "course.ini").write_text(OWN_TABLE)
+    # The student's package has the module that the table has a stand-in for.
+    for name, text in {
+        "net/__init__.py": "from . import drawing",
+        "net/layers.py": LAYERS,
+        "net/ops.py": "import numpy as np, no_such_module\ndef above(x): return x > 0",
+        "net/drawing.py": "from no_such_module import plot\nshow = plot()",
+        "helpers/__init__.py": "class Base: pass",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    rows = graded(capsys, tmp_path / "course.ini", tmp_path / "net" / "layers.py")
+    assert [row["points"] for row in rows if row["gradient"]] == ["1.0"]
+
+
+RECORDS = """
+from __future__ import annotations
+from dataclasses import dataclass
+
+
+@dataclass
+class Kept:
+    x: float
+
+
+def relu_forward(x): return x * (x > 0), Kept(x)
+def relu_backward(dout, cache): return dout * (cache.x > 0)
+"""
+
+
+def test_a_file_may_have_records_whose_annotations_are_texts(capsys, tmp_path):
+    (tmp_path / "layers.py").write_text(RECORDS)
+    rows = graded(capsys, "cs231n", tmp_path / "layers.py")
+    assert [row["points"] for row in rows if row["gradient"]] == ["1.0"]
+
+
 def test_functions_of_a_course_become_a_layer():
     def forward(x, w, conv_param):
         conv_param["stride"] += 1  # as some change their options

@@ -1,8 +1,15 @@
-"""Calls that are refused by a LayerError, with the whole text of the error."""
+"""Calls that are refused by an error of the library, which says what was expected."""
 
+import re
+
+import numpy as np
 import pytest
+import torch
 
+import lincoln_fn as lf
 from lincoln_fn import LayerError
+
+KNOWN = {"torch": torch, "nn": torch.nn, "np": np}
 
 
 def assert_refused(message, call, *arguments):
@@ -24,15 +31,52 @@ def refused(rows, *, whole=True):
 
     def test():
         for call, message in rows:
-            said = _said_by(call)
+            with pytest.raises(LayerError) as caught:
+                call()
+            said = str(caught.value)
             assert said == message if whole else message in said
 
     return test
 
 
-def _said_by(call):
+def refusals(table, names):
+    """Make a test of a table: a row is code, " -> ", and what its error says.
+
+    "^" is the beginning of the error's text, "$" its end, and " ... " any text within. The error is
+    a LayerError, if the row does not begin with the name of another, as in "TypeError: ". A row
+    goes on in lines that are indented. A line with "#" is a heading.
+
+    Args:
+        names: those that the code uses, such as `globals()`; the library's own are known, and
+            `torch`, `nn` and `np`.
+    """
+    rows = [row for row in re.sub(r"\n {4}", " ", table).splitlines() if row and row[0] != "#"]
+    assert rows
+    assert all(" -> " in row for row in rows)
+
+    def test():
+        wrong = [*filter(None, (_other_than_said(row, names) for row in rows))]
+        assert not wrong, "\n\n".join(wrong)
+
+    return test
+
+
+def _other_than_said(row, names):
+    """Run a row's code: what it does that the row does not say, or nothing."""
+    code, _, said = row.partition(" -> ")
+    words = re.findall(r"\w+", code)
+    own = {word: getattr(lf, word) for word in words if word in lf.__all__}
+    names = KNOWN | own | names
+    kind, message = re.fullmatch(r"(?:(\w+Error): )?(.*)", said).groups()
+    parts = map(re.escape, message.removeprefix("^").removesuffix("$").split(" ... "))
+    pattern = ("" if message[0] == "^" else ".*") + ".*".join(parts)
+    pattern += "" if message[-1] == "$" else ".*"
     try:
-        call()
-    except LayerError as error:
-        return str(error)
-    return "nothing: it was not refused"
+        eval(code, names)
+    except Exception as error:
+        is_kind = type(error) is (eval(kind, names) if kind else LayerError)
+        # Nothing of Python's own, which says where an object is and not what.
+        is_own = not re.search(r" at 0x|has no attribute '(forward|update|near)'", str(error))
+        is_said = re.fullmatch(pattern, str(error), re.DOTALL)
+        return "" if is_kind and is_own and is_said else f"{row}\n{error!r}"
+    return f"{row}\nis not refused"

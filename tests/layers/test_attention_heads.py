@@ -78,14 +78,10 @@ def test_dropout_is_drawn_by_the_key_and_predict_keeps_all():
 
 
 @pytest.mark.parametrize("layer", [HEADS(4, 2), HEADS(4, 2, is_causal=True, sliding_window=2)])
-def test_bfloat16_and_any_length(layer):
+def test_any_length(layer):
     for of in (layer, lf.fast(layer)):
-        x = qkv(dtype=torch.bfloat16)
-        y, dx = run(of, x)
-        assert {part.dtype for part in (y, *dx)} == {torch.bfloat16}
-        assert same_number(y, of.predict((), qkv(dtype=torch.float32)), dtype=torch.bfloat16)
         for sizes in ((0, 4), (5, 0), (0, 0), (1, 1)):
-            y, dx = run(of, qkv(*sizes))
+            y, _ = run(of, qkv(*sizes))
             assert y.shape == (2, sizes[0], 12)
             assert not (y.any() and 0 in sizes)
 
@@ -108,22 +104,6 @@ def test_masks_of_distances_are_used_by_attention(bias):
 
 
 TUPLE = lf.Layer("together()", lambda params, x: (x, None), lambda params, cache, g: (g, ()))
-
-
-def test_a_bias_of_positions_in_any_dtype_and_device():
-    layer = lf.relative_position_bias(2, 8, 9)
-    for dtype in (torch.bfloat16, torch.float64):
-        x = normal(3, 5, 4).to(dtype)
-        params = layer.init(lf.Key(0), x)
-        for of, own in ((layer, params), (lf.alibi(2), ())):
-            y, cache = of.forward(own, x)
-            dx, _ = of.backward(own, cache, y)
-            assert y.dtype is dx.dtype is dtype
-            assert not dx.any()
-            on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), own)
-            assert of.predict(on_meta, x.to("meta")).shape == (3, 2, 5, 5)
-    names = lf.interop.to_state_dict(layer, params)
-    assert same_bits(lf.interop.from_state_dict(layer, names), params)
 
 
 def test_a_bias_of_positions_hides_what_a_mask_hides():

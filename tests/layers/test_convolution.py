@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
-from helpers.convolutions import MAKERS, axes_of, input_for, run
+from helpers.convolutions import MAKERS, axes_of, input_for
 from helpers.refusals import refused
 from torch import nn
 from torch.nn import functional as F
@@ -44,35 +44,6 @@ def test_padding_that_just_fits(pair, mode):
     x = normal(2, 3)
     pad.check_amounts("layer", x, (pair,), mode)
     assert pad.pad(x, (pair,), mode).shape == (2, 3 + sum(pair))
-
-
-# Edge cases
-
-
-@pytest.mark.parametrize("maker", MAKERS)
-@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
-def test_empty_batch(maker, mode):
-    options = {"padding_mode": mode} if maker in MAKERS[:3] else {}
-    layer, x = maker(6, 3, padding=1, groups=2, **options), input_for(maker, batch=0)
-    params = layer.init(lf.Key(0), x)
-    y, dx, dweight, dbias, _ = run(layer, params, x)
-    assert y.shape == (0, 6, *(x.shape[2:] if maker in MAKERS[:3] else y.shape[2:]))
-    assert dx.shape == x.shape
-    assert same_number((dweight, dbias), (torch.zeros_like(params.weight), torch.zeros(6)))
-    assert same_number(run(lf.fast(layer), params, x), run(layer, params, x))
-
-
-@pytest.mark.parametrize("maker", MAKERS)
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_other_dtypes(maker, dtype):
-    layer, x = maker(6, 3, 2, 1, dilation=2), input_for(maker, dtype=dtype)
-    params = layer.init(lf.Key(0), x)
-    given = run(layer, params, x)
-    expected = run(layer, lf.tree.map(torch.Tensor.float, params), x.float())
-    assert {leaf.dtype for leaf in given} == {dtype}
-    assert same_number(
-        given, expected, dtype=torch.bfloat16 if dtype is torch.bfloat16 else torch.float32
-    )
 
 
 # Parameters

@@ -101,17 +101,6 @@ def test_a_part_that_is_replaced_makes_its_own_params():
     assert ruled.predict(ruled.init(lf.Key(0), X), X).shape == X.shape
 
 
-def test_dropout_moves_on_and_is_not_trained():
-    layer = GQA(3, 1, dropout=0.5)
-    params = layer.init(lf.Key(0), X)
-    y, cache = layer.forward(params, X)
-    after = layer.advance(params, cache)
-    assert not same_bits(layer.forward(after, X)[0], y)
-    assert same_bits(layer.predict(params, X), layer.predict(after, X))
-    assert len(lf.tree.leaves(params)) == 4
-    assert GQA(3, 1).init(lf.Key(0), X).dropout == ()
-
-
 ERRORS = [
     (lambda: GQA(4, 3), "num_kv_heads to divide num_heads = 4, got 3"),
     (lambda: GQA(5).init(lf.Key(0), X), "a query with features in 5 heads, or head_dim, got 12"),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers.cases.case import cast, normal, run, uniform
-from helpers.compare import largest, same_bits, same_number
+from helpers.compare import largest, same_number
 from helpers.refusals import assert_says
 
 import lincoln_fn as lf
@@ -78,16 +78,6 @@ HEADS = lf.linear_attention(2)
 def test_what_does_not_fit_is_refused(layer, params, x, message):
     with pytest.raises(lf.LayerError, match=message):
         layer.forward(params, x)
-
-
-@pytest.mark.parametrize("name", FORMS)
-def test_a_batch_may_be_empty(name):
-    layer, x = FORMS[name]
-    params, none = layer.init(lf.Key(1), x), tuple(part[:0] for part in x)
-    y, dx, dparams = run(layer, params, none, U[:0])
-    assert y.shape == U[:0].shape
-    assert [d.shape for d in dx] == [part.shape for part in none]
-    assert same_bits(dparams, lf.tree.map(torch.zeros_like, params))
 
 
 def test_a_wrong_cotangent_is_refused():

@@ -1,12 +1,10 @@
 """Recurrent layers: what the table of cases cannot say."""
 
-from functools import partial
-
 import pytest
 import torch
-from helpers.cases.case import normal, run
+from helpers.cases.case import normal
 from helpers.cases.recurrent import MASK, SEQUENCE, STEP, states, step_state
-from helpers.compare import same_bits, same_number
+from helpers.compare import same_number
 from helpers.refusals import assert_says
 from torch import nn
 
@@ -14,16 +12,6 @@ import lincoln_fn as lf
 
 KINDS = {"rnn": (lf.rnn(4), 1), "gru": (lf.gru(4), 1), "lstm": (lf.lstm(4), 2)}
 each = pytest.mark.parametrize(("layer", "count"), KINDS.values(), ids=KINDS)
-
-
-@each
-def test_a_sequence_in_two_pieces_equals_the_whole(layer, count):
-    params = layer.init(lf.Key(1), SEQUENCE)
-    first = states(count)
-    whole, last = layer.predict(params, (SEQUENCE, first))
-    head, between = layer.predict(params, (SEQUENCE[:, :2], first))
-    tail, last_again = layer.predict(params, (SEQUENCE[:, 2:], between))
-    assert same_number((torch.cat([head, tail], 1), last_again), (whole, last))
 
 
 @each
@@ -58,73 +46,7 @@ def test_an_example_masked_everywhere_keeps_its_state_and_gives_zeros(layer, cou
     assert all(not leaf.any() for leaf in lf.tree.leaves(dparams))
 
 
-@each
-def test_what_a_mask_hides_does_not_matter(layer, count):
-    params = layer.init(lf.Key(1), SEQUENCE)
-    other = torch.where(MASK.unsqueeze(-1), SEQUENCE, 1e4)
-    assert same_bits(
-        layer.predict(params, (other, None, MASK)), layer.predict(params, (SEQUENCE, None, MASK))
-    )
-
-
-@each
-def test_bfloat16_is_taken(layer, count):
-    x, g = normal(2, 5, 3), normal(2, 5, 4, seed=2)
-    params = layer.init(lf.Key(1), x)
-    y, _ = layer.forward(params, x)
-    half = lf.tree.map(torch.Tensor.bfloat16, params)
-    y_half, cache_half = layer.forward(half, x.bfloat16())
-    dx, dparams = layer.backward(half, cache_half, g.bfloat16())
-    assert {leaf.dtype for leaf in (y_half, dx, *lf.tree.leaves(dparams))} == {torch.bfloat16}
-    assert same_number(y_half, y, dtype=torch.bfloat16)
-
-
-def turned(t):
-    return t.transpose(0, 1)
-
-
-@each
-def test_length_first_is_the_same_turned(layer, count):
-    other = layer.replace(forward=partial(layer.forward, batch_first=False))
-    params, state = layer.init(lf.Key(1), SEQUENCE), states(count)
-    g, g_state = normal(2, 5, 4, seed=2), states(count, seed=9)
-    y, dx, dparams = run(layer, params, (SEQUENCE, state, MASK), (g, g_state))
-    given = (turned(SEQUENCE), state, MASK.mT)
-    ours = run(other, params, given, (turned(g), g_state))
-    expected = ((turned(y[0]), y[1]), (turned(dx[0]), *dx[1:]), dparams)
-    assert same_number(lf.tree.leaves(ours), lf.tree.leaves(expected))
-
-
-@each
-@pytest.mark.parametrize("batch_first", [True, False])
-def test_one_sequence_without_a_batch_is_a_batch_of_one(layer, count, batch_first):
-    one = layer.replace(forward=partial(layer.forward, batch_first=batch_first))
-    params, x = layer.init(lf.Key(1), SEQUENCE), SEQUENCE[0]
-    state, g_state = (lf.tree.map(lambda s: s[:, :1], states(count, seed=seed)) for seed in (7, 9))
-    g = normal(1, 5, 4, seed=2)
-    given = (x[None], state, MASK[:1])
-    y, dx, dparams = run(layer, params, given, (g, g_state))
-    without = lf.tree.map(lambda s: s[:, 0], (state, g_state))
-    ours = run(one, params, (x, without[0], MASK[0]), (g[0], without[1]))
-    of_states = lf.tree.map(lambda s: s[:, 0], (y[1], dx[1]))
-    expected = ((y[0][0], of_states[0]), (dx[0][0], of_states[1]), dparams)
-    assert same_number(lf.tree.leaves(ours), lf.tree.leaves(expected))
-
-
 CELLS = {"rnn": lf.rnn_cell(4), "gru": lf.gru_cell(4), "lstm": lf.lstm_cell(4)}
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_a_cell_is_one_step_of_its_layer_with_the_same_parameters(name):
-    layer, count = KINDS[name]
-    params, state = layer.init(lf.Key(1), SEQUENCE), states(count)
-    whole, last = layer.predict(params, (SEQUENCE, state))
-    state = lf.tree.map(lambda s: s[0], state)
-    for t in range(5):
-        state = CELLS[name].predict(params.cells[0][0], (SEQUENCE[:, t], state))
-        h = state if count == 1 else state[0]
-        assert same_number(h, whole[:, t])
-    assert same_number(state, lf.tree.map(lambda s: s[0], last))
 
 
 def test_errors_of_a_cell():

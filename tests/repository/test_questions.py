@@ -12,13 +12,10 @@ LIBRARY = Path(lincoln_fn.__file__).parent
 # classes that are not layers.
 OTHERS = {
     "keywords": {
-        "recording/generate.py", "recording/program.py", "grading/courses/course.py",
-        "grading/blanks.py", "recording/surroundings.py",
+        "grading/blanks.py", "grading/courses/course.py", "recording/surroundings.py",
         "testing/from_numpy.py",
     },
-    "a name": {
-        "compiler/kernels/cpp_kernel.py", "errors/errors.py", "fastpath/twin.py",
-    },
+    "a name": {"compiler/kernels/cpp_kernel.py", "errors/errors.py"},
     "a module": {
         "checkpoint/description.py", "compiler/inductor/disk_cache.py", "errors/annotations.py",
         "errors/descriptions.py", "interop/conversions.py", "interop/torch_nn.py",

@@ -23,6 +23,7 @@ if CHROMIUM is None:
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs/_tools"))
 
 import browser
+import packed
 
 STEPS, WIDTH, TRAINED = 50, 16, 1440  # the page trains on this many digits
 LOSSES = """async (rule, width, steps, batch, trained) => {
@@ -47,8 +48,7 @@ PATIENCE = 60  # seconds
 @pytest.fixture(scope="module")
 def page(site, tmp_path_factory):
     """Open the page from the disk."""
-    packed = site / browser.PACKED
-    if not (packed / "runtime.wasm.js").is_file():
+    if not (site / packed.folder("training") / "runtime.wasm.js").is_file():
         pytest.skip("the site was built without npm or network, and lacks onnxruntime-web")
     with open_browser(tmp_path_factory.mktemp("profile")) as page:
         page.open((site / "train-in-your-browser.html").as_uri())
@@ -59,8 +59,8 @@ def test_nothing_is_loaded_before_it_is_asked_for(page, site):
     loaded = page.run("[...document.scripts].map((one) => one.src)")
     assert any(name.endswith("training/page.js") for name in loaded)
     assert not [name for name in loaded if "/packed/" in name]
-    packed = (site / browser.PACKED).iterdir()
-    assert sum(file.stat().st_size for file in packed) < 12e6
+    files = (site / packed.folder("training")).iterdir()
+    assert sum(file.stat().st_size for file in files) < 12e6
 
 
 def losses_here(rule):

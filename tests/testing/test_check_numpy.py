@@ -103,6 +103,22 @@ def test_data_and_labels_of_a_loss_are_found_in_its_scope():
     assert check_layer(classifier(0.2), (), zeros, all=True).is_right
 
 
+def test_a_gradient_of_another_shape_is_compared_in_its_numbers():
+    def forward(x, w, b):
+        return x @ w + b, (x, w)
+
+    def back(g, cache):
+        x, w = cache
+        return g @ w.T, x.T @ g, g.mean(0)
+
+    w, b, x = normal(4, 3), normal(1, 3, seed=1), normal(5, 4, seed=2)
+    layer = lf.testing.from_numpy(forward, back)
+    report = check_layer(layer, (w, b), x, all=True)
+    assert [(f.leaf, f.name) for f in report.mistakes] == [("dparams.1", "averaged")]
+    said = "is 5 times too small: averaged where it should be summed?"
+    assert f"{said} Also: shape (3,), expected (1, 3)" in report.mistakes[0].sentence
+
+
 def test_what_numpy_has_removed_is_no_mistake_of_the_student():
     layer = numpy_layer(lambda x: (np.lib.pad(x, 1), x), lambda x, g: (g[1:-1, 1:-1],))
     report = check_layer(layer, (), normal(3, 4), all=True)

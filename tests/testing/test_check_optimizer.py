@@ -5,62 +5,21 @@ from functools import partial
 import attrs
 import pytest
 import torch
+from helpers.optimizers import ADJOINTS, params_for
+from helpers.optimizers import TREE as PARAMS
 
 import lincoln_fn as lf
-from lincoln_fn import keys, optim, schedules
+from lincoln_fn import optim, schedules
 from lincoln_fn.optim.adam import rules as adam_rules
 from lincoln_fn.testing import GradientError, check_optimizer
-
-PARAMS = {"weight": keys.normal(lf.Key(3), (3, 2)), "bias": keys.normal(lf.Key(4), (4,))}
-MATRICES = {"first": keys.normal(lf.Key(3), (3, 2)), "second": keys.normal(lf.Key(4), (4, 5))}
-
-
-def is_weight(path):
-    return path == "weight"
-
-
-OPTIMIZERS = [
-    optim.sgd(0.1, weight_decay=0.2),
-    optim.sgd(0.1, momentum=0.9, weight_decay=0.1, nesterov=True, maximize=True),
-    optim.sgd(schedules.cosine(0.1, 10), momentum=0.9, dampening=0.3, weight_decay=0.2),
-    optim.adam(0.1, weight_decay=0.2),
-    optim.adamw(schedules.linear(0.1, 0.2, 5), weight_decay=0.2, maximize=True),
-    optim.adam(0.1, amsgrad=True),
-    optim.adagrad(0.1, 0.2, 0.3, 0.4),
-    optim.rmsprop(0.1, 0.9, weight_decay=0.1),
-    optim.rmsprop(0.1, 0.9, momentum=0.8, centered=True, maximize=True),
-    optim.adadelta(0.5, weight_decay=0.1),
-    optim.adamax(0.1, weight_decay=0.3),
-    optim.nadam(0.1, weight_decay=0.3),
-    optim.nadam(0.1, weight_decay=0.3, decoupled_weight_decay=True),
-    optim.radam(0.1, weight_decay=0.3),
-    optim.radam(0.1, (0.9, 0.5), weight_decay=0.3, decoupled_weight_decay=True),
-    optim.asgd(0.1, 0.2, 0.75, 1, 0.3),
-    optim.lamb(0.1, weight_decay=0.2),
-    optim.lamb(0.1, maximize=True),
-    optim.adafactor(0.1, -0.5, (1e-3, 0.1), 1.0, 0.2),
-    optim.adafactor(schedules.linear(0.5, 0.6, 5), eps=(None, 2.0), d=9.0, maximize=True),
-    optim.chain(optim.schedule_free(0.8), optim.adamw(0.1, (0.0, 0.9), weight_decay=0.2)),
-    optim.chain(optim.schedule_free(0.8, 0.0), optim.sgd(0.1)),
-    optim.chain(optim.clip_by_global_norm(0.7), optim.sgd(0.1)),
-    optim.chain(optim.clip_by_global_norm(70.0), optim.sgd(0.1)),
-    optim.chain(optim.clip_by_value(0.7), optim.sgd(0.1)),
-    optim.chain(optim.weight_decay(0.2, is_weight), optim.sgd(0.1)),
-    optim.chain(optim.ema(0.9), optim.sgd(0.1, 0.9)),
-    optim.by_path({"weight": optim.sgd(0.1, 0.9), "*": optim.chain(optim.ema(0.9), optim.sgd())}),
-]
-MUON = [
-    optim.muon(0.1, dtype=torch.float64),
-    optim.muon(0.1, nesterov=False, adjust_lr_fn="match_rms_adamw", dtype=torch.float64),
-]
 
 
 @pytest.mark.full(but=("[sgd", "[adam(0.1, a", "[chain(clip"))
 @pytest.mark.parametrize(
-    "optimizer", [*OPTIMIZERS, *MUON], ids=lambda optimizer: optimizer.name.partition(" at 0x")[0]
+    "optimizer", ADJOINTS, ids=lambda optimizer: optimizer.name.partition(" at 0x")[0]
 )
 def test_the_adjoint_is_the_updates_derivative(optimizer):
-    check_optimizer(optimizer, MATRICES if "muon" in optimizer.name else PARAMS)
+    check_optimizer(optimizer, params_for(optimizer))
 
 
 @pytest.mark.parametrize("optimizer", [optim.sgd(0.1, 0.9), optim.adam(0.1)], ids=str)
@@ -81,7 +40,7 @@ def test_radam_is_differentiated_before_and_after_its_first_steps(steps):
 
 def test_every_optimizer_has_an_adjoint_or_a_reason():
     """Those of the list above, those whose steps are signs, and those of eigenvectors."""
-    names = {optimizer.name.partition("(")[0] for optimizer in [*OPTIMIZERS, *MUON]}
+    names = {optimizer.name.partition("(")[0] for optimizer in ADJOINTS}
     made = {name for name in optim.__all__ if name.islower() and not name.endswith("_params")}
     made -= {"lbfgs", "lbfgs_state"}  # which is no update of (params, grads, state)
     transforms = {"accumulate", "clip_by_global_norm", "clip_by_value", "ema", "weight_decay"}

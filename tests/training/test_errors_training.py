@@ -6,11 +6,10 @@ import pytest
 import torch
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
+from helpers.refusals import refusals
 
 import lincoln_fn as lf
 from lincoln_fn import LayerError, NonFiniteError, losses
-from lincoln_fn.layers import dense
-from lincoln_fn.training.data import batches
 
 KEY = lf.Key(0)
 X, T = normal(6, 3), torch.arange(6) % 4
@@ -145,128 +144,65 @@ class Once:
 def fit(data=(X, T), **options):
     size = 2 if isinstance(data, tuple) else None
     options = {"key": KEY, "batch_size": size, "progress": False, **options}
-    return lambda: lf.fit(NET, NLL, SGD, data, **options)
+    return lf.fit(NET, NLL, SGD, data, **options)
 
 
-ITERATOR = (
-    "fit: expected data that can be walked once an epoch, got an iterator; "
-    "give a list or a DataLoader, or epochs=1"
+test_numbers_and_data_that_do_not_fit_are_refused = refusals(
+    """
+fit(epochs=0) -> ^fit: expected epochs of at least 1, got 0$
+fit(every=0) -> ^fit: expected every of at least 1 or None, got 0$
+fit(batch_size=None) -> ^fit: expected a batch_size for data given as arrays, got None; write
+    batch_size=32, or give batches$
+fit(metric=ACCURACY) -> ^fit: expected validation data, got None$
+fit(valid=(X, T)) -> ^fit: expected a metric for the validation data, got None$
+fit([(X, T)], batch_size=2) -> ^fit: expected no batch_size for data given as batches, got 2; leave
+    it out, or give arrays (x, target) or DataLoader(dataset, 2)$
+fit([X, T]) -> ^fit: expected arrays as a tuple (x, target), got a list; write a tuple in place of
+    the list$
+fit([(X, T)], batch_size=None, valid=(X, T), metric=ACCURACY) -> ^fit: expected a batch_size for
+    valid given as arrays, got None; write batch_size=32, or give batches$
+fit(patience=2) -> ^fit: expected a metric and validation data for patience=2, got None; write
+    metric=lf.metrics.accuracy, valid=(x, target)$
+fit(valid=(X, T), metric={}) -> ^fit: expected at least one metric by name, got {}$
+fit(iter([(X, T)]), epochs=2) -> ^fit: expected data that can be walked once an epoch, got an
+    iterator; give a list or a DataLoader, or epochs=1$
+fit(iter([(X, T)]), state=STATE, epochs=2) -> ^fit: expected data that can be walked once an epoch,
+    got an iterator; give a list or a DataLoader, or epochs=1$
+fit([]) -> ^fit: expected at least one batch, got none$
+fit([], state=STATE) -> ^fit: expected at least one batch in epoch 1, got none; give a list, a
+    DataLoader or data.batches with a batch in each epoch$
+fit(data.map(lambda x, target: (x, target), Once([(X, T)])), epochs=2, state=STATE) -> ^fit:
+    expected at least one batch in epoch 2, got none; give a list, a DataLoader or data.batches with
+    a batch in each epoch$
+fit(valid=(X, T), metric={'loss': ACCURACY}) -> ^fit: expected no metric named 'step' or 'loss', got
+    'loss'$
+fit(valid=(X, T), metric={'f1': ACCURACY, 'step': ACCURACY}) -> ^fit: expected no metric named
+    'step' or 'loss', got 'step'$
+fit((X, T[:5])) -> ^batches: expected arrays of one length, at least 1, got lengths [6, 5]$
+fit(valid=(X[:2], T), metric=ACCURACY) -> ^batches: expected arrays of one length, at least 1, got
+    lengths [2, 6]$
+data.batches((X, T), 0) -> ^batches: expected batch_size of at least 1, got 0$
+data.batches((X, T), 2, epochs=0) -> ^batches: expected epochs of at least 1, got 0$
+data.batches((X, T), 2, start=-1) -> ^batches: expected start of at least 0, got -1$
+data.batches((X[:0], T[:0]), 2) -> ^batches: expected arrays of one length, at least 1, got lengths
+    [0, 0]$
+data.batches((torch.tensor(1.0), T), 2) -> ^batches: expected arrays of one length, at least 1, got
+    lengths [0, 6]$
+data.batches((X, T), 7, drop_last=True) -> ^batches: drop_last leaves no batch of 7 in 6 examples$
+evaluate(NET, STATE.params, [], {'accuracy': ACCURACY}) -> ^evaluate: expected at least one example,
+    got none$
+evaluate(tanh(), (), [(torch.tensor(1.0), T)], {'accuracy': ACCURACY}) -> ^evaluate: expected x with
+    an axis of examples, got float32 1.0; one example is x[None]$
+evaluate(serial(), (), [((), T)], {'accuracy': ACCURACY}) -> ^evaluate: expected x with an axis of
+    examples, got (); one example is x[None]$
+evaluate(NET, STATE.params, [(X[:, :2], T)], {'accuracy': ACCURACY}) -> ^serial[0] dense(4):
+    expected x of shape (..., 3), got (6, 2)$
+SGD.update(STATE.params, (layers.dense.Params(torch.zeros(4, 3), torch.zeros(4)), ()), ()) -> ^sgd:
+    expected a gradient of its parameter's shape (3, 4) at 0.weight, got (4, 3)$
+SGD.update(STATE.params, ((), ()), ()) -> ^sgd: expected gradients of the parameters' structure
+""",
+    globals(),
 )
-LENGTHS = "batches: expected arrays of one length, at least 1, got lengths"
-VALUES = {
-    "fit: epochs": (fit(epochs=0), "fit: expected epochs of at least 1, got 0"),
-    "fit: every": (fit(every=0), "fit: expected every of at least 1 or None, got 0"),
-    "fit: no batch_size": (
-        fit(batch_size=None),
-        "fit: expected a batch_size for data given as arrays, got None; write batch_size=32, or "
-        "give batches",
-    ),
-    "fit: a metric without data": (
-        fit(metric=ACCURACY), "fit: expected validation data, got None",
-    ),
-    "fit: valid without a metric": (
-        fit(valid=(X, T)), "fit: expected a metric for the validation data, got None",
-    ),
-    "fit: batch_size beside batches": (
-        fit([(X, T)], batch_size=2),
-        "fit: expected no batch_size for data given as batches, got 2; leave it out, or give "
-        "arrays (x, target) or DataLoader(dataset, 2)",
-    ),
-    "fit: a list": (
-        fit([X, T]),
-        "fit: expected arrays as a tuple (x, target), got a list; write a tuple in place of the "
-        "list",
-    ),
-    "fit: batch_size for valid": (
-        fit([(X, T)], batch_size=None, valid=(X, T), metric=ACCURACY),
-        "fit: expected a batch_size for valid given as arrays, got None; write batch_size=32, or "
-        "give batches",
-    ),
-    "fit: patience without a metric": (
-        fit(patience=2),
-        "fit: expected a metric and validation data for patience=2, got None; write "
-        "metric=lf.metrics.accuracy, valid=(x, target)",
-    ),
-    "fit: no metric by name": (
-        fit(valid=(X, T), metric={}), "fit: expected at least one metric by name, got {}",
-    ),
-    "fit: an iterator": (fit(iter([(X, T)]), epochs=2), ITERATOR),
-    "fit: no batch": (fit([]), "fit: expected at least one batch, got none"),
-    "fit: no batch, and a state": (
-        fit([], state=STATE),
-        "fit: expected at least one batch in epoch 1, got none; give a list, a DataLoader or "
-        "data.batches with a batch in each epoch",
-    ),
-    "fit: no batch in the second epoch": (
-        fit(lf.data.map(lambda x, target: (x, target), Once([(X, T)])), epochs=2, state=STATE),
-        "fit: expected at least one batch in epoch 2, got none; give a list, a DataLoader or "
-        "data.batches with a batch in each epoch",
-    ),
-    "fit: a metric named loss": (
-        fit(valid=(X, T), metric={"loss": ACCURACY}),
-        "fit: expected no metric named 'step' or 'loss', got 'loss'",
-    ),
-    "fit: a metric named step": (
-        fit(valid=(X, T), metric={"f1": ACCURACY, "step": ACCURACY}),
-        "fit: expected no metric named 'step' or 'loss', got 'step'",
-    ),
-    "fit: lengths": (fit((X, T[:5])), f"{LENGTHS} [6, 5]"),
-    "fit: lengths of valid": (fit(valid=(X[:2], T), metric=ACCURACY), f"{LENGTHS} [2, 6]"),
-    "batches: batch_size": (
-        lambda: batches((X, T), 0), "batches: expected batch_size of at least 1, got 0",
-    ),
-    "batches: epochs": (
-        lambda: batches((X, T), 2, epochs=0), "batches: expected epochs of at least 1, got 0",
-    ),
-    "batches: start": (
-        lambda: batches((X, T), 2, start=-1), "batches: expected start of at least 0, got -1",
-    ),
-    "batches: no example": (lambda: batches((X[:0], T[:0]), 2), f"{LENGTHS} [0, 0]"),
-    "batches: a number": (lambda: batches((torch.tensor(1.0), T), 2), f"{LENGTHS} [0, 6]"),
-    "batches: nothing left": (
-        lambda: batches((X, T), 7, drop_last=True),
-        "batches: drop_last leaves no batch of 7 in 6 examples",
-    ),
-    "evaluate: no batch": (
-        lambda: lf.evaluate(NET, STATE.params, [], {"accuracy": ACCURACY}),
-        "evaluate: expected at least one example, got none",
-    ),
-    "evaluate: x without axes": (
-        lambda: lf.evaluate(lf.tanh(), (), [(torch.tensor(1.0), T)], {"accuracy": ACCURACY}),
-        "evaluate: expected x with an axis of examples, got float32 1.0; one example is x[None]",
-    ),
-    "evaluate: x without tensors": (
-        lambda: lf.evaluate(lf.serial(), (), [((), T)], {"accuracy": ACCURACY}),
-        "evaluate: expected x with an axis of examples, got (); one example is x[None]",
-    ),
-    "evaluate: features": (
-        lambda: lf.evaluate(NET, STATE.params, [(X[:, :2], T)], {"accuracy": ACCURACY}),
-        "serial[0] dense(4): expected x of shape (..., 3), got (6, 2)",
-    ),
-    "sgd: a gradient of another shape": (
-        lambda: SGD.update(
-            STATE.params, (dense.Params(torch.zeros(4, 3), torch.zeros(4)), ()), ()
-        ),
-        "sgd: expected a gradient of its parameter's shape (3, 4) at 0.weight, got (4, 3)",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", VALUES)
-def test_numbers_and_data_that_do_not_fit_are_refused(case):
-    call, message = VALUES[case]
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        call()
-
-
-def test_an_iterator_is_refused_where_a_state_is_given_too():
-    with pytest.raises(ValueError, match=f"^{re.escape(ITERATOR)}$"):
-        fit(iter([(X, T)]), state=STATE, epochs=2)()
-
-
-def test_gradients_that_do_not_mirror_the_parameters_are_refused_by_name():
-    with pytest.raises(LayerError, match=r"^sgd: expected gradients of the parameters' structure"):
-        SGD.update(STATE.params, ((), ()), ())
 
 
 @pytest.mark.parametrize("loss", [losses.nll(), losses.nll(reduction="sum")], ids=str)
@@ -276,7 +212,7 @@ def test_a_batch_of_one_works(loss):
     expected = -NET.predict(STATE.params, X[:1])[0, T[0]]
     assert same_number(value, expected)
     assert not same_bits(state.params[0].weight, STATE.params[0].weight)
-    state, history = fit((X, T), batch_size=1, epochs=2, valid=(X[:1], T[:1]), metric=ACCURACY)()
+    state, history = fit((X, T), batch_size=1, epochs=2, valid=(X[:1], T[:1]), metric=ACCURACY)
     assert int(state.step) == 12
     assert history[-1].metric in (0.0, 1.0)
 

@@ -20,12 +20,7 @@
 
   function tell(error) {
     isTraining = false;
-    const what = error.message.startsWith("there is no")
-      ? `${error.message}: this copy of the site was built without npm or network. Build it with both.`
-      : typeof DecompressionStream === "undefined"
-        ? "This browser cannot unpack the network. Firefox 113, Chrome 80, Safari 16.4 or newer can."
-        : error.message;
-    part("status").textContent = `It cannot train. ${what}`;
+    part("status").textContent = `It cannot train. ${packed.why(error)}`;
     part("train").textContent = "Train";
   }
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.combine import inference
-from lincoln_fn.core import Arrays, Layer, LayerError, check_argument, format_briefly, tree
+from lincoln_fn.core import Arrays, Layer, LayerError, check_argument, format_briefly, require, tree
 from lincoln_fn.rules.internal import with_true_gradient
 
 Target: TypeAlias = int | Tensor | None
@@ -39,9 +39,8 @@ def explained_output(function: str, y: Arrays, target: Target) -> Tensor:
     if not isinstance(y, Tensor) or y.ndim == 0:
         raise LayerError(function, f"expected a network with one output, got {format_briefly(y)}")
     if isinstance(target, Tensor) and target.is_floating_point():
-        if target.shape != y.shape:
-            got = f"{tuple(target.shape)}"
-            raise LayerError(function, f"expected weights of shape {tuple(y.shape)}, got {got}")
+        wanted = f"weights of shape {tuple(y.shape)}"
+        require(target.shape == y.shape, function, wanted, tuple(target.shape))
         return target.to(y)
     axis = min(1, y.ndim - 1)
     index = _index(function, y, target, axis)
@@ -55,7 +54,7 @@ def _index(function: str, y: Tensor, target: object, axis: int) -> Tensor:
         return y.argmax(axis)
     if isinstance(target, Tensor) and target.shape == shape:
         index = target.to(y.device).long()
-    elif isinstance(target, int) and not isinstance(target, bool):
+    elif type(target) is int:
         index = torch.full(shape, target, device=y.device)
     else:
         wanted = f"a class, or integer classes of shape {shape}, or weights of {tuple(y.shape)}"

@@ -43,7 +43,7 @@ from lincoln_fn.attribution._explained import (
     explained_output,
     product,
 )
-from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, PositiveInt, keys
+from lincoln_fn.core import Arrays, Key, Layer, LayerError, NonNegative, Params, PositiveInt, keys
 
 
 def gradient(net: Layer, params: Params, x: Arrays, target: Target = None) -> Arrays:
@@ -116,8 +116,7 @@ def smooth_grad(
     """
     core.check_argument("smooth_grad", "key", Key, key)
     core.check_argument("smooth_grad", "samples", PositiveInt, samples)
-    if not isinstance(noise, int | float) or not noise >= 0:
-        raise LayerError("smooth_grad", f"expected noise of at least 0, got {noise!r}")
+    core.check_argument("smooth_grad", "noise", NonNegative, noise)
     net, y, g = _explained("smooth_grad", net, params, x, target)
     axes = tuple(range(min(1, y.ndim - 1), x.ndim))
     sigma = noise * (x.amax(axes, keepdim=True) - x.amin(axes, keepdim=True))

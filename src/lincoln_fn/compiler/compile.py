@@ -116,7 +116,7 @@ class CompiledFunction:
     def __repr__(self) -> str:
         return f"compile({self.program.name})"
 
-    def __reduce__(self) -> tuple[type[CompiledFunction], tuple[Callable[[], Program]]]:
+    def __reduce__(self) -> tuple[type[CompiledFunction], tuple[object, ...]]:
         return CompiledFunction, (self.make,)
 
     def __call__(self, *arguments: Arrays) -> Arrays:
@@ -164,7 +164,7 @@ class CompiledRun(CompiledFunction):
         super().__init__(partial(of_step, step), donate=step.donate)
         self.step = step
 
-    def __reduce__(self) -> tuple[type[CompiledRun], tuple[Step]]:  # type: ignore[override]  # made of a step
+    def __reduce__(self) -> tuple[type[CompiledRun], tuple[Step]]:
         return CompiledRun, (self.step,)
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:

@@ -75,7 +75,7 @@ def export_step(
         raise wrong_kind("export_step", "step", step, "what make_step returns")
     check_argument("export_step", "state", TrainState, state)
     check_batch("export_step", batch)
-    is_onnx = _is_onnx("export_step", path, dynamic_batch, defaults)
+    file = _File("export_step", path, dynamic_batch, defaults)
     with log_if_slow("exporting the step"):
         program, (x, target) = of_step(step), batch
         before = tree.paths(state, states=True)
@@ -86,11 +86,10 @@ def export_step(
             raise LayerError("step", problem)
         outputs = [*(f"next.{name}" for name in before), "loss"]
         names = Names(before, [*_name("x", x), *_name("target", target)], outputs)
-        if is_onnx:
-            program = of_step(_in_formulas(step))
-            _save_onnx(program, (state, batch), names, path, dynamic_batch, defaults)
+        if file.is_onnx:
+            file.save_onnx(of_step(_in_formulas(step)), (state, batch), names)
         else:
-            _save_torch(program, (state, batch), {"state": before, "batch": names.batch}, path)
+            file.save_torch(program, (state, batch), state=before, batch=names.batch)
 
 
 def export(
@@ -125,15 +124,15 @@ def export(
         ...     export(net, net.init(lf.Key(0), x), x, f"{folder}/predict.pt2")
     """
     check_argument("export", "net", Layer, net, ("net", "params", "x", "path"))
-    is_onnx = _is_onnx("export", path, dynamic_batch, defaults)
+    file = _File("export", path, dynamic_batch, defaults)
     with log_if_slow("exporting the prediction"):
         program, outputs = of_prediction(net), _name("y", net.predict(params, x))
         names = Names(_name("params", params), _name("x", x), outputs)
-        if is_onnx:
+        if file.is_onnx:
             program = attrs.evolve(program, pure=of_function(_in_operations(net).predict).pure)
-            _save_onnx(program, (params, x), names, path, dynamic_batch, defaults)
+            file.save_onnx(program, (params, x), names)
         else:
-            _save_torch(program, (params, x), {"params": names.first, "x": names.batch}, path)
+            file.save_torch(program, (params, x), params=names.first, x=names.batch)
 
 
 def _in_formulas(step: Step) -> Step:
@@ -149,66 +148,66 @@ def _in_operations(net: Layer) -> Layer:
     return core.map_layers(with_indices, rearrange(net))
 
 
-def _is_onnx(
-    function: str,
-    path: str | PathLike[str],
-    dynamic_batch: bool | None,
-    defaults: str | PathLike[str] | None,
-) -> bool:
-    """Choose the format by the path's end, and check that it can do what is asked."""
-    if not isinstance(path, str | PathLike):
-        order = "(net, params, x, path)" if function == "export" else "(step, state, batch, path)"
-        raise wrong_kind(function, "path", path, "a file's path", order)
-    suffix = PurePath(path).suffix
-    if suffix not in (".onnx", ".pt2"):
-        raise LayerError(
-            function, f"expected a path that ends in .onnx or .pt2, got {fspath(path)}"
-        )
-    if suffix == ".pt2" and dynamic_batch:
-        problem = "expected dynamic_batch=False for a .pt2 program, whose batches have one shape"
-        raise LayerError(function, f"{problem}; give a path that ends in .onnx")
-    if defaults is not None:
-        if not isinstance(defaults, str | PathLike):
-            raise wrong_kind(function, "defaults", defaults, "a file's path or None")
-        two = PurePath(path), PurePath(defaults)
-        if two[0] == two[1] or any(each.suffix != ".onnx" for each in two):
-            problem = f"expected two paths that end in .onnx, got {two[0]} and {two[1]}"
+@attrs.frozen
+class _File:
+    """Where a program is saved, in the format that the path's end names."""
+
+    function: str  # which users call
+    path: str | PathLike[str]
+    dynamic_batch: bool | None
+    defaults: str | PathLike[str] | None
+
+    @property
+    def is_onnx(self) -> bool:
+        """Whether it is an ONNX model, and not a program of torch."""
+        return PurePath(self.path).suffix == ".onnx"
+
+    def __attrs_post_init__(self) -> None:
+        function, path, defaults = self.function, self.path, self.defaults
+        if not isinstance(path, str | PathLike):
+            order = (
+                "(net, params, x, path)" if function == "export" else "(step, state, batch, path)"
+            )
+            raise wrong_kind(function, "path", path, "a file's path", order)
+        if PurePath(path).suffix not in (".onnx", ".pt2"):
+            problem = f"expected a path that ends in .onnx or .pt2, got {fspath(path)}"
             raise LayerError(function, problem)
-    return suffix == ".onnx"
+        if self.dynamic_batch and not self.is_onnx:
+            problem = (
+                "expected dynamic_batch=False for a .pt2 program, whose batches have one shape"
+            )
+            raise LayerError(function, f"{problem}; give a path that ends in .onnx")
+        if defaults is not None:
+            if not isinstance(defaults, str | PathLike):
+                raise wrong_kind(function, "defaults", defaults, "a file's path or None")
+            two = PurePath(path), PurePath(defaults)
+            if two[0] == two[1] or any(each.suffix != ".onnx" for each in two):
+                problem = f"expected two paths that end in .onnx, got {two[0]} and {two[1]}"
+                raise LayerError(function, problem)
 
+    def save_onnx(self, program: Program, trees: tuple[Arrays, Arrays], names: Names) -> None:
+        """Save a model, and its defaults apart if they have a file of their own."""
+        try:
+            import onnx
+        except ModuleNotFoundError:
+            problem = "needs the package onnx for a path that ends in .onnx; pip install onnx"
+            raise LayerError(program.name, problem) from None
+        model = model_of(program, *trees, names, dynamic_batch=self.dynamic_batch is not False)
+        if self.defaults is not None:
+            if not names.first:  # ONNX Runtime opens no model without outputs
+                problem = "expected params for the file of defaults, got none; write defaults=None"
+                raise LayerError(program.name, problem)
+            model, values = split(model, names.first)
+            onnx.save(values, fspath(self.defaults))
+        onnx.save(model, fspath(self.path))
 
-def _save_onnx(
-    program: Program,
-    trees: tuple[Arrays, Arrays],
-    names: Names,
-    path: str | PathLike[str],
-    dynamic_batch: bool | None,
-    defaults: str | PathLike[str] | None,
-) -> None:
-    try:
-        import onnx
-    except ModuleNotFoundError:
-        problem = "needs the package onnx for a path that ends in .onnx; pip install onnx"
-        raise LayerError(program.name, problem) from None
-    model = model_of(program, *trees, names, dynamic_batch=dynamic_batch is not False)
-    if defaults is not None:
-        if not names.first:  # ONNX Runtime opens no model without outputs
-            problem = "expected params for the file of defaults, got none; write defaults=None"
-            raise LayerError(program.name, problem)
-        model, values = split(model, names.first)
-        onnx.save(values, fspath(defaults))
-    onnx.save(model, fspath(path))
-
-
-def _save_torch(
-    program: Program,
-    trees: tuple[Arrays, Arrays],
-    names: dict[str, list[str]],
-    path: str | PathLike[str],
-) -> None:
-    traced = guard(program, write_down(program, *trees, here=False))
-    exported = torch.export.export(traced.graph, tuple(flatten(trees)[0]))
-    torch.export.save(exported, fspath(path), extra_files={NAMES: json.dumps(names)})
+    def save_torch(
+        self, program: Program, trees: tuple[Arrays, Arrays], **names: list[str]
+    ) -> None:
+        """Save a program of flat tensors, whose names it holds."""
+        traced = guard(program, write_down(program, *trees, here=False))
+        exported = torch.export.export(traced.graph, tuple(flatten(trees)[0]))
+        torch.export.save(exported, fspath(self.path), extra_files={NAMES: json.dumps(names)})
 
 
 def _name(prefix: str, arrays: Arrays) -> list[str]:

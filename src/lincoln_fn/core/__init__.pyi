@@ -17,7 +17,9 @@ from lincoln_fn.core.declaration import (
 from lincoln_fn.core.decompositions import eigh as eigh, svd as svd
 from lincoln_fn.core.defaults import no_params as no_params, unchanged as unchanged
 from lincoln_fn.core.dtypes import cast as cast, cast_like as cast_like, dtype_of as dtype_of
-from lincoln_fn.core.due import when_due as when_due
+from lincoln_fn.core.due import (
+    Operation as Operation, operation as operation, when_due as when_due,
+)
 from lincoln_fn.core.html import html as html, shown as shown
 from lincoln_fn.core.keys import (
     Key as Key, Shape as Shape, checked_key as checked_key, normal as normal,
@@ -80,7 +82,6 @@ from lincoln_fn.errors.errors import (
     LayerError as LayerError, NonFiniteError as NonFiniteError, place as place, warn as warn,
 )
 from lincoln_fn.errors.kinds import (
-    check_functions as check_functions, check_not_missing as check_not_missing,
     check_pair as check_pair, describe_non_pair as describe_non_pair, unexpected as unexpected,
     wrong_kind as wrong_kind,
 )

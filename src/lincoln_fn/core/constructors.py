@@ -118,15 +118,10 @@ def _give_defaults(function: Function) -> None:
         if parameter.default is not Parameter.empty
     }
     own = getattr(unwrap(function), "__globals__", {})
-    for target in _functions_of(own, "init", "forward", "predict"):
-        asked = {name: defaults[name] for name in _keywords(target) if name in defaults}
-        target.__kwdefaults__ = {**asked, **(target.__kwdefaults__ or {})}
-
-
-def _functions_of(own: ByName, *names: str) -> list[FunctionType]:
-    """List those of some functions that a file, with these globals, has made itself."""
-    found = map(own.get, names)
-    return [f for f in found if isinstance(f, FunctionType) and f.__globals__ is own]
+    for target in map(own.get, ("init", "forward", "predict")):
+        if isinstance(target, FunctionType) and target.__globals__ is own:  # the file's own
+            asked = {name: defaults[name] for name in _keywords(target) if name in defaults}
+            target.__kwdefaults__ = {**asked, **(target.__kwdefaults__ or {})}
 
 
 def _keywords(function: object) -> tuple[str, ...]:

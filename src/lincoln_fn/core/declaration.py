@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 import attrs
 
@@ -135,12 +135,9 @@ def declare(
     """
     if kind is not None and kind not in KINDS:
         raise LayerError("declare", f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
-    given: dict[str, Any] = {  # Any: each is of its own type
-        "kind": kind, "terms": terms, "dx_and_terms": dx_and_terms, "params": params,
-        "at_inference": at_inference, "reads": reads, "decode": decode, "mask": mask,
-        "along": along,
-    }  # fmt: skip
-    given = {name: value for name, value in given.items() if value is not None}
+    made = Declaration(kind, terms, dx_and_terms, params, at_inference, reads, decode, mask, along)
+    fields = attrs.asdict(made, recurse=False).items()
+    given = {name: value for name, value in fields if value is not None}
     for function in functions:
         _attach(function, attrs.evolve(declared_by(function), **given))
 
@@ -167,12 +164,11 @@ def declare_like(
     if made is _NOTHING or isinstance(function, partial):
         return
     if to_formula_cache is not None:
-        made = attrs.evolve(
-            made,
-            terms=made.terms and partial(_by_formula, made.terms, to_formula_cache),
-            dx_and_terms=made.dx_and_terms
-            and partial(_by_formula, made.dx_and_terms, to_formula_cache),
+        terms, both = (
+            each and partial(_by_formula, each, to_formula_cache)
+            for each in (made.terms, made.dx_and_terms)
         )
+        made = attrs.evolve(made, terms=terms, dx_and_terms=both)
     _attach(function, made)
 
 

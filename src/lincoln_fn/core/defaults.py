@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from lincoln_fn.core.keys import Key
-from lincoln_fn.core.values import Arrays, Backward, Cache, Forward, Grads, InputGrad, Params
+from lincoln_fn.core.values import Arrays, Cache, Params
 from lincoln_fn.errors import later
+
+# By a function's name: the one that it takes its result from, and which of its two it is.
+SOURCES = {
+    "predict": ("forward", 0),
+    "input_grad": ("backward", 0),
+    "grads": ("backward", 1),
+}
 
 
 def no_params(key: Key, x: Arrays) -> Params:
@@ -17,29 +27,17 @@ def unchanged(params: Params, cache: Cache) -> Params:
     return params
 
 
-def forward_output(forward: Forward, params: Params, x: Arrays) -> Arrays:
-    """Compute y by the layer's `forward`."""
-    made = forward(params, x)
-    later.check_pair("predict", "forward", made)
-    return made[0]
-
-
-def backward_dx(backward: Backward, params: Params, cache: Cache, g: Arrays) -> Arrays:
-    """Compute dx by the layer's `backward`."""
-    made = backward(params, cache, g)
-    later.check_pair("input_grad", "backward", made)
-    return made[0]
-
-
-def backward_dparams(backward: Backward, params: Params, cache: Cache, g: Arrays) -> Params:
-    """Compute dparams by the layer's `backward`."""
-    made = backward(params, cache, g)
-    later.check_pair("grads", "backward", made)
-    return made[1]
+# Any: y, dx or dparams, and what the layer's functions take.
+def derived(name: str, source: Callable[..., tuple[Any, Any]], *given: Any) -> Any:
+    """Compute y by the layer's `forward`, or dx or dparams by its `backward`."""
+    of, place = SOURCES[name]
+    made = source(*given)
+    later.check_pair(name, of, made)
+    return made[place]
 
 
 def both(
-    input_grad: InputGrad, grads: Grads, params: Params, cache: Cache, g: Arrays
+    input_grad: Callable[..., Arrays], grads: Callable[..., Params], *given: Any
 ) -> tuple[Arrays, Params]:
     """Compute dx and dparams, each by its own function."""
-    return input_grad(params, cache, g), grads(params, cache, g)
+    return input_grad(*given), grads(*given)

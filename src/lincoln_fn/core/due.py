@@ -24,23 +24,44 @@ from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.library import Library
 
 from lincoln_fn.core.tracing import is_traced, is_transformed, runs_here
+from lincoln_fn.errors.annotations import Function
 
-# Registered once, when this module is imported; the names live as long as the library object.
-_LIBRARY: Any = Library("lincoln_fn", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's own
+# Any: torch writes no types for these. The names live as long as the library object.
+_OF_TORCH: Any = torch.library
+_LIBRARY: Final[Any] = _OF_TORCH.Library("lincoln_fn", "FRAGMENT")
+Operation: TypeAlias = Any
 _KEYWORD: Final = inspect.Parameter.KEYWORD_ONLY
 
 # Of as many tensors as the function has parameters.
 Work: TypeAlias = Callable[..., tuple[Tensor, ...]]
 
 
+def operation(
+    schema: str, kernel: Function, like: Function | None = None, *, any_strides: bool = False
+) -> Operation:
+    """Register an operation, once, when a module is imported. Inductor does not compile it."""
+    # `like` makes tensors like the results on `meta`; None if the kernel itself does. Inductor need
+    # not copy arguments that may have any strides.
+    name = schema.partition("(")[0]
+    _LIBRARY.define(schema, tags=(torch.Tag.flexible_layout,) if any_strides else ())
+    _LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")
+    if like:
+        _LIBRARY.impl(name, like, "Meta")
+    return getattr(torch.ops.lincoln_fn, name).default
+
+
 def when_due(work: Work) -> Work:
     """Make a function (is_due, *tensors, **old) -> tensors of one (*tensors, **old) -> tensors."""
-    parameters = inspect.signature(work).parameters.values()
-    olds = tuple(each.name for each in parameters if each.kind is _KEYWORD)
-    operation = _register(work, [each.name for each in parameters], len(olds))
+    parameters = inspect.signature(work).parameters
+    olds = [name for name, each in parameters.items() if each.kind is _KEYWORD]
+    arguments = ", ".join(f"Tensor {name}" for name in ("is_due", *parameters))
+    in_graph = operation(
+        f"{work.__name__.strip('_')}_when_due({arguments}) -> Tensor[]",
+        partial(_run, work, olds),
+        partial(_run_on_meta, len(olds)),
+    )
 
     @wraps(work)
     def choose(is_due: Tensor, *given: Tensor, **old: Tensor) -> tuple[Tensor, ...]:
@@ -48,7 +69,7 @@ def when_due(work: Work) -> Work:
         tensors = (is_due, *given, *kept)
         has_graph = is_traced(*tensors)
         if has_graph and all(map(runs_here, tensors)):
-            return tuple(operation(*tensors))
+            return tuple(in_graph(*tensors))
         if has_graph or is_transformed(is_due):
             pairs = zip(work(*given, **old), kept, strict=True)
             return tuple(torch.where(is_due, new, before) for new, before in pairs)
@@ -56,17 +77,6 @@ def when_due(work: Work) -> Work:
         return tuple(map(torch.clone, work(*given, **old) if is_due else kept))
 
     return choose
-
-
-def _register(work: Work, names: list[str], kept: int) -> Any:  # Any: an operation
-    """Register the operation by which a graph does the work."""
-    name = f"{work.__name__.strip('_')}_when_due"
-    arguments = ", ".join(f"Tensor {each}" for each in ("is_due", *names))
-    _LIBRARY.define(f"{name}({arguments}) -> Tensor[]")
-    run = partial(_run, work, names[-kept:])
-    _LIBRARY.impl(name, run, "CompositeExplicitAutograd")
-    _LIBRARY.impl(name, partial(_run_on_meta, kept), "Meta")
-    return getattr(torch.ops.lincoln_fn, name).default
 
 
 def _run(work: Work, olds: list[str], is_due: Tensor, *tensors: Tensor) -> list[Tensor]:

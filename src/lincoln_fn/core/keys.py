@@ -26,9 +26,8 @@ from torch import Tensor
 
 from lincoln_fn.core.record import State, record, static
 from lincoln_fn.errors import later
-from lincoln_fn.errors.arguments import NonNegativeInt, PositiveInt, at_least, check_argument
-from lincoln_fn.errors.descriptions import describe, format_briefly
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.arguments import PositiveInt, at_least, check_argument, require
+from lincoln_fn.errors.descriptions import describe
 
 _P = ParamSpec("_P")
 Shape = tuple[int, ...]
@@ -100,9 +99,7 @@ class Key(State):
             bits = _mix(torch.tensor(_to_signed(int(bits))))
         if not isinstance(bits, Tensor) or bits.dtype is not torch.int64:
             raise TypeError(f"Key: expected an int or an int64 tensor, got {describe(bits)}")
-        if bits.ndim:
-            problem = f"expected one seed, a tensor of shape (), got {describe(bits)}"
-            raise LayerError("Key", problem)
+        require(not bits.ndim, "Key", "one seed, a tensor of shape ()", bits)
         object.__setattr__(self, "bits", bits)
 
     def split(self, n: int = 2) -> tuple[Key, ...]:
@@ -162,7 +159,7 @@ class Key(State):
             >>> bool((uniform(part, (2, 2)) == whole[4:]).all())
             True
         """
-        check_argument("Key.for_rows", "first", NonNegativeInt, first)
+        check_argument("Key.for_rows", "first", Annotated[int, at_least(0)], first)
         check_argument("Key.for_rows", "rows", PositiveInt, rows)
         check_argument("Key.for_rows", "of", Annotated[int, at_least(first + rows)], of)
         return _RowsKey(self.bits, torch.tensor(first, device=self.bits.device), rows, of)
@@ -200,18 +197,16 @@ class _RowsKey(Key):
 
 def _check_number(data: object) -> int | Tensor:
     """Return a number that `fold_in` can use, or raise an error."""
+    where = "Key.fold_in"
     if isinstance(data, Tensor):
-        if data.is_floating_point() or data.is_complex() or data.dtype is torch.bool or data.ndim:
-            problem = f"expected an integer tensor of shape (), got {format_briefly(data)}"
-            raise LayerError("Key.fold_in", problem)
+        is_integer = not (data.is_floating_point() or data.is_complex() or data.dtype is torch.bool)
+        require(is_integer and not data.ndim, where, "an integer tensor of shape ()", data)
         return data.long()  # a product in a shorter dtype would overflow
     if not isinstance(data, int | np.integer) or isinstance(data, bool):
-        raise LayerError(
-            "Key.fold_in", f"expected an int or an integer tensor, got {describe(data)}"
-        )
-    if not _LEAST <= data <= _MOST:
-        raise LayerError("Key.fold_in", f"expected a number of at most 64 bits, got {data}")
-    return int(data)
+        raise later.wrong_kind(where, "", data, "an int or an integer tensor")
+    number = int(data)
+    require(_LEAST <= number <= _MOST, where, "a number of at most 64 bits", number)
+    return number
 
 
 def checked_key(where: str, key: object) -> Key:
@@ -229,11 +224,8 @@ def bits(key: Key, shape: Shape) -> Tensor:
         torch.Size([2, 3])
     """
     checked_key("keys", key)
-    if not isinstance(shape, tuple | list):
-        mend = f"; write ({shape},)" if isinstance(shape, int) else ""
-        raise LayerError(
-            "keys", f"expected shape to be a tuple of sizes, got {describe(shape)}{mend}"
-        )
+    mend = f"write ({shape},)" if isinstance(shape, int) else ""
+    require(isinstance(shape, tuple | list), "keys", "shape to be a tuple of sizes", shape, mend)
     return _bits(key, tuple(shape))
 
 

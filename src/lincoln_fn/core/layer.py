@@ -34,14 +34,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import attrs
 
-from lincoln_fn.core.defaults import (
-    backward_dparams,
-    backward_dx,
-    both,
-    forward_output,
-    no_params,
-    unchanged,
-)
+from lincoln_fn.core.defaults import both, derived, no_params, unchanged
 from lincoln_fn.core.html import shown
 from lincoln_fn.core.init import as_init
 from lincoln_fn.core.keys import Key
@@ -78,7 +71,7 @@ class Composed(Protocol):
         """Make the same composition of other parts."""
 
 
-@attrs.frozen(eq=False, repr=False, getstate_setstate=False)
+@attrs.frozen(eq=False, repr=False)
 class Layer(Made):
     """A layer, as the pure functions that make it.
 
@@ -111,23 +104,16 @@ class Layer(Made):
     backward: Callable[[Params, Cache, Arrays], tuple[Arrays, Params]]
     init: Callable[[Key, Arrays], Params] = attrs.field(default=no_params, converter=as_init)
     predict: Callable[[Params, Arrays], Arrays] = attrs.Factory(
-        lambda layer: partial(forward_output, layer.forward), takes_self=True
+        lambda layer: partial(derived, "predict", layer.forward), takes_self=True
     )
     input_grad: Callable[[Params, Cache, Arrays], Arrays] = attrs.Factory(
-        lambda layer: partial(backward_dx, layer.backward), takes_self=True
+        lambda layer: partial(derived, "input_grad", layer.backward), takes_self=True
     )
     grads: Callable[[Params, Cache, Arrays], Params] = attrs.Factory(
-        lambda layer: partial(backward_dparams, layer.backward), takes_self=True
+        lambda layer: partial(derived, "grads", layer.backward), takes_self=True
     )
     advance: Callable[[Params, Cache], Params] = unchanged
     composition: Composed | None = None
-
-    def __attrs_post_init__(self) -> None:
-        later.check_functions(
-            "Layer", self.name, forward=self.forward, backward=self.backward, init=self.init,
-            predict=self.predict, input_grad=self.input_grad, grads=self.grads,
-            advance=self.advance,
-        )  # fmt: skip
 
     @property
     def parts(self) -> tuple[Layer, ...]:

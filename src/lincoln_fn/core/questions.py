@@ -8,7 +8,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from lincoln_fn.core.defaults import backward_dparams, backward_dx, forward_output, no_params
+from lincoln_fn.core.defaults import SOURCES, derived, no_params
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.signatures import unbound
 
@@ -25,13 +25,8 @@ def file_of_forward(layer: Layer) -> ModuleType | None:
 
 def is_derived(layer: Layer, name: str) -> bool:
     """Return whether a layer's function is the default, which calls another of its functions."""
-    function = getattr(layer, name)
-    source, derived = {
-        "predict": (layer.forward, forward_output),
-        "input_grad": (layer.backward, backward_dx),
-        "grads": (layer.backward, backward_dparams),
-    }[name]
-    return isinstance(function, partial) and (function.func, *function.args) == (derived, source)
+    function, default = getattr(layer, name), (derived, name, getattr(layer, SOURCES[name][0]))
+    return isinstance(function, partial) and (function.func, *function.args) == default
 
 
 def is_ours(function: Callable[..., Any]) -> bool:  # Any: of any function

@@ -72,7 +72,6 @@ def record(cls: type[T]) -> type[T]:
         >>> Params(torch.zeros(2, 3))
         Params(weight=float32[2, 3])
     """
-    constructs_itself = cls.__init__ is not object.__init__
     frozen: Any = attrs.frozen(cls, eq=False, repr=False)  # Any: attrs makes a new class
     frozen.__repr__ = _repr
     if not hasattr(frozen, "_repr_html_"):
@@ -85,7 +84,7 @@ def record(cls: type[T]) -> type[T]:
     frozen.__tree_children__ = staticmethod(read)  # for `tree.children`
     # For `compile`, which makes a record from its children by these.
     frozen.__tree_setters__ = None if constants else _setters(frozen, children)
-    make = _maker(frozen, children + constants, constructs_itself)
+    make = _maker(frozen, children + constants)
 
     def flatten(tree: T) -> tuple[tuple[object, ...], tuple[object, ...], tuple[str, ...]]:
         return read(tree), read_constants(tree), children
@@ -100,7 +99,7 @@ def record(cls: type[T]) -> type[T]:
     register: Any = optree.register_pytree_node
     register(frozen, flatten, unflatten, namespace=EVERYTHING)
     register(frozen, *in_training, namespace=TRAINED)
-    _register_with_torch(frozen, children, constants)
+    _register_with_torch(frozen, children, constants, make)
     result: type[T] = frozen
     return result
 
@@ -143,21 +142,10 @@ def _setters(cls: Any, names: tuple[str, ...]) -> tuple[Callable[[object, Any], 
     return tuple(getattr(cls, name).__set__ for name in names)
 
 
-def _maker(
-    cls: Any,  # Any: a record class
-    names: tuple[str, ...],
-    constructs_itself: bool,
-) -> Callable[..., Any]:
+def _maker(cls: Any, names: tuple[str, ...]) -> Callable[..., Any]:  # Any: as above
     """Make the function that makes a record from any values of its fields."""
-    # A class's own constructor may refuse values that a tree contains temporarily, such as shapes
-    # or names. The constructor that attrs generates does not, and takes a third of the time of
-    # setting the fields one by one.
-    fields = attrs.fields(cls)
-    checks = any(a.validator or a.converter or a.kw_only or not a.init for a in fields)
-    in_order = names == tuple(a.name for a in fields)
-    if in_order and not (checks or constructs_itself or hasattr(cls, "__attrs_post_init__")):
-        constructor: Callable[..., Any] = cls
-        return constructor
+    # Not by the class's constructor, which may refuse values that a tree contains temporarily, such
+    # as shapes or names.
     write = _setters(cls, names)
 
     def make(*values: object) -> Any:  # Any: as above
@@ -173,6 +161,7 @@ def _register_with_torch(
     cls: Any,  # Any: a record class
     children: tuple[str, ...],
     constants: tuple[str, ...],
+    make: Callable[..., object],
 ) -> None:
     """Register a record with torch's pytree; fields that are None are structure, not leaves."""
 
@@ -183,12 +172,8 @@ def _register_with_torch(
 
     def unflatten(values: Any, context: Any) -> object:  # Any: leaves and constants of any kind
         present, held = context
-        made = object.__new__(cls)
-        for name in children:
-            object.__setattr__(made, name, None)
-        for name, value in zip(present + constants, (*values, *held), strict=True):
-            object.__setattr__(made, name, value)
-        return made
+        given = dict(zip(present, values, strict=True))
+        return make(*map(given.get, children), *held)
 
     def flatten_with_keys(tree: object) -> tuple[list[Any], tuple[Any, ...]]:
         values, context = flatten(tree)

@@ -26,21 +26,23 @@ from lincoln_fn.errors import later
 Function = Callable[..., Any]
 
 
-def shape_checked(function: Function, layer: str = "") -> Function:
+def shape_checked(function: Function, layer: str | Function = "") -> Function:
     """Put checks around a layer's function, by the types in its signature.
 
     Args:
         function: `init(key, x)`, `forward(params, x)`, `backward(params, cache, g)` or the like.
             The cache may have any name.
-        layer: the layer's name, for errors; "" for the name of the function's file.
+        layer: the layer's name, for errors, or a function whose file has it; "" for the file of
+            the function itself.
     """
     inner = function.func if isinstance(function, partial) else function
     check, *types = _checks_of(inner)
     if check is None or (isinstance(function, partial) and function.args):
         return function
     bound = function.keywords if isinstance(function, partial) else {}
-    layer = layer or inner.__module__.rpartition(".")[2]
-    return partial(check, inner, layer, *types, **bound)
+    named = layer or inner
+    name = named if isinstance(named, str) else unbound(named).__module__.rpartition(".")[2]
+    return partial(check, inner, name, *types, **bound)
 
 
 def unbound(function: Function) -> Function:

@@ -14,12 +14,15 @@ its file.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import cache
 from types import FunctionType, ModuleType
-from typing import Any, SupportsIndex, TypeVar, get_args
+from typing import Any, SupportsIndex, TypeVar, get_args, get_origin, get_type_hints
 
 import attrs
 from torch import Tensor
 
+from lincoln_fn.errors import later
 from lincoln_fn.errors.annotations import ByName, Function, Given
 from lincoln_fn.errors.arguments import ALWAYS_SHOWN, BY_POSITION, form_of
 from lincoln_fn.errors.descriptions import format_briefly
@@ -52,23 +55,28 @@ class Spec(str):
 
 @attrs.frozen(eq=False, repr=False)
 class Made:
-    """What a constructor makes: its functions, its name, and its spec, or None without one."""
+    """What a constructor makes: its functions, its name, and its spec, or None without one.
+
+    That it is made of a name and functions is checked, by the types of its fields.
+    """
 
     # Not an argument: what `attrs.evolve` makes of other functions has none.
     spec: Spec | None = attrs.field(default=None, init=False)
 
-    def __getstate__(self) -> dict[str, Any]:  # Any: fields of every type
-        """Give the fields by name."""
-        return {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Load a pickle; one made before some of the fields were gets their defaults."""
-        later = {f.name: f.default for f in attrs.fields(type(self)) if f.name not in state}
-        for name, value in (state | later).items():
-            object.__setattr__(self, name, value)
+    def __attrs_post_init__(self) -> None:
+        kind = type(self)
+        functions = {name: getattr(self, name) for name in _functions_of(kind)}
+        later.check_functions(kind.__name__, getattr(self, "name", ""), **functions)
 
     def __repr__(self) -> str:
         return str(getattr(self, "name", ""))
+
+
+@cache
+def _functions_of(kind: type) -> list[str]:
+    """List the fields of a class that are functions, by their types."""
+    hints = get_type_hints(kind)
+    return [name for name, hint in hints.items() if get_origin(hint) is Callable]
 
 
 M = TypeVar("M", bound=Made)

@@ -18,6 +18,8 @@ from lincoln_fn.core.record import EVERYTHING, TRAINED
 # Any: Python's types cannot describe a tree's nesting.
 Tree: TypeAlias = Any
 T = TypeVar("T")
+# Any: what it returns is of the kind of its tree.
+_map: Any = optree.tree_map
 
 
 def _view(states: bool) -> str:
@@ -38,8 +40,7 @@ def map(f: Callable[..., Any], tree: T, *rest: Tree, states: bool = False) -> T:
         >>> map(lambda p, g: p - g, (5, (3, None)), (1, (2, None)))
         (4, (1, None))
     """
-    first: Tree = tree
-    mapped: T = optree.tree_map(f, first, *rest, namespace=_view(states))  # type: ignore[assignment]  # a tree of the same kind
+    mapped: T = _map(f, tree, *rest, namespace=_view(states))
     return mapped
 
 

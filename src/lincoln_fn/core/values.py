@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -14,11 +13,6 @@ Params: TypeAlias = Any
 Cache: TypeAlias = Any
 # Any: one tensor, or a tuple of them where a layer takes several inputs.
 Arrays: TypeAlias = Any
-
-Forward: TypeAlias = Callable[[Params, Arrays], tuple[Arrays, Cache]]
-Backward: TypeAlias = Callable[[Params, Cache, Arrays], tuple[Arrays, Params]]
-InputGrad: TypeAlias = Callable[[Params, Cache, Arrays], Arrays]
-Grads: TypeAlias = Callable[[Params, Cache, Arrays], Params]
 
 
 class Like(NamedTuple):

@@ -51,7 +51,6 @@ import optree
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import unfold
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, evolve, gradients_of, tree
@@ -60,7 +59,7 @@ from lincoln_fn.losses import Loss, softmax_cross_entropy
 from lincoln_fn.losses.internal import check_each_alone, check_one_number, formula_of
 from lincoln_fn.per_example.internal import check_axes, windows
 from lincoln_fn.walk import Site, is_trained
-from lincoln_fn.walk.internal import DPARAMS, Record, Wants, paths, walk_back
+from lincoln_fn.walk.internal import DPARAMS, Record, Wants, paths, skipped, walk_back
 
 # Eigenvalues below this multiple of the largest are rounding errors, if they are negative.
 _ROUNDING = 1e-5
@@ -171,17 +170,8 @@ def rows_of(layer: Layer, params: Params, cache: Cache, g: Float[Tensor, "K N *s
         case core.Outer(x=x):
             return Rows(x, g)
         case core.Correlation(groups=1) as term:
-            return Rows(_windows(term, params.weight), g.flatten(3).mT)
+            return Rows(windows(term, params.weight), g.flatten(3).mT)
     return None
-
-
-def _windows(term: core.Correlation, weight: Tensor) -> Float[Tensor, "N positions window"]:
-    """Put what the kernel sees at each position into a row."""
-    kernel = weight.shape[2:]
-    if len(kernel) != 2:
-        return windows(term, weight)
-    # torch's kernel, for planes alone
-    return unfold(term.x, kernel, term.dilation, 0, term.stride).mT
 
 
 def column_sites(
@@ -202,9 +192,6 @@ def column_sites(
         if wants.dparams and is_trained(params):
             return dx, Site(layer, path, params, cache, g, None)
         return dx, skipped(layer, path, params)
-
-    def skipped(layer: Layer, path: str, params: Params) -> Site:
-        return Site(layer, path, params, None, None, params)
 
     def walk(g: Tensor) -> list[Tensor]:
         nonlocal record

@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache, partial, reduce
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor
@@ -36,6 +36,8 @@ from lincoln_fn.walk.internal import Record, Wants, sum_uses, untrained, walk_ba
 
 T = TypeVar("T")
 
+# Any: torch writes no types for it.
+_FORWARD_MODE: Final[Any] = forward_ad
 _LINEAR: Final = (conv, conv_transpose, dense)
 # Their fast functions are kernels that torch has no forward mode for.
 _FORMULAS: Final = (group_norm.group_norm, lstm.lstm, silu.silu)
@@ -85,13 +87,7 @@ def _load_forward_mode() -> None:
 
 def with_tangents(values: T, tangents: T) -> T:
     """Make dual tensors of the leaves of two trees."""
-    duals: T = _mapped(_dual, values, tangents)
-    return duals
-
-
-def _mapped(f: Callable[..., Arrays], *trees: Arrays) -> Arrays:
-    """Map leaf by leaf; a single tensor without the tree, which takes a fraction of the time."""
-    return f(*trees) if isinstance(trees[0], Tensor) else tree.map(f, *trees)
+    return tree.map(_dual, values, tangents)
 
 
 def values_of(duals: T) -> T:
@@ -121,12 +117,12 @@ def _split(duals: Arrays) -> tuple[Arrays, Arrays]:
 
 
 def _dual(value: Tensor, tangent: Tensor) -> Tensor:
-    dual: Tensor = forward_ad.make_dual(value, tangent)  # type: ignore[no-untyped-call]  # torch's own
+    dual: Tensor = _FORWARD_MODE.make_dual(value, tangent)
     return dual
 
 
 def _unpacked(dual: Tensor) -> tuple[Tensor, Tensor | None]:
-    value, tangent = forward_ad.unpack_dual(dual)  # type: ignore[no-untyped-call]  # torch's own
+    value, tangent = _FORWARD_MODE.unpack_dual(dual)
     return value, tangent
 
 

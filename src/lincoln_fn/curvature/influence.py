@@ -92,15 +92,14 @@ def influence(
     net = with_true_gradient(net)
     if not tree.leaves(params):
         raise core.LayerError("influence", f"expected a network with trained parameters, got {net}")
-    products = {
-        "gauss_newton": gauss_newton_vector_product, "hessian": hessian_vector_product,
-    }  # fmt: skip
     if loss.mixes_examples is not False:
         predicted, _ = net.forward(params, x)
         check_each_alone("influence", loss, predicted, target, by_target=False)
     prediction, cache = net.forward(params, test[0])
     of_test = net.grads(params, cache, duals.loss_gradient(loss, prediction, test[1]))
-    product = partial(products[curvature], net, params, x, loss, target)
+    is_hessian = curvature == "hessian"
+    product_of = hessian_vector_product if is_hessian else gauss_newton_vector_product
+    product = partial(product_of, net, params, x, loss, target)
     s = conjugate_gradients(product, of_test, damping, tolerance, max_iterations)
     with duals.forward_mode():
         dual, _ = net.forward(duals.with_tangents(params, s), x)

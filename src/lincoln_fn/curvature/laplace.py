@@ -161,9 +161,8 @@ def features(net: Layer, params: Params, x: Arrays) -> Float[Tensor, "N I"]:
     """Compute phi~, the input of the last layer, with a 1 behind it if there is a bias."""
     before, its, _, last = split(net, params)
     phi = widened(before.predict(its, x))
-    if phi.ndim != 2:
-        problem = f"expected features of shape (N, n), got {tuple(phi.shape)}"
-        raise LayerError("laplace", f"{problem}; or use structure='diagonal'")
+    expected, mend = "features of shape (N, n)", "or use structure='diagonal'"
+    core.require(phi.ndim == 2, "laplace", expected, tuple(phi.shape), mend)
     return phi if last.bias is None else torch.nn.functional.pad(phi, (0, 1), value=1.0)
 
 

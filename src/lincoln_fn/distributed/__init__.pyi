@@ -36,11 +36,10 @@ from lincoln_fn.distributed.tensor_parallel.parallel_attention import (
 from lincoln_fn.distributed.tensor_parallel.parallel_dropout import (
     parallel_dropout as parallel_dropout,
 )
-from lincoln_fn.distributed.tensor_parallel.parallel_tied import parallel_tied as parallel_tied
 from lincoln_fn.distributed.tensor_parallel.parallel_transformer import (
     parallel_encoder_block as parallel_encoder_block,
 )
 from lincoln_fn.distributed.tensor_parallel.row_parallel import row_parallel as row_parallel
 from lincoln_fn.distributed.tensor_parallel.vocab_parallel_embedding import (
-    vocab_parallel_embedding as vocab_parallel_embedding,
+    parallel_tied as parallel_tied, vocab_parallel_embedding as vocab_parallel_embedding,
 )

@@ -60,27 +60,21 @@ class Group:
         `positions` are their ranks in this group, in any order. A process outside of it gets None.
         """
         positions = sorted(positions)
-        ranks = tuple(self.ranks[i] for i in positions)
-        is_alone = self.handle is None or len(ranks) == 1
-        group = None if is_alone else dist.new_group(list(ranks), timeout=self._timeout())
         if self.rank not in positions:
             return None
-        handle = group if isinstance(group, dist.ProcessGroup) else None
+        ranks = tuple(self.ranks[i] for i in positions)
+        handle: dist.ProcessGroup | None = None
+        if self.handle is not None and len(ranks) > 1:
+            # Other groups of a grid may be made at the same time: torch must not count them as one.
+            wait = None if self.timeout is None else timedelta(seconds=self.timeout)
+            made = dist.new_group([*ranks], timeout=wait, use_local_synchronization=True)
+            assert isinstance(made, dist.ProcessGroup), "this process is in it"
+            handle = made
         return attrs.evolve(self, rank=positions.index(self.rank), ranks=ranks, handle=handle)
 
     def duplicate(self) -> Group:
         """Make a group of the same processes, for communication beside that in this one."""
-        if self.handle is None:
-            return self
-        # Other groups of a grid may do the same at the same time: torch must not count them as one.
-        handle = dist.new_group(
-            list(self.ranks), timeout=self._timeout(), use_local_synchronization=True
-        )
-        assert isinstance(handle, dist.ProcessGroup), "this process is in its own group"
-        return attrs.evolve(self, handle=handle)
-
-    def _timeout(self) -> timedelta | None:
-        return None if self.timeout is None else timedelta(seconds=self.timeout)
+        return self.subgroup(range(self.size)) or self
 
     def gather(self, x: Tensor) -> Tensor:
         """Stack the tensors of all processes, of one shape and dtype, in the order of the ranks."""

@@ -25,23 +25,15 @@ ByName: TypeAlias = Mapping[str, Any]
 
 @attrs.frozen
 class Range:
-    """A condition on a value beyond its type, in words and as a function."""
+    """A condition on a value beyond its type, in words and as a function.
+
+    A value for which it does not hold is refused; with a `doubt`, it is warned of, as one that
+    torch accepts, too: the doubt says what such a value does, and what to write.
+    """
 
     words: str
     holds: Callable[[Any], bool]  # Any: of the type before it in `Annotated`
-
-
-@attrs.frozen
-class Doubt:
-    """A condition on a value that holds where it makes sense; any other, as torch's, is warned of.
-
-    `told` says what such a value does, and what to write.
-    """
-
-    is_sensible: Callable[[Any], bool]  # Any: of the type before it in `Annotated`
-    told: str
-    words: str = ""
-    holds: Callable[[Any], bool] = lambda value: True  # Any: as above
+    doubt: str = ""
 
 
 # Behind `float` in `Annotated`: the infinities are numbers too.
@@ -130,7 +122,7 @@ def _read_in_range(hint: Hint, value: Any) -> Any:
             raise _wrong_type(hint, value) from None
         raise
     for range_ in ranges:
-        if not range_.holds(value):
+        if not (range_.doubt or range_.holds(value)):
             raise RefusedError(range_.words, value)
     return value
 

@@ -23,7 +23,7 @@ import torch
 from lincoln_fn.errors import later
 from lincoln_fn.errors.annotations import BY_HAND as BY_HAND
 from lincoln_fn.errors.annotations import OR_INFINITE as OR_INFINITE
-from lincoln_fn.errors.annotations import ByName, Doubt, Function, Given, Hint, RefusedError, read
+from lincoln_fn.errors.annotations import ByName, Function, Given, Hint, RefusedError, read
 from lincoln_fn.errors.annotations import Range as Range
 from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError, warn
@@ -55,7 +55,8 @@ Probability: TypeAlias = Annotated[float, Range("from 0 to 1", lambda value: 0 <
 Epsilon: TypeAlias = Annotated[
     float,
     at_least(0),
-    Doubt(
+    Range(
+        "",
         lambda value: value > 0,
         "gives 0 / 0 where a gradient is 0, which is nan, as in torch; write 1e-8",
     ),
@@ -63,7 +64,8 @@ Epsilon: TypeAlias = Annotated[
 Momentum: TypeAlias = Annotated[
     float,
     at_least(0),
-    Doubt(
+    Range(
+        "",
         lambda value: value <= 1,
         "makes each step longer than the one before, as in torch; write one below 1, such as 0.9",
     ),
@@ -145,19 +147,24 @@ def call_with(function: Callable[..., R], arguments: ByName) -> R:
 
 def _wrong_call(function: Function, args: Given, kwargs: ByName, error: TypeError) -> TypeError:
     """Let Python report which argument is missing or unknown, and add what to write."""
-    said = f"{function.__name__}() {error}"
+    name, order = function.__name__, form_of(function).order
+    if order[-2:] == ("key", "x"):
+        given = ", ".join("lf.Key(0)" if each == "key" else each for each in order)
+        later.check_not_missing(name, f"lf.{name}({given})", order, args, kwargs)
+    said = f"{name}() {error}"
     try:
         function(*args, **kwargs)
     except TypeError as of_python:
-        said = str(of_python) if str(of_python).startswith(f"{function.__name__}()") else said
-    mend = later.suggest_call(function.__name__, form_of(function).signature, args, kwargs)
+        said = str(of_python) if str(of_python).startswith(f"{name}()") else said
+    mend = later.suggest_call(name, form_of(function).signature, args, kwargs)
     return TypeError(f"{said}; {mend}" if mend else said)
 
 
-def require(holds: bool, constructor: str, expected: str, given: object) -> None:
-    """Check a condition between a constructor's arguments."""
+def require(holds: bool, where: str, expected: str, given: object, mend: str = "") -> None:
+    """Check a condition that no type says, such as one between a constructor's arguments."""
     if not holds:
-        raise LayerError(constructor, f"expected {expected}, got {_shown(given)}")
+        said = f"expected {expected}, got {_shown(given)}"
+        raise LayerError(where, f"{said}; {mend}" if mend else said)
 
 
 def check_argument(
@@ -167,8 +174,8 @@ def check_argument(
     try:
         value = read(hint, value)
         for asked in getattr(hint, "__metadata__", ()):
-            if isinstance(asked, Doubt) and not asked.is_sensible(value):
-                warn(f"{function}: {name}={value:g} {asked.told}")
+            if isinstance(asked, Range) and asked.doubt and not asked.holds(value):
+                warn(f"{function}: {name}={value:g} {asked.doubt}")
         return value
     except RefusedError as refused:
         said = f"expected {name}{refused.place} {refused.expected}, got {_shown(refused.given)}"

@@ -45,7 +45,7 @@ def check_not_missing(
         missing = ["key"]
     needed = " and ".join(["a key" if name == "key" else name for name in names[-2:]])
     lacks = " and ".join(f"no {name}" for name in missing)
-    raise LayerError(where, f"expected {needed}, got {lacks}; write {call}")
+    raise LayerError(where, f"expected {needed}, got {lacks}; write {call}") from None
 
 
 def check_pair(where: str, function: str, given: object) -> None:

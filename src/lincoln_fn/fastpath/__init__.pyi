@@ -1,3 +1,4 @@
+from lincoln_fn.core.due import Operation as Operation, operation as operation
 from lincoln_fn.fastpath import (
     linear_scan as linear_scan, lstm as lstm, product as product,
 )
@@ -12,6 +13,4 @@ from lincoln_fn.fastpath.product import (
 from lincoln_fn.fastpath.table import (
     fast as fast, fast_by_example as fast_by_example, rearrange as rearrange,
 )
-from lincoln_fn.fastpath.twin import (
-    Argument as Argument, Operation as Operation, operation as operation,
-)
+from lincoln_fn.fastpath.twin import Argument as Argument

@@ -19,7 +19,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import check_cotangent, check_params, record, static
+from lincoln_fn.core import check_cotangent, record, static
 from lincoln_fn.fastpath.flash_attention import Form, added, attend, attend_backward, supports
 from lincoln_fn.fastpath.twin import Argument, Twin, unless_transformed
 from lincoln_fn.layers import attention_heads
@@ -118,7 +118,6 @@ def forward(
     params: tuple[()], x: Inputs, *, is_causal: bool, scale: float | None
 ) -> tuple[Tensor, Cache | sdpa.Cache]:
     """Compute y = softmax(query key^T scale + mask) value."""
-    check_params(sdpa.NAME, params, None)
     if not supports(x):
         return sdpa.forward(params, x, is_causal=is_causal, scale=scale)
     scale = sdpa.check_forward(x, scale)
@@ -139,8 +138,6 @@ def _remade(params: tuple[()], cache: Cache, g: Tensor) -> sdpa.Cache:
 @unless_transformed(_by_formula, Cache, _remade)
 def backward(params: tuple[()], cache: Cache, g: Tensor) -> tuple[Gradients, tuple[()]]:
     """Compute dx = (dquery, dkey, dvalue), and None for a mask."""
-    check_params(sdpa.NAME, params, None)
-    check_cotangent(sdpa.NAME, g, cache.y)
     query, key, value = cache.x[:3]
     form = _form(cache.x, cache.is_causal, cache.scale)
     dx = attend_backward(g, query, key, value, cache.y, cache.logsumexp, form)

@@ -17,11 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import check_cotangent, check_input, check_params, record, static
+from lincoln_fn.core import check_cotangent, record, static
 from lincoln_fn.fastpath.normalisation import gradients, loses_digits
 from lincoln_fn.fastpath.twin import Argument, Twin, unless_transformed
 from lincoln_fn.layers import batch_norm
 from lincoln_fn.layers.batch_norm import Params
+from lincoln_fn.layers.common.inputs import Channels
 from lincoln_fn.layers.common.normalisation import moved
 from lincoln_fn.layers.common.normalisation_checks import check_batch, check_count
 
@@ -48,11 +49,10 @@ def _remade(params: Params, cache: Cache, g: Tensor) -> batch_norm.Cache:
 
 @unless_transformed(batch_norm.forward)
 def forward(
-    params: Params, x: Tensor, *, eps: float = 1e-5, momentum: float | None = 0.1,
+    params: Params, x: Channels, *, eps: float = 1e-5, momentum: float | None = 0.1,
     spatial_axes: int | None = None,
 ) -> tuple[Tensor, Cache | batch_norm.Cache]:  # fmt: skip
     """Compute batch norm; of an empty x, by the formula."""
-    check_input("batch_norm", params, x, Params)
     check_batch(params, x, spatial_axes)
     check_count("batch_norm", x, x.shape[0] * x.shape[2:].numel())
     if x.numel() == 0:
@@ -73,7 +73,6 @@ def forward(
 @unless_transformed(batch_norm.backward, Cache, _remade)
 def backward(params: Params, cache: Cache, g: Tensor) -> tuple[Tensor, Params]:
     """Compute dx, dw and db of batch norm."""
-    check_params("batch_norm", params, Params)
     check_cotangent("batch_norm", g, cache.x, cache.shape)
     weight, bias = params.weight, params.bias
     # The two None stand for running statistics, unused in training.
@@ -86,7 +85,6 @@ def backward(params: Params, cache: Cache, g: Tensor) -> tuple[Tensor, Params]:
 @unless_transformed(batch_norm.advance, Cache)
 def advance(params: Params, cache: Cache) -> Params:
     """Move the running statistics towards the batch's."""
-    check_params("batch_norm", params, Params)
     if params.running is None:
         return params
     running = moved(params.running, cache.mean, cache.var, cache.momentum)
@@ -94,13 +92,12 @@ def advance(params: Params, cache: Cache) -> Params:
 
 
 @unless_transformed(batch_norm.predict)
-def predict(params: Params, x: Tensor, *, eps: float = 1e-5, **options: Argument) -> Tensor:
+def predict(params: Params, x: Channels, *, eps: float = 1e-5, **options: Argument) -> Tensor:
     """Compute batch norm by the running statistics, if there are any."""
-    running = params.running if isinstance(params, Params) else None
+    running = params.running
     if running is None:
         y: Tensor = forward(params, x, eps=eps, **options)[0]
         return y
-    check_input("batch_norm", params, x, Params)
     check_batch(params, x, options.get("spatial_axes"))
     return torch.nn.functional.batch_norm(
         x, running.mean, running.var, params.weight, params.bias, eps=eps

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lincoln_fn.core import is_between, is_traced, runs_here
-from lincoln_fn.fastpath.twin import operation
+from lincoln_fn.core import is_between, is_traced, operation, runs_here
 from lincoln_fn.layers import scaled_dot_product_attention as sdpa
 
 aten = torch.ops.aten

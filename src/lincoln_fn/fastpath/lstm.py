@@ -23,9 +23,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from lincoln_fn.core import Arrays, evolve, record, runs_here, static
+from lincoln_fn.core import Arrays, evolve, operation, record, runs_here, static
 from lincoln_fn.fastpath import product
-from lincoln_fn.fastpath.twin import Twin, operation, unless_transformed
+from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import lstm
 from lincoln_fn.layers.common.recurrent import run, run_backward
 from lincoln_fn.layers.common.recurrent_forms import Cache
@@ -66,7 +66,7 @@ def backward(params: lstm.Params, cache: Cache, g: Arrays) -> tuple[Arrays, lstm
 def supports(x: Tensor) -> bool:
     """Return whether oneDNN supports a sequence: float32 on the CPU, not empty, not exported."""
     is_plain = x.device.type == "cpu" and runs_here(x)
-    has_kernel = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch's
+    has_kernel = product.BACKENDS.mkldnn.is_available()
     return bool(has_kernel and x.dtype is torch.float32 and is_plain and x.numel() > 0)
 
 

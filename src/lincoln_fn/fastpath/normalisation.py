@@ -18,8 +18,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.fastpath.twin import Argument, Operation, Twin, unless_transformed
+from lincoln_fn.fastpath.twin import Argument, Function, Twin, unless_transformed
 from lincoln_fn.layers import group_norm, layer_norm
+from lincoln_fn.layers.common.inputs import Channels, Rows
 from lincoln_fn.layers.common.normalisation import Sizes
 from lincoln_fn.layers.common.normalisation_checks import check_grouped, trailing_sizes
 
@@ -36,7 +37,7 @@ def loses_digits(mean: Tensor, rstd: Tensor) -> bool:
 
 
 def gradients(
-    kernel: Operation, weight: Tensor | None, bias: Tensor | None, *arguments: Argument
+    kernel: Function, weight: Tensor | None, bias: Tensor | None, *arguments: Argument
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Compute dx, and dw and db of what there is: under jvp a kernel returns all of them."""
     dx, dweight, dbias = kernel(*arguments, [True, weight is not None, bias is not None])
@@ -47,7 +48,7 @@ def gradients(
 class LayerCache:
     """The input of layer norm, its rows' mean and rstd, and how many axes make a row."""
 
-    x: Float[Tensor, "*batch_and_row"]
+    x: Rows
     mean: Float[Tensor, "*batch_and_ones"]
     rstd: Float[Tensor, "*batch_and_ones"]
     axes: int = core.static()
@@ -65,10 +66,9 @@ def to_layer_norm_cache(
 
 
 def layer_forward(
-    params: layer_norm.Params, x: Tensor, *, normalized_shape: int | Sizes = -1, eps: float = 1e-5
+    params: layer_norm.Params, x: Rows, *, normalized_shape: int | Sizes = -1, eps: float = 1e-5
 ) -> tuple[Tensor, LayerCache | layer_norm.Cache]:
     """Compute layer norm."""
-    core.check_input("layer_norm", params, x, layer_norm.Params)
     sizes = trailing_sizes("layer_norm", params, x, normalized_shape)
     y, mean, rstd = torch.ops.aten.native_layer_norm(x, sizes, params.weight, params.bias, eps)
     if loses_digits(mean, rstd):
@@ -78,12 +78,9 @@ def layer_forward(
 
 @unless_transformed(layer_norm.backward, LayerCache)
 def layer_backward(
-    params: layer_norm.Params, cache: LayerCache, g: Tensor
+    params: layer_norm.Params, cache: LayerCache, g: Rows
 ) -> tuple[Tensor, layer_norm.Params]:
     """Compute dx, dw and db of layer norm."""
-    core.check_params("layer_norm", params, layer_norm.Params)
-    core.check_cache("layer_norm", cache, LayerCache)
-    core.check_cotangent("layer_norm", g, cache.x)
     x, weight, bias = cache.x, params.weight, params.bias
     sizes = x.shape[x.ndim - cache.axes :]
     kernel = torch.ops.aten.native_layer_norm_backward
@@ -96,7 +93,7 @@ def layer_backward(
 class GroupCache:
     """The input in contiguous order, and its groups' mean and rstd."""
 
-    x: Float[Tensor, "batch channels *spatial"]
+    x: Channels
     mean: Float[Tensor, "batch groups"]
     rstd: Float[Tensor, "batch groups"]
     eps: float = core.static()
@@ -113,10 +110,9 @@ def to_group_norm_cache(
 
 @unless_transformed(group_norm.forward)
 def group_forward(
-    params: group_norm.Params, x: Tensor, *, num_groups: int, eps: float = 1e-5
+    params: group_norm.Params, x: Channels, *, num_groups: int, eps: float = 1e-5
 ) -> tuple[Tensor, GroupCache | group_norm.Cache]:
     """Compute group norm."""
-    core.check_input("group_norm", params, x, group_norm.Params)
     check_grouped(params, x, num_groups)
     # For channels-last the kernel computes the variance as the mean of x^2 minus the square of the
     # mean. If the mean is large, rounding errors exceed the variance.
@@ -136,11 +132,9 @@ def group_forward(
 
 @unless_transformed(group_norm.backward, GroupCache, to_group_norm_cache)
 def group_backward(
-    params: group_norm.Params, cache: GroupCache, g: Tensor
+    params: group_norm.Params, cache: GroupCache, g: Channels
 ) -> tuple[Tensor, group_norm.Params]:
     """Compute dx, dw and db of group norm."""
-    core.check_params("group_norm", params, group_norm.Params)
-    core.check_cotangent("group_norm", g, cache.x)
     x, mean, rstd = cache.x, cache.mean, cache.rstd
     batch, channels, area = x.shape[0], x.shape[1], x.shape[2:].numel()
     weight, bias = params.weight, params.bias

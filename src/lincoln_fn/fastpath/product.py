@@ -12,7 +12,7 @@ A column-major W, such as a transposed weight of torch's, has a column-major gra
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -24,6 +24,8 @@ from lincoln_fn.layers.common.inputs import Features
 from lincoln_fn.layers.dense import Params, check_backward, check_forward, rows
 from lincoln_fn.runtime import precision
 
+# Any: torch writes no types for these.
+BACKENDS: Final[Any] = torch.backends
 # With fewer multiply-adds a product is left to torch; and x^T g, of which oneDNN copies x^T first.
 # On two cores of a Zen 4, oneDNN takes 1 to 1.07 of MKL's time for a smaller x^T g, and 0.85 to
 # 0.89 for a larger one.
@@ -37,7 +39,7 @@ _WIDER: Final = 16
 
 def is_amd_with(vectors: str) -> bool:
     """Return whether an AMD has vectors such as "avx512_f", and torch has oneDNN to use them."""
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.cpu, "get_capabilities"):  # type: ignore[no-untyped-call]  # torch's
+    if not BACKENDS.mkldnn.is_available() or not hasattr(torch.cpu, "get_capabilities"):
         return False
     processor = torch.cpu.get_capabilities()
     return str(processor.get("cpu_name")).startswith("AMD") and bool(processor.get(vectors))
@@ -45,7 +47,7 @@ def is_amd_with(vectors: str) -> bool:
 
 # Memos of the machine, which does not change while the process runs: whether MKL computes products
 # in float32, and whether oneDNN takes less time for some.
-MKL: Final = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]  # torch's own
+MKL: Final = BACKENDS.mkl.is_available()
 HERE: Final = MKL and is_amd_with("avx512_f")
 
 

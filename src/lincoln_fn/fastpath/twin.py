@@ -13,19 +13,13 @@ from types import ModuleType
 from typing import Any, Final, TypeAlias
 
 import attrs
-import torch
-from torch.library import Library
 
 from lincoln_fn import core
 from lincoln_fn.core import Layer, bind_like, declare_like, is_transformed, tensors_in
 
-# Any: torch has no public type for an operation. Each function of a layer has params, a cache and
-# hyperparameters of its own.
-Operation: TypeAlias = Any
+# Any: each function of a layer has params, a cache and hyperparameters of its own.
 Argument: TypeAlias = Any
 Function: TypeAlias = Callable[..., Argument]
-# The names live as long as the library object.
-_LIBRARY: Final[Operation] = Library("lincoln_fn", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's
 NAMES: Final = ("forward", "backward", "predict", "input_grad", "grads", "advance")
 
 
@@ -76,11 +70,16 @@ class Twin:
 def unless_transformed(
     formula: Function, cache: type | None = None, remake: Function | None = None
 ) -> Callable[[Function], Function]:
-    """Decorate a kernel's function: the formula computes what autograd or torch.func sees."""
+    """Decorate a kernel's function: the formula computes what autograd or torch.func sees.
+
+    What a layer's kernel is given is checked by the types in its signature.
+    """
     formula = core.shape_checked(formula)
 
-    def decorate(kernel: Function) -> Function:
-        @wraps(kernel)
+    def decorate(own: Function) -> Function:
+        kernel = core.shape_checked(own, formula)
+
+        @wraps(own)
         def choose(*arguments: Argument, **options: Argument) -> Argument:
             if cache is None:
                 function = formula if is_transformed(*tensors_in(arguments)) else kernel
@@ -97,17 +96,3 @@ def unless_transformed(
         return choose
 
     return decorate
-
-
-def operation(
-    schema: str, kernel: Function, like: Function | None = None, *, any_strides: bool = False
-) -> Operation:
-    """Register an operation, once, when a module is imported. Inductor does not compile it."""
-    # `like` makes tensors like the results on `meta`; None if the kernel itself does. Inductor need
-    # not copy arguments that may have any strides.
-    name = schema.partition("(")[0]
-    _LIBRARY.define(schema, tags=(torch.Tag.flexible_layout,) if any_strides else ())
-    _LIBRARY.impl(name, kernel, "CPU" if like else "CompositeExplicitAutograd")
-    if like:
-        _LIBRARY.impl(name, like, "Meta")
-    return getattr(torch.ops.lincoln_fn, name).default

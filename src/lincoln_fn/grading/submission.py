@@ -128,13 +128,13 @@ class SourceOnly(SourceFileLoader):
         return code
 
 
-def import_sources_alone(folders: Sequence[Path]) -> None:
+def import_sources_alone(folders: Sequence[Path], loader: type[SourceOnly] = SourceOnly) -> None:
     """Let all imports from these folders be of sources; it changes the process."""
     # Python's own and installed modules may lie below a folder of a student: a home, say.
     libraries = [
         path for path in map(Path, sys.path) if any(folder in path.parents for folder in folders)
     ]
-    of_sources = FileFinder.path_hook((SourceOnly, [".py"]))
+    of_sources = FileFinder.path_hook((loader, [".py"]))
 
     def find(entry: str) -> PathEntryFinder:
         above = {Path(entry), *Path(entry).parents}

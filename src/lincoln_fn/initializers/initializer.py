@@ -22,7 +22,7 @@ class Fans(NamedTuple):
 
 
 @attrs.frozen(eq=False, repr=False)
-class Initializer:
+class Initializer(core.Made):
     """A way to draw initial values.
 
     Args:
@@ -32,12 +32,6 @@ class Initializer:
 
     name: str
     draw: Callable[[Key, Shape, Fans, torch.dtype], Tensor]
-
-    def __attrs_post_init__(self) -> None:
-        core.check_functions("Initializer", self.name, draw=self.draw)
-
-    def __repr__(self) -> str:
-        return self.name
 
 
 def _constant(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, value: float) -> Tensor:

@@ -34,13 +34,17 @@ def forward(params: tuple[()], x: Elements, *, upscale_factor: int) -> tuple[Mov
         problem = "expected x of shape (..., channels, height, width), the channels a multiple"
         problem = f"{problem} of {upscale_factor**2}, got {tuple(x.shape)}"
         raise LayerError("pixel_shuffle", problem)
-    y = torch.pixel_shuffle(x, upscale_factor)
+    r, (*batch, channels, height, width) = upscale_factor, x.shape
+    # torch leaves a batch without elements in its old shape.
+    y = torch.pixel_shuffle(x, r).reshape(*batch, channels // r**2, r * height, r * width)
     return y, Cache(stand_in(y), upscale_factor)
 
 
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx[c r^2 + i r + j, h, w] = g[c, r h + i, r w + j]."""
-    return torch.pixel_unshuffle(g, cache.upscale_factor), ()
+    r, (*batch, channels, height, width) = cache.upscale_factor, g.shape
+    dx = torch.pixel_unshuffle(g, r)
+    return dx.reshape(*batch, channels * r**2, height // r, width // r), ()
 
 
 @constructor(kind="moving")

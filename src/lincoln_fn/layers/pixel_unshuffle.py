@@ -33,13 +33,17 @@ def forward(params: tuple[()], x: Elements, *, downscale_factor: int) -> tuple[M
         problem = "expected x of shape (..., channels, height, width), both sizes multiples"
         problem = f"{problem} of {downscale_factor}, got {tuple(x.shape)}"
         raise LayerError("pixel_unshuffle", problem)
-    y = torch.pixel_unshuffle(x, downscale_factor)
+    r, (*batch, channels, height, width) = downscale_factor, x.shape
+    # torch leaves a batch without elements in its old shape.
+    y = torch.pixel_unshuffle(x, r).reshape(*batch, channels * r**2, height // r, width // r)
     return y, Cache(stand_in(y), downscale_factor)
 
 
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx[c, r h + i, r w + j] = g[c r^2 + i r + j, h, w]."""
-    return torch.pixel_shuffle(g, cache.downscale_factor), ()
+    r, (*batch, channels, height, width) = cache.downscale_factor, g.shape
+    dx = torch.pixel_shuffle(g, r)
+    return dx.reshape(*batch, channels // r**2, r * height, r * width), ()
 
 
 @constructor(kind="moving")

@@ -3,7 +3,7 @@ from lincoln_fn.losses.common.checks import (
     any_true as any_true, check_between as check_between,
     check_same_shape as check_same_shape, check_vector as check_vector,
     hard_labels as hard_labels, outside as outside, probabilities as probabilities,
-    same_shape as same_shape, signs as signs,
+    right_values as right_values, same_shape as same_shape, signs as signs,
 )
 from lincoln_fn.losses.common.labels import (
     Labels as Labels, label_column as label_column, read_labels as read_labels,

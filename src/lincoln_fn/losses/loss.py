@@ -16,12 +16,12 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Cache, LayerError, Made, check_functions, tree
+from lincoln_fn.core import Arrays, Cache, LayerError, Made, tree
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 
 
-@attrs.frozen(eq=False, repr=False, getstate_setstate=False)
+@attrs.frozen(eq=False, repr=False)
 class Loss(Made):
     """A loss, as the pure functions that make it.
 
@@ -48,9 +48,6 @@ class Loss(Made):
     # ...: g has a default, which Callable cannot express.
     backward: Callable[..., Arrays]
     mixes_examples: bool | None = None
-
-    def __attrs_post_init__(self) -> None:
-        check_functions("Loss", self.name, forward=self.forward, backward=self.backward)
 
     def __call__(self, *arguments: object, **options: object) -> NoReturn:
         """Refuse the call of a torch loss: here, a loss also gives the cache for its gradient."""

@@ -28,7 +28,7 @@ import attrs
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import LayerError, Made, NonNegative, Params, Shown, check_functions, record
+from lincoln_fn.core import LayerError, Made, NonNegative, Params, Shown, record
 
 # Any: each optimizer keeps what it needs.
 OptimizerState: TypeAlias = Any
@@ -58,7 +58,7 @@ _GRADS: Final = ("grads", "grad", "gradients", "gradient", "dparams", "dp", "g")
 Adjoint: TypeAlias = Callable[[Params, Params, OptimizerState, Params, OptimizerState], Adjoints]
 
 
-@attrs.frozen(eq=False, repr=False, getstate_setstate=False)
+@attrs.frozen(eq=False, repr=False)
 class Optimizer(Made):
     """An optimizer, as the pure functions that make it.
 
@@ -81,7 +81,7 @@ class Optimizer(Made):
     adjoint: Adjoint | str = "write Optimizer(name, init, update, adjoint)"
 
     def __attrs_post_init__(self) -> None:
-        check_functions("Optimizer", self.name, init=self.init, update=self.update)
+        super().__attrs_post_init__()
         code = getattr(self.update, "__code__", None)  # of a function of your own
         names = () if code is None else code.co_varnames[: code.co_argcount]
         of_params, of_grads = ([n for n in names if n in found] for found in (_PARAMS, _GRADS))

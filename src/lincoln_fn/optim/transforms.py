@@ -42,7 +42,7 @@ Change: TypeAlias = Callable[..., tuple[Params, Pull]]
 
 
 @attrs.frozen(eq=False, repr=False)
-class Transform:
+class Transform(core.Made):
     """A function that wraps an optimizer in another.
 
     Args:
@@ -57,12 +57,6 @@ class Transform:
 
     name: str
     around: Callable[[Optimizer], Optimizer]
-
-    def __attrs_post_init__(self) -> None:
-        core.check_functions("Transform", self.name, around=self.around)
-
-    def __repr__(self) -> str:
-        return self.name
 
 
 @constructor

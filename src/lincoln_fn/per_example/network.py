@@ -8,7 +8,7 @@ from typing import Final
 
 import attrs
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lincoln_fn import core
@@ -71,16 +71,18 @@ def _one_by_one(layer: Layer, params: Params, cache: Cache, g: Arrays, count: in
     for leaf in tree.leaves(g):
         if leaf.ndim == 0 or len(leaf) != count:
             raise core.no_batch(layer.name, leaf)
-
-    def alone(n: int) -> Params:
-        def masked(leaf: Tensor) -> Tensor:
-            at = torch.tensor([n], device=leaf.device)
-            return torch.zeros_like(leaf).index_copy(0, at, leaf[n : n + 1])
-
-        return layer.grads(params, cache, tree.map(masked, g))
-
-    each = [alone(n) for n in range(count)]
+    each = [layer.grads(params, cache, only(torch.arange(count) == n, g)) for n in range(count)]
     return tree.map(lambda _, *leaves: Explicit(torch.stack(leaves)), params, *each)
+
+
+def only(chosen: Bool[Tensor, " N"], g: Arrays) -> Arrays:
+    """Return the g of the chosen examples, and 0 for the others."""
+
+    def masked(leaf: Tensor) -> Tensor:
+        others = ~chosen.to(leaf.device).view(-1, *[1] * (leaf.ndim - 1))
+        return leaf.masked_fill(others, 0)
+
+    return tree.map(masked, g)
 
 
 def map_terms(f: Callable[[Term, Tensor], Term | Tensor], params: Params, terms: Params) -> Params:
@@ -176,15 +178,15 @@ def _try_alone(layer: Layer, params: Params, cache: Cache, g: Arrays) -> None:
     Tried are the first, one in the middle and the last: a layer may carry g in one direction.
     """
     count = examples_in(g)
+
+    def drawn(leaf: Tensor) -> Tensor:
+        # The numbers of g itself may be 0, and within vmap nothing that comes of them is read.
+        return core.normal(core.Key(0).near(leaf), tuple(leaf.shape)).to(leaf.dtype)
+
     for i in sorted({0, count // 2, count - 1}):
         is_other = torch.arange(count) != i
-
-        def alone(leaf: Tensor, is_other: Tensor = is_other) -> Tensor:
-            # The numbers of g itself may be 0, and within vmap nothing that comes of them is read.
-            drawn = core.normal(core.Key(0).near(leaf), tuple(leaf.shape)).to(leaf.dtype)
-            return drawn.masked_fill(is_other.to(leaf.device).view(-1, *[1] * (leaf.ndim - 1)), 0)
-
-        for leaf in tree.leaves(layer.input_grad(params, cache, tree.map(alone, g))):
+        of_one = only(~is_other, tree.map(drawn, g))
+        for leaf in tree.leaves(layer.input_grad(params, cache, of_one)):
             is_by_example = leaf.ndim and len(leaf) == count
             if is_by_example and any_true(leaf[is_other.to(leaf.device)] != 0):
                 problem = "in which the g of one reaches the dx of others"

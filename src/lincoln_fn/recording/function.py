@@ -185,7 +185,7 @@ class Recorded:
             self._trust(program, leaves, outputs)
         elif not self._tries and not self._runs:
             at = max(d for d in differences if d is not None)
-            self._give_up(f"{places[at]} computes something else in each call")
+            self._give_up(f"{[*places, ''][at]} computes something else in each call")
         else:
             self._candidates.append(program)
 

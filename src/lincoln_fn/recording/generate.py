@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
+from math import inf, nan
 from types import BuiltinFunctionType, MethodDescriptorType
 from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
 
-from lincoln_fn.recording.program import Argument, At, Operation, Overload, Program, simplify
+from lincoln_fn.recording.program import Operation, Overload, Program, name_of, simplify
 
 # From the inputs to the outputs; None where a number that the program has read is another one now,
 # or an operation raises an error before any has written into an input: Python then meets it.
@@ -18,6 +19,8 @@ Run: TypeAlias = Callable[[Sequence[Tensor]], tuple[Tensor, ...] | None]
 FunctionOf: TypeAlias = Callable[[Overload], Callable[..., Any]]  # Any: what torch takes
 
 _KINDS: Final = (BuiltinFunctionType, MethodDescriptorType)  # and not torch's Python
+# What the text of arguments names.
+_NAMES: Final = {"torch": torch, "device": torch.device, "inf": inf, "nan": nan}
 
 
 def by_overload(overload: Overload) -> Callable[..., Any]:
@@ -42,97 +45,63 @@ def by_function(overload: Overload) -> Callable[..., Any]:
 
 def generate(program: Program, function_of: FunctionOf = by_function) -> Run:
     """Make the function of a program, which frees each tensor after its last use."""
-    code = _Code(simplify(program), function_of)
-    text = code.text()
-    exec(text, code.known)
-    run: Run = code.known["make"]()
+    program = simplify(program)
+    overloads = {op.overload for op in (*program.once, *program.operations)}
+    known: dict[str, Any] = {  # Any: whatever the function calls
+        **_NAMES,
+        **{name_of(overload): function_of(overload) for overload in overloads},
+        **{f"constant_{n}": constant for n, constant in program.constants.items()},
+    }
+    exec(_text(program), known)
+    run: Run = known["make"]()
     return run
 
 
-class _Code:
-    """The text of a program's function, while it is written."""
+def _text(program: Program) -> str:
+    """Write a function that makes the program's: what runs once stands in the outer one."""
+    written = [{program.memory[n] for n in op.written} for op in program.operations]
+    changed = set[int]().union(*written)
+    inputs = range(program.inputs)
+    first, each = [], [f"{_listed(inputs)} = inputs"]
+    for n in program.constants:
+        if n in changed:
+            each.append(f"t{n} = constant_{n}.clone()")
+        else:
+            first.append(f"t{n} = constant_{n}")
+    first += [line for op in program.once for line in _lines(op)]
+    # Once an operation may have written into an input, no call is left to Python.
+    lines = _lines_by_operation(program)
+    writes = (i for i, numbers in enumerate(written) if not numbers.isdisjoint(inputs))
+    begin = next(writes, len(lines))
+    blocks = (
+        ("", ["def make():"]),
+        ("    ", [*first, "def run(inputs):", "    try:"]),
+        (" " * 12, [*each, *chain(*lines[:begin])]),
+        (" " * 8, ["except Exception:", "    return None", *chain(*lines[begin:])]),
+        (" " * 8, [f"return {_listed(program.outputs)}"]),
+        ("    ", ["return run"]),
+    )
+    return "".join(f"{indent}{line}\n" for indent, block in blocks for line in block)
 
-    def __init__(self, program: Program, function_of: FunctionOf) -> None:
-        self.program, self.function_of = program, function_of
-        self.known: dict[str, Any] = {}  # Any: whatever the function calls
-        self._names: dict[int, str] = {}
 
-    def text(self) -> str:
-        """Write a function that makes the program's: what runs once stands in the outer one."""
-        program = self.program
-        written = [{program.memory[n] for n in op.written()} for op in program.operations]
-        changed = set[int]().union(*written)
-        first, each = [], [f"({''.join(f't{i}, ' for i in range(program.inputs))}) = inputs"]
-        for number, constant in program.constants.items():
-            name = self._know(constant, "constant")
-            if number in changed:
-                each.append(f"t{number} = {name}.clone()")
-            else:
-                first.append(f"t{number} = {name}")
-        first += [line for op in program.once for line in self._call(op)]
-        # Once an operation may have written into an input, no call is left to Python.
-        inputs = {*range(program.inputs)}
-        writes = (i for i, numbers in enumerate(written) if numbers & inputs)
-        lines = self._operations()
-        begin = next(writes, len(lines))
-        blocks = (
-            ("", ["def make():"]),
-            ("    ", [*first, "def run(inputs):", "    try:"]),
-            (" " * 12, [*each, *chain(*lines[:begin])]),
-            (" " * 8, ["except Exception:", "    return None", *chain(*lines[begin:])]),
-            (" " * 8, [f"return ({''.join(f't{number}, ' for number in program.outputs)})"]),
-            ("    ", ["return run"]),
-        )
-        return "".join(f"{indent}{line}\n" for indent, block in blocks for line in block)
+def _lines_by_operation(program: Program) -> list[list[str]]:
+    """Write the lines of each operation, with those that free what it is the last to use."""
+    lines = []
+    stays = {*program.outputs, *program.constants}.union(*(op.results for op in program.once))
+    for op in reversed(program.operations):
+        unused = [n for n in {*op.results, *op.tensors} - stays if n is not None]
+        stays.update(unused)
+        end = [f"del {', '.join(f't{n}' for n in unused)}"] if unused else []
+        lines.append([*_lines(op), *end])
+    return lines[::-1]
 
-    def _operations(self) -> list[list[str]]:
-        """Write the lines of each operation, with those that free what it is the last to use."""
-        program, lines = self.program, []
-        stays = {*program.outputs, *program.constants}.union(*(op.results for op in program.once))
-        for op in reversed(program.operations):
-            unused = [n for n in {*op.results, *op.used()} - stays if n is not None]
-            stays.update(unused)
-            end = [f"del {', '.join(f't{n}' for n in unused)}"] if unused else []
-            lines.append([*self._call(op), *end])
-        return lines[::-1]
 
-    def _call(self, op: Operation) -> list[str]:
-        """Write the lines of one operation."""
-        arguments = [self._code(value) for value in op.arguments]
-        arguments += [f"{name}={self._code(value)}" for name, value in op.keywords]
-        call = f"{self._know(self.function_of(op.overload), op.name)}({', '.join(arguments)})"
-        if op.read is not None:
-            if op.read.bounds is None:
-                return [f"if {call} != {self._code(op.read.number)}:", "    return None"]
-            lowest, highest = map(self._code, op.read.bounds)
-            wrong = "not " if op.read.number else ""
-            return [f"if {wrong}{lowest} <= {call} <= {highest}:", "    return None"]
-        returns = [str(one.type) for one in op.overload._schema.returns]
-        targets = ", ".join("_" if number is None else f"t{number}" for number in op.results)
-        if returns != ["Tensor"] and op.results:
-            targets += ","
-        lines = [f"{targets} = {call}" if op.results else call]
-        for number, shape in zip(op.results, op.shapes, strict=False):
-            lines += [f"if t{number}.shape != {self._know(shape, 'shape')}:", "    return None"]
-        return lines
+def _lines(op: Operation) -> list[str]:
+    """Write the lines of one operation."""
+    call = op.call.format(*(f"t{n}" for n in op.tensors))
+    ends = (line for end in op.ends for line in (f"if {end}:", "    return None"))
+    return [f"{op.target} = {call}" if op.target else call, *ends]
 
-    def _code(self, value: Argument) -> str:
-        """Write an argument."""
-        if isinstance(value, At):
-            return f"t{value}"
-        if isinstance(value, tuple | list):
-            entries = "".join(f"{self._code(entry)}, " for entry in value)
-            return f"({entries})" if isinstance(value, tuple) else f"[{entries}]"
-        if value is None or type(value) in (bool, int, str):
-            return repr(value)
-        if type(value) is float and abs(value) < float("inf"):
-            return repr(value)
-        return self._know(value, "value")
 
-    def _know(self, value: object, kind: str) -> str:
-        """Give a value a name that the function knows."""
-        if id(value) not in self._names:
-            name = f"{kind.replace('::', '_')}_{len(self.known)}"
-            self._names[id(value)] = name
-            self.known[name] = value
-        return self._names[id(value)]
+def _listed(numbers: Iterable[int]) -> str:
+    return f"({''.join(f't{n}, ' for n in numbers)})"

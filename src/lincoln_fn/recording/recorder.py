@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Final, TypeAlias
+from types import FrameType, NoneType
+from typing import Any, Final, TypeAlias
 from weakref import ref
 
 import torch
@@ -13,12 +15,18 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lincoln_fn.core import ASKED
-from lincoln_fn.recording.program import Argument, At, Operation, Overload, Program, Read, traits_of
+from lincoln_fn.recording.program import Operation, Overload, Program, name_of
 from lincoln_fn.recording.surroundings import generator_states
 
-# What torch gives a mode.
+# What an operation is given, or returns: tensors, and what else torch takes.
+Argument: TypeAlias = Any
 Arguments: TypeAlias = tuple[Argument, ...]
 Options: TypeAlias = dict[str, Argument]
+# What is written by its repr.
+_VALUES: Final = (
+    NoneType, bool, int, float, complex, str, torch.dtype, torch.device, torch.layout,
+    torch.memory_format,
+)  # fmt: skip
 # A longer program takes more time to make than it saves.
 _MOST: Final = 50_000
 # Operations that give a tensor another shape or memory.
@@ -26,6 +34,28 @@ _RESHAPE: Final = ("aten::set_", "aten::resize_", "aten::resize_as_", "aten::set
 # The file that calls a recorded function, and the folders of the library's code and torch's.
 _CALLER: Final = str(Path(__file__).with_name("function.py"))
 _OURS, _TORCHS = str(Path(__file__).parents[1]), str(Path(torch.__file__).parent)
+
+
+@cache
+def traits_of(overload: Overload) -> tuple[str, list[tuple[int, str]], bool, bool, bool]:
+    """Read the schema of an operation.
+
+    Returns:
+        Its name; the arguments that it writes into, by place and name; whether a result may lie in
+        an argument's memory; whether shapes of results depend on numbers; and whether it may draw
+        from torch's generator.
+    """
+    schema = overload._schema
+    writes = [
+        (i, formal.name)
+        for i, formal in enumerate(schema.arguments)
+        if formal.alias_info is not None and formal.alias_info.is_write
+    ]
+    # The argument of `_unsafe_view` is not used again.
+    shares = schema.name == "aten::_unsafe_view" or any(r.alias_info for r in schema.returns)
+    has_free_shapes = torch.Tag.dynamic_output_shape in overload.tags
+    may_draw = torch.Tag.nondeterministic_seeded in overload.tags
+    return schema.name, writes, shares, has_free_shapes, may_draw
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
@@ -104,8 +134,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         )
 
     def _note(self, func: Overload, args: Arguments, kwargs: Options, result: Argument) -> None:
-        traits = traits_of(func)
-        name = traits.name
+        name, writes, shares, has_free_shapes, may_draw = traits_of(func)
         if name == "aten::lift_fresh":
             self._new_constant(result)
             return
@@ -113,40 +142,46 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             self.refuse(f"gives a tensor another shape or memory, by {name}")
         if len(self._operations) == _MOST:
             self.refuse(f"is one of more than {_MOST} operations")
-        if traits.may_draw and self._generators != generator_states():
+        if may_draw and self._generators != generator_states():
             self.refuse("draws random numbers that are not from a key")
-        arguments = self._named(args)
-        keywords = tuple((key, self._named(value)) for key, value in kwargs.items())
-        outputs = [] if result is None else _entries(result)
-        read = None
-        if not all(out is None or isinstance(out, Tensor) for out in outputs):
-            outputs, read = [], self._read(result)
-        tensors = _tensors(outputs)
-        given = _tensors((args, list(kwargs.values()))) if traits.shares else []
-        op = Operation(
-            func,
-            arguments,
-            keywords,
-            tuple(None if out is None else self._number(out, given) for out in outputs),
-            read,
-            tuple(t.shape for t in tensors) if traits.has_free_shapes else (),
-            sum(t.numel() * t.element_size() for t in tensors),
-        )
-        if traits.is_mutable or self._has_written:
-            self._check_writes(op)
+        changed = [args[i : i + 1] or kwargs.get(key) for i, key in writes]
+        tensors: list[int] = []
+        texts = [self._text(value, tensors) for value in args]
+        texts += [f"{key}={self._text(value, tensors)}" for key, value in kwargs.items()]
+        call = f"{name_of(func)}({', '.join(texts)})"
+        shared = _tensors((args, list(kwargs.values()))) if shares else []
+        target, results, ends, nbytes = self._outputs(result, shared, has_free_shapes)
+        written = frozenset(map(self._number, _tensors(changed)))
+        op = Operation(call, tuple(tensors), target, results, written, ends, func, nbytes)
+        if written or self._has_written:
+            self._check_writes(op, name)
         self._operations.append(op)
         if self._has_places:
             self.places.append(place_here())
 
-    def _check_writes(self, op: Operation) -> None:
+    def _outputs(
+        self, result: Argument, shared: Sequence[Tensor], has_free_shapes: bool
+    ) -> tuple[str, tuple[int | None, ...], tuple[str, ...], int]:
+        """Number what an operation returns: its `target`, `results`, `ends` and `nbytes`."""
+        outputs = result if isinstance(result, tuple | list) else [] if result is None else [result]
+        if not all(out is None or isinstance(out, Tensor) for out in outputs):
+            return "value", (), (self._end_of(result),), 0
+        results = tuple(None if out is None else self._number(out, shared) for out in outputs)
+        names = ["_" if n is None else f"t{n}" for n in results]
+        target = "".join(names if isinstance(result, Tensor) else [f"{name}, " for name in names])
+        pairs = zip(names, outputs, strict=True) if has_free_shapes else ()
+        ends = tuple(f"{name}.shape != {tuple(out.shape)}" for name, out in pairs)
+        return target, results, ends, sum(t.numel() * t.element_size() for t in _tensors(outputs))
+
+    def _check_writes(self, op: Operation, name: str) -> None:
         """Check that an operation writes only into what is donated, or made by the function."""
-        for first in {self._memory[number] for number in op.written()}:
+        for first in {self._memory[number] for number in op.written}:
             is_input, is_donated = first < self._inputs, first < self._donated
             is_lasting = first in self._constants and first not in self._fresh
             if is_lasting or (is_input and not is_donated):
-                self.refuse(f"writes into a tensor that it did not make, by {op.name}")
+                self.refuse(f"writes into a tensor that it did not make, by {name}")
             self._has_written |= is_donated
-        if self._has_written and (op.read is not None or op.shapes):
+        if self._has_written and op.ends:
             self.refuse("reads a number after it has written into the state")
 
     def _number(self, tensor: Tensor, given: Sequence[Tensor] | None = None) -> int:
@@ -173,29 +208,34 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         # The function may write into its own.
         self._constants[number] = tensor.clone()
 
-    def _read(self, number: Argument) -> Read:
-        """Note a number that Python reads."""
+    def _end_of(self, number: Argument) -> str:
+        """Write the condition under which a number that Python reads is another one."""
         bounds = ASKED.get()
         if bounds is not None:
-            return Read(bounds[0] <= number <= bounds[1], bounds)
+            lowest, highest = bounds
+            wrong = "not " if lowest <= number <= highest else ""
+            return f"{wrong}{lowest!r} <= value <= {highest!r}"
         if not isinstance(number, bool | int | float) or number != number:
             self.refuse(f"reads {number}")
-        return Read(number)
+        return f"value != {number!r}"
 
-    def _named(self, value: Argument) -> Argument:
-        """Put numbers in the place of tensors: of several that are the same view, the first."""
+    def _text(self, value: Argument, tensors: list[int]) -> str:
+        """Write an argument, and list its tensors: of several that are the same view, the first."""
         if isinstance(value, Tensor):
-            return At(self._first_view[self._number(value)])
+            tensors.append(self._first_view[self._number(value)])
+            return "{}"
         if isinstance(value, tuple | list):
-            return type(value)([self._named(entry) for entry in value])
-        if isinstance(value, torch.Generator):
-            self.refuse("draws from a generator, and not from a key")
-        return value
+            entries = "".join(f"{self._text(entry, tensors)}, " for entry in value)
+            return f"({entries})" if isinstance(value, tuple) else f"[{entries}]"
+        if not isinstance(value, _VALUES):
+            self.refuse(f"is given a {type(value).__name__}")
+        return repr(value).replace("{", "{{").replace("}", "}}")
 
 
 def place_here() -> str:
     """Say which line of the recorded function runs: the user's, or else the library's."""
-    frame, ours = sys._getframe(1), ""
+    frame: FrameType | None = sys._getframe(1)
+    ours = ""
     while frame is not None and frame.f_code.co_filename != _CALLER:
         file = frame.f_code.co_filename
         place = f"{file}:{frame.f_lineno}, in {frame.f_code.co_name},"
@@ -203,12 +243,8 @@ def place_here() -> str:
             return place
         if file.startswith(_OURS) and file != __file__:
             ours = ours or place
-        frame = frame.f_back  # type: ignore[assignment]  # None ends the loop
+        frame = frame.f_back
     return ours
-
-
-def _entries(result: Argument) -> Sequence[Argument]:
-    return result if isinstance(result, tuple | list) else [result]
 
 
 def _tensors(value: Argument) -> list[Tensor]:

@@ -14,6 +14,7 @@ import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from inspect import getattr_static
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -51,7 +52,7 @@ _SHOW: Final = frozenset(
     {
         *(Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.data_ptr),
         *(Tensor.__dlpack__, Tensor.__reduce_ex__, Tensor.__deepcopy__, Tensor.register_hook),
-        Tensor.data.__set__,  # type: ignore[attr-defined]  # a descriptor
+        getattr_static(Tensor, "data").__set__,
     }
 )
 _MOST: Final = 200_000

@@ -12,7 +12,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, LayerError, NonNegativeInt, checked, tree
+from lincoln_fn.core import LayerError, NonNegativeInt, checked, tree
+from lincoln_fn.per_example.internal import only
 from lincoln_fn.replay import arrays
 from lincoln_fn.replay.arrays import Array, Leaf, Place
 from lincoln_fn.replay.run import Run, State
@@ -133,14 +134,10 @@ def _example_of_gradient(site: Site, count: int) -> int | None:
         return None
 
     def is_finite(chosen: Tensor) -> bool:
-        def only(leaf: Tensor) -> Tensor:
-            return torch.where(chosen.view(-1, *[1] * (leaf.ndim - 1)), leaf, 0)
-
-        g: Arrays = tree.map(only, site.g)
-        dparams = site.layer.backward(site.params, site.cache, g)[1]
+        dparams = site.layer.backward(site.params, site.cache, only(chosen, site.g))[1]
         return arrays.first_non_finite_leaf("", dparams) is None
 
-    examples = torch.arange(count, device=tree.leaves(site.g)[0].device)
+    examples = torch.arange(count)
     if not is_finite(examples < 0):  # no example is to blame
         return None
     return next((i for i in range(count) if not is_finite(examples == i)), None)

@@ -9,11 +9,11 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import NonNegative, PositiveInt, bare, check_functions, constructor
+from lincoln_fn.core import Made, NonNegative, PositiveInt, bare, constructor
 
 
 @attrs.frozen(eq=False, repr=False)
-class Schedule:
+class Schedule(Made):
     """A learning rate for every step.
 
     Args:
@@ -28,12 +28,6 @@ class Schedule:
 
     name: str
     at: Callable[[Tensor], Tensor]
-
-    def __attrs_post_init__(self) -> None:
-        check_functions("Schedule", self.name, at=self.at)
-
-    def __repr__(self) -> str:
-        return self.name
 
     def __call__(self, step: Tensor | int) -> Tensor:
         """Compute the rate of one step, or of each step in a tensor, for a plot."""

@@ -7,6 +7,7 @@ from lincoln_fn.testing.diagnosis import (
     Finding as Finding, GradientError as GradientError, Proof as Proof, Refutation as Refutation,
     Report as Report, Undecided as Undecided,
 )
+from lincoln_fn.testing.digits import Digits as Digits, digits as digits
 from lincoln_fn.testing.from_numpy import from_numpy as from_numpy
 from lincoln_fn.testing.grade import grade as grade
 from lincoln_fn.testing.optimizer import check_optimizer as check_optimizer

@@ -1,7 +1,8 @@
 """Code in numpy: the layer of its functions, and its forward run so that autograd follows it.
 
-The functions of the forward's own modules find torch's copy of numpy under the name `np`. What is
-computed so counts only if it is what numpy computed.
+The functions of the forward's own modules find torch's copy of numpy under the name `np`, or, on
+exact numbers, the one whose arrays hold these. What torch's copy computes counts only if it is what
+numpy computed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, tree
+from lincoln_fn.testing.exact.arrays import ExactArray
+from lincoln_fn.testing.exact.stand_in import numpy_for
+from lincoln_fn.testing.exact.store import Exact, of_array, to_array
 
 
 def from_numpy(
@@ -29,7 +33,7 @@ def from_numpy(
     /,
     **options: Any,
 ) -> Layer:
-    """Make a layer of functions as courses write them, to be checked as they are.
+    """Make a layer of functions as courses write them, to be checked and proven as they are.
 
     `forward(x, w, b, ...)` returns `(out, cache)`, or `(out, another, cache)` of several outputs;
     `backward(dout, cache)` returns the gradients of the arrays in their order. A function such as
@@ -63,7 +67,7 @@ def from_numpy(
     name = f"{getattr(forward, '__name__', 'forward')}()"
 
     def run(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-        returned = forward(*map(_as_array, (x, *params)), **copy.deepcopy(options))
+        returned = _called(forward, (x, *params), **copy.deepcopy(options))
         if backward is None:
             value, *gradients = returned
             return _as_tensor(value), gradients
@@ -73,10 +77,9 @@ def from_numpy(
 
     def run_back(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
         if backward is None:
-            found = [gradient * g.item() for gradient in cache]
+            found = [gradient * _as_array(g) for gradient in cache]
         else:
-            gs = g if isinstance(g, tuple) else (g,)
-            found = backward(*map(_as_array, gs), cache)
+            found = _called(backward, g if isinstance(g, tuple) else (g,), cache)
         gradients = found if isinstance(found, tuple | list) else (found,)
         dx, *dparams = map(_as_tensor, gradients)
         return dx, tuple(dparams)
@@ -84,8 +87,27 @@ def from_numpy(
     return Layer(name, run, run_back)
 
 
-def _as_array(tensor: Tensor) -> Any:  # Any: numpy's array
-    return tensor.detach().numpy()
+# Any: numpy's array.
+def _as_array(tensor: Tensor) -> Any:
+    return to_array(tensor) if isinstance(tensor, Exact) else tensor.detach().numpy()
+
+
+def _called(
+    function: Callable[..., Any], tensors: Sequence[Tensor], *more: Any, **options: Any
+) -> Any:
+    """Call a function with arrays; those of exact numbers have a numpy of their own."""
+    arrays = [_as_array(tensor) for tensor in tensors]
+    table = next((each.table for each in arrays if isinstance(each, ExactArray)), None)
+    with ExitStack() as stack:
+        if table is not None:
+            numpy = numpy_for(table)
+            stack.enter_context(_standing_in(_scopes_with_numpy(function), numpy))
+            # The sum of constants is no float, either.
+            options = {
+                name: numpy.asarray(value) if isinstance(value, np.ndarray) else value
+                for name, value in options.items()
+            }
+        return function(*arrays, *more, **options)
 
 
 def _as_tensor(value: Any) -> Any:  # Any: what is no array stays as it is
@@ -121,7 +143,9 @@ def outputs(forward: Forward, arrays: Sequence[Tensor]) -> list[Tensor]:
 
 
 def as_tensor(value: object) -> object:
-    """Return the tensor of an array of torch's copy of numpy, and all else as it is."""
+    """Return the tensor of an array, exact or of torch's copy of numpy, and all else as it is."""
+    if isinstance(value, ExactArray):
+        return of_array(value)
     tensor = getattr(value, "tensor", None)
     return tensor if isinstance(tensor, Tensor) else value
 
@@ -176,15 +200,22 @@ def _scopes_with_numpy(forward: Any) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _numpy_on_tensors(scopes: list[dict[str, Any]]) -> Iterator[None]:
-    from torch import _numpy as on_tensors  # it takes as long to import as numpy
-
-    array = vars(on_tensors)["ndarray"]
-    stand_in = _numpy_of(on_tensors)
+def _standing_in(scopes: list[dict[str, Any]], stand_in: SimpleNamespace) -> Iterator[None]:
+    """Let the names of numpy in modules stand for something else."""
     with ExitStack() as stack:
         for scope in scopes:
             changed = {name: stand_in for name, value in scope.items() if value is np}
             stack.enter_context(patch.dict(scope, changed))
+        yield
+
+
+@contextmanager
+def _numpy_on_tensors(scopes: list[dict[str, Any]]) -> Iterator[None]:
+    from torch import _numpy as on_tensors  # it takes as long to import as numpy
+
+    array = vars(on_tensors)["ndarray"]
+    with ExitStack() as stack:
+        stack.enter_context(_standing_in(scopes, _numpy_of(on_tensors)))
         # Numpy's own arrays leave a product with a tensor to the tensor.
         stack.enter_context(patch.object(array, "__array_ufunc__", None, create=True))
         # What is saved for the gradient may be changed in place later.

@@ -10,6 +10,7 @@ from lincoln_fn.core import Key, Params, check_argument
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.testing.diagnosis import Finding, GradientError, Report
 from lincoln_fn.testing.run import Options, checked, foremost
+from lincoln_fn.testing.sample import doubled
 from lincoln_fn.testing.update import Update, at_a_step, update_as_layer
 
 
@@ -56,7 +57,7 @@ def check_optimizer(
     """
     check_argument("check_optimizer", "optimizer", Optimizer, optimizer, ("optimizer", "params"))
     check_argument("check_optimizer", "key", Key, key)
-    params, grads, state = at_a_step(optimizer, params, steps, key)
+    params, grads, state = at_a_step(optimizer, doubled(params), steps, key)
     try:
         update = Update(optimizer, state).with_constants(params, grads)
         report = _judged(update, params, grads, Options(key.fold_in(-1), all=all))

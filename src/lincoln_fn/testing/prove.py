@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Final
 
 import numpy as np
@@ -20,28 +22,24 @@ from torch import Tensor
 from lincoln_fn.core import (
     Arrays,
     Key,
-    Layer,
     LayerError,
     Params,
-    check_argument,
+    gradients_of,
     is_derived,
     keys,
     tree,
     unchanged,
 )  # fmt: skip
-from lincoln_fn.losses import Loss
-from lincoln_fn.optim import Optimizer
-from lincoln_fn.testing.check import as_layer
 from lincoln_fn.testing.diagnosis import TOLERANCE, GradientError, Proof, Refutation, Undecided
 from lincoln_fn.testing.exact.field import FREE, Array, Field, P, small_fraction
 from lincoln_fn.testing.exact.numbers import TIE, Numbers
-from lincoln_fn.testing.exact.operations import READ, STOPPED
-from lincoln_fn.testing.exact.store import MissingError
+from lincoln_fn.testing.exact.operations import STOPPED
+from lincoln_fn.testing.exact.table import READ, MissingError
 from lincoln_fn.testing.perturbed import perturbed
 from lincoln_fn.testing.point import autograd_at, by_differences
-from lincoln_fn.testing.sample import Sample, doubled, sample
-from lincoln_fn.testing.trial import Subject, Trial
-from lincoln_fn.testing.update import Update, at_a_step, update_as_layer
+from lincoln_fn.testing.sample import Sample, sample
+from lincoln_fn.testing.subject import Differentiable, Subject, subject_of
+from lincoln_fn.testing.trial import Trial
 
 DRAWS: Final = 2
 # So many draws are made of numbers with true roots, and so many if no output has them.
@@ -58,7 +56,7 @@ NO_ROOT: Final = "some output depends on too many numbers that have no root in t
 
 
 def prove(
-    subject: Layer | Loss | Optimizer,
+    subject: Differentiable,
     params: Params,
     x: Arrays = None,
     *,
@@ -69,15 +67,18 @@ def prove(
 
     It runs the code on elements of a finite field. A wrong formula of degree d passes with a
     probability of about d / P, which is 1 in 10^8: there is no step and no tolerance. Also proven:
-    `backward` is linear in g, `grads` and `input_grad` are its halves, and `predict` is `forward`.
+    `backward` is linear in g, `grads` and `input_grad` are its halves, `predict` is `forward`, and
+    the gradients of single examples, where `per_example` has them, add up to `grads`.
 
     A proof is for this code, these shapes, and the branches that these numbers take. It says
     nothing of rounding and overflow, of purity (`check_layer` does), or whether `forward` is the
     function that you want.
 
     Args:
-        subject: a layer; a loss, with its prediction and target in place of params and x; or an
-            optimizer, with params.
+        subject: a layer; a loss, with its prediction and target in place of params and x; a pair of
+            a network and its loss, with (x, target) in place of x; or the adjoint of an optimizer,
+            with params. Of an `nn.Module`, a function of torch or an `autograd.Function`, with x in
+            place of params, it is the gradient that torch's engine computes.
         params: the layer's parameters. Only shapes, and on which side of a kink a number lies,
             matter.
         predict_is_forward: as `check_layer` takes it.
@@ -97,8 +98,12 @@ def prove(
         tanh(): refuted
           dx is not the derivative of forward
     """
-    of = _subject(subject, params, x)
+    of = subject_of(subject, params, x, torch.float64)
     at = sample(*of, key)
+    for name, array, given in zip(at.names, at.arrays, at.given, strict=True):
+        # What broadcasts has the same product with a tangent.
+        if given.shape != array.shape:
+            return Refutation(of.layer.name, name)
     try:
         return _verdict(of, at, key, predict_is_forward)
     except MissingError as error:
@@ -106,18 +111,6 @@ def prove(
     except (GradientError, LayerError, RuntimeError, TypeError, ValueError) as error:
         # The same code has just run on floats.
         return Undecided(of.layer.name, f"{type(error).__name__} on exact numbers: {error}")
-
-
-def _subject(subject: Layer | Loss | Optimizer, params: Params, x: Arrays) -> Subject:
-    if isinstance(subject, Optimizer):
-        params, grads, state = at_a_step(subject, params, 2, Key(0))
-        update = Update(subject, state).with_constants(params, grads)
-        return Subject(*update_as_layer(update, params, grads))
-    params, x = doubled((params, x))
-    if isinstance(subject, Loss):
-        return Subject(as_layer(subject, x), (), params)
-    check_argument("prove", "subject", Layer, subject)
-    return Subject(subject, params, x)
 
 
 def _verdict(
@@ -134,19 +127,20 @@ def _verdict(
         if all(trial.holds for trial in tried):
             return _proven(tried[0], at, predict_is_forward)
         trials = trials or tried
+    has_roots = True
     if any(FREE in trial.field.notes for trial in trials):
-        trials = _of_true_roots(of, seeds)
-        if not trials:
-            return Undecided(of.layer.name, NO_ROOT)
-        if all(trial.holds for trial in trials):
-            return _proven(trials[0], at, predict_is_forward)
+        clean = _of_true_roots(of, seeds)
+        if clean and all(trial.holds for trial in clean):
+            return _proven(clean[0], at, predict_is_forward)
+        has_roots, trials = bool(clean), clean or trials
     wrong = [trial for trial in trials if not trial.holds]
     notes = {note for trial in wrong for note in trial.field.notes}
     if TIE in notes:
         return Undecided(of.layer.name, TIE)
-    # What is read in forward lacks its tangent, and a loop that ends by a comparison finds its
-    # result to a tolerance: then a mistake is what central differences see.
-    is_near = READ in notes or any(trial.space.branches for trial in wrong)
+    # What is read in forward lacks its tangent, a root that the field has not lacks its square, and
+    # a loop that ends by a comparison finds its result to a tolerance: then a mistake is what
+    # central differences see.
+    is_near = READ in notes or not has_roots or any(trial.space.branches for trial in wrong)
     least = 10 * TOLERANCE if is_near else LEAST
     doubt = "no gradient alone is unequal"
     for i, name in enumerate(at.names):
@@ -156,7 +150,7 @@ def _verdict(
             doubts = [_doubt(here, i, key, least) for here in (at, perturbed(at, key) or at)]
             if not all(doubts):
                 return Refutation(of.layer.name, name, _ratio(parts))
-            doubt = READ if READ in notes else doubts[0]
+            doubt = READ if READ in notes else doubts[0] if has_roots else NO_ROOT
     return Undecided(of.layer.name, doubt)
 
 
@@ -239,7 +233,14 @@ def _proven(
         if expected and not is_derived(layer, "predict"):
             alone = trial.read(layer.predict(params, trial.x))
             claims["predict", "forward"] = (alone, trial.read(trial.y))
-    notes = trial.field.notes
+        notes = trial.field.notes - (set() if trial.field.stops else {STOPPED})
+        if (
+            each := _by_example(trial)
+        ) is not None:  # which may try the layer on numbers of its own
+            claims["the sum of the gradients of single examples", "grads"] = (
+                each,
+                given[:of_params],
+            )
     for (function, what), pair in claims.items():
         if not _equal(*pair):
             told = f"{function} is not {what}"
@@ -247,6 +248,20 @@ def _proven(
             return Undecided(trial.of.layer.name, f"not shown: {told}") if notes else refuted
     also = tuple(map(" is ".join, claims))
     return Proof(trial.of.layer.name, tuple(at.names), also, tuple(sorted(notes)))
+
+
+def _by_example(trial: Trial) -> list[Numbers] | None:
+    """Add up the terms that a layer declares; None if `per_example` refuses it, or is not there."""
+    declared = gradients_of(trial.layer)
+    has_terms = declared.terms is not None or declared.dx_and_terms is not None
+    if not has_terms or find_spec("lincoln_fn.per_example") is None:
+        return None
+    gradients = import_module("lincoln_fn.per_example").gradients
+    try:
+        each = gradients(trial.layer, trial.params, trial.cache, trial.g)
+        return trial.read(tree.map(lambda leaf: leaf.sum(0), each))
+    except (LayerError, MissingError):
+        return None
 
 
 def _equal(given: Sequence[Numbers], expected: Sequence[Numbers]) -> bool:

@@ -47,11 +47,14 @@ def of_two(given: Tensor, right: Tensor, sizes: Sequence[int]) -> Iterator[Relat
     """List what the two gradients alone show."""
     if given.numel() and not bool(given.any()) and bool(right.any()):
         yield "zero", "is zero"
-    times = ratio(given, right)
-    if times and abs(times - 1) > SAME:
-        yield from _multiple(times, sizes)
-    shapes = f": shape {tuple(given.shape)}, expected {tuple(right.shape)}"
     is_shape = given.shape == right.shape
+    shapes = f": shape {tuple(given.shape)}, expected {tuple(right.shape)}"
+    # An axis of 1 too many or too few is no other mistake.
+    one, other = ([n for n in each.shape if n > 1] for each in (given, right))
+    times = ratio(given.reshape(right.shape) if one == other else given, right)
+    if times and abs(times - 1) > SAME:
+        for name, said in _multiple(times, sizes):
+            yield name, said if is_shape else f"{said} Also{shapes}"
     for row in _in_order, _of_sums, _of_parts, *((_clipped, _moved) if is_shape else ()):
         for name, said, one, other in row(given, right):
             if same(one, other):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +18,14 @@ from torch import Tensor
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lincoln_fn.core import Arrays, Key, Layer, Params, tree
+from lincoln_fn.core import Arrays, Key, tree
 from lincoln_fn.testing.exact.field import Array, Field
 from lincoln_fn.testing.exact.numbers import Numbers
 from lincoln_fn.testing.exact.operations import handler
-from lincoln_fn.testing.exact.store import Exact, MissingError, Operation, Store
+from lincoln_fn.testing.exact.store import Exact, Operation, Store
+from lincoln_fn.testing.exact.table import MissingError
 from lincoln_fn.testing.sample import floating, floating_leaves, mirrored, random_like
+from lincoln_fn.testing.subject import Subject
 
 
 class Space(Store, TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
@@ -79,14 +81,6 @@ def _tensors(given: Any) -> list[Tensor]:  # Any: arguments of an operation
     if isinstance(given, tuple | list):
         return [leaf for each in given for leaf in _tensors(each)]
     return []
-
-
-class Subject(NamedTuple):
-    """A layer, or what is judged as one, and its arguments in float64."""
-
-    layer: Layer
-    params: Params
-    x: Arrays
 
 
 class Trial:

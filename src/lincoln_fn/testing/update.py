@@ -27,7 +27,7 @@ from lincoln_fn.core import (
 )
 from lincoln_fn.optim import Adjoints, Optimizer, OptimizerState
 from lincoln_fn.testing.diagnosis import GradientError
-from lincoln_fn.testing.sample import doubled, not_a_tensor, random_like
+from lincoln_fn.testing.sample import not_a_tensor, random_like
 
 _HYPERPARAMETERS: Final = ("lr", "weight_decay", "momentum")
 # What the judge says of a layer, and what that is in an optimizer.
@@ -48,7 +48,6 @@ def at_a_step(
     """Take steps with random gradients, and return the params, the gradients and the state."""
     if isinstance(optimizer.adjoint, str):
         raise LayerError(optimizer.name, f"has no adjoint: {optimizer.adjoint}")
-    params = doubled(params)
     state = optimizer.init(params)
     if told := not_a_tensor({"state": state}):
         raise LayerError(optimizer.name, told)

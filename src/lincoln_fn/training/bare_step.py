@@ -16,7 +16,7 @@ from lincoln_fn.losses.internal import check_one_number, unchecked
 from lincoln_fn.optim import OptimizerState
 from lincoln_fn.training.batch_checks import check_batch
 from lincoln_fn.training.data import Batch
-from lincoln_fn.training.donation import check_donated, spend_replaced, unshare
+from lincoln_fn.training.donation import spend_replaced, unshare
 from lincoln_fn.training.gears import faster
 from lincoln_fn.training.protocols import Compute, Gradient
 from lincoln_fn.training.train import StepFunction, TrainState
@@ -58,7 +58,8 @@ def bare_step(
             dparams, kept = gradient.compute(layer, params, cache, g, kept, key)
     opt_state = state.opt_state
     if donate:
-        check_donated(value, advanced, opt_state, kept)
+        reason, mend = "donate=True updates the state in place", "use a step without donate"
+        check_not_transformed("step", reason, mend, (value, advanced, opt_state, kept))
         total = value[0] if value.ndim and (has_parts or reduced is not None) else value
         if not (total.ndim == 0 and core.is_finite(total)):
             return state, value  # the step refuses this loss, so the state must not be updated

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, LayerError, check_not_transformed, tree
+from lincoln_fn.core import Arrays, LayerError, tree
 
 T = TypeVar("T")
 
@@ -46,12 +46,6 @@ def check_unspent(
         if is_spent(leaf):
             problem = f"expected a state that no step has updated in place, got {path} empty"
             raise LayerError(where, f"{problem}; {mend}")
-
-
-def check_donated(*given: Arrays) -> None:
-    """Check that autograd and torch.func do not see a step that updates its state in place."""
-    reason = "donate=True updates the state in place"
-    check_not_transformed("step", reason, "use a step without donate", given)
 
 
 def copy_shared(leaves: Sequence[Tensor]) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, checked, describe, is_function
@@ -75,8 +76,7 @@ def check_metrics(where: str, metrics: object) -> None:
         mend = 'write {"accuracy": lf.metrics.accuracy}'
         problem = f"expected metrics to be functions by name, got {describe(metrics)}; {mend}"
         raise LayerError(where, problem)
-    if not metrics:
-        raise LayerError(where, "expected at least one metric by name, got {}")
+    core.require(bool(metrics), where, "at least one metric by name", metrics)
     for name, metric in metrics.items():
         check_metric(where, f"metrics[{name!r}]", metric)
 
@@ -88,9 +88,9 @@ def check_metric(where: str, name: str, metric: object) -> None:
         raise core.wrong_kind(where, name, metric, "a function of a prediction and its target")
 
 
-def _number(name: str, score: object) -> float:
+def _number(name: str, score: Any) -> float:  # Any: whatever a metric returns
     try:
-        return float(score)  # type: ignore[arg-type]  # which is checked here
+        return float(score)
     except (TypeError, ValueError, RuntimeError) as error:
         problem = f"expected one number of metrics[{name!r}], got {describe(score)}"
         raise LayerError("evaluate", problem) from error

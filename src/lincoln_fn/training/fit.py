@@ -14,17 +14,9 @@ from lincoln_fn.core import BY_HAND, Key, Layer, LayerError, PositiveInt, checke
 from lincoln_fn.losses import Loss
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.runtime import count_cores, watch_pace
+from lincoln_fn.training import epoch_data
 from lincoln_fn.training.data import Batch, Batches
-from lincoln_fn.training.epochs import (
-    Data,
-    as_batches,
-    batches_of_epoch,
-    check_batch_size,
-    check_epoch,
-    count_steps,
-    first_input,
-    warn_of_no_update,
-)
+from lincoln_fn.training.epoch_data import Data
 from lincoln_fn.training.evaluate import check_metric, check_metrics, evaluate
 from lincoln_fn.training.history import FitRecord, History, Mode, is_gain
 from lincoln_fn.training.make_step import make_step
@@ -115,11 +107,11 @@ def fit(
     _check_metrics(metric, valid, patience)
     metrics = metric if isinstance(metric, Mapping) or metric is None else {"metric": metric}
     shard = (0, 1) if reduce is None else reduce.shard
-    source = as_batches("data", data, batch_size, shard, used_once=epochs == 1)
-    held_out = None if valid is None else as_batches("valid", valid, batch_size, shard)
-    check_batch_size(batch_size, data, valid)
+    source = epoch_data.as_batches("data", data, batch_size, shard, used_once=epochs == 1)
+    held_out = None if valid is None else epoch_data.as_batches("valid", valid, batch_size, shard)
+    epoch_data.check_batch_size(batch_size, data, valid)
     if state is None:
-        example, source = first_input(source)
+        example, source = epoch_data.first_input(source)
         state = init_state(net, optimizer, key, example, gradient=gradient)
     if isinstance(data, tuple) and isinstance(source, Batches):
         source = attrs.evolve(source, key=state.key)
@@ -127,7 +119,7 @@ def fit(
     history: list[FitRecord] = []
     best: tuple[TrainState, float] | None = None
     waited, started, first_step = 0, time.perf_counter(), int(state.step)
-    total = count_steps(source, epochs, first_step)
+    total = epoch_data.count_steps(source, epochs, first_step)
     with display(total, shown=progress and shard[0] == 0) as show:
         for epoch, state, records in _lines(step, state, source, epochs, every, show):
             scores = {}
@@ -143,7 +135,7 @@ def fit(
             if waited == patience:
                 _warn_of_falling(history, mode)
                 break
-    warn_of_no_update(source, epochs, first_step, state)
+    epoch_data.warn_of_no_update(source, epochs, first_step, state)
     return (state if best is None else best[0]), History(history)
 
 
@@ -175,14 +167,14 @@ def _lines(
     records: list[StepRecord] = []
     for epoch in range(1, epochs + 1):
         before = int(state.step)
-        coming = batches_of_epoch(source, epoch, begun=first_step, step=before)
+        coming = epoch_data.batches_of_epoch(source, epoch, begun=first_step, step=before)
         for state, taken in take_steps("fit", step, state, coming, watch):
             records.append(taken)
             show.step(taken)
             if every and taken.step % every == 0:
                 yield epoch, state, records
                 records = []
-        check_epoch(source, epoch, int(state.step) - before)
+        epoch_data.check_epoch(source, epoch, int(state.step) - before)
         if records and (every is None or epoch == epochs):
             yield epoch, state, records
             records = []

@@ -13,7 +13,7 @@ from typing import Annotated, TypeAlias
 from torch import Tensor
 
 from lincoln_fn.core import BY_HAND, LayerError, PositiveInt, checked, wrong_kind
-from lincoln_fn.losses.internal import check_between
+from lincoln_fn.losses.internal import check_between, label_column, right_values
 
 Metric: TypeAlias = Annotated[Callable[[Tensor, Tensor], float], BY_HAND]
 Metrics: TypeAlias = Annotated[Mapping[str, Metric], BY_HAND]
@@ -84,11 +84,9 @@ def binary_accuracy(prediction: Tensor, target: Tensor, *, threshold: float = 0.
         mend = "; see accuracy" if len(shape) == 2 and shape[1] > 1 else ""
         problem = f"expected (N,) or (N, 1) of both, got prediction {shape}"
         raise LayerError("binary_accuracy", f"{problem} and target {of_target}{mend}")
-    is_second, labels = prediction.flatten() > threshold, target.flatten()
-    wrong = labels[(labels != 0) & (labels != 1)]
-    if len(wrong):
-        raise LayerError("binary_accuracy", f"expected labels 0 or 1, got {wrong[0].item():g}")
-    is_right = (is_second == (labels == 1)) & ~prediction.flatten().isnan()
+    scores, labels = prediction.flatten(), target.flatten()
+    right_values("binary_accuracy", "labels 0 or 1", labels, (labels == 0) | (labels == 1))
+    is_right = ((scores > threshold) == (labels == 1)) & ~scores.isnan()
     return is_right.double().mean().item()
 
 
@@ -100,16 +98,8 @@ def _labels(name: str, prediction: Tensor, target: Tensor, k: int) -> Tensor:
         mend = "; for two classes with one number an example see binary_accuracy" if one else ""
         problem = f"expected prediction of shape (N, C) with C >= {k}, got {shape}{mend}"
         raise LayerError(name, problem)
-    classes = shape[1]
-    if target.shape not in ((shape[0],), (shape[0], 1)):
-        mend = "; take its argmax(1)" if target.shape == shape else ""
-        problem = f"expected target of shape {(shape[0],)} for prediction {shape}"
-        raise LayerError(name, f"{problem}, got {tuple(target.shape)}{mend}")
-    if target.is_floating_point() or target.is_complex():
-        mend = "convert it by .long()"
-        raise LayerError(name, f"expected target of class indices, got {target.dtype}; {mend}")
-    labels = target.flatten().long()
-    check_between(name, "labels", labels, 0, classes - 1)
+    labels = label_column(name, prediction, target, dim=1).flatten()
+    check_between(name, "labels", labels, 0, shape[1] - 1)
     return labels
 
 

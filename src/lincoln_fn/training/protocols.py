@@ -49,7 +49,7 @@ from typing import Any, Literal, TypeAlias
 import attrs
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Cache, Key, Layer, Made, Params, check_functions
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Made, Params
 from lincoln_fn.losses import Loss
 from lincoln_fn.training.data import Batch
 
@@ -70,7 +70,7 @@ def no_state(net: Layer, params: Params) -> GradientState:
     return ()
 
 
-@attrs.frozen(eq=False, repr=False, getstate_setstate=False)
+@attrs.frozen(eq=False, repr=False)
 class Gradient(Made):
     """A way to compute the gradient of a step, as the pure functions that make it.
 
@@ -97,16 +97,13 @@ class Gradient(Made):
     reduction: Reduction | None = None
     by_example: bool = False
 
-    def __attrs_post_init__(self) -> None:
-        check_functions("Gradient", self.name, compute=self.compute, init=self.init)
-
 
 def _of_one(error: Exception | None, place: int) -> tuple[Exception | None, int]:
     return error, place
 
 
 @attrs.frozen(eq=False, repr=False)
-class Reduce:
+class Reduce(Made):
     """A way to compute a step's gradient together with other processes.
 
     Args:
@@ -136,9 +133,3 @@ class Reduce:
     bind_shards: Callable[[Layer, Loss, str], ComputeShards] | None = None
     bind_recorded: Callable[[Layer, Loss, str], Compute] | None = None
     first_error: FirstError = _of_one
-
-    def __attrs_post_init__(self) -> None:
-        check_functions("Reduce", self.name, bind=self.bind, totals=self.totals)
-
-    def __repr__(self) -> str:
-        return self.name

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import wraps
 from time import perf_counter
-from typing import Any, Final, ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import attrs
 import torch
@@ -86,25 +85,10 @@ class StateLike(Protocol):
 
 KEEPS_EVERY_STEP: Final = "a derivative would keep every step in memory"
 
-P = ParamSpec("P")
 S = TypeVar("S", bound=StateLike)
 B = TypeVar("B")
 
 
-def _with_message(make: Callable[P, TrainState]) -> Callable[P, TrainState]:
-    """Let `init_state` say that its key is missing, and what to write."""
-
-    @wraps(make)
-    def call(*args: P.args, **kwargs: P.kwargs) -> TrainState:
-        write = "lf.init_state(net, optimizer, lf.Key(0), x)"
-        names = ("net", "optimizer", "key", "x")
-        core.check_not_missing("init_state", write, names, args, kwargs)
-        return make(*args, **kwargs)
-
-    return call
-
-
-@_with_message
 @core.checked
 def init_state(
     net: Layer,

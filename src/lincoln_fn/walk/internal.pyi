@@ -23,6 +23,7 @@ from lincoln_fn.walk.paths import (
     Pair as Pair, change_parts as change_parts, is_target as is_target, map_paths as map_paths,
     paths as paths, unknown_path as unknown_path,
 )
+from lincoln_fn.walk.sites import skipped as skipped
 from lincoln_fn.walk.visitors import allows_loops as allows_loops
 from lincoln_fn.walk.visits import (
     ALL as ALL, BACKWARD as BACKWARD, DPARAMS as DPARAMS, PREDICT as PREDICT,

@@ -53,7 +53,7 @@ def cotangents(
         >>> [(site.path, site.layer.name, site.g.shape) for site in sites]
         [('0', 'dense(2)', torch.Size([1, 2])), ('1', 'tanh()', torch.Size([1, 2]))]
     """
-    return walk_back(_site, net, params, cache, g, Wants(dx, True), skip=_skip)
+    return walk_back(_site, net, params, cache, g, Wants(dx, True), skip=skipped)
 
 
 def _site(
@@ -67,7 +67,8 @@ def _site(
     return dx, Site(layer, path, params, cache, g, None)
 
 
-def _skip(layer: Layer, path: str, params: Params) -> Site:
+def skipped(layer: Layer, path: str, params: Params) -> Site:
+    """Return the site of a layer from which nothing is needed."""
     return Site(layer, path, params, None, None, params)
 
 

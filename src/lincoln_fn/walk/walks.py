@@ -133,6 +133,7 @@ def walk_back(
     advance: Advance = FORWARD.advance,
     gather: Callable[[Composition, Params, Record], Record] | None = None,
     add: Callable[[Record, tuple[Record, ...]], tuple[Record, ...]] = keep,
+    enters: Callable[[Composition], bool] | None = None,
 ) -> tuple[Arrays, Record]:
     """Walk back for what is wanted of a network; a dx that is not is None.
 
@@ -141,13 +142,15 @@ def walk_back(
         skip: as `Walk` takes it, and so is `add`; `advance` is as `there` takes it.
         gather: (composition, params, records) -> record of the composition, where dparams are
             wanted. None keeps the records as they are.
+        enters: whether the walk goes into a composition, or visits it as a single layer. None goes
+            into all of them.
     """
 
     def at(
         part: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
     ) -> tuple[Arrays, Record]:
         made = composition_of(part)
-        if made is None:
+        if made is None or (enters is not None and not enters(made)):
             return leaf(part, path, params, cache, g, wants)
         dx, records = VisitBack(made, walk, path, params, wants).run(made.back, params, cache, g)
         if gather is not None:
@@ -170,9 +173,7 @@ def forward_to_train(net: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cac
     """
     if len(tree.leaves(params)) < len(tree.leaves(params, states=True)):  # some may be frozen
         return _to_train(net, "", params, x, DPARAMS)
-    result = net.forward(params, x)
-    check_pair(net.name, "forward", result)
-    return result
+    return net.forward(params, x)
 
 
 def _to_train(

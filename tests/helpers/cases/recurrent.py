@@ -26,13 +26,16 @@ def by_torch(kind, **options):
         sequence, state, mask = (*x, None)[:3]
         if mask is None:
             return functional_call(module, torch_names(params), (sequence, state))
+        if mask.ndim == 1:  # torch packs batches alone
+            y, last = run(params, (sequence[None], state, mask[None]))
+            return y[0], lf.tree.map(lambda s: s[:, 0], last)
+        axis, layout = int(module.batch_first), {"batch_first": module.batch_first}
         packed = nn.utils.rnn.pack_padded_sequence(
-            sequence, mask.sum(1), batch_first=True, enforce_sorted=False
+            sequence, mask.sum(axis), enforce_sorted=False, **layout
         )
         outputs, last = functional_call(module, torch_names(params), (packed, state))
-        length = sequence.shape[1]
-        padded = nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True, total_length=length)
-        return padded[0], last
+        length = sequence.shape[axis]
+        return nn.utils.rnn.pad_packed_sequence(outputs, total_length=length, **layout)[0], last
 
     run.module = module
     return run
@@ -78,11 +81,9 @@ for layer, kind, count in ((lf.rnn, nn.RNN, 1), (lf.gru, nn.GRU, 1), (lf.lstm, n
             ("length first, state", (TURNED, of_four), {**BOTH, **LENGTH_FIRST}),
             ("unbatched", SEQUENCE[0], {}),
             ("unbatched, state", (SEQUENCE[0], step_state(count, 4)), BOTH),
+            ("length first, mask", (TURNED, None, MASK.mT), LENGTH_FIRST),
+            ("unbatched, mask", (SEQUENCE[0], None, MASK[0]), {}),
         )
-    ]
-    CASES += [
-        Case(layer(4, **LENGTH_FIRST), (TURNED, None, MASK.mT), note="length first, mask"),
-        Case(layer(4), (SEQUENCE[0], None, MASK[0]), note="unbatched, mask"),
     ]
 for layer, kind, count in (
     (lf.rnn_cell, nn.RNNCell, 1),

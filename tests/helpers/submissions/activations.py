@@ -26,16 +26,6 @@ def swish(x):
     return x * s, (x, s)
 
 
-def gelu(x):
-    t = torch.tanh(0.7978845608 * (x + 0.044715 * x**3))
-    return 0.5 * x * (1 + t), (x, t)
-
-
-def gelu_backward(cache, g):
-    x, t = cache
-    return g * (0.5 * (1 + t) + 0.5 * x * (1 - t**2) * 0.7978845608)
-
-
 WRONG = [
     wrong("tanh: derivative missing", of(lf.tanh(), lambda y, g: g),
         r"lacks the derivative of tanh\(\)"),
@@ -56,8 +46,6 @@ WRONG = [
         r"takes the derivative of sigmoid\(\) at cache"),
     wrong("sigmoid: only y", of(lf.sigmoid(), lambda y, g: g * y),
         "has y in place of the derivative of"),
-    wrong("sigmoid: that of tanh", of(lf.sigmoid(), lambda y, g: g * (1 - y**2)),
-        r"has 1 - y\^2 in place of the derivative of"),
     wrong("tanh: forward of another slope",
         layer(lambda x: (torch.sigmoid(x), x), lambda x, g: g * (1 - torch.tanh(x) ** 2)),
         r"is wrong in 15 of 15 places"),
@@ -74,10 +62,6 @@ WRONG = [
                 r"is wrong in 15 of 15 places"),
     wrong("leaky relu: slope missing", layer(lambda x: (torch.where(x > 0, x, 0.1 * x), x),
             lambda x, g: torch.where(x > 0, g, 0 * g)), "another forward: of relu|misses the path"),
-    wrong("elu: derivative at y for x", of(lf.elu(), lambda y, g: g),
-        r"lacks the derivative of expm1\(\)"),
-    wrong("softplus: derivative missing", layer(softplus, lambda x, g: g),
-        r"has 1 \+ y in place of the derivative of exp\(\)"),
     wrong("softplus: derivative of sigmoid",
         layer(softplus, lambda x, g: g * torch.sigmoid(x) * (1 - torch.sigmoid(x))),
             r"has the derivative of log1p\(\) \(in"),
@@ -85,20 +69,13 @@ WRONG = [
         "path through sigmoid"),
     wrong("swish: x taken as constant", layer(swish, lambda c, g: g * c[0] * c[1] * (1 - c[1])),
         "path"),
-    wrong("swish: the sigmoid's derivative missing", layer(swish, lambda c, g: g * (c[1] + c[0])),
-        "derivative of sigmoid"),
-    wrong("gelu: the cube's path missing", layer(gelu, gelu_backward), "misses the path"),
     wrong("square: factor 2 missing", layer(lambda x: (x**2, x), lambda x, g: g * x),
         "is 2 times too small"),
     wrong("cube: exponent not lowered", layer(lambda x: (x**3, x), lambda x, g: 3 * g * x**3),
         "has the further factor cache in the path"),
-    wrong("x sin x: product rule's second part missing",
-        layer(lambda x: (x * torch.sin(x), x), lambda x, g: g * torch.sin(x)), "path"),
     wrong("x sin x: sign of the cosine",
         layer(lambda x: (x * torch.sin(x), x), lambda x, g: g * (torch.sin(x) - x * torch.cos(x))),
         "sign"),
-    wrong("exp: derivative at x", layer(lambda x: (torch.exp(x), x), lambda x, g: g * x),
-        r"has x in place of the derivative of exp\(\) \(in"),
     wrong("log: derivative inverted", layer(lambda x: (torch.log(x), x), lambda x, g: g * x),
         "is multiplied by cache, where it should be", X.abs() + 0.5),
     wrong("sqrt: factor 1/2 missing",

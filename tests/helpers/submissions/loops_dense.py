@@ -115,7 +115,6 @@ def of_embedding(mistake, what, says, x=WORDS):
 WRONG = [
     of_affine("mean of dw", "mean for a sum in dw", "averaged where it should be summed"),
     of_affine("overwritten", "dw overwritten in the loop", "last position of axis 0"),
-    of_affine("last", "the loop misses the last example", "last position of axis 0"),
     of_affine("ones", "db counts examples", "forgets g"),
     of_affine("sign", "sign of dx", "wrong sign"),
     of_affine("unsummed", "db not summed", "not summed over the batch"),

@@ -142,18 +142,13 @@ WRONG = [
     of_lstm("tanh", "tanh's derivative missing", r"d, the gradient of `f \* c`, lacks the"),
     of_lstm("c", "1 - c^2 for 1 - tanh(c)^2", "tanh"),
     of_lstm("i by c", "input gate by the cell", "da, the gradient of a, takes c for the other"),
-    of_lstm("1 - g", "1 - g for 1 - g^2", "tanh"),
     of_lstm("exchanged", "gates exchanged", "da, the gradient of a, has the right values"),
     of_lstm("f", "forget gate missing in dc", r"lacks the factor f in the path through mul\(\)"),
-    of_lstm("new", "dWh by the new state", r"is wrong in 16 of 16 places"),
     of_softmax("label", "label's term missing", r"\+ 1/6 onehot"),
-    of_softmax("sign", "label added", r"\+ 1/3 onehot"),
     of_softmax("e", "not normalised", "is wrong in 18 of 18 places"),
-    of_softmax("twice", "the label's p twice", "onehot sum"),
     of_softmax("N", "1/N missing", "summed where it should be averaged"),
     of_svm("label", "label's term missing", r"misses the path through getitem\(\) \(in"),
     of_svm("N", "1/N missing", r"counts the path through matmul\(\) \(in `data\[n\]"),
-    of_svm("missing", "decay missing", "misses the path"),
 ]
 RIGHT = [
     of_rnn("", "four steps", ""),

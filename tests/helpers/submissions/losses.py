@@ -47,7 +47,6 @@ def entropy(what, backward, says):
 WRONG = [
     squared("factor 2 missing", lambda p, t, g: g * (p - t) / 15, "2 times too small|exponent"),
     squared("1/N missing", lambda p, t, g: 2 * g * (p - t), "15 times too large"),
-    squared("divided by the batch alone", lambda p, t, g: 2 * g * (p - t) / 5, "3 times too large"),
     squared("sign", lambda p, t, g: 2 * g * (t - p) / 15, "wrong sign"),
     squared("g forgotten", lambda p, t, g: 2 * (p - t) / 15, "forgets g"),
     squared("the target forgotten", lambda p, t, g: 2 * g * p / 15,
@@ -77,10 +76,6 @@ WRONG = [
         3 * X, SIGNS),
     made("1/N missing", "hinge loss", hinge, lambda z, t, g: -g * t * (z * t < 1),
         "15 times too large", 3 * X, SIGNS),
-    Submission("cross-entropy", "of the library, by another loss", lf.Loss("mine()",
-            lf.losses.softmax_cross_entropy().forward,
-            lambda c, g=1.0: lf.losses.softmax_cross_entropy(reduction="sum").backward(c, g)), X,
-        "5 times too large", target=LABELS),
     Submission("mean squared error", "another default of g",
         lf.Loss("mine()", mse, lambda c, g=2.0: 2 * g * (c[0] - c[1]) / 15), X,
         "backward\\(cache\\) differs", target=T),

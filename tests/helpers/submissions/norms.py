@@ -56,23 +56,16 @@ def rms(x):
 
 LAYER, BATCH = lf.layer_norm(), lf.batch_norm()
 IMAGES = normal(2, 3, 4, 5, seed=3)
-AXES = (0, 2, 3)
 
 WRONG = [
     wrong("mean and variance constant", lambda x_hat, std, d, g: d / std,
         r"misses the paths through mean\(\) \(in `x\.mean"),
-    wrong("variance constant", lambda x_hat, std, d, g: (d - d.mean(0)) / std,
-        r"misses the path through mean\(\) \(in `\(\(x - mean\) \*\* 2"),
-    wrong("mean constant", lambda x_hat, std, d, g: (d - x_hat * (d * x_hat).mean(0)) / std,
-        r"misses the path through mean\(\) \(in"),
     wrong("1/N of the means missing",
         lambda x_hat, std, d, g: (d - d.sum(0) - x_hat * (d * x_hat).sum(0)) / std,
             r"counts the paths through mean\(\) \(in"),
     wrong("1/std missing", lambda x_hat, std, d, g: right(x_hat, 1.0, d, g),
         r"has the further factor std in the path"),
     wrong("w missing in dx", lambda x_hat, std, d, g: right(x_hat, std, g, g), "factor"),
-    wrong("g forgotten", lambda x_hat, std, d, g: right(x_hat, std, d / g, g),
-        r"misses the path through mul\(\) \(in `x_hat \*"),
     wrong("sign of the second mean",
         lambda x_hat, std, d, g: (d - d.mean(0) + x_hat * (d * x_hat).mean(0)) / std, "sign"),
     wrong(
@@ -85,24 +78,17 @@ WRONG = [
     wrong("dw without x_hat", right,
         r"is the gradient of another leaf: dparams\.1", lambda c, g: (g.sum(0), g.sum(0))),
     wrong("dw averaged", right, "5 times too small", lambda c, g: ((g * c[0]).mean(0), g.sum(0))),
-    wrong("dw and db exchanged", right, "swapped", lambda c, g: (g.sum(0), (g * c[0]).sum(0))),
     wrong("db over the wrong axis", right, "axis 1", lambda c, g: ((g * c[0]).sum(0), g.sum(1))),
     of(LAYER, lambda d, x, r: r * d, X, "layer norm", "mean and variance constant",
         r"is its gradient \+ 1/3 r sum\(d, 1\) \+ 1/3 x r"),
     of(LAYER, lambda d, x, r: r * (d - d.mean(-1, keepdim=True)), X, "layer norm",
         "variance constant", r"misses the path through mean\(\), as if it were"),
-    of(LAYER, lambda d, x, r: r * (d - x * (d * x).mean(-1, keepdim=True)), X, "layer norm",
-        "mean constant", r"misses the paths through mean\(\) and mean"),
     of(LAYER, lambda d, x, r: r * (d - d.mean(0) - x * (d * x).mean(0)), X, "layer norm",
         "mean over the batch", r"is wrong in 15 of 15 places"),
     of(LAYER, lambda d, x, r: d - d.mean(-1, keepdim=True) - x * (d * x).mean(-1, keepdim=True), X,
         "layer norm", "1/std missing", "factor"),
     of(BATCH, lambda d, x, r: r * d, IMAGES, "batch norm", "of images: mean and variance constant",
         r"is its gradient \+ 1/40 r sum\(d, 0, 2, 3\) \+"),
-    of(BATCH, lambda d, x, r: r * (d - d.mean(AXES, keepdim=True)), IMAGES, "batch norm",
-        "of images: variance constant", r"misses the path through mean\(\), as if it were"),
-    of(BATCH, lambda d, x, r: r * (d - x * (d * x).mean(AXES, keepdim=True)), IMAGES, "batch norm",
-        "of images: mean constant", r"is its gradient \+ 1/40 r sum\(d, 0, 2, 3\)"),
     Submission("rms norm", "mean square constant", layer(rms, lambda c, g: g * c[1]), X,
         r"misses the path through mean\(\) \(in"),
     Submission("rms norm", "1/N missing",

@@ -24,6 +24,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from lincoln_fn import core
 from lincoln_fn.attribution._explained import product
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, evolve, format_briefly, tree
 
@@ -40,7 +41,7 @@ class Use:
 
 
 @attrs.frozen(eq=False, repr=False)
-class Rule:
+class Rule(core.Made):
     """A rule of relevance propagation.
 
     Args:
@@ -55,9 +56,6 @@ class Rule:
 
     name: str
     propagate: Callable[[Use, Arrays], Arrays]
-
-    def __repr__(self) -> str:
-        return self.name
 
 
 def share(relevance: Tensor, total: Tensor, epsilon: float) -> Tensor:

@@ -58,10 +58,11 @@ def _scalar(write: Writer, out: Value, value: Number, *_: object) -> str:
 
 def _arange(write: Writer, out: Value, start: Number, end: Number, step: Number = 1) -> str:
     parts = start, end, step
-    if all(isinstance(part, int | float) for part in parts):
-        return write.constant(torch.arange(start, end, step), out.dtype)  # type: ignore[arg-type]  # numbers
-    numbers = write.add("Range", *(write.scalar(part, torch.int64) for part in parts))
-    return write.cast(Value(numbers, out.shape, torch.int64), out.dtype)
+    numbers = [part for part in parts if isinstance(part, int | float)]
+    if len(numbers) == 3:
+        return write.constant(torch.arange(*numbers), out.dtype)
+    name = write.add("Range", *(write.scalar(part, torch.int64) for part in parts))
+    return write.cast(Value(name, out.shape, torch.int64), out.dtype)
 
 
 def _slice(
@@ -131,13 +132,6 @@ def _reduce(
     return write.cast(Value(total, out.shape, dtype), out.dtype)
 
 
-def _vector_norm(
-    write: Writer, out: Value, x: Value, order: float = 2, dim: object = None,
-    keepdim: bool = False,
-) -> str:  # fmt: skip
-    return _reduce(f"ReduceL{order:.0f}", write, out, x, dim, keepdim)
-
-
 def _argument(
     operation: str, write: Writer, out: Value, x: Value, dim: int, keepdim: bool = False
 ) -> str:
@@ -170,7 +164,7 @@ ROWS: Final[Rows] = {
     aten.lift_fresh_copy: _same, aten.full: _full, aten.full_like: _full, aten.empty: _full,
     aten.scalar_tensor: _scalar, aten.arange: _arange, aten.slice: _slice, aten.select: _select,
     aten.unsqueeze: _unsqueeze, aten.cat: _cat, aten.split_with_sizes: _split,
-    aten.linalg_vector_norm: _vector_norm, aten.constant_pad_nd: _pad, aten.flip: _flip,
+    aten.constant_pad_nd: _pad, aten.flip: _flip,
     aten.repeat: _repeat, aten.cumsum: _cumsum,
     aten.argmax: partial(_argument, "ArgMax"), aten.argmin: partial(_argument, "ArgMin"),
     aten.topk: _topk, aten._softmax: partial(_along, "Softmax"),

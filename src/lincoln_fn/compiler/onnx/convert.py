@@ -10,21 +10,23 @@ from typing import Final
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
-from torch.fx.node import map_arg
 
-from lincoln_fn.compiler.onnx import arrays, elementwise, indices, windows
+from lincoln_fn.compiler.onnx import arrays, elementwise, places
 from lincoln_fn.compiler.onnx.writer import Rows, UnknownOperationError, Value, Writer, fit
 from lincoln_fn.fastpath import Argument
 
-ROWS: Final[Rows] = {**elementwise.ROWS, **arrays.ROWS, **windows.ROWS, **indices.ROWS}
+# Arguments that an output's dtype says, or that say nothing of its numbers; alpha is 1 here.
+_LEFT_OUT: Final = (
+    "dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking", "alpha",
+)  # fmt: skip
+ROWS: Final[Rows] = {**elementwise.ROWS, **arrays.ROWS, **places.ROWS}
 
 
 def convert(
     write: Writer, graphs: Sequence[GraphModule], batches: Sequence[int], inputs: Sequence[str]
-) -> list[Value]:
-    """Write the operations of graphs that differ in their batch size alone; return the outputs."""
+) -> tuple[list[Value], list[Value]]:
+    """Write the operations of graphs that differ in their batch size alone: inputs and outputs."""
     values: dict[Node, Argument] = {}  # a value, or a list of values
-    known: dict[Node, Tensor] = {}  # what depends on no input
     names = iter(inputs)
     outputs: list[Value] = []
     for nodes in zip(*(graph.graph.nodes for graph in graphs), strict=True):
@@ -37,36 +39,13 @@ def convert(
             outputs = [values[part] for part in node.args[0]]
         elif node.op == "get_attr":
             tensors = [getattr(graph, str(node.target)) for graph in graphs]
-            known.update(zip(nodes, tensors, strict=True))
             values[node] = _constant(write, tensors, batches)
         elif node.target is getitem:
             whole, index = node.args
             values[node] = values[whole][index]
-        elif _are_known(nodes, known) and _are_one_in_float64(nodes, known):
-            values[node] = _constant(write, [known[n] for n in nodes], batches)
         else:
             values[node] = _converted(write, nodes, batches, values)
-    return outputs
-
-
-def _are_known(nodes: Sequence[Node], known: dict[Node, Tensor]) -> bool:
-    """Compute what depends on no input, for each batch size, and return whether that was so."""
-    if not all(part in known for node in nodes for part in node.all_input_nodes):
-        return False
-    for node in nodes:
-        assert callable(node.target)
-        tensor = node.target(*map_arg(node.args, known.get), **map_arg(node.kwargs, known.get))
-        if not isinstance(tensor, Tensor) or "empty" in str(node.target):
-            return False
-        known[node] = tensor
-    return True
-
-
-def _are_one_in_float64(nodes: Sequence[Node], known: dict[Node, Tensor]) -> bool:
-    """Return whether an operation has float64, and the same result for each batch size."""
-    first = nodes[0]
-    is_wide = any(known[n].dtype is torch.float64 for n in (first, *first.all_input_nodes))
-    return is_wide and all(torch.equal(known[first], known[node]) for node in nodes)
+    return [values[node] for node in graphs[0].graph.find_nodes(op="placeholder")], outputs
 
 
 def _converted(
@@ -81,7 +60,7 @@ def _converted(
     named = {
         name: _merged([n.kwargs[name] for n in nodes], batches, values)
         for name in node.kwargs
-        if name not in ("dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking")
+        if name not in _LEFT_OUT
     }
     try:
         signature(row).bind(write, fakes, *merged, **named)
@@ -102,7 +81,7 @@ def _constant(write: Writer, tensors: Sequence[Tensor], batches: Sequence[int]) 
     first = tensors[0]
     if first.ndim == 0:
         error = 8 * torch.finfo(first.dtype).eps if first.is_floating_point() else 0.0
-        number = _fitted([tensor.item() for tensor in tensors], batches, error)
+        number = fit([tensor.item() for tensor in tensors], batches, error)
         name = write.scalar(number, first.dtype)
     elif all(torch.equal(first, tensor) for tensor in tensors):
         name = write.constant(first, first.dtype)
@@ -120,17 +99,10 @@ def _merged(
         return values[first]
     if isinstance(first, list | tuple):
         return [_merged(parts, batches, values) for parts in zip(*arguments, strict=True)]
-    return _fitted(arguments, batches)
+    return fit(arguments, batches)
 
 
 def _value(name: str, fakes: Sequence[torch.Tensor], batches: Sequence[int]) -> Value:
     shapes = zip(*(fake.shape for fake in fakes), strict=True)
-    shape = tuple(_fitted([int(n) for n in sizes], batches) for sizes in shapes)
+    shape = tuple(fit([int(n) for n in sizes], batches) for sizes in shapes)
     return Value(name, shape, fakes[0].dtype)
-
-
-def _fitted(values: Sequence[Argument], batches: Sequence[int], error: float = 1e-12) -> Argument:
-    try:
-        return fit(values, batches, error)
-    except ValueError as error:
-        raise UnknownOperationError(f"a number depends on the batch size: {error}") from None

@@ -8,10 +8,11 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeGuard
 
 import torch
 from torch import Tensor
+from torch._decomp import get_decompositions
 
 from lincoln_fn.compiler.trace.decompositions import VARIANCES, product_and_sum
 from lincoln_fn.fastpath import Argument, Operation
@@ -19,6 +20,7 @@ from lincoln_fn.fastpath import Argument, Operation
 aten = torch.ops.aten
 
 Scalar: TypeAlias = bool | int | float
+Indices: TypeAlias = Sequence[Tensor | None]
 Decomposition: TypeAlias = Callable[..., Argument]
 Result: TypeAlias = Argument  # what an operation returns, or NotImplemented
 Table: TypeAlias = dict[Operation, Decomposition]
@@ -48,10 +50,6 @@ def _trunc(x: Tensor) -> Tensor:
     return x.sign() * x.abs().floor() if x.is_floating_point() else x
 
 
-def _isinf(x: Tensor) -> Tensor:
-    return x.abs() == math.inf if x.is_floating_point() else torch.zeros_like(x, dtype=torch.bool)
-
-
 def _div(a: Tensor, b: Tensor | Scalar, *, rounding_mode: str | None = None) -> Result:
     """Round a quotient: of floats from the remainder, for 1 / 0.1 rounds to 10, and 9 fit."""
     dtype = torch.result_type(a, b)
@@ -67,6 +65,9 @@ def _div(a: Tensor, b: Tensor | Scalar, *, rounding_mode: str | None = None) -> 
     whole = ((a - rest) / b).round()
     floor = torch.where(_has_other_sign(rest, b), whole - 1, whole)
     return torch.where(b == 0, a / b, floor)
+
+
+_floor_div: Final = functools.partial(torch.div, rounding_mode="floor")
 
 
 def _remainder(a: Tensor | Scalar, b: Tensor | Scalar) -> Result:
@@ -87,9 +88,17 @@ def _has_other_sign(rest: Tensor, b: Tensor) -> Tensor:
     return ((rest < 0) ^ (b < 0)) & (rest != 0)
 
 
-def _any(x: Tensor, dim: int | list[int] | None = None, keepdim: bool = False) -> Tensor:
-    is_any = x.bool().sum(dim, keepdim) != 0
-    return is_any.to(torch.uint8) if x.dtype is torch.uint8 else is_any
+def _shift(by: Callable[[Tensor, int], Tensor]) -> Decomposition:
+    """Make a shift by a constant n from a quotient or product: ONNX shifts none with a sign."""
+
+    def shifted(x: Tensor, n: Argument) -> Result:
+        if not isinstance(n, int) or not 0 <= n < 64:
+            return NotImplemented
+        first = min(n, 62)  # 2^63 is no int64
+        y = by(x.long(), 1 << first)
+        return (by(y, 2) if n > first else y).to(x.dtype)
+
+    return shifted
 
 
 def _argument(operation: Callable[[Tensor, int], Tensor]) -> Decomposition:
@@ -109,19 +118,6 @@ def _numbers(x: Tensor) -> Tensor:
 
 def _sort(x: Tensor, dim: int = -1, descending: bool = False) -> tuple[Tensor, ...]:
     return tuple(x.topk(x.shape[dim] if x.ndim else 1, dim, descending))
-
-
-def _vector_norm(
-    x: Tensor, order: Scalar = 2, dim: list[int] | None = None, keepdim: bool = False, *,
-    dtype: torch.dtype | None = None,
-) -> Result:  # fmt: skip
-    if order in (1, 2):
-        return NotImplemented
-    size = x.to(dtype or x.dtype).abs()
-    if math.isinf(order):
-        return (torch.amax if order > 0 else torch.amin)(size, dim or (), keepdim)
-    powers = (size != 0).to(size.dtype) if order == 0 else size.pow(order)
-    return powers.sum(dim, keepdim).pow(1 / order if order else 1)
 
 
 def _with_axis(operation: Decomposition) -> Decomposition:
@@ -152,14 +148,45 @@ def _unfold(x: Tensor, dim: int, size: int, step: int) -> Tensor:
     return windows.view(*x.shape[:dim], count, size, *x.shape[dim + 1 :]).movedim(dim + 1, -1)
 
 
-def _index_put(
-    x: Tensor, indices: Sequence[Tensor | None], source: Tensor, accumulate: bool = False
-) -> Result:
-    """Put one number wherever a mask is true."""
-    mask = indices[0]
-    if len(indices) > 1 or mask is None or mask.dtype is not torch.bool or source.ndim:
+def _index(x: Tensor, indices: Indices) -> Result:
+    """Read by indices of one shape along the first axes, or by one index along any axis."""
+    if _are_in_front(indices) or len(indices) - [*indices].count(None) == 1:
         return NotImplemented
-    return torch.where(mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim)), source, x)
+    order, found, place = _to_front(x, indices)
+    n = found[0].ndim
+    return aten.index(x.permute(order), found).movedim([*range(n)], [*range(place, place + n)])
+
+
+def _index_put(x: Tensor, indices: Indices, source: Tensor, accumulate: bool = False) -> Result:
+    """Put numbers where such indices read, or one number wherever a mask is true."""
+    first = indices[0]
+    if first is not None and first.dtype is torch.bool:
+        if len(indices) > 1 or source.ndim:
+            return NotImplemented
+        return torch.where(first.reshape(*first.shape, *[1] * (x.ndim - first.ndim)), source, x)
+    if _are_in_front(indices) and source.shape == (*indices[0].shape, *x.shape[len(indices) :]):
+        return NotImplemented
+    order, found, place = _to_front(x, indices)
+    n, others = found[0].ndim, [x.shape[i] for i in order[len(found) :]]
+    source = source.expand(*others[:place], *found[0].shape, *others[place:])
+    source = source.movedim([*range(place, place + n)], [*range(n)])
+    put = aten.index_put(x.permute(order), found, source, accumulate)
+    return put.permute([order.index(i) for i in range(x.ndim)])
+
+
+def _are_in_front(indices: Indices) -> TypeGuard[Sequence[Tensor]]:
+    """Return whether indices are along the first axes, and of one shape."""
+    shapes = {None if index is None else index.shape for index in indices}
+    return len(shapes) == 1 and None not in shapes
+
+
+def _to_front(x: Tensor, indices: Indices) -> tuple[list[int], list[Tensor], int]:
+    """Order the axes, those with an index first; give the indices one shape and their place."""
+    at = [i for i, index in enumerate(indices) if index is not None]
+    order = at + [i for i in range(x.ndim) if i not in at]
+    found = aten.broadcast_tensors([index for index in indices if index is not None])
+    # What was read stands where the first index stood, if the indices stood side by side.
+    return order, [*found], at[0] if at == [*range(at[0], at[-1] + 1)] else 0
 
 
 def _max_pool(x: Tensor, *window: Argument) -> Result:
@@ -169,30 +196,28 @@ def _max_pool(x: Tensor, *window: Argument) -> Result:
     return tuple(part[0] for part in aten.max_pool2d_with_indices(x[None], *window))
 
 
-def _max_pool_backward(
-    g: Tensor, x: Tensor, kernel_size: Sequence[int], stride: Sequence[int],
-    padding: Sequence[int], dilation: Sequence[int], ceil_mode: bool, places: Tensor,
-) -> Result:  # fmt: skip
-    """Add each g at its place. ONNX puts it there, if no place is in two windows."""
-    are_apart = all(s >= k for s, k in zip(stride or kernel_size, kernel_size, strict=True))
-    is_plain = not any(padding) and set(dilation) == {1} and not ceil_mode
-    if are_apart and is_plain and x.ndim == 4:
-        return NotImplemented
-    flat = torch.zeros_like(x).flatten(-2)
+def _max_pool_backward(g: Tensor, x: Tensor, *window: Argument) -> Tensor:
+    """Add each g at its place."""
+    flat, places = torch.zeros_like(x).flatten(-2), window[-1]
     return flat.scatter_add(-1, places.flatten(-2), g.flatten(-2)).view(x.shape)
 
 
 _BY_KIND: Final[Table] = {
-    aten.expm1: _expm1, aten.log1p: _log1p, aten.cos: _cos, aten.isinf: _isinf, aten.div: _div,
-    aten.remainder: _remainder, aten.any: _any, aten.argmax: _argument(torch.argmax),
-    aten.argmin: _argument(torch.argmin), aten.addmm: product_and_sum,
-    aten.linalg_vector_norm: _vector_norm, aten.slice_scatter: _slice_scatter,
-    aten.unfold: _unfold, aten.index_put: _index_put, aten.max_pool2d_with_indices: _max_pool,
-    aten.max_pool2d_with_indices_backward: _max_pool_backward, aten.trunc: _trunc,
-    aten.floor: _of_floats, aten.ceil: _of_floats,
+    aten.expm1: _expm1, aten.log1p: _log1p, aten.cos: _cos, aten.trunc: _trunc, aten.div: _div,
+    aten.remainder: _remainder, aten.floor: _of_floats, aten.ceil: _of_floats,
+    **dict.fromkeys((aten.__lshift__, aten.bitwise_left_shift), _shift(torch.mul)),
+    **dict.fromkeys((aten.__rshift__, aten.bitwise_right_shift), _shift(_floor_div)),
+    aten.argmax: _argument(torch.argmax), aten.argmin: _argument(torch.argmin),
+    aten.addmm: product_and_sum, aten.slice_scatter: _slice_scatter, aten.unfold: _unfold,
+    aten.index: _index, aten.index_put: _index_put, aten.max_pool2d_with_indices: _max_pool,
+    aten.max_pool2d_with_indices_backward: _max_pool_backward,
+    aten.add: lambda a, b, alpha=1: NotImplemented if alpha == 1 else a + b * alpha,
+    aten.sub: lambda a, b, alpha=1: NotImplemented if alpha == 1 else a - b * alpha,
     aten.rsqrt: lambda x: x.sqrt().reciprocal(), aten.erfc: lambda x: 1 - x.erf(),
+    aten.exp2: lambda x: (x * 0.6931471805599453).exp(),
     aten.log2: lambda x: x.log() * 1.4426950408889634,
     aten.log10: lambda x: x.log() * 0.4342944819032518,
+    aten.isinf: lambda x: (x == math.inf) | (x == -math.inf),
     aten.isnan: lambda x: x != x, aten.ne: lambda a, b: ~torch.eq(a, b),
     aten.leaky_relu: lambda x, slope=0.01: torch.where(x > 0, x, x * slope),
     aten.logical_and: lambda a, b: a.bool() & b.bool(),
@@ -219,4 +244,5 @@ def decompositions() -> Table:
     kinds = {**_BY_KIND, **dict.fromkeys(_ALONG_AXES)}
     forms = {getattr(kind, form): own for kind, own in kinds.items() for form in kind.overloads()}
     ours = {form: own or _with_axis(form) for form, own in forms.items()}
-    return {**torch.export.default_decompositions(), **ours, **_BY_OPERATION}
+    more = get_decompositions([aten.any, aten.linalg_vector_norm])
+    return {**torch.export.default_decompositions(), **more, **ours, **_BY_OPERATION}

@@ -7,23 +7,12 @@ from typing import Final, TypeAlias
 
 import torch
 
-from lincoln_fn.compiler.onnx.writer import (
-    DTYPES,
-    Affine,
-    Number,
-    Reciprocal,
-    Rows,
-    UnknownOperationError,
-    Value,
-    Writer,
-)
+from lincoln_fn.compiler.onnx.writer import Number, OfBatch, Rows, Value, Writer
 
 aten = torch.ops.aten
 
 Operand: TypeAlias = Value | Number
 
-BITS: Final = 64  # shifts are computed in int64 and uint64
-UINT64: Final = 13
 # Operations on numbers of the result's dtype.
 ARITHMETIC: Final = {
     aten.abs: "Abs", aten.neg: "Neg", aten.exp: "Exp", aten.log: "Log", aten.sqrt: "Sqrt",
@@ -32,10 +21,10 @@ ARITHMETIC: Final = {
     aten.atan: "Atan", aten.asinh: "Asinh", aten.acosh: "Acosh", aten.atanh: "Atanh",
     aten.tanh: "Tanh", aten.sigmoid: "Sigmoid", aten.erf: "Erf", aten.relu: "Relu",
     aten.sign: "Sign", aten.floor: "Floor", aten.ceil: "Ceil", aten.round: "Round",
-    aten.mul: "Mul", aten.pow: "Pow", aten.remainder: "Mod", aten.maximum: "Max",
-    aten.minimum: "Min", aten.bitwise_and: "BitwiseAnd", aten.bitwise_or: "BitwiseOr",
-    aten.bitwise_xor: "BitwiseXor", aten.bitwise_not: "BitwiseNot", aten.mm: "MatMul",
-    aten.bmm: "MatMul",
+    aten.add: "Add", aten.sub: "Sub", aten.mul: "Mul", aten.pow: "Pow", aten.remainder: "Mod",
+    aten.maximum: "Max", aten.minimum: "Min", aten.bitwise_and: "BitwiseAnd",
+    aten.bitwise_or: "BitwiseOr", aten.bitwise_xor: "BitwiseXor", aten.bitwise_not: "BitwiseNot",
+    aten.mm: "MatMul", aten.bmm: "MatMul",
 }  # fmt: skip
 OF_BOOLS: Final = {
     "BitwiseAnd": "And", "BitwiseOr": "Or", "BitwiseXor": "Xor", "BitwiseNot": "Not", "Add": "Or",
@@ -74,16 +63,7 @@ def _example(x: Operand) -> torch.Tensor | bool | int | float:
     """Give an operand for torch to find the dtype in which it compares."""
     if isinstance(x, Value):
         return torch.empty((1,) * len(x.shape), dtype=x.dtype)
-    return 0 if isinstance(x, Affine) else 0.5 if isinstance(x, Reciprocal) else x
-
-
-def _scaled(
-    operation: str, write: Writer, out: Value, a: Operand, b: Operand, alpha: Number = 1
-) -> str:
-    """Add a sum or a difference, with alpha times b."""
-    if alpha != 1:
-        b = Value(_arithmetic("Mul", write, out, b, alpha), out.shape, out.dtype)
-    return _arithmetic(operation, write, out, a, b)
+    return x if not isinstance(x, OfBatch) else 0 if x.is_whole else 0.5
 
 
 def _div(
@@ -115,40 +95,9 @@ def _cast(write: Writer, out: Value, x: Value, *_: object) -> str:
     return write.cast(x, out.dtype)
 
 
-def _shift_right(write: Writer, out: Value, x: Value, n: Number) -> str:
-    """Shift and keep the sign: x >> n is floor(x / 2^n).
-
-    With u = x + 2^63, which is not negative, that is (u >> n) - (2^63 >> n). Exclusive or with
-    -2^63 makes u's bits.
-    """
-    wide_x = write.cast(x, torch.int64)
-    lowest = write.constant(-(1 << BITS - 1), torch.int64)
-    shifted = _shift(write, write.add("BitwiseXor", wide_x, lowest), n, ">>")
-    shifted = write.add("Sub", shifted, _shift(write, lowest, n, ">>"))
-    return write.cast(Value(shifted, out.shape, torch.int64), out.dtype)
-
-
-def _shift_left(write: Writer, out: Value, x: Value, n: Number) -> str:
-    shifted = Value(_shift(write, x.name, n, "<<"), out.shape, torch.int64)
-    return write.cast(shifted, out.dtype)
-
-
-def _shift(write: Writer, x: str, n: Number, sign: str) -> str:
-    """Shift bits, which are not a sign and a number to ONNX, and return them as int64."""
-    if not isinstance(n, int) or not 0 <= n < BITS:
-        raise UnknownOperationError(f"x {sign} n is converted for a constant n below {BITS} alone")
-    bits = write.add("Cast", x, to=UINT64)
-    by = write.add("Cast", write.constant(n, torch.int64), to=UINT64)
-    direction = {"<<": "LEFT", ">>": "RIGHT"}[sign]
-    shifted = write.add("BitShift", bits, by, direction=direction)
-    return write.add("Cast", shifted, to=DTYPES[torch.int64])
-
-
 ROWS: Final[Rows] = {
     **{kind: partial(_arithmetic, operation) for kind, operation in ARITHMETIC.items()},
     **{kind: partial(_compared, operation) for kind, operation in COMPARISONS.items()},
-    aten.add: partial(_scaled, "Add"), aten.sub: partial(_scaled, "Sub"), aten.div: _div,
-    aten.fmod: _fmod, aten.where: _where, aten.clamp: _clamp, aten._to_copy: _cast,
-    aten.__rshift__: _shift_right, aten.bitwise_right_shift: _shift_right,
-    aten.__lshift__: _shift_left, aten.bitwise_left_shift: _shift_left,
+    aten.div: _div, aten.fmod: _fmod, aten.where: _where, aten.clamp: _clamp,
+    aten._to_copy: _cast, torch.ops.prims.convert_element_type: _cast,
 }  # fmt: skip

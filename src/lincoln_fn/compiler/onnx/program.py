@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import attrs
-import optree
 import torch
 from torch import Tensor
 from torch._guards import detect_fake_mode
@@ -17,7 +16,7 @@ from lincoln_fn.compiler.onnx.convert import convert
 from lincoln_fn.compiler.onnx.decompositions import decompositions
 from lincoln_fn.compiler.onnx.writer import (
     BATCH,
-    Affine,
+    OfBatch,
     Size,
     UnknownOperationError,
     Value,
@@ -29,7 +28,7 @@ from lincoln_fn.core import Arrays, LayerError, tree
 from lincoln_fn.recording import flatten
 
 if TYPE_CHECKING:  # an extra
-    from onnx import GraphProto, ModelProto, NodeProto
+    from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 # The operations are those of this version of ONNX's set, from 2022; 8 came with it.
 OPSET: Final = 18
@@ -62,8 +61,8 @@ def model_of(
         _graph(program, first, _resized(batch, n) if dynamic_batch else batch) for n in batches
     ]
     try:
-        outputs = convert(write, graphs, batches, [*names.first, *names.batch])
-        return _model(write, flatten(first)[0], flatten(batch)[0], outputs, names, dynamic_batch)
+        inputs, outputs = convert(write, graphs, batches, [*names.first, *names.batch])
+        return _model(write, flatten(first)[0], inputs, outputs, names)
     except UnknownOperationError as error:
         mend = "a path that ends in .pt2 takes every operation of torch"
         raise LayerError(program.name, f"cannot become ONNX: {error}; {mend}") from None
@@ -72,35 +71,28 @@ def model_of(
 def _model(
     write: Writer,
     firsts: Sequence[Tensor],
-    batch: Sequence[Tensor],
+    inputs: Sequence[Value],
     outputs: Sequence[Value],
     names: Names,
-    dynamic_batch: bool,
 ) -> ModelProto:
     from onnx import helper, numpy_helper
+
+    def described(name: str, value: Value) -> ValueInfoProto:
+        return helper.make_tensor_value_info(name, code(value.dtype), _axes(value.shape))
 
     defaults = [
         numpy_helper.from_array(leaf.detach().contiguous().numpy(), name)
         for leaf, name in zip(firsts, names.first, strict=True)
     ]
-    shapes: list[list[int | str]] = [list(leaf.shape) for leaf in firsts]
-    shapes += [[BATCH, *leaf.shape[1:]] if dynamic_batch else list(leaf.shape) for leaf in batch]
-    dtypes = [leaf.dtype for leaf in (*firsts, *batch)]
-    inputs = [
-        helper.make_tensor_value_info(name, code(dtype), shape)
-        for name, dtype, shape in zip((*names.first, *names.batch), dtypes, shapes, strict=True)
-    ]
     # A prediction's program also returns a number, which has no name.
     named = list(zip(names.outputs, outputs, strict=False))
-    results = [
-        helper.make_tensor_value_info(name, code(value.dtype), _axes(value.shape))
-        for name, value in named
-    ]
-    nodes = [*_batch_size(names), *write.nodes.values()] if dynamic_batch else write.nodes.values()
-    nodes = _needed([*nodes, *_ends(write, named)], names.outputs)
+    results = [described(*result) for result in named]
+    given = [described(value.name, value) for value in inputs]
+    nodes = [*_batch_size(names), *write.nodes.values(), *_ends(write, named)]
+    nodes = _needed(nodes, names.outputs)
     read = {name for node in nodes for name in node.input}
     constants = [tensor for tensor in write.constants.values() if tensor.name in read]
-    return _checked(helper.make_graph(nodes, "program", inputs, results, [*defaults, *constants]))
+    return _checked(helper.make_graph(nodes, "program", given, results, [*defaults, *constants]))
 
 
 def _batch_size(names: Names) -> list[NodeProto]:
@@ -108,7 +100,7 @@ def _batch_size(names: Names) -> list[NodeProto]:
     from onnx import helper
 
     return [
-        helper.make_node("Shape", [names.batch[0]], ["batch_sizes"], start=0, end=1),
+        helper.make_node("Shape", names.batch[:1], ["batch_sizes"], start=0, end=1),
         helper.make_node("Squeeze", ["batch_sizes"], [BATCH]),
     ]
 
@@ -117,10 +109,11 @@ def _ends(write: Writer, named: Sequence[tuple[str, Value]]) -> list[NodeProto]:
     """Give results their names: in the node that makes each, or by a node of its own."""
     from onnx import helper
 
+    made = {name for node in write.nodes.values() for name in node.output}
     changed: dict[str, str] = {}
     ends = []
     for name, value in named:
-        if value.name in write.makers and value.name not in changed:
+        if value.name in made - changed.keys():
             changed[value.name] = name
         else:  # an input, a constant, or another result, too
             ends.append(helper.make_node("Identity", [value.name], [name]))
@@ -190,16 +183,10 @@ def _batch_sizes(program: Program, batch: Arrays) -> tuple[int, int, int]:
 
 def _resized(batch: Arrays, n: int) -> Arrays:
     """Make a batch of n examples: those given, again and again."""
-
-    def resized(leaf: Tensor) -> Tensor:
-        return leaf[torch.arange(n) % len(leaf)]
-
-    leaves, structure = flatten(batch)
-    return optree.tree_unflatten(structure, [resized(leaf) for leaf in leaves])
+    return tree.map(lambda leaf: leaf[torch.arange(n) % len(leaf)], batch, states=True)
 
 
 def _axes(shape: Sequence[Size]) -> list[int | str | None]:
     """Describe a result's sizes; the number of examples has its name, and other sizes none."""
-    return [
-        size if isinstance(size, int) else BATCH if size == Affine(1, 0) else None for size in shape
-    ]
+    named = {OfBatch(1, 0): BATCH}
+    return [size if isinstance(size, int) else named.get(size) for size in shape]

@@ -1,8 +1,8 @@
 """A writer of ONNX graphs: nodes, constants and sizes, each named once.
 
 A program is traced for batches of fixed sizes. What differs between two such graphs depends on the
-batch: a size is `scale * n + offset` for n examples, and a factor of a mean is `numerator / n`.
-Both are found from two batch sizes, and a third one has to agree.
+batch: a size is `scale * n + offset` for n examples, and a factor of a mean is one over that. Both
+are found from two batch sizes, and a third one has to agree.
 """
 
 from __future__ import annotations
@@ -29,35 +29,31 @@ DTYPES: Final = {
 
 
 @attrs.frozen
-class Affine:
-    """The integer scale * n + offset, of n examples."""
+class OfBatch:
+    """The number (scale * n + offset)^power + constant, of n examples.
 
-    scale: int
-    offset: int
-
-    def at(self, n: int) -> int:
-        """Compute it for n examples."""
-        return self.scale * n + self.offset
-
-
-@attrs.frozen
-class Reciprocal:
-    """The number constant + 1 / (scale * n + offset), of n examples.
-
-    The constant is 0 for a mean, and 1 for Bessel's correction m / (m - 1) = 1 + 1 / (m - 1).
+    Sizes have the power 1. Factors have -1, and the constant 0 for a mean, or 1 for Bessel's
+    correction m / (m - 1) = 1 / (m - 1) + 1.
     """
 
-    constant: float
     scale: float
     offset: float
+    power: int = 1
+    constant: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is an integer."""
+        return self.power == 1 and isinstance(self.scale, int) and isinstance(self.offset, int)
 
     def at(self, n: int) -> float:
         """Compute it for n examples."""
-        return self.constant + 1 / (self.scale * n + self.offset)
+        value: float = (self.scale * n + self.offset) ** self.power
+        return value + self.constant
 
 
-Size: TypeAlias = int | Affine
-Number: TypeAlias = bool | int | float | Affine | Reciprocal
+Size: TypeAlias = int | OfBatch
+Number: TypeAlias = bool | int | float | OfBatch
 
 # (writer, what is made, the operation's arguments as torch has them) -> the name of what was made,
 # or the names.
@@ -84,7 +80,6 @@ class Writer:
     """Collects the nodes and constants of one graph, each once; it is local to one export."""
 
     nodes: dict[object, NodeProto] = attrs.field(factory=dict)
-    makers: dict[str, NodeProto] = attrs.field(factory=dict)  # by the name of what a node makes
     constants: dict[object, TensorProto] = attrs.field(factory=dict)
 
     def add(self, operation: str, *inputs: str, **attributes: Argument) -> str:
@@ -105,9 +100,7 @@ class Writer:
         if key not in self.nodes:
             n = len(self.nodes)
             names = [f"{operation}_{n}_{i}" if i else f"{operation}_{n}" for i in range(outputs)]
-            node = helper.make_node(operation, list(inputs), names, **attributes)
-            self.nodes[key] = node
-            self.makers |= dict.fromkeys(names, node)
+            self.nodes[key] = helper.make_node(operation, list(inputs), names, **attributes)
         return list(self.nodes[key].output)
 
     def constant(self, value: object, dtype: torch.dtype) -> str:
@@ -127,7 +120,7 @@ class Writer:
 
     def scalar(self, value: Number, dtype: torch.dtype) -> str:
         """Add a number, which may depend on the number of examples."""
-        if isinstance(value, Affine | Reciprocal):
+        if isinstance(value, OfBatch):
             return self._of_batch(value, dtype)
         if isinstance(value, float) and not dtype.is_floating_point and dtype is not torch.bool:
             limits = torch.iinfo(dtype)
@@ -136,11 +129,11 @@ class Writer:
 
     def shape(self, sizes: Sequence[Size]) -> str:
         """Add a vector of sizes, some of which may depend on the number of examples."""
-        if not any(isinstance(size, Affine) for size in sizes):
+        if not any(isinstance(size, OfBatch) for size in sizes):
             return self.ints([size for size in sizes if isinstance(size, int)])
         parts = [
             self.add("Unsqueeze", self.scalar(size, torch.int64), self.ints([0]))
-            if isinstance(size, Affine)
+            if isinstance(size, OfBatch)
             else self.ints([size])
             for size in sizes
         ]
@@ -152,17 +145,17 @@ class Writer:
             return value.name
         return self.add("Cast", value.name, to=code(dtype))
 
-    def _of_batch(self, value: Affine | Reciprocal, dtype: torch.dtype) -> str:
-        kind = torch.int64 if isinstance(value, Affine) else torch.float64
+    def _of_batch(self, value: OfBatch, dtype: torch.dtype) -> str:
+        kind = torch.int64 if value.is_whole else torch.float64
         number = self.cast(Value(BATCH, (), torch.int64), kind)
         if value.scale != 1:
             number = self.add("Mul", number, self.constant(value.scale, kind))
         if value.offset != 0:
             number = self.add("Add", number, self.constant(value.offset, kind))
-        if isinstance(value, Reciprocal):
+        if value.power < 0:
             number = self.add("Reciprocal", number)
-            if value.constant != 0:
-                number = self.add("Add", number, self.constant(value.constant, kind))
+        if value.constant != 0:
+            number = self.add("Add", number, self.constant(value.constant, kind))
         return self.cast(Value(number, (), kind), dtype)
 
 
@@ -173,43 +166,32 @@ def code(dtype: torch.dtype) -> int:
     return DTYPES[dtype]
 
 
-def fit(values: Sequence[object], batches: Sequence[int], error: float = 1e-12) -> object:
+def fit(values: Sequence[Argument], batches: Sequence[int], error: float = 1e-12) -> Argument:
     """Find what gives these values, of a relative error, at these numbers of examples."""
-    # The first two are fitted, and all have to agree.
     first = values[0]
-    if all(_are_equal(first, value) for value in values):
+    if all(type(x) is type(first) and (x == first or (x != x and first != first)) for x in values):
         return first
-    second = values[1]
-    if not all(isinstance(value, int | float) for value in values):
-        raise ValueError(f"{values} for batches of {tuple(batches)}")
-    assert isinstance(first, int | float)
-    assert isinstance(second, int | float)
-    if isinstance(first, int) and isinstance(second, int):
-        scale, rest = divmod(second - first, batches[1] - batches[0])
-        affine = Affine(scale, first - scale * batches[0])
-        if rest == 0 and [affine.at(n) for n in batches] == list(values):
-            return affine
-    numbers = [float(value) for value in values if isinstance(value, int | float)]
-    for constant in (0.0, 1.0):
-        if constant in numbers:
-            continue
-        below = [1 / (number - constant) for number in numbers]
-        slope = (below[1] - below[0]) / (batches[1] - batches[0])
-        offset = below[0] - slope * batches[0]
-        fitted = Reciprocal(constant, _round(slope, 1e3 * error), _round(offset, 1e3 * error))
-        values_of_fit = [fitted.at(n) for n in batches]
-        if all(
-            math.isclose(a, b, rel_tol=error) for a, b in zip(values_of_fit, numbers, strict=True)
-        ):
-            return fitted
-    raise ValueError(f"{values} for batches of {tuple(batches)}")
+    numbers = [x for x in values if isinstance(x, int | float) and math.isfinite(x)]
+    for power, constant in ((1, 0), (-1, 0), (-1, 1)) if len(numbers) == len(values) else ():
+        if power > 0 or constant not in numbers:
+            fitted = _fit_two(numbers, batches, power, constant, error)
+            pairs = zip(map(fitted.at, batches), numbers, strict=True)
+            if all(math.isclose(*pair, rel_tol=error) for pair in pairs):
+                return fitted
+    problem = f"a number depends on the batch size: {values} for batches of {tuple(batches)}"
+    raise UnknownOperationError(problem)
 
 
-def _are_equal(a: object, b: object) -> bool:
-    return type(a) is type(b) and (a == b or (a != a and b != b))
+def _fit_two(
+    numbers: Sequence[float], batches: Sequence[int], power: int, constant: int, error: float
+) -> OfBatch:
+    """Fit the first two numbers."""
+    bases: list[float] = [(number - constant) ** power for number in numbers[:2]]
+    scale = (bases[1] - bases[0]) / (batches[1] - batches[0])
+    scale, offset = (_round(x, 1e3 * error) for x in (scale, bases[0] - scale * batches[0]))
+    return OfBatch(scale, offset, power, constant)
 
 
 def _round(x: float, error: float) -> float:
     """Remove the rounding error of what is a whole number."""
-    is_whole = math.isclose(x, round(x), rel_tol=error, abs_tol=error)
-    return float(round(x)) if is_whole else x
+    return round(x) if math.isclose(x, round(x), rel_tol=error, abs_tol=error) else x

@@ -54,6 +54,8 @@ def check_same(
     where: str, group: Group, described: Mapping[str, str], number: int = 0
 ) -> list[int]:
     """Check that descriptions are the same in all processes, and collect a number of each."""
+    if group.size == 1:
+        return [number]
     described = {"calls": f"{where}: {', '.join(described)}", **described}
     digests = [blake2b(text.encode(), digest_size=8).digest() for text in described.values()]
     own = [number, *(int.from_bytes(each, "little", signed=True) for each in digests)]

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from itertools import groupby
 from threading import Lock
 from typing import TypeAlias
 
@@ -30,30 +29,20 @@ Slices: TypeAlias = Sequence[tuple[list[int], list[tuple[int, ...]]]]
 
 def layout(params: Params, size: int, apart: Sequence[Sequence[int]] = ()) -> list[list[int]]:
     """Divide leaves into buckets, the last leaf first, as the walk back computes them."""
-    # The leaves of one layer are computed together, so they are in one bucket, even if it is larger
-    # than `size`. The leaves of a bucket have one dtype. `apart` are positions that get a bucket of
-    # their own.
+    # A bucket has leaves of one dtype, and more than `size` bytes only if it is a single leaf.
+    # `apart` are positions that get a bucket of their own, in their order.
     buckets: list[list[int]] = []
-    own = {positions[-1]: list(positions) for positions in apart}
-    inside = {i for positions in apart for i in positions}
-    leaves, layers = tree.leaves(params), [path.rpartition(".")[0] for path in tree.paths(params)]
-    filled, dtype = size, None
-    for _, places in groupby(reversed(range(len(leaves))), key=lambda i: (layers[i], i in inside)):
-        positions = list(places)
-        if positions[0] in inside:
-            buckets += [own[i] for i in positions if i in own]
-            filled = size
-            continue
-        # What is computed early does not wait for a large layer.
-        needed = sum(leaves[i].nbytes for i in positions)
-        is_full = filled + needed > size
-        filled = needed if is_full else filled + needed
-        for i in positions:
-            if is_full or leaves[i].dtype is not dtype:
-                buckets.append([])
-                is_full, dtype = False, leaves[i].dtype
-            buckets[-1].append(i)
-    return buckets
+    own = {i: positions for positions in apart for i in positions}
+    filled = 0
+    last: object = None  # what the leaves of a bucket have in common
+    for i, leaf in reversed([*enumerate(tree.leaves(params))]):
+        filled += leaf.nbytes
+        kind = id(own[i]) if i in own else leaf.dtype
+        if kind != last or (filled > size and i not in own):
+            buckets.append([])
+            filled, last = leaf.nbytes, kind
+        buckets[-1].append(i)
+    return [bucket[::-1] for bucket in buckets]
 
 
 class Buckets:

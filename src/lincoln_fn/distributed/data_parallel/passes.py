@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 
@@ -127,12 +127,10 @@ class Passes(ShardedStep):
 
 def post_gradients(net: Layer, params: Params, cache: Cache, g: Arrays, put: Put) -> None:
     """Walk back through a network, and pass each gradient to `put` as soon as it is complete."""
-    # A parameter that is used in several places is posted when all its uses are added up.
     leaves, posted = tree.leaves(params), set()
     positions: dict[int, int | None] = {}
     for i, leaf in enumerate(leaves):  # a leaf that occurs twice has no single position
         positions[id(leaf)] = None if id(leaf) in positions else i
-    groups = dict(_groups(net, ""))
 
     def post(params: Params, dparams: Params) -> None:
         pairs = zip(tree.leaves(params), tree.leaves(dparams), strict=True)
@@ -146,7 +144,7 @@ def post_gradients(net: Layer, params: Params, cache: Cache, g: Arrays, put: Put
         layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: walks.Wants
     ) -> tuple[Arrays, Params]:
         dx, dparams = walks.BACKWARD.visit(layer, path, params, cache, g, wants)
-        if wants.dparams and not any(path.startswith(f"{group}.") for group in groups):
+        if wants.dparams:
             post(params, dparams)
         return dx, dparams
 
@@ -154,25 +152,17 @@ def post_gradients(net: Layer, params: Params, cache: Cache, g: Arrays, put: Put
         if is_fully_sharded(made):
             post(params, records)  # the gradients of the whole parameters; slices are added up
             return params
-        dparams = made.gathered(params, records)
-        if any(made is group for group in groups.values()):
-            post(params, dparams)
-        return dparams
+        return made.gathered(params, records)
 
-    back = partial(walks.walk_back, visit, skip=walks.untrained, gather=gather, add=walks.sum_uses)
-    _, dparams = back(net, params, cache, g, walks.DPARAMS)
+    _, dparams = walks.walk_back(
+        visit, net, params, cache, g, walks.DPARAMS, skip=walks.untrained, gather=gather,
+        add=walks.sum_uses, enters=_is_of_entries,
+    )  # fmt: skip
     for i, gradient in enumerate(tree.leaves(dparams)):
         if i not in posted:
             put(i, gradient)
 
 
-def _groups(layer: Layer, path: str) -> Iterator[tuple[str, Composition]]:
-    """Yield the outermost compositions that merge their records themselves."""
-    made = walks.composition_of(layer)
-    if made is None:
-        return
-    if made.gather is not walks.gather_entries:
-        yield path, made
-        return
-    for i, part in enumerate(made.parts):
-        yield from _groups(part, walks.inside(path, i))
+def _is_of_entries(made: Composition) -> bool:
+    """Return whether a part's gradient is complete when it is visited, once."""
+    return made.gather is walks.gather_entries or is_fully_sharded(made)

@@ -18,7 +18,7 @@ Derivation. mean and var depend on every example, so the means in batch norm's b
 The gradients of w and b are added up with those of all parameters. Each shard sends mu_s and q_s
 forward, and a_s and b_s back.
 
-Cache: batch norm's own, and m.
+Cache: batch norm's own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, NonNegative, Probability, bare, check_cache, record
+from lincoln_fn.core import Layer, LayerError, NonNegative, Probability, bare
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.layers import batch_norm
 from lincoln_fn.layers.batch_norm import Params
@@ -43,14 +43,6 @@ from lincoln_fn.layers.common.normalisation_checks import check_batch
 Gather: TypeAlias = Callable[[Tensor], Tensor]
 
 
-@record
-class Cache:
-    """Batch norm's cache, and the number of values for each channel in all shards."""
-
-    batch: batch_norm.Cache
-    count: float = core.static()
-
-
 def forward(
     params: Params,
     x: Float[Tensor, "batch channels *spatial"],
@@ -58,7 +50,7 @@ def forward(
     gather: Gather,
     eps: float = 1e-5,
     momentum: float | None = 0.1,
-) -> tuple[Float[Tensor, "batch channels *spatial"], Cache]:
+) -> tuple[Float[Tensor, "batch channels *spatial"], batch_norm.Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by the statistics of all shards."""
     core.check_input("sync_batch_norm", params, x, Params)
     check_batch(params, x, None)
@@ -79,34 +71,29 @@ def forward(
     x_hat = (wide - mean.to(wide.dtype).view(shape)) * rstd
     y = normalisation.scale_and_shift(x_hat, params.weight, params.bias, x.ndim - 2)
     unbiased = (squares / (count - 1)).to(wide.dtype)
-    of_batch = batch_norm.Cache(x_hat.to(x.dtype), rstd, mean.to(wide.dtype), unbiased, momentum)
-    return y.to(x.dtype), Cache(of_batch, count.item())
+    cache = batch_norm.Cache(x_hat.to(x.dtype), rstd, mean.to(wide.dtype), unbiased, momentum)
+    return y.to(x.dtype), cache
 
 
 def backward(
     params: Params,
-    cache: Cache,
+    cache: batch_norm.Cache,
     g: Float[Tensor, "batch channels *spatial"],
     *,
     gather: Gather,
 ) -> tuple[Float[Tensor, "batch channels *spatial"], Params]:
     """Compute dx = rstd (dx_hat - sum_s a_s / m - x_hat sum_s b_s / m), and the shard's dw, db."""
     core.check_params("sync_batch_norm", params, Params)
-    check_cache("sync_batch_norm", cache, Cache)
-    core.check_cotangent("sync_batch_norm", g, cache.batch.x_hat)
-    axes, x_hat = (0, *range(2, g.ndim)), normalisation.widened(cache.batch.x_hat)
+    core.check_cache("sync_batch_norm", cache, batch_norm.Cache)
+    core.check_cotangent("sync_batch_norm", g, cache.x_hat)
+    axes, x_hat = (0, *range(2, g.ndim)), normalisation.widened(cache.x_hat)
     dx_hat, dparams = normalisation.affine_backward(params, x_hat, g, (1,))
-    a = normalisation.sum_over(dx_hat, axes)
-    b = normalisation.sum_over(dx_hat * x_hat, axes)
-    a_mean, b_mean = (gather(torch.stack((a, b)).double()).sum(0) / cache.count).to(dx_hat.dtype)
-    dx = cache.batch.rstd * (dx_hat - a_mean - x_hat * b_mean)
+    a, b = (normalisation.sum_over(d, axes).double() for d in (dx_hat, dx_hat * x_hat))
+    m = torch.full_like(a, g.shape[0] * g.shape[2:].numel())
+    *sums, count = gather(torch.stack((a, b, m))).sum(0)
+    a_mean, b_mean = ((each / count).to(dx_hat.dtype) for each in sums)
+    dx = cache.rstd * (dx_hat - a_mean - x_hat * b_mean)
     return dx.to(g.dtype), dparams
-
-
-def advance(params: Params, cache: Cache) -> Params:
-    """Update the running statistics by those of all shards."""
-    check_cache("sync_batch_norm", cache, Cache)
-    return batch_norm.advance(params, cache.batch)
 
 
 @core.constructor
@@ -142,7 +129,7 @@ def sync_batch_norm(
         partial(backward, gather=group.gather),
         partial(batch_norm.init, bias=True, spatial_axes=None),
         partial(batch_norm.predict, spatial_axes=None),
-        advance=advance if track_running_stats else core.unchanged,
+        advance=batch_norm.advance if track_running_stats else core.unchanged,
     )
 
 

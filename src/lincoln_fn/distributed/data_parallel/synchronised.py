@@ -34,8 +34,7 @@ class Meeting:
         self._brought: dict[int, Tensor] = {}
         self._compute: Callable[[], Any]  # Any: each meeting computes something else
         self._result: Any  # Any: likewise
-        self._arrived = Barrier(len(shards.own), self._act)
-        self._left = Barrier(len(shards.own))
+        self._barrier = Barrier(len(shards.own), self._act)
 
     def gather(self, shard: int, x: Tensor) -> Tensor:
         """Give the tensor of a shard, and return those of all shards."""
@@ -50,9 +49,8 @@ class Meeting:
     def once(self, compute: Callable[[], T]) -> T:
         """Wait for the other threads; one of them computes the result of all."""
         self._compute = compute
-        self._arrived.wait()
-        result: T = self._result
-        self._left.wait()
+        self._barrier.wait()
+        result: T = self._result  # the next one is computed when all threads have come back
         return result
 
     def _act(self) -> None:
@@ -62,8 +60,7 @@ class Meeting:
         """Compute all shards at the same time; an error in one ends all."""
         futures = [threads.submit(self._run_shard, compute, shard) for shard in own]
         errors = [error for error in (future.exception() for future in futures) if error]
-        for barrier in (self._arrived, self._left):
-            barrier.reset()
+        self._barrier.reset()
         for error in sorted(errors, key=lambda error: isinstance(error, BrokenBarrierError)):
             raise error
 
@@ -71,8 +68,7 @@ class Meeting:
         try:
             compute(shard)
         except BaseException:
-            self._arrived.abort()
-            self._left.abort()
+            self._barrier.abort()
             raise
 
 

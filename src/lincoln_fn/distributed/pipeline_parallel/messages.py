@@ -1,7 +1,6 @@
 """Messages between the processes of a pipeline: a header, and tensors.
 
-The header has the shapes of the tensors, and what the processes must have in common. So the
-receiver needs to know no shape, and a difference is found before anything is computed from it.
+The header has the shapes of the tensors, so the receiver needs to know none.
 
 Threads send and receive while the process computes, one of each for each other process. Each wait
 is bounded by the time that `connect` sets.
@@ -15,11 +14,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, TypeAlias
 
-import attrs
 import torch
 from torch import Tensor
 
@@ -33,32 +31,21 @@ Json: TypeAlias = Any
 _HEADER: Final = ENCODED  # bytes
 
 
-@attrs.frozen(eq=False)
-class Message:
-    """Tensors, and numbers that go with them."""
-
-    arrays: Arrays  # a tensor, None, or a tuple of such
-    numbers: Json = None  # what JSON can express
-
-
 class Connections:
     """The messages of one step of a process, for use in a `with` block."""
 
-    def __init__(self, group: Group, device: torch.device, common: Mapping[str, str]) -> None:
-        # `common` is what all processes must have in common, in words, by name.
-        self._group, self._device, self._common = group, device, dict(common)
+    def __init__(self, group: Group, device: torch.device) -> None:
+        self._group, self._device = group, device
         self._senders = defaultdict[int, ThreadPoolExecutor](lambda: ThreadPoolExecutor(1))
         self._receivers = defaultdict[int, ThreadPoolExecutor](lambda: ThreadPoolExecutor(1))
         self._sent: list[Future[None]] = []
-        self._expected: dict[Hashable, Future[Message]] = {}
+        self._expected: dict[Hashable, Future[Arrays]] = {}
         # The errors of other processes, by their rank, with the rank where the error began.
         self._remote_errors: dict[int, tuple[int, Exception]] = {}
 
-    def send(self, to: int, message: Message) -> None:
-        """Begin to send a message, whose tensors nobody may change."""
-        shapes, leaves = _shapes_of(message.arrays), tree.leaves(message.arrays)
-        header = {"shapes": shapes, "numbers": message.numbers, "common": self._common}
-        text = json.dumps(header)
+    def send(self, to: int, arrays: Arrays) -> None:
+        """Begin to send a tensor, None, or a tuple of such; nobody may change them."""
+        leaves, text = tree.leaves(arrays), json.dumps({"shapes": _shapes_of(arrays)})
         if len(text) > _HEADER:
             problem = f"expected an output of fewer tensors, got {len(leaves)}"
             raise LayerError("pipeline", f"{problem}; stack them, or cut the stages elsewhere")
@@ -69,7 +56,7 @@ class Connections:
         for key in keys:
             self._expected[key] = self._receivers[source].submit(self._receive, source)
 
-    def receive(self, key: Hashable) -> Message:
+    def receive(self, key: Hashable) -> Arrays:
         """Wait for an expected message."""
         return self._expected.pop(key).result()
 
@@ -78,9 +65,9 @@ class Connections:
     ) -> dict[int, Arrays]:
         """Send arrays to other processes, and receive theirs, which do the same; own included."""
         for other in others:
-            self.send(other, Message(arrays))
+            self.send(other, arrays)
             self.expect(other, [(what, other)])
-        theirs = {other: self.receive((what, other)).arrays for other in others}
+        theirs = {other: self.receive((what, other)) for other in others}
         return {self._group.rank: arrays, **theirs}
 
     def __enter__(self) -> Connections:
@@ -113,7 +100,7 @@ class Connections:
                 if work is not None:
                     work.wait()
 
-    def _receive(self, source: int) -> Message:
+    def _receive(self, source: int) -> Arrays:
         """Receive a message, or raise the other process's error."""
         if source in self._remote_errors:
             raise self._remote_errors[source][1]
@@ -123,14 +110,7 @@ class Connections:
             error = decode(*header["error"])
             self._remote_errors[source] = header["origin"], error
             raise error
-        arrays = self._receive_arrays(source, header["shapes"])
-        for what, theirs in header["common"].items():
-            if theirs != self._common.get(what):
-                texts = sorted({source: theirs, self._group.rank: self._common.get(what)}.items())
-                given = "; ".join(f"rank {rank}: {text}" for rank, text in texts)
-                problem = f"expected the same {what} in all processes, got {given}"
-                raise LayerError("pipeline", problem)
-        return Message(arrays, header["numbers"])
+        return self._receive_arrays(source, header["shapes"])
 
     def _receive_arrays(self, source: int, shapes: Json) -> Arrays:
         if shapes is None:
@@ -162,11 +142,8 @@ class Connections:
 
     def _drain(self, source: int) -> None:
         """Read what a process sends until its error comes."""
-        while source not in self._remote_errors:
-            try:
-                self._receive(source)
-            except LayerError:
-                continue  # what is common differs, or the error itself has come
+        while True:
+            self._receive(source)  # it raises that error
 
 
 def _shapes_of(arrays: Arrays) -> Json:

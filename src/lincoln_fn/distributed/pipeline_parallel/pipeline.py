@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from torch import Tensor
@@ -137,32 +136,30 @@ def _bind(
         problem = "expected an optimizer that does not need the whole network's gradient"
         mend = "give max_norm to pipeline in place of clip_by_global_norm"
         raise LayerError("pipeline", f"{problem}, got {name}; {mend}")
-    in_order = simulation.simulate(schedule, [simulation.Times()] * stages.count)
-    order = tuple(each for each in in_order if each.stage in stages.own)
+    order = tuple(each for each, _ in simulation.in_order(schedule) if each[0] in stages.own)
     make = partial(pipeline_step.stage_functions, compiled=compiled)
     functions = tuple(make(i, part) for i, part in enumerate(net.parts))
     setup = pipeline_step.PipelineSetup(
         shards, loss, _BUCKET, stages, schedule, order, net.parts, functions, max_norm
     )
-    digest = blake2b(f"{name} {schedule} {stages.tied} {max_norm}".encode(), digest_size=8)
-    return partial(_compute, setup, name, f"{name[:200]} ({digest.hexdigest()})")
+    settings = f"max_norm={max_norm}, tied={stages.tied}, schedule={schedule}"
+    return partial(_compute, setup, name, settings)
 
 
 def _compute(
-    setup: pipeline_step.PipelineSetup, name: str, code: str, params: Params, batch: Batch,
+    setup: pipeline_step.PipelineSetup, name: str, settings: str, params: Params, batch: Batch,
     step: Tensor,
 ) -> tuple[Tensor, Params, Params]:  # fmt: skip
     """Compute the value, the advanced params and the gradient of the whole batch."""
     stages, max_norm = setup.stages, setup.max_norm
     rows = agreement.rows_of_all("pipeline", setup.shards.group, params, batch, step, name)
     bounds = bounds_of("pipeline", setup.shards, rows)
-    common = {
-        "step": f"step {int(step)} of {code}",
-        "batch": ", ".join(str(tuple(leaf.shape)) for leaf in tree.leaves(batch))[:300],
-    }
+    shapes = ", ".join(str(tuple(leaf.shape)) for leaf in tree.leaves(batch))
+    described = {"step": f"step {int(step)} of {name}", "batch": shapes, "settings": settings}
+    agreement.check_same("pipeline", stages.group, described)
     with (
         ThreadPoolExecutor(1) as beside,
-        Connections(stages.group, device_of(batch), common) as messages,
+        Connections(stages.group, device_of(batch)) as messages,
     ):
         run = pipeline_step.PipelineStep(setup, params, batch, bounds, beside, messages)
         run.run()

@@ -16,16 +16,15 @@ from concurrent.futures import Executor
 from itertools import accumulate
 
 import attrs
-import torch
 
 from lincoln_fn import compiler
 from lincoln_fn.core import Arrays, Cache, Layer, Params, tree, unchanged
 from lincoln_fn.distributed.data_parallel.sharded_step import ShardedStep, StepSetup
 from lincoln_fn.distributed.data_parallel.shards import drawing_for_all
-from lincoln_fn.distributed.pipeline_parallel.messages import Connections, Message
+from lincoln_fn.distributed.pipeline_parallel.messages import Connections
 from lincoln_fn.distributed.pipeline_parallel.schedules import Schedule
-from lincoln_fn.distributed.pipeline_parallel.simulation import Interval
-from lincoln_fn.distributed.pipeline_parallel.stages import Stages, lay_out_as_sent
+from lincoln_fn.distributed.pipeline_parallel.simulation import Source
+from lincoln_fn.distributed.pipeline_parallel.stages import Stages, device_of, lay_out_as_sent
 from lincoln_fn.losses.internal import sum_of
 from lincoln_fn.training import Batch
 from lincoln_fn.walk import cotangents, grads_at
@@ -66,7 +65,7 @@ class PipelineSetup(StepSetup):
 
     stages: Stages
     schedule: Schedule
-    order: tuple[Interval, ...]  # the actions of this process; none waits for a later one
+    order: tuple[Source, ...]  # the actions of this process; none waits for a later one
     parts: tuple[Layer, ...]
     functions: tuple[StageFunctions, ...]
     max_norm: float | None
@@ -108,16 +107,16 @@ class PipelineStep(ShardedStep):
                 self.advanced[shard] = self.params
             else:
                 self.put_zeros(shard)
-        for each in self._setup.order:
-            if self.size(self._shard(each.microbatch)):
-                compute[each.kind](each.stage, each.microbatch)
+        for stage, (kind, microbatch) in self._setup.order:
+            if self.size(self._shard(microbatch)):
+                compute[kind](stage, microbatch)
 
     def _forward(self, stage: int, microbatch: int) -> None:
         setup, shard = self._setup, self._shard(microbatch)
         if stage == 0:
             x = self.rows(shard, self.batch[0])
         elif stage == self._stages.own.start:
-            x = self._messages.receive(("F", microbatch)).arrays
+            x = self._messages.receive(("F", microbatch))
         else:
             x = self._xs.pop((stage, microbatch))
         drawing = self.drawing(shard, self.params[stage])
@@ -135,7 +134,7 @@ class PipelineStep(ShardedStep):
         elif stage + 1 in self._stages.own:
             self._xs[stage + 1, microbatch] = lay_out_as_sent(y)
         else:
-            self._messages.send(self._stages.process_of(stage + 1), Message(lay_out_as_sent(y)))
+            self._messages.send(self._stages.process_of(stage + 1), lay_out_as_sent(y))
 
     def _backward(self, stage: int, microbatch: int) -> None:
         shard = self._shard(microbatch)
@@ -143,18 +142,17 @@ class PipelineStep(ShardedStep):
         if stage == self._stages.count - 1 or stage + 1 in self._stages.own:
             g = self._gs.pop((stage, microbatch))
         else:
-            message = self._messages.receive(("B", microbatch))
-            g, (dtype, sums) = message.arrays, message.numbers
-            self.dtype = getattr(torch, dtype)
-            self.put_loss(shard, torch.tensor(sums, dtype=torch.float64))
+            g, numbers, of_dtype = self._messages.receive(("B", microbatch))
+            self.dtype = of_dtype.dtype
+            self.put_loss(shard, numbers.cpu())
         dx, sites = self._setup.functions[stage].cotangents(drawing, cache, g)
         self._sites[stage, microbatch] = drawing, sites
         if stage - 1 in self._stages.own:
             self._gs[stage - 1, microbatch] = lay_out_as_sent(dx)
         elif stage > 0:
-            numbers = [str(self.dtype).removeprefix("torch."), self.numbers[shard].tolist()]
-            to = self._stages.process_of(stage - 1)
-            self._messages.send(to, Message(lay_out_as_sent(dx), numbers))
+            numbers = self.numbers[shard].to(device_of(dx))
+            sent = lay_out_as_sent(dx), numbers, numbers.new_zeros((), dtype=self.dtype)
+            self._messages.send(self._stages.process_of(stage - 1), sent)
 
     def _gradient(self, stage: int, microbatch: int) -> None:
         drawing, sites = self._sites.pop((stage, microbatch))

@@ -75,29 +75,31 @@ def simulate(
         >>> [(each.kind, each.begin, each.end) for each in run]
         [('F', 0.0, 1.0), ('B', 1.0, 3.0), ('W', 3.0, 6.0)]
     """
-    before: dict[Source, list[Source]] = {}  # what each action waits for
+    check_schedule(schedule)
+    done: dict[Source, Interval] = {}
+    for (stage, action), sources in in_order(schedule):
+        begin = 0.0
+        for source in sources:
+            transfer = times[min(stage, source[0])].send if source[0] != stage else 0.0
+            begin = max(begin, done[source].end + transfer)
+        end = begin + _time(schedule[stage], action, times[stage], joint_backward)
+        done[stage, action] = Interval(stage, *action, begin, end)
+    return tuple(sorted(done.values(), key=lambda each: (each.begin, each.stage, each.end)))
+
+
+def in_order(schedule: Schedule) -> list[tuple[Source, list[Source]]]:
+    """List each action, with those that it waits for, after them: by generations."""
+    before: dict[Source, list[Source]] = {}
     for stage, actions in enumerate(schedule):
         for i, action in enumerate(actions):
             neighbour = stage + {"F": -1, "B": 1, "W": len(schedule)}[action[0]]
             before[stage, action] = [(stage, each) for each in actions[max(i - 1, 0) : i]]
             if 0 <= neighbour < len(schedule):
                 before[stage, action].append((neighbour, action))
-    for stage, action in (source for sources in before.values() for source in sources):
-        if (stage, action) not in before:
-            problem = f"expected {Action(*action)} in stage {stage}, got none"
-            raise LayerError("schedule", f"{problem}, but another waits for it")
-    done: dict[Source, Interval] = {}
     try:
-        for stage, action in TopologicalSorter(before).static_order():
-            begin = 0.0
-            for source in before[stage, action]:
-                transfer = times[min(stage, source[0])].send if source[0] != stage else 0.0
-                begin = max(begin, done[source].end + transfer)
-            end = begin + _time(schedule[stage], action, times[stage], joint_backward)
-            done[stage, action] = Interval(stage, *action, begin, end)
+        return [(each, before[each]) for each in TopologicalSorter(before).static_order()]
     except CycleError as error:
         raise _cycle(schedule, error.args[1]) from None
-    return tuple(sorted(done.values(), key=lambda each: (each.begin, each.stage, each.end)))
 
 
 def _time(actions: Sequence[Action], action: Action, times: Times, joint_backward: bool) -> float:
@@ -161,7 +163,7 @@ def check_schedule(
     count = max(numbers, default=-1) + 1 if microbatches is None else microbatches
     for stage, actions in enumerate(schedule):
         _check_order(stage, actions, count)
-    simulate(schedule, [Times()] * len(schedule))
+    in_order(schedule)
     change = {"F": 1, "B": 0, "W": -1}  # of the number of caches
     counts = (accumulate(change[kind] for kind, _ in actions) for actions in schedule)
     peaks = tuple(max(each, default=0) for each in counts)
@@ -187,24 +189,15 @@ def _check_kinds(stage: int, actions: object) -> None:
 
 def _check_order(stage: int, actions: Sequence[Action], count: int) -> None:
     """Check that a stage has F, B and W of each microbatch once, in this order."""
-    places: list[list[int]] = [[] for _ in range(count)]  # of F, B and W, by microbatch
+    found: list[list[str]] = [[] for _ in range(count)]
     for i, (kind, microbatch) in enumerate(actions):
-        where, name = f"at position {i} of stage {stage}", f"{kind}{microbatch}"
-        turn = _KINDS.index(kind)
+        place = f"{kind}{microbatch} at position {i}"
         if microbatch >= count:
-            problem = f"expected microbatches from 0 to {count - 1}, got {name} {where}"
+            problem = f"expected microbatches from 0 to {count - 1}, got {place} of stage {stage}"
             raise LayerError("schedule", f"{problem}; remove it")
-        before = places[microbatch]
-        if turn < len(before):
-            problem = f"expected {name} once, got it {where}, too, after position {before[turn]}"
-            raise LayerError("schedule", f"{problem}; remove one of them")
-        if turn > len(before):
-            needed = f"{_KINDS[turn - 1]}{microbatch}"
-            problem = f"expected {needed} before {name}, got {name} {where}"
-            raise LayerError("schedule", f"{problem}; put {needed} before it")
-        before.append(i)
-    for microbatch, before in enumerate(places):
-        if len(before) < len(_KINDS):
-            needed, place = _KINDS[len(before)], f" after position {before[-1]}" if before else ""
-            problem = f"expected {needed}{microbatch} in stage {stage}, got none"
-            raise LayerError("schedule", f'{problem}; add ("{needed}", {microbatch}){place}')
+        found[microbatch].append(place)
+    for microbatch, places in enumerate(found):
+        if [place[0] for place in places] != [*_KINDS]:
+            wanted = ", ".join(f"{kind}{microbatch}" for kind in _KINDS)
+            problem = f"expected {wanted} in stage {stage}, each once and in this order"
+            raise LayerError("schedule", f"{problem}, got {', '.join(places) or 'none'}")

@@ -14,7 +14,7 @@ A copy of a tied parameter counts once in the norm.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 
 import attrs
@@ -22,10 +22,11 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, tree
+from lincoln_fn.distributed.data_parallel.agreement import check_same
 from lincoln_fn.distributed.data_parallel.shards import align
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.pipeline_parallel import tied_params
-from lincoln_fn.distributed.pipeline_parallel.messages import Connections, Message
+from lincoln_fn.distributed.pipeline_parallel.messages import Connections
 from lincoln_fn.optim.internal import transforms
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries, composition
 from lincoln_fn.walk.internal import Record, output_of
@@ -66,12 +67,12 @@ class Stages:
     def init(self, parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
         """Draw the params of this process's stages, and those of earlier stages for a moment."""
         own: list[Params] = [()] * self.count
-        firsts: dict[str, Params] = {}
+        firsts: dict[str, Sequence[Tensor]] = {}
         for stage in range(self.own.stop):
             params = (*[()] * stage, parts[stage].init(key.fold_in(stage), x))
             for first, *others in self.tied:
                 if tied_params.stage_of(first) == stage:
-                    firsts[first] = tied_params.get_at(params, first)
+                    firsts[first] = [*tied_params.leaves_at(params, first).values()]
                 for path in others:
                     if tied_params.stage_of(path) == stage:
                         params = tied_params.with_copy(params, path, first, firsts[first])
@@ -95,15 +96,14 @@ class Stages:
             paths = [path for path, home in zip(tied, homes, strict=True) if home == rank]
             if not paths:
                 continue
-            own = tuple(tuple(tree.leaves(tied_params.get_at(dparams, path))) for path in paths)
+            leaves = [tied_params.leaves_at(dparams, path) for path in paths]
+            own = tuple(tuple(of_path.values()) for of_path in leaves)
             copies = messages.exchange({*homes} - {rank}, ("dp", tied), own)
             each = {home: iter(of_home) for home, of_home in copies.items()}
             terms = [next(each[home]) for home in homes]  # in the order of the paths
-            sums = [reduce(torch.add, leaves) for leaves in zip(*terms, strict=True)]
-            for path in paths:
-                leaves, old = iter(sums), tied_params.get_at(dparams, path)
-                dp = tree.map(lambda _, leaves=leaves: next(leaves), old)
-                dparams = tied_params.set_at(dparams, path, dp)
+            sums = [reduce(torch.add, uses) for uses in zip(*terms, strict=True)]
+            new = {name: dp for names in leaves for name, dp in zip(names, sums, strict=True)}
+            dparams = tied_params.with_leaves(dparams, new)
         return dparams
 
     def clip(self, dparams: Params, max_norm: float, messages: Connections) -> Params:
@@ -132,22 +132,23 @@ class Stages:
         """Compute the stages in an order, and return the last one's result in all processes."""
         records: list[Record] = [()] * self.count
         rank, last = self.group.rank, self.process_of(order[-1])
-        with Connections(self.group, device_of(x), {"call": f"{call} of a pipeline"}) as messages:
+        check_same(f"{call} of a pipeline", self.group, {})
+        with Connections(self.group, device_of(x)) as messages:
             if order[0] not in self.own:
                 messages.expect(rank - order.step, ["x"])
             if rank != last:
                 messages.expect(last, ["y"])
             if order[0] not in self.own:
-                x = messages.receive("x").arrays
+                x = messages.receive("x")
             for stage in order:
                 if stage in self.own:
                     y, records[stage] = compute(stage, x)
                     x = lay_out_as_sent(y)
             others = {*range(self.group.size)} - {rank}
             for other in others if rank == last else [rank + order.step]:
-                messages.send(other, Message(x))
+                messages.send(other, x)
             if rank != last:
-                x = messages.receive("y").arrays
+                x = messages.receive("y")
         return x, tuple(records)
 
 

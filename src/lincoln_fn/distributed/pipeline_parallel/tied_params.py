@@ -12,7 +12,7 @@ Cache: h.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import combine
-from lincoln_fn.core import Key, Layer, LayerError, Params, PositiveInt, checked, evolve, tree
+from lincoln_fn.core import Key, Layer, LayerError, Params, PositiveInt, checked, tree
 from lincoln_fn.layers.embedding import embedding
 
 # Paths in the params of a pipeline, one for each copy. The first entry is the stage.
@@ -48,37 +48,32 @@ def check_tied(tied: Sequence[Tied], stages: int) -> None:
             raise LayerError("pipeline", problem)
 
 
-def get_at(params: Params, path: str) -> Params:
-    """Return what is at a path."""
-    for entry in path.split("."):
-        try:
-            params = params[int(entry)] if entry.isdecimal() else getattr(params, entry)
-        except (TypeError, IndexError, AttributeError) as error:
-            listed = ", ".join(tree.paths(params)[:6])
-            problem = f"expected the path of a tied parameter, got {path!r}"
-            raise LayerError("pipeline", f"{problem}; below its part there are {listed}") from error
-    return params
+def leaves_at(params: Params, path: str) -> dict[str, Tensor]:
+    """Find the leaves at a path, by the path of each."""
+    leaves = dict(zip(tree.paths(params), tree.leaves(params), strict=True))
+    found = {name: leaf for name, leaf in leaves.items() if f"{name}.".startswith(f"{path}.")}
+    if not found:
+        stage = path.partition(".")[0]
+        listed = ", ".join([name for name in leaves if name.startswith(f"{stage}.")][:6])
+        problem = f"expected the path of a tied parameter, got {path!r}"
+        raise LayerError("pipeline", f"{problem}; in its stage there are {listed}")
+    return found
 
 
-def set_at(params: Params, path: str, value: Params) -> Params:
-    """Put a value at a path."""
-    entry, _, rest = path.partition(".")
-    within = get_at(params, entry)
-    new = set_at(within, rest, value) if rest else value
-    if entry.isdecimal():
-        i = int(entry)
-        return (*params[:i], new, *params[i + 1 :])
-    return evolve(params, **{entry: new})
+def with_leaves(params: Params, new: Mapping[str, Tensor]) -> Params:
+    """Replace leaves by path."""
+    names = iter(tree.paths(params))
+    return tree.map(lambda leaf: new.get(next(names), leaf), params)
 
 
-def with_copy(params: Params, path: str, first: str, value: Params) -> Params:
-    """Put a copy of the first parameters of a tie at another of its paths."""
-    old = get_at(params, path)
-    shapes, expected = ([leaf.shape for leaf in tree.leaves(each)] for each in (old, value))
-    if not tree.same_structure(value, old) or shapes != expected:
-        problem = f"expected tied parameters of the same shapes, got {value} at {first!r}"
-        raise LayerError("pipeline", f"{problem} and {old} at {path!r}")
-    return set_at(params, path, tree.map(torch.clone, value))
+def with_copy(params: Params, path: str, first: str, value: Sequence[Tensor]) -> Params:
+    """Put copies of the leaves at the first path of a tie at another of its paths."""
+    old = leaves_at(params, path)
+    shapes, expected = ([tuple(leaf.shape) for leaf in each] for each in (old.values(), value))
+    if shapes != expected:
+        problem = f"expected tied parameters of the same shapes, got {expected} at {first!r}"
+        raise LayerError("pipeline", f"{problem} and {shapes} at {path!r}")
+    return with_leaves(params, dict(zip(old, map(torch.clone, value), strict=True)))
 
 
 @checked

@@ -41,8 +41,8 @@ from lincoln_fn.layers.common import attention
 from lincoln_fn.layers.common.attention_forms import Gradients, Inputs
 from lincoln_fn.layers.common.inputs import Sequence
 from lincoln_fn.layers.multi_head_attention import Params, multi_head_attention
-from lincoln_fn.walk import VisitBack, VisitThere, composition
-from lincoln_fn.walk.internal import Back, Record, composition_of, one_part
+from lincoln_fn.walk import VisitBack, VisitThere
+from lincoln_fn.walk.internal import Back, Record, around, composition_of
 
 NAME = "parallel_attention"
 
@@ -133,11 +133,8 @@ def _make_own_heads(num_heads: int, group: Group, p: float, is_causal: bool) -> 
         # A function of this file: `lf.fast` has another one for that of the heads.
         forward = bind_like(partial(_forward_dropped, group=group), heads.forward)
         heads = heads.replace(forward=forward, predict=heads.predict)
-    return composition(
-        "parallel_heads", (heads,), partial(heads_there, group=group),
-        partial(heads_back, group=group), gather=one_part.gather, init=one_part.init,
-        advance=_advance_heads,
-    )  # fmt: skip
+    loops = partial(heads_there, group=group), partial(heads_back, group=group)
+    return around("parallel_heads", heads, *loops, advance=_advance_heads)
 
 
 _GLOROT = glorot_uniform()

@@ -16,6 +16,15 @@ those g_t whose index is among them:
     dW_v = sum g_t    over all t with x_t = v
 
 Cache: the embedding's own, and which of the indices are in W_r.
+
+**A tied embedding**, y = body(W[x]) W^T. Process r computes the scores of its own indices from W_r.
+So they are column-parallel, with W_r^T for W_r, and all processes get the whole y. With
+h = body(W[x]), and g_r for the part of g that belongs to W_r,
+
+    dh = sum_r g_r W_r
+    dW_r = g_r^T h    and the embedding's own gradient
+
+Cache: those of the embedding, the body and the scores.
 """
 
 from __future__ import annotations
@@ -26,10 +35,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lincoln_fn import core
+from lincoln_fn import combine, core
 from lincoln_fn.core import FloatingDtype, Key, Layer, PositiveInt, check_params, record
-from lincoln_fn.distributed.group import Group, check_divisible
+from lincoln_fn.distributed.group import GROUP, Group, check_divisible
 from lincoln_fn.distributed.tensor_parallel.collectives import sum_over, take_own_part
+from lincoln_fn.distributed.tensor_parallel.column_parallel import divide_columns
 from lincoln_fn.initializers import Initializer, normal
 from lincoln_fn.layers import embedding
 from lincoln_fn.losses.internal import check_between
@@ -131,3 +141,30 @@ def vocab_parallel_embedding(
     look_up = partial(there, group=group, num_embeddings=num_embeddings)
     # Its cache is its own, and not the part's.
     return core.bare(lambda call: around(NAME, part, look_up, back, call=call, advance=None))
+
+
+@core.checked
+def parallel_tied(embedding: Layer, body: Layer, group: Group) -> Layer:
+    """Embed indices, run a body, and score every index by the same divided matrix.
+
+    `lf.tied` would score only a process's own rows.
+
+    Args:
+        embedding: `vocab_parallel_embedding(n_embeddings, n_features, group)`.
+        body: from (..., n_features) to (..., n_features), the same in all processes.
+
+    Returns:
+        The layer, from indices (...) to logits (..., n_embeddings), the same in all processes.
+
+    Example:
+        >>> group = lf.distributed.alone()
+        >>> embedding = lf.distributed.vocab_parallel_embedding(10, 4, group)
+        >>> parallel_tied(embedding, lf.dense(4), group)
+        parallel_tied(vocab_parallel_embedding(10, 4, group), dense(4), group)
+    """
+    whole = combine.tied(embedding, body)
+    scores = divide_columns(
+        whole.parts[2], group, gather_output=True, name=f"parallel_scores({GROUP})"
+    )
+    name = f"parallel_tied({embedding}, {body}, {GROUP})"
+    return whole.rebuild((embedding, body, scores), call=name)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from configparser import ConfigParser
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, NoReturn
 
 import attrs
@@ -20,7 +20,7 @@ import numpy as np
 
 from lincoln_fn.core import LayerError
 from lincoln_fn.grading.courses.exercise import Exercise
-from lincoln_fn.grading.submission import import_sources_alone
+from lincoln_fn.grading.submission import SourceOnly, import_sources_alone
 
 HERE = Path(__file__).parent
 
@@ -107,7 +107,7 @@ def load(path: Path, modules: Mapping[str, str]) -> dict[str, Any]:  # Any: of a
     while (root / "__init__.py").is_file():
         root = root.parent
     heads = {name.partition(".")[0] for name in modules}
-    import_sources_alone([root, *(f for f in path.parents if f.name in heads)])
+    import_sources_alone([root, *(f for f in path.parents if f.name in heads)], _Guarded)
     sys.path[:0] = [str(root), str(path.parent)]
     own = ".".join(path.parent.relative_to(root).parts or (path.parent.name,))
     for name, code in modules.items():
@@ -116,12 +116,11 @@ def load(path: Path, modules: Mapping[str, str]) -> dict[str, Any]:  # Any: of a
         # Where another file of the package does not load, this one may by itself.
         with suppress(ImportError, SyntaxError):
             return vars(importlib.import_module(f"{own}.{path.stem}"))
-    module = ModuleType(path.stem)
+    module = ModuleType(f"submission_{path.stem}")
     module.__file__ = str(path)
     module.__package__ = own if own in sys.modules else ""
-    sys.modules[f"submission_{path.stem}"] = module
-    vars(module)["__missing__"] = _Missing
-    exec(compile(_with_guarded_imports(path), str(path), "exec"), vars(module))
+    sys.modules[module.__name__] = module  # where decorators of classes look up names
+    _Guarded(module.__name__, str(path)).exec_module(module)
     return vars(module)
 
 
@@ -138,11 +137,18 @@ class _Missing:
         raise self._error
 
 
-def _with_guarded_imports(path: Path) -> ast.Module:
-    """Parse a file, so that an import that fails and is not used costs nothing."""
-    module = ast.parse(path.read_bytes(), str(path))
-    module.body = [new for node in module.body for new in _guarded(node)]
-    return module
+class _Guarded(SourceOnly):
+    """Loads a module so that an import that fails and is not used costs nothing."""
+
+    # Any: as importlib has it.
+    def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> CodeType:
+        module = ast.parse(data, path)
+        module.body = [new for node in module.body for new in _guarded(node)]
+        return compile(module, path, "exec")
+
+    def exec_module(self, module: ModuleType) -> None:
+        vars(module)["__missing__"] = _Missing
+        super().exec_module(module)
 
 
 def _guarded(node: ast.stmt) -> Iterator[ast.stmt]:
@@ -168,7 +174,8 @@ def _stand_in(name: str, code: str, root: Path, path: Path) -> None:
     parts = name.split(".")
     # A folder that is no package may be named in imports all the same.
     places = [root, *(folder.parent for folder in path.parents if folder.name == parts[0])]
-    if any(place.joinpath(*parts).with_suffix(".py").is_file() for place in places):
+    own = (place.joinpath(*parts) for place in places)
+    if any(f.with_suffix(".py").is_file() or (f / "__init__.py").is_file() for f in own):
         parts.pop()
     part = ""
     for n in range(1, len(parts) + 1):

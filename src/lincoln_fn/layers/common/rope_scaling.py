@@ -25,7 +25,7 @@ from lincoln_fn.core import NOT_EMPTY, Positive, PositiveInt, bare, constructor,
 
 
 @attrs.frozen(eq=False, repr=False)
-class RopeScaling:
+class RopeScaling(core.Made):
     """How the frequencies of rotary positions are made.
 
     Args:
@@ -45,12 +45,6 @@ class RopeScaling:
     name: str
     frequencies: Callable[[float, int, Tensor], Tensor]
     attention_factor: float = 1.0
-
-    def __attrs_post_init__(self) -> None:
-        core.check_functions("RopeScaling", self.name, frequencies=self.frequencies)
-
-    def __repr__(self) -> str:
-        return self.name
 
 
 def unscaled(theta: float | Tensor, n: int, length: Tensor) -> Tensor:

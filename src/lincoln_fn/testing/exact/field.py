@@ -65,7 +65,9 @@ class Field:
 
     def draw(self, shadow: Array) -> Array:
         """Draw the values of numbers that stand for any."""
-        return self._random.integers(1, P, np.shape(shadow))
+        # As of reals, those above 0 are the squares: so sqrt(z^2) is z or -z by the sign.
+        drawn = self._random.integers(1, P, np.shape(shadow)) ** 2 % P
+        return np.where(np.less(shadow, 0), P - drawn, drawn)
 
     def direction(self, shape: tuple[int, ...]) -> Array:
         """Draw tangents."""
@@ -99,7 +101,7 @@ class Field:
 
     def exp(self, turn: Array, factor: Array, value: Array) -> Array:
         """Compute e^z from its partner."""
-        made = power(np.full(np.shape(turn), self._generator), turn)
+        made = power(np.full(np.shape(turn), self._generator, np.int64), turn)
         return made * factor % P
 
     def log(self, value: Array) -> Array:
@@ -172,11 +174,7 @@ def power(base: Array, exponent: Array) -> Array:
 def meaning(c: float) -> tuple[int, int, int, int]:
     """Write a float as (p / q) sqrt(m) sqrt(pi)^k, and return p, q, m and k."""
     exact = Fraction(c)
-    written = repr(c).partition("e")[0].replace(".", "").strip("-0")
-    if exact.denominator == 1 or len(written) <= DIGITS:
-        found = exact if exact.denominator == 1 else Fraction(repr(c))
-        return found.numerator, found.denominator, 1, 0
-    if simple := _simple(c):
+    if simple := _decimal(c) or _complement(c) or _simple(c):
         return simple.numerator, simple.denominator, 1, 0
     for of_pi in (0, 1, -1, 2, -2):
         squared = _simple(c * c / math.pi**of_pi)
@@ -187,6 +185,23 @@ def meaning(c: float) -> tuple[int, int, int, int]:
         if pow(radicand, Q, P) == 1:
             return -1 if c < 0 else 1, squared.denominator, radicand, of_pi
     return exact.numerator, exact.denominator, 1, 0
+
+
+def _decimal(c: float) -> Fraction | None:
+    """Read an integer, or a number of few digits; None if it has more."""
+    if c.is_integer():
+        return Fraction(c)
+    written = repr(c).partition("e")[0].replace(".", "").strip("-0")
+    return Fraction(repr(c)) if len(written) <= DIGITS else None
+
+
+def _complement(c: float) -> Fraction | None:
+    """Read 1 - b of a decimal b, such as 1 - 0.999, in which digits cancel; None if it is none."""
+    size = abs(c)
+    rest = _decimal(1 - size)
+    if rest is None or not 0 < rest < 1 or 1 - float(rest) != size:
+        return None
+    return 1 - rest if c > 0 else rest - 1
 
 
 def _simple(c: float) -> Fraction | None:

@@ -182,6 +182,8 @@ def _rational(z: Numbers, exponent: float) -> Numbers:
         return exp(log(z) * exponent)
     while under % 2 == 0:
         z, under = sqrt(z), under // 2
+    if under > 1 and over % 2 == 0:  # z^2 would not say whether z has a root
+        z, over = sqrt(z), 2 * over
     value, slope = (field.rational(z.value, over - less, under) for less in (0, under))
     slope = field.reduce(slope * field.number(over / under))
     return Numbers(field, shadow, value, field.reduce(slope * z.tangent))

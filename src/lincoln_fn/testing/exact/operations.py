@@ -7,6 +7,7 @@ rows; those that choose or compare ask the shadows; the others compute by a rule
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -17,10 +18,10 @@ from lincoln_fn.core import ASKED
 from lincoln_fn.testing.exact import rules
 from lincoln_fn.testing.exact.field import Array
 from lincoln_fn.testing.exact.numbers import Numbers, bilinear, compare, constant
-from lincoln_fn.testing.exact.store import Exact, MissingError, Operation, Store, exact, plain
+from lincoln_fn.testing.exact.store import Exact, Operation, Store, exact, plain
+from lincoln_fn.testing.exact.table import READ, MissingError
 
 STOPPED: Final = "what is detached is a constant"
-READ: Final = "a number was read, and is a constant from there on"
 
 
 def _name(func: Operation) -> str:
@@ -226,6 +227,28 @@ def _convolution(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
     return space.tensor(y)
 
 
+def _convolution_back(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
+    """Compute the gradients of x, the weight and the bias, as torch's engine does."""
+    g, x, weight, _, *how, wanted = args
+    like = [torch.zeros(each.shape, dtype=torch.float64) for each in (x, weight)]
+
+    def half(i: int, g: Array, other: Array) -> Array:
+        pair = [torch.from_numpy(other) if n != i else like[n] for n in range(2)]
+        mask = [n == i for n in range(3)]
+        return func(torch.from_numpy(g), *pair, None, *how, mask)[i].numpy()
+
+    of_g = space.numbers(g)
+    dx, dw = (
+        bilinear(partial(half, i), of_g, space.numbers(other))
+        for i, other in enumerate((weight, x))
+    )
+    made = dx, dw, of_g.sum((0, *range(2, g.ndim)))
+    return tuple(
+        space.tensor(each) if is_wanted else None
+        for each, is_wanted in zip(made, wanted, strict=True)
+    )
+
+
 # The arguments whose elements are numbers, and no places.
 _FILLED: Final = (
     "self", "other", "src", "source", "value", "values", "fill_value", "tensors", "weight", "input",
@@ -255,8 +278,17 @@ _HANDLERS: Final[dict[str, Callable[..., Any]]] = {  # Any: as torch's operation
     "_to_copy": _converted,
     "_local_scalar_dense": lambda space, _, args, __: _read(space, *args).item(),
     "equal": lambda space, _, args, __: torch.equal(*(_read(space, each) for each in args)),
-    "detach": _detached, "convolution": _convolution, "scatter_reduce": _largest_at,
+    "detach": _detached, "scatter_reduce": _largest_at,
+    "convolution": _convolution, "convolution_backward": _convolution_back,
 }  # fmt: skip
+
+# What is rounded in floating point: it computes, and does not only choose or negate.
+_SUMS: Final = "convolution convolution_backward index_add scatter_add"
+_PRECISE: Final = """
+    neg abs sign sgn relu clamp clamp_min clamp_max maximum minimum floor ceil round trunc remainder
+    amax amin aminmax
+"""
+ROUNDED: Final = (rules.RULES.keys() | {*_SUMS.split()}) - {*_PRECISE.split()}
 
 
 def handler(name: str) -> Callable[..., Any] | None:  # Any: as torch's operations

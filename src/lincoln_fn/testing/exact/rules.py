@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from lincoln_fn.testing.exact.numbers import (
     sqrt,
 )
 
-Axes = int | Sequence[int] | None
+Axes: TypeAlias = int | Sequence[int] | None
 matmul = partial(bilinear, np.matmul)
 
 

@@ -1,4 +1,4 @@
-"""Tensors of exact numbers: their rows, and the numbers in these."""
+"""Tensors of exact numbers."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._mode_utils import no_dispatch
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from lincoln_fn.testing.exact.field import Array, Field
+from lincoln_fn.testing.exact.arrays import ExactArray
+from lincoln_fn.testing.exact.field import Array
 from lincoln_fn.testing.exact.numbers import Numbers, constant
+from lincoln_fn.testing.exact.table import MissingError, Table
 
 # Any: of every operation of torch.
 Operation = Any
-
-
-class MissingError(Exception):
-    """An operation that exact numbers have no rule for."""
 
 
 class Exact(Tensor):
@@ -44,35 +43,29 @@ def exact(rows: Tensor) -> Exact:
     return made
 
 
+def to_array(tensor: Exact) -> ExactArray:
+    """Make the array of a tensor's numbers, in the same storage."""
+    space = _get_current_dispatch_mode()
+    if not isinstance(space, Table):
+        raise MissingError("exact numbers as an array, outside of their space")
+    with no_dispatch():
+        return ExactArray(space, plain(tensor).numpy())
+
+
+def of_array(array: ExactArray) -> Exact:
+    """Make the tensor of an array's numbers."""
+    with no_dispatch():
+        return exact(torch.from_numpy(array.rows.copy()))
+
+
 def plain(tensor: Tensor) -> Tensor:
     """Return the tensor of rows of exact numbers, in the same storage."""
     made: Tensor = torch.ops.aten.detach.default(tensor)
     return made
 
 
-class Store:
-    """The rows of exact numbers, of which 0 and 1 are the numbers 0 and 1, and tensors of them."""
-
-    def __init__(self, field: Field) -> None:
-        self.field, self._rows = field, 0
-        kinds = (np.float64, field.dtype, field.dtype, np.int64, field.dtype)
-        self._columns = [np.zeros(1 << 12, kind) for kind in kinds]
-        self.write(constant(field, np.array([0.0, 1.0])))
-
-    def write(self, numbers: Numbers) -> Array:
-        """Add rows, and return their numbers as floats."""
-        shape, first = numbers.shape, self._rows
-        self._rows = last = first + int(np.prod(shape))
-        while last > len(self._columns[0]):
-            self._columns = [np.concatenate((each, np.zeros_like(each))) for each in self._columns]
-        for column, values in zip(self._columns, numbers.columns, strict=True):
-            column[first:last] = np.ravel(values)
-        return np.arange(first, last, dtype=float).reshape(shape)
-
-    def read(self, rows: Array) -> Numbers:
-        """Return the numbers of some rows."""
-        at = rows.astype(np.int64)
-        return Numbers(self.field, *(column[at] for column in self._columns))
+class Store(Table):
+    """A table, and tensors of its rows."""
 
     def numbers(self, tensor: Tensor) -> Numbers:
         """Read the numbers of a tensor."""

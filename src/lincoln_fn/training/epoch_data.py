@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain
+from operator import length_hint
 from typing import Annotated, TypeAlias
 
 import attrs
 
-from lincoln_fn.core import BY_HAND, Arrays, LayerError, warn
+from lincoln_fn.core import BY_HAND, Arrays, LayerError, require, warn
 from lincoln_fn.optim.internal import is_waiting
 from lincoln_fn.training.batch_checks import check_batch, check_walkable, is_array
 from lincoln_fn.training.data import Array, Batch, Batches, Mapped, batches, innermost, is_used_once
@@ -48,10 +49,9 @@ def as_batches(
 
 def check_batch_size(batch_size: int | None, *sources: Data | None) -> None:
     """Refuse a batch_size where no source is given as arrays: batches have a size of their own."""
-    if batch_size is not None and not any(isinstance(source, tuple) for source in sources):
-        problem = f"expected no batch_size for data given as batches, got {batch_size}"
-        mend = f"leave it out, or give arrays (x, target) or DataLoader(dataset, {batch_size})"
-        raise LayerError("fit", f"{problem}; {mend}")
+    fits = batch_size is None or any(isinstance(source, tuple) for source in sources)
+    mend = f"leave it out, or give arrays (x, target) or DataLoader(dataset, {batch_size})"
+    require(fits, "fit", "no batch_size for data given as batches", batch_size, mend)
 
 
 def first_input(source: Iterable[Batch]) -> tuple[Arrays, Iterable[Batch]]:
@@ -109,7 +109,5 @@ def count_steps(source: Iterable[Batch], epochs: int, begun: int) -> int | None:
     whole = source
     if isinstance(innermost(source), Batches):
         whole, epochs = batches_of_epoch(source, epochs, begun=begun, step=begun), 1
-    try:
-        return len(whole) * epochs  # type: ignore[arg-type]  # raises TypeError without a length
-    except TypeError:
-        return None
+    length = length_hint(whole, -1)
+    return None if length < 0 else length * epochs

@@ -1,0 +1,108 @@
+"""Every layer of the table, and its faster functions: in 16 bits, without examples, and draws."""
+
+import pytest
+import torch
+from helpers.cases.case import cast, normal
+from helpers.compare import largest, same_bits, same_number
+from helpers.fast_layers import VERSIONS
+
+import lincoln_fn as lf
+
+# A solver with a tolerance of its own, a cast, a frequency of 16 bits, and a variance of two.
+EXACT = ("fixed_point", "in_dtype", "timestep_embedding", "batch_norm(eps=0.1)-2x3")
+
+
+def run(layer, params, x, g=None):
+    """Give y, dx, dparams and the g that was drawn."""
+    y, cache = layer.forward(params, x)
+    g = lf.tree.map(like, y) if g is None else g
+    return (y, *layer.backward(params, cache, g)), g
+
+
+def like(leaf):
+    return normal(*leaf.shape, seed=3).to(leaf.dtype) if leaf.is_floating_point() else leaf
+
+
+def floats(tree):
+    return [leaf for leaf in lf.tree.leaves(tree) if leaf.is_floating_point()]
+
+
+def is_smooth(row):
+    """Tell whether rounding moves no unit within across a kink, as that of a block's relu."""
+    is_relus = "transformer" in row.id and "gelu" not in row.id
+    return not row.id.startswith(EXACT) and not is_relus
+
+
+@pytest.mark.parametrize(("case", "layer"), [*filter(is_smooth, VERSIONS)])
+def test_16_bits_are_kept_and_near_float64(case, layer):
+    results = 20 if case.layer.parts else 4  # from x to the last gradient
+    for dtype in (torch.bfloat16, torch.float16):
+        params, x = cast(case.params(), dtype), cast(case.x, dtype)
+        given, g = run(layer, params, x)
+        assert {leaf.dtype for leaf in floats(given)} <= {dtype}
+        # Of the same numbers, so that no kink lies between the two.
+        exact, _ = run(case.layer, cast(params), cast(x), cast(g))
+        terms = lf.tree.map(lambda leaf: max(1.0, largest(leaf)), exact, states=True)
+        assert same_number(given, exact, terms=terms, results=results, dtype=dtype)
+
+
+# They need an element, or have channels where others have examples.
+NEEDING = ("amax", "logsumexp")
+
+
+def takes_one(case):
+    """Tell whether a layer takes one example of x as it takes several."""
+    leaves, params = lf.tree.leaves(case.x), case.params()
+    is_batch = len({leaf.shape[:1] for leaf in leaves}) == 1 and leaves[0].ndim > 1
+    if not is_batch or "without batch" in case.note or case.layer.name.startswith(NEEDING):
+        return False
+    try:
+        one, whole = (floats(case.layer.forward(params, x)[0]) for x in (first(1, case.x), case.x))
+    except lf.LayerError:  # of a norm, one example has no variance
+        return False
+    sizes = [(y.shape[:1], ys.shape[:1]) for y, ys in zip(one, whole, strict=True)]
+    return all(each == ((1,), leaves[0].shape[:1]) for each in sizes)
+
+
+def first(count, x):
+    return lf.tree.map(lambda leaf: leaf[:count], x)
+
+
+@pytest.mark.parametrize(("case", "layer"), [row for row in VERSIONS if takes_one(row.values[0])])
+def test_a_batch_may_be_empty(case, layer):
+    params, x = case.params(), case.x
+    (y, dx, dparams), _ = run(layer, params, first(0, x))
+    for given, leaf in zip(floats((y, dx)), floats((layer.predict(params, x), x)), strict=True):
+        assert given.shape == (0, *leaf.shape[1:])
+    assert not any(leaf.any() for leaf in floats(dparams))
+
+
+def keys_of(params):
+    pairs = zip(*(of(params, states=True) for of in (lf.tree.paths, lf.tree.leaves)), strict=True)
+    return [leaf for path, leaf in pairs if path.endswith("key.bits")]
+
+
+def draws(case):
+    """Tell whether forward draws numbers by a key."""
+    params, x = case.params(), case.x
+    is_fractional = case.layer.name.startswith("fractional") and "window" not in case.note
+    differs = is_fractional or not same_bits(
+        case.layer.forward(params, x)[0], case.layer.predict(params, x)
+    )
+    return bool(keys_of(params)) and differs and "p=1.0" not in case.layer.name
+
+
+@pytest.mark.parametrize(("case", "layer"), [row for row in VERSIONS if draws(row.values[0])])
+def test_a_layer_draws_anew_after_advance_and_not_before(case, layer):
+    params, x = case.params(), case.x
+    y, cache = layer.forward(params, x)
+    assert same_bits(layer.forward(params, x)[0], y)
+    assert same_bits(
+        keys_of(layer.backward(params, cache, lf.tree.map(like, y))[1]), keys_of(params)
+    )
+    seen = []
+    for _ in range(4):
+        params = layer.advance(params, layer.forward(params, x)[1])
+        seen.append(layer.forward(params, x)[0])
+    assert same_bits(lf.tree.leaves(params), lf.tree.leaves(case.params()))
+    assert not all(same_bits(later, y) for later in seen)

@@ -1,0 +1,118 @@
+"""The judge of numpy's gradients, and the page that runs it in Chromium, opened from the disk.
+
+By hand, for a site that is built as test_site_search.py says:
+
+    LINCOLN_FN_SITE=site python -m pytest tests/repository/test_site_judge.py -s
+"""
+
+import ast
+import json
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from helpers.browser import CHROMIUM, open_browser
+from helpers.numpy_gradients import RIGHT, WRONG
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "docs/_tools"))
+
+from numpy_judge import judge
+
+JUDGE = "document.querySelector('figure.judge').judge"
+
+
+def check(written, found):
+    if not written.said:
+        assert found["verdict"] == "proven", found
+    else:
+        assert found["verdict"] == "refuted", found
+        assert any(written.said in sentence for sentence in found["says"]), found
+        assert not written.line or found["line"] == written.line, found
+
+
+@pytest.mark.parametrize("written", RIGHT + WRONG, ids=lambda each: each.name)
+def test_a_gradient_is_judged(written):
+    check(written, judge(written.source, written.given))
+
+
+def test_a_second_mistake_is_found_when_the_first_is_mended():
+    both = WRONG[0].source.replace("dx = dout @ w.T", "dx = 2 * dout @ w.T")
+    found = judge(both, WRONG[0].given)
+    assert (found["line"], found["says"][0]) == (9, "line 9: dx is 2 times the gradient of x")
+    assert found["says"][1:] == ["db is 1/5 times the gradient"]
+
+
+AHEAD = "def forward(x):\n    return x * x, x\n"
+
+
+@pytest.mark.parametrize(("source", "given", "verdict", "said", "line"), [
+    ("def forward(x:\n", "x=(3,)", "not run", "line 1: ", 1),
+    ("y = 1\n", "x=(3,)", "not run", "expected a function", 0),
+    (AHEAD + "def backward(g, x):\n    return g / None\n", "x=(3,)", "not run",
+        "line 4 raises TypeError", 4),
+    (AHEAD + "def backward(g, x):\n    return g, x\n", "x=(3,)", "not run", "expected 1 gradients",
+        0),
+    (AHEAD + "def backward(g, x):\n    return g.sum()\n", "x=(3,)", "refuted",
+        "dx has the shape (); x has the shape (3,)", 0),
+    ("def loss(w, x):\n    return (x @ w).sum(), x.sum(0)\n", "w=(3,), x=(4, 3)", "proven",
+        "dw: the derivative of loss", 0),
+    (AHEAD + "def backward(g, x):\n    return {'dx': 2 * g * x}\n", "x=(3,)", "proven",
+        "dx: the derivative of forward", 0),
+    (AHEAD + "def backward(g, x):\n    return 2 * g * x * (1 + 1e-14)\n", "x=(3,)", "undecided",
+        "floats see no difference", 0),
+    ("def forward(x):\n    return np.linalg.inv(x), x\ndef backward(g, x):\n    return g\n",
+        "x=(3, 3)", "undecided", "np.inv has no rule", 0),
+    ("def forward(x):\n    return x\ndef backward(g, x):\n    return g\n", "x=(3, 3)",
+        "not run", "expected forward to return a tuple", 0),
+])  # fmt: skip
+def test_what_cannot_be_judged_is_said(source, given, verdict, said, line):
+    found = judge(source, given)
+    assert (found["verdict"], found["line"]) == (verdict, line), found
+    assert said in found["says"][0]
+
+
+def test_what_the_page_runs_is_read_by_its_python():
+    pytest.importorskip("mkdocs", reason="needs the extra `docs`")
+    for source in import_module("judging").sources().values():
+        ast.parse(source, feature_version=(3, 8))
+        assert "strict=" not in source
+        assert "TypeAlias" not in source
+
+
+@pytest.fixture(scope="module")
+def page(site, tmp_path_factory):
+    """Open the page from the disk."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    if not (site / "assets/judge/packed/numpy.data.js").is_file():
+        pytest.skip("the site was built without npm or network, and lacks Pyodide")
+    with open_browser(tmp_path_factory.mktemp("profile")) as page:
+        page.open((site / "prove-in-your-browser.html").as_uri())
+        yield page
+
+
+def test_gradients_are_judged_in_the_browser(page):
+    assert not [name for name in page.run("[...document.scripts].map((one) => one.src)")
+                if "/packed/" in name]  # fmt: skip
+    page.run(f"{JUDGE}('def f(x):\\n    return x.sum(), 1 + 0 * x', 'x=(3,)')")  # loads Python
+    for written in RIGHT + WRONG:
+        begin = time.perf_counter()
+        found = page.run(f"{JUDGE}({json.dumps(written.source)}, {json.dumps(written.given)})")
+        print(f"{time.perf_counter() - begin:.2f} s, {written.name}: {found['verdict']}")
+        check(written, found)
+
+
+TEXT = "document.querySelector('[data-part=%s]').textContent"
+
+
+def test_the_button_proves_the_example_and_points_to_its_line(page):
+    page.run("document.querySelector('[data-part=run]').click()")
+    end = time.monotonic() + 60
+    while not (verdict := page.run(TEXT % "verdict")):
+        assert time.monotonic() < end
+        page.run("new Promise((passed) => setTimeout(passed, 20))")
+    assert verdict == "refuted"
+    assert page.run(TEXT % "says").startswith("line 11: db is 1/5 times the gradient of b")
+    assert page.run(TEXT % "line") == "11      db = dout.mean(axis=0)"
