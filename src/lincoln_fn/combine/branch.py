@@ -78,11 +78,6 @@ def _residual_call(parts: tuple[Layer, ...]) -> Spec:
     return call_of(residual, layer, None if made_by(shortcut, identity) else shortcut)
 
 
-@cache
-def _side_by_side(n: int) -> Wiring:
-    return Wiring(tuple(range(n)), tuple(range(n, 2 * n)), entries=n)
-
-
 @checked
 def parallel(*layers: Layer) -> Layer:
     """Put layers side by side, each with an input of its own: y_i = layer_i(x_i).
@@ -94,4 +89,5 @@ def parallel(*layers: Layer) -> Layer:
         >>> net.predict(((), ()), (torch.tensor([-1.0]), torch.tensor([0.0])))
         (tensor([0.]), tensor([0.]))
     """
-    return wired(parallel, layers, _side_by_side(len(layers)))
+    n = len(layers)
+    return wired(parallel, layers, Wiring(tuple(range(n)), tuple(range(n, 2 * n)), entries=n))

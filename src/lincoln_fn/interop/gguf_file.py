@@ -56,11 +56,6 @@ def _undo_permutation(tensor: Tensor, config: Config, *, heads: str) -> Tensor:
     return by_pair.transpose(1, 2).reshape(tensor.shape)
 
 
-def _undo_offset(tensor: Tensor, config: Config) -> Tensor:
-    """Subtract what llama.cpp has added to the weights of norms."""
-    return tensor - 1
-
-
 def _score_scale(config: Config) -> Config:
     """Find what divides Gemma 2's scores, which llama.cpp knows by the number of layers."""
     if config.get("num_hidden_layers") != 46:
@@ -92,7 +87,7 @@ _KINDS: Final = {
             "post_attention_norm": "post_attention_layernorm",
             "post_ffw_norm": "post_feedforward_layernorm",
         },
-        {"norm.weight": _undo_offset},
+        {"norm.weight": lambda tensor, config: tensor - 1},  # what llama.cpp has added
         _score_scale,
     ),
 }

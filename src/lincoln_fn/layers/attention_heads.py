@@ -218,7 +218,7 @@ def weights_and_slope(cache: Cache) -> tuple[Weights, Weights | None]:
 def attention_heads(
     num_heads: PositiveInt, num_kv_heads: PositiveInt | None = None, *, is_causal: bool = False,
     sliding_window: PositiveInt | None = None, softcap: Positive | None = None,
-    scale: float | None = None, dropout: Probability = 0.0,
+    scale: float | None = None, dropout: Probability = 0.0, is_aligned_at_end: bool = True,
 ) -> Layer:  # fmt: skip
     """Compute the attention of several heads, whose features stand side by side.
 
@@ -230,13 +230,14 @@ def attention_heads(
 
     Args:
         num_kv_heads: the heads of keys and values, a divisor of num_heads; None for num_heads.
-        is_causal: whether a query attends only to the keys up to its own place. The last query is
-            beside the last key; torch's is_causal puts the first query beside the first key.
+        is_causal: whether a query attends only to the keys up to its own place.
         sliding_window: how near a key has to be: less than so many places away, the query's own
             place being 0 away. None for any distance.
         softcap: a bound c of the scores, which are c tanh(score / c) before the mask is added, as
             in Gemma 2; None for no bound.
         scale: a factor of the scores; None for 1 / sqrt(n).
+        is_aligned_at_end: whether the last query is beside the last key; if not, the first query is
+            beside the first key, as torch's is_causal has it.
 
     Returns:
         The layer. Its params are () without dropout, else `layers.dropout.Params`.
@@ -252,6 +253,7 @@ def attention_heads(
     options: dict[str, Any] = {  # Any: each is of its own type
         "num_heads": num_heads, "num_kv_heads": num_kv_heads, "is_causal": is_causal,
         "sliding_window": sliding_window, "softcap": softcap, "scale": scale, "p": dropout,
+        "is_aligned_at_end": is_aligned_at_end,
     }  # fmt: skip
     return core.bare(
         Layer, partial(forward, **options), backward, init if dropout else core.no_params,

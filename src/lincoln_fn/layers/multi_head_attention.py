@@ -27,6 +27,7 @@ from lincoln_fn import core
 from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, Probability, record
 from lincoln_fn.initializers import Initializer, fan_in_uniform, glorot_uniform, zeros
 from lincoln_fn.layers import dense, dropout
+from lincoln_fn.layers.attention_heads import attention_heads
 from lincoln_fn.layers.common import attention_forms
 from lincoln_fn.layers.common.attention import check_mask
 from lincoln_fn.layers.common.attention_forms import Cache, Given, Gradients, Inputs
@@ -154,7 +155,9 @@ def multi_head_attention(
         drawn = open_dense("features", bias=bias, weight_init=weight_init, bias_init=bias_init)
         return drawn.replace(name="projection()")
 
-    heads = attention_forms.heads_from_the_start(num_heads, p=dropout, is_causal=is_causal)
+    heads = attention_heads(
+        num_heads, is_causal=is_causal, dropout=dropout, is_aligned_at_end=False
+    )
     parts = (*(projection(weight_init),) * 3, heads, projection(output_weight_init))
     of_x = partial(find, num_heads=num_heads, batch_first=batch_first)
     make = partial(

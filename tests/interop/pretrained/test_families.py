@@ -15,7 +15,6 @@ transformers = pytest.importorskip("transformers", reason="compares with Hugging
 
 pytestmark = [
     pytest.mark.full,
-    pytest.mark.full,
     pytest.mark.filterwarnings("ignore"),  # those of the other library
 ]
 

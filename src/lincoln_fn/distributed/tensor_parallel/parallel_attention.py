@@ -38,7 +38,7 @@ from lincoln_fn.distributed.tensor_parallel.row_parallel import copy_own_rows, r
 from lincoln_fn.initializers import Initializer, fan_in_uniform, glorot_uniform, zeros
 from lincoln_fn.layers import attention_heads, dropout
 from lincoln_fn.layers.common import attention
-from lincoln_fn.layers.common.attention_forms import Gradients, Inputs, heads_from_the_start
+from lincoln_fn.layers.common.attention_forms import Gradients, Inputs
 from lincoln_fn.layers.common.inputs import Sequence
 from lincoln_fn.layers.multi_head_attention import Params, multi_head_attention
 from lincoln_fn.walk import VisitBack, VisitThere
@@ -125,7 +125,10 @@ def _forward_dropped(
 
 
 def _make_own_heads(num_heads: int, group: Group, p: float, is_causal: bool) -> Layer:
-    heads = heads_from_the_start(num_heads // group.size, p=p, is_causal=is_causal)
+    own = num_heads // group.size
+    heads = attention_heads.attention_heads(
+        own, is_causal=is_causal, dropout=p, is_aligned_at_end=False
+    )
     if p:
         # A function of this file: `lf.fast` has another one for that of the heads.
         forward = bind_like(partial(_forward_dropped, group=group), heads.forward)

@@ -51,11 +51,6 @@ def _backward(params: Params, cache: None, g: Arrays) -> tuple[Arrays, Params]:
 _TOKEN_TYPES: Final = Layer("token_types()", _forward, _backward)
 
 
-def _block(options: Options) -> Layer:
-    sublayers = _parts.sublayers(options, options.attention_probs_dropout_prob)
-    return _parts.post_norm(_parts.norm_of(options), *sublayers, options.hidden_dropout_prob)
-
-
 def _body(options: Options, *head: Layer) -> Layer:
     """Make the layers of (h, mask, token types), with h of the words' embedding."""
     others = parallel(
@@ -64,7 +59,9 @@ def _body(options: Options, *head: Layer) -> Layer:
     )
     dropout = _parts.maybe_dropout(options.hidden_dropout_prob)
     embed = serial(select(0, 2), others, ours.add(), _parts.norm_of(options), dropout)
-    blocks = (_block(options) for _ in range(options.num_hidden_layers))
+    sublayers = _parts.sublayers(options, options.attention_probs_dropout_prob)
+    block = _parts.post_norm(_parts.norm_of(options), *sublayers, options.hidden_dropout_prob)
+    blocks = (block,) * options.num_hidden_layers
     first = _parts.tuple_of(embed, select(1))
     return serial(_TOKEN_TYPES, first, with_context(*blocks), *head)
 

@@ -61,11 +61,6 @@ def _backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     return (torch.zeros_like(cache.x).scatter(-2, cache.place, g.unsqueeze(-2)), None), ()
 
 
-def _state_at_token(eos: int) -> Layer:
-    """Make a layer of (h, ids), whose y is h at the first place where ids is eos."""
-    return Layer(f"state_at_token({eos})", partial(_forward, eos=eos), _backward)
-
-
 def _blocks(options: Options, *, is_text: bool) -> list[Layer]:
     sublayers = _parts.sublayers(options, options.attention_dropout, is_causal=is_text)
     block = _parts.pre_norm(_parts.norm_of(options), *sublayers, has_mask=is_text)
@@ -81,7 +76,8 @@ def _text(options: Options, *, has_all: bool) -> Layer:
     )
     tokens = ours.embedding(options.vocab_size, options.hidden_size)
     hidden = serial(parallel(tokens, ours.identity()), body)
-    end = _state_at_token(options.eos_token_id)
+    eos = options.eos_token_id
+    end = Layer(f"state_at_token({eos})", partial(_forward, eos=eos), _backward)
     both = _parts.tuple_of(hidden, select(0))
     if has_all:
         return serial(both, _parts.tuple_of(select(0), end))

@@ -39,19 +39,16 @@ def _sizes(size: int | list[int]) -> tuple[int, int]:
     return height, width
 
 
-def _block(options: Options) -> Layer:
-    sublayers = _parts.sublayers(options, options.attention_probs_dropout_prob)
-    p = options.hidden_dropout_prob
-    return _parts.pre_norm(_parts.norm_of(options), *sublayers, p, has_mask=False)
-
-
 def _network(options: Options, head: Layer, *, is_bare: bool = False, **places: str) -> Network:
     image, patch = _sizes(options.image_size), _sizes(options.patch_size)
     count = (image[0] // patch[0]) * (image[1] // patch[1])
     patches = _parts.patches(options.hidden_size, patch, count)
+    sublayers = _parts.sublayers(options, options.attention_probs_dropout_prob)
+    p = options.hidden_dropout_prob
+    block = _parts.pre_norm(_parts.norm_of(options), *sublayers, p, has_mask=False)
     net = serial(
-        serial(*patches, _parts.maybe_dropout(options.hidden_dropout_prob)),
-        serial(*(_block(options) for _ in range(options.num_hidden_layers))),
+        serial(*patches, _parts.maybe_dropout(p)),
+        serial(*(block,) * options.num_hidden_layers),
         _parts.norm_of(options),
         head,
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Layer, LayerError, Params, Spec, check_params, record, static
-from lincoln_fn.layers.attention_heads import attention_heads, merge_heads, split_heads
+from lincoln_fn.layers.attention_heads import merge_heads, split_heads
 from lincoln_fn.layers.common.attention import Mask, check_mask, check_sequences
 from lincoln_fn.layers.common.inputs import Sequence
 from lincoln_fn.walk import Arrangement, VisitBack, VisitThere, check_entries, composition
@@ -201,19 +201,6 @@ def _advance(
 def _needs_dx(i: int, params: Params) -> bool:
     """Return whether a projection needs the dx of part i."""
     return i >= 3
-
-
-def heads_from_the_start(num_heads: int, *, p: float, is_causal: bool) -> Layer:
-    """Make heads whose first query is beside the first key, as torch's is_causal has it."""
-    layer = attention_heads(num_heads, is_causal=is_causal, dropout=p)
-    forward: Any = layer.forward  # Any: of more keywords than the protocol's
-    predict: Any = layer.predict
-    return layer.replace(
-        name=f"attention_heads({num_heads})",
-        forward=partial(forward, is_aligned_at_end=False),
-        predict=partial(predict, is_aligned_at_end=False),
-        spec=layer.spec,
-    )
 
 
 # Any: arguments of `composition`, by name.
