@@ -5,10 +5,10 @@
     layer.spec["alpha"]          0.5
     str(layer)                   "elu(alpha=0.5)", the text of the spec
 
-Each layer, loss and optimizer of a constructor has a spec. One that is made by hand has none, and
-works by its functions alone. One with another function than `init` is no longer what its
-constructor makes, so `replace` drops the spec. Tables of other rooms are keyed by `spec.of`, or by
-its file.
+Each layer, loss, optimizer, schedule or initializer of a constructor has a spec. One that is made
+by hand has none, and works by its functions alone. One with another function than `init` is no
+longer what its constructor makes, so `replace` drops the spec. Tables of other rooms are keyed by
+`spec.of`, or by its file.
 """
 
 from __future__ import annotations
