@@ -5,10 +5,10 @@
     layer.spec["alpha"]          0.5
     str(layer)                   "elu(alpha=0.5)", the text of the spec
 
-Each layer, loss and optimizer of a constructor has a spec. One that is made by hand has none, and
-works by its functions alone. One with another function than `init` is no longer what its
-constructor makes, so `replace` drops the spec. Tables of other rooms are keyed by `spec.of`, or by
-its file.
+Each layer, loss, optimizer, schedule or initializer of a constructor has a spec. One that is made
+by hand has none, and works by its functions alone. One with another function than `init` is no
+longer what its constructor makes, so `replace` drops the spec. Tables of other rooms are keyed by
+`spec.of`, or by its file.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Made:
     spec: Spec | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        kind = type(self)
+        kind: Any = type(self)  # Any: mypy takes a class for what has no hash
         functions = {name: getattr(self, name) for name in _functions_of(kind)}
         later.check_functions(kind.__name__, getattr(self, "name", ""), **functions)
 

@@ -46,16 +46,8 @@ def is_forward_mode() -> bool:
 
 def tensors_in(arguments: Iterable[Any]) -> list[Tensor]:  # Any: trees, and what is none
     """List the tensors of a function's arguments."""
-    found: list[Tensor] = []
-    for given in arguments:
-        if isinstance(given, Tensor):
-            found.append(given)
-        elif type(given) is tuple:  # a tenth of a tree's time
-            found += tensors_in(given)
-        elif given is not None and not isinstance(given, float):
-            leaves = tree.leaves(given, states=True)
-            found += [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-    return found
+    leaves = tree.leaves(tuple(arguments), states=True)
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
 def check_not_transformed(name: str, reason: str, mend: str, arguments: Iterable[Any]) -> None:
