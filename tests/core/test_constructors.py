@@ -345,7 +345,6 @@ optim.muon(adjust_lr_fn='a') -> ^muon: expected adjust_lr_fn to be 'original', '
     None, got 'a'
 optim.rprop(step_sizes=(1.0, 0.5)) -> ^rprop: expected step_sizes that rise, got (1.0, 0.5)
 optim.by_path({'w': 3}) -> ^by_path: expected optimizers['w'] to be an Optimizer, got 3
-optim.by_path({}) -> ^by_path: expected optimizers with at least one entry, got {}
 initializers.normal(std=-1) -> ^normal: expected std of at least 0, got -1
 initializers.constant(NAN) -> ^constant: expected value to be a finite number, got nan
 schedules.cosine(0.1, 2.5) -> ^cosine: expected steps to be an int of at least 1, got 2.5
@@ -353,6 +352,20 @@ schedules.piecewise([], []) -> ^piecewise: expected lrs with at least one entry,
 schedules.linear(10 ** 400, 0.1, 3) -> ^linear: expected start to be a finite number of at least 0,
     got 1000000000000000000000000000
 metrics.top_k_error(0) -> ^top_k_error: expected k of at least 1, got 0
+optim.sgd(nesterov=True) -> ^sgd: expected momentum and no dampening for nesterov, got (0.0, 0.0)$
+optim.rprop(etas=(1.5, 2)) -> ^rprop: expected etas below and above 1, got (1.5, 2)$
+optim.by_path({}) -> ^by_path: expected optimizers with at least one entry, got {}$
+optim.chain() -> ^chain: expected transforms and then one optimizer, got ()$
+optim.chain(optim.sgd(), optim.ema(0.5)) -> ^chain: expected transforms and then one optimizer, got
+    (sgd(0.001), ema(0.5))$
+optim.chain(optim.sgd(), optim.sgd()) -> ^chain: expected transforms and then one optimizer, got
+    (sgd(0.001), sgd(0.001))$
+losses.kl_div(reduction='average') -> ^kl_div: expected reduction to be 'mean', 'batchmean', 'sum'
+    or 'none', got 'average'$
+losses.multi_margin(p=3) -> ^multi_margin: expected p to be 1 or 2, got 3$
+losses.nll(weight=torch.ones(2, 2)) -> ^nll: expected weight of 1 axis or None, got float32[2, 2]$
+losses.dpo(loss_type='ipo', label_smoothing=0.1) -> ^dpo: expected no label_smoothing for 'ipo', got
+    0.1$
 """,
     globals(),
 )

@@ -58,16 +58,10 @@ def test_what_is_made_by_hand_has_none():
 
 
 @pytest.mark.parametrize("case", FIRST, ids=str)
-def test_a_pickle_holds_it(case):
-    layer = case.layer
-    spec, copy = layer.spec, pickle.loads(pickle.dumps(layer))
-    assert (copy.name, copy.spec, copy.spec.of) == (layer.name, spec, spec.of)
+def test_a_pickle_holds_it_and_its_call_makes_the_layer(case):
+    spec, copy = case.layer.spec, pickle.loads(pickle.dumps(case.layer))
+    assert (copy.name, copy.spec, copy.spec.of) == (case.layer.name, spec, spec.of)
     assert copy.spec.arguments.keys() == spec.arguments.keys()
-
-
-@pytest.mark.parametrize("case", FIRST, ids=str)
-def test_its_call_makes_the_layer(case):
-    spec = case.layer.spec
     if spec.of is not lf.graph:
         made = call_with(spec.of, dict(spec.arguments))
         assert made.name == spec

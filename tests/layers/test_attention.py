@@ -358,29 +358,6 @@ def test_each_projection_is_a_part_of_its_own():
         assert sites[i].params is own
 
 
-def test_a_projection_that_is_replaced_makes_its_own_gradients():
-    net, x = lf.multi_head_attention(2), normal(2, 5, 6)
-    params = net.init(lf.Key(0), x)
-
-    def times(factor, layer):
-        def grads(params, cache, g):
-            return lf.tree.map(lambda dp: factor * dp, layer.grads(params, cache, g))
-
-        return layer.replace(grads=grads)
-
-    changed = net.rebuild(
-        tuple(part if i == 3 else times(i + 2.0, part) for i, part in enumerate(net.parts))
-    )
-    y, cache = net.forward(params, x)
-    _, plain = net.backward(params, cache, y)
-    _, sites = lf.cotangents(changed, params, cache, y)
-    for found in (changed.backward(params, cache, y)[1], lf.grads_at(changed, params, sites)):
-        for i, name in enumerate(PROJECTIONS):
-            if name is not None:
-                expected = (i + 2.0) * getattr(plain, name).weight
-                assert same_number(getattr(found, name).weight, expected)
-
-
 def test_the_functions_of_the_file_are_those_of_the_layer():
     net, x = lf.multi_head_attention(2), normal(2, 5, 6)
     params = net.init(lf.Key(0), x)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers.cases import FIRST
 from helpers.compare import same_bits
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -173,6 +173,7 @@ def test_n_and_m_steps_are_n_plus_m_steps(n, m, size, key, dtype):
     assert same_bits(resumed, whole)
 
 
+@settings(max_examples=6)  # each trains three times
 @given(n=st.integers(1, 3), m=st.integers(1, 3), size=st.integers(1, 8), key=SEEDS)
 def test_fit_goes_on_from_a_state_as_if_it_had_never_stopped(n, m, size, key):
     data = keys.normal(lf.Key(0), (7, 5)), torch.arange(7) % 3

@@ -55,13 +55,8 @@ NLL.forward(LOG_P, None) -> ^nll ... target ... NoneType
 NLL.forward(NET.forward(NET.init(KEY, X), X), T) -> ^nll ... prediction ... tuple
 losses.mse().forward(torch.zeros(3, 1), torch.zeros(3)) -> ^mse ... (3, 1) ... (3,)
 losses.mse().forward(torch.zeros(3), torch.zeros(3, 1)) -> ^mse ... (3,) ... (3, 1)
-losses.mse().forward(Z, C) -> ^mse ... (3, 4) ... (3,)
-losses.soft_margin().forward(Z[:, 0], Y[:3]) -> ^soft_margin ... -1 or 1 ... 0
-losses.hinge_embedding().forward(P[:, 0], Y[:3]) -> ^hinge_embedding ... -1 or 1 ... 0
 losses.triplet_margin().forward(Z, None) -> ^triplet_margin ... anchor ... float32[3, 4]
 losses.triplet_margin().forward([Z, Z, Z], None) -> ^triplet_margin ... anchor
-losses.triplet_margin().forward((Z, Z, Z), C) -> ^triplet_margin ... target None
-losses.nll(weight=torch.ones(6)).forward(LOG_P, C) -> ^nll ... weight of shape (4,) ... (6,)
 step(serial(LOGITS, log_sigmoid()), NLL) -> ^nll ... sum to 1 ... log_softmax
 step(serial(LOGITS, softmax()), NLL) -> ^nll ... log-probabilities
 binary(LOG) -> ^log_loss ... [0, 1] ... sigmoid_cross_entropy

@@ -70,7 +70,7 @@ def module_of(file, root=LIBRARY):
 
 @cache
 def seen_in(source):
-    """Give the (module, name) that some code imports, and the (name, attribute) that it reads.
+    """Give the (module, name, own name) that code imports, and the (name, attribute) that it reads.
 
     It imports wherever: in functions and for types, too. An import within a function only comes
     later, and one for a type checker only names a type. Both still say that this file cannot be
@@ -79,10 +79,10 @@ def seen_in(source):
     imports, attributes = [], []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            imports += ((alias.name, "") for alias in node.names)
+            imports += ((alias.name, "", "") for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, "the library imports by full names"
-            imports += ((node.module, alias.name) for alias in node.names)
+            imports += ((node.module, name.name, name.asname or name.name) for name in node.names)
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             attributes.append((node.value.id, node.attr))
     return imports, attributes
@@ -92,14 +92,13 @@ def is_below(name, rooms):
     return any(name == room or name.startswith(f"{room}.") for room in rooms)
 
 
-def taken_from_faces(source):
-    """Give the (face, name) that some code takes as `core.Layer`, after an import of the face."""
-    froms = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
-    whole = {
-        alias.asname or alias.name: f"{n.module}.{alias.name}" for n in froms for alias in n.names
-    }
-    faces = {name: face for name, face in whole.items() if face in FACES}
-    return [(faces[name], attribute) for name, attribute in seen_in(source)[1] if name in faces]
+def imported_by(source):
+    """Give the (module, name) that code imports, and those that it takes as `core.Layer`."""
+    imports, attributes = seen_in(source)
+    whole = {own: f"{module}.{name}" for module, name, own in imports}
+    faces = {own: face for own, face in whole.items() if face in FACES}
+    yield from ((module, name) for module, name, _ in imports)
+    yield from ((faces[name], attribute) for name, attribute in attributes if name in faces)
 
 
 def homes_of(face):
@@ -124,7 +123,7 @@ def graph_of(files):
     graph = {}
     for module, source in sources.items():
         graph[module] = set()
-        for home, name in [*seen_in(source)[0], *taken_from_faces(source)]:
+        for home, name in imported_by(source):
             home, name = FACES.get(home, {}).get(name, (home, name))
             inner = f"{home}.{name}"
             graph[module] |= {inner if inner in sources else home} & sources.keys() - {module}
@@ -197,7 +196,7 @@ FORMULAS = {
 def past_a_face(source, module):
     """List what some code of a module imports from another room, private or not from its face."""
     own = module.split(".")[1]
-    for home, name in [*seen_in(source)[0], *taken_from_faces(source)]:
+    for home, name in imported_by(source):
         room = home.split(".")[1] if home.startswith("lincoln_fn.") else own
         is_listed = name in FACES.get(home, ()) or f"{home}.{name}" in FACES
         is_private = room != own and re.search(r"\._(?!_)", f"{home}.{name}")
@@ -246,6 +245,7 @@ def test_a_name_in_a_face_stands_in_its_file():
             assert getattr(module, name) is not None, f"{face}.{name}"
 
 
+@pytest.mark.full
 def test_a_room_is_loaded_when_it_is_first_named():
     code = """
 import sys
