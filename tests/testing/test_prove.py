@@ -107,7 +107,9 @@ def test_a_gradient_of_another_shape_is_refused_though_it_broadcasts():
 @pytest.mark.full(but=("dense(4)", "tanh()", "softmax()"))
 @pytest.mark.parametrize("case", PROVEN, ids=str)
 def test_errors_of_any_size_are_refused_in_each_leaf(case):
-    for i, name in leaves_of(case):
+    leaves = leaves_of(case)
+    # Of a composition some, for its parts are rows, too.
+    for i, name in leaves[:: 1 + len(leaves) // 8]:
         for size in (1e-6, 1e-10, 1e-14):
             verdict = prove(with_error(case.layer, i, size), case.params(), case.x)
             assert isinstance(verdict, Refutation), f"{name}, {size}: {verdict}"

@@ -126,7 +126,7 @@ def _verdict(
         tried = [Trial(of, Field(seed, free=free, stops=stops)) for seed in seeds[:DRAWS]]
         if all(trial.holds for trial in tried):
             return _proven(tried[0], at, predict_is_forward)
-        trials = trials or tried
+        trials = tried if stops else trials or tried
     has_roots = True
     if any(FREE in trial.field.notes for trial in trials):
         clean = _of_true_roots(of, seeds)
