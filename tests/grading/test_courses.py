@@ -249,14 +249,14 @@ OWN_TABLE = """
 [course]
 title = a course
 [modules]
-helpers =
+of_course =
 [relu]
 forward = out, cache = relu_forward(x)
 backward = dx = relu_backward(dout, cache)
 cases = x=(4, 5)
 """
 LAYERS = """
-from helpers import Base
+from of_course import Base
 from .drawing import show
 from .ops import above
 
@@ -279,7 +279,7 @@ def test_a_module_that_lacks_an_import_costs_only_what_uses_it(capsys, tmp_path,
         "net/layers.py": LAYERS,
         "net/ops.py": "import numpy as np, no_such_module\ndef above(x): return x > 0",
         "net/drawing.py": "from no_such_module import plot\nshow = plot()",
-        "helpers/__init__.py": "class Base: pass",
+        "of_course/__init__.py": "class Base: pass",
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)

@@ -133,7 +133,7 @@ def mutants(function: FunctionType) -> Iterator[Change]:
 
 def gradients(planted: Planted) -> list[np.ndarray] | None:
     """Run a backward in numpy; None if it raises."""
-    arrays = [np.array(a, np.float64) for a in planted.arrays]
+    arrays = [np.array(np.asarray(a), np.float64) for a in planted.arrays]
     rng = np.random.default_rng(0)
     try:
         *ys, cache = planted.forward(*arrays, **planted.options)
