@@ -46,13 +46,14 @@ BELOW = (
     *("streams", "grading", "estimators", "plots", "notebook"),
 )
 # Modules that are found by a name made at run time; no import names them. faces.py finds those of
-# the room that asks, html.py the views of a notebook, gears.py what makes a step faster, and the
-# others those of their folder or room, or of one before it; loading.py imports a student's file,
-# which is none of the library's, and graded.py has the words that it looks for in one.
+# the room that asks, html.py the views of a notebook, gears.py what makes a step faster, prove.py
+# the gradients of single examples, and the others those of their folder or room, or of one before
+# it; loading.py imports a student's file, which is none of the library's, and graded.py has the
+# words that it looks for in one.
 BY_NAME = {
     "faces.py", "core/html.py", "layers/__init__.py", "layers/common/constructors.py",
     "interop/architectures/__init__.py", "grading/courses/graded.py",
-    "grading/courses/course.py", "training/gears.py",
+    "grading/courses/course.py", "training/gears.py", "testing/prove.py",
 }  # fmt: skip
 # Where users find the names and the commands of a room: they are loaded when they are first named.
 LATER = dict.fromkeys(

@@ -51,7 +51,8 @@ class _LastBits(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
         kwargs = kwargs or {}
         if func.overloadpacket.__name__.rstrip("_") not in ROUNDED:
             return func(*args, **kwargs)
-        wide_args, wide_kwargs = optree.tree_map(_widened, (args, kwargs), none_is_leaf=True)
+        given: Any = (args, kwargs)
+        wide_args, wide_kwargs = optree.tree_map(_widened, given, none_is_leaf=True)
         wide = func(*wide_args, **wide_kwargs)
         made = func(*args, **kwargs)
         for each, exact in zip(optree.tree_leaves(made), optree.tree_leaves(wide), strict=True):
