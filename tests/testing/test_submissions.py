@@ -4,8 +4,10 @@
 """
 
 import re
+from functools import partial
 
 import pytest
+from helpers.submissions import planted
 from helpers.submissions.table import RIGHT, WRONG, said
 
 # It is caught, and has no name.
@@ -31,3 +33,21 @@ def test_each_gradient_of_a_mistake_in_several_has_its_name():
 @pytest.mark.parametrize("submission", RIGHT, ids=str)
 def test_right_code_written_in_another_way_is_right(submission):
     assert submission.report().mistakes == ()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("mistakes", "least"),
+    [(partial(planted.strange, 1), 60), (partial(planted.strange, 2), 60), (planted.twice, 56)],
+    ids=["in a strange layer", "two in a strange layer", "two mutants of right code"],
+)
+def test_of_planted_mistakes_most_are_told(mistakes, least):
+    made = mistakes()
+    assert len(made) >= least
+    assert sum(one.is_told() for one in made) >= 0.7 * len(made)
+
+
+@pytest.mark.full(but=("gated_norm", "walker"))
+@pytest.mark.parametrize("right", planted.RIGHT, ids=str)
+def test_a_strange_layer_is_right(right):
+    assert right.report().mistakes == ()

@@ -27,7 +27,6 @@ from lincoln_fn.testing.terms import (
     fits,
     list_terms,
     of_changes,
-    of_factor,
     of_sums,
 )
 
@@ -69,16 +68,22 @@ class Right:
         ]
 
     @cached_property
-    def _in_paths(self) -> list[Change]:
-        """List the changes of one more factor, or one less, in a path alone."""
+    def _factors(self) -> list[Change]:
+        """List the changes of one more factor, or one less, in a path alone and in all."""
+        paths = [(f" in the path through {cut.said}", cut.value) for cut in self._cuts]
         found = []
         for name, value in self.hand:
-            for said, factor in (("has the further", value), ("lacks the", 1 / value)):
-                whole = f"{said} factor {name} in the path through"
+            for kind, said, factor in (
+                ("further factor", f"has the further factor {name}", value),
+                ("factor missing", f"lacks the factor {name}", 1 / value),
+                ("divided", f"is divided by {name}, where it should be multiplied", value**-2),
+                ("multiplied", f"is multiplied by {name}, where it should be divided", value**2),
+            ):
                 if fits(value.shape, self.right.shape) and bool(factor.isfinite().all()):
+                    where = paths if "factor" in kind else []
                     found += [
-                        Change("factor", f"{whole} {cut.said}", cut.value - cut.value * factor)
-                        for cut in self._cuts
+                        Change(kind, f"{said}{path}", change - change * factor)
+                        for path, change in [*where, ("", -self.right)]
                     ]
         return found
 
@@ -100,14 +105,13 @@ class Right:
             yield from _of_g(of, given, right, tensor)
         if is_shape:
             yield from of_changes(given, right, self._cuts)
-            yield from of_changes(given, right, self._in_paths)
+            yield from of_changes(given, right, self._factors)
             size = float(right.abs().max()) if right.numel() else 0.0
             self._guesses, every = tee(self._guesses)
             for name, said, guess in every:  # most are found before all are listed
                 if name != CUT and same(given, guess, size) and not same(guess, right, size):
                     yield name, said
             yield from of_changes(given, right, self._cuts, in_pairs=True)
-        yield from of_factor(given, right, self.hand)
         yield from of_sums(given, right, of.gs, self.hand)
         if tensor is not None and is_shape:
             yield from _of_uses(of, given, tensor)
@@ -120,7 +124,7 @@ class Right:
             yield from of_changes(given, None, terms)
             if is_first and right.numel() > FEWEST:
                 few = terms[:MOST_PAIRED]
-                mixed = [*self._cuts, *few, *self._in_paths, *self._mistakes]
+                mixed = [*self._cuts, *few, *self._factors, *self._mistakes]
                 yield from of_changes(given, right, mixed, in_pairs=True)
                 yield from of_changes(given, None, few, in_pairs=True)
 

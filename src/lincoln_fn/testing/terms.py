@@ -34,30 +34,6 @@ SAMPLED = 24
 Hand = Sequence[tuple[str, Tensor]]
 
 
-def of_factor(given: Tensor, right: Tensor, hand: Hand) -> Iterator[Relation]:
-    """Find a value at hand that one gradient has as a further factor."""
-    if not _counts(right, given):
-        return
-    for name, value in hand:
-        try:
-            lacking, further = given * value, right * value
-        except RuntimeError:  # the shapes do not fit
-            continue
-        if same(lacking, right):
-            yield "factor missing", f"lacks the factor {name}"
-        if same(further, given):
-            yield "further factor", f"has the further factor {name}"
-        if same(lacking * value, right):
-            yield "divided", f"is divided by {name}, where it should be multiplied"
-        if same(given, further * value):
-            yield "multiplied", f"is multiplied by {name}, where it should be divided"
-
-
-def _counts(right: Tensor, given: Tensor) -> bool:
-    """Return whether a gradient is more than what rounding leaves beside another."""
-    return bool(right.abs().max() > 1e-9 * given.abs().max()) if right.numel() else False
-
-
 def of_sums(given: Tensor, right: Tensor, gs: Hand, hand: Hand) -> Iterator[Relation]:
     """Find what was summed over other axes."""
     for (g_name, g), (name, value) in product(gs, [("", torch.ones(())), *hand]):

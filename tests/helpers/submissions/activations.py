@@ -100,7 +100,7 @@ WRONG = [
     wrong("exp: derivative at x", layer(lambda x: (torch.exp(x), x), lambda x, g: g * x),
         r"has x in place of the derivative of exp\(\) \(in"),
     wrong("log: derivative inverted", layer(lambda x: (torch.log(x), x), lambda x, g: g * x),
-        "divides by the derivative of log", X.abs() + 0.5),
+        "is multiplied by cache, where it should be", X.abs() + 0.5),
     wrong("sqrt: factor 1/2 missing",
         layer(lambda x: (torch.sqrt(x), torch.sqrt(x)), lambda y, g: g / y),
         "dx is 2 times too large$", X.abs() + 0.5),
