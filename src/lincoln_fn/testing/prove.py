@@ -234,13 +234,9 @@ def _proven(
             alone = trial.read(layer.predict(params, trial.x))
             claims["predict", "forward"] = (alone, trial.read(trial.y))
         notes = trial.field.notes - (set() if trial.field.stops else {STOPPED})
-        if (
-            each := _by_example(trial)
-        ) is not None:  # which may try the layer on numbers of its own
-            claims["the sum of the gradients of single examples", "grads"] = (
-                each,
-                given[:of_params],
-            )
+        each = _by_example(trial)  # which may try the layer on numbers of its own
+        if each is not None:
+            claims["the sum of the gradients of single examples", "grads"] = each, given[:of_params]
     for (function, what), pair in claims.items():
         if not _equal(*pair):
             told = f"{function} is not {what}"
