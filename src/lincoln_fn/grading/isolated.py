@@ -68,8 +68,9 @@ def run_isolated(
     try:
         target: Callable[..., None] = _run_sent
         if context.get_start_method() == "fork":
-            # What torch.autograd.grad imports is imported once, and not in each copy.
-            from torch.fx.experimental import symbolic_shapes  # noqa: F401
+            # What torch.autograd.grad and torch's copy of numpy import is imported once, and not in
+            # each copy.
+            from torch import _dynamo, _numpy  # noqa: F401
 
             given: tuple[object, ...] = function, arguments
             target = _run_in_copy
