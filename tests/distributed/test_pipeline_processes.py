@@ -23,7 +23,7 @@ from helpers.processes import run_in_processes
 import lincoln_fn as lf
 from lincoln_fn.compiler import graphs
 from lincoln_fn.compiler.passes import products
-from lincoln_fn.distributed import alone, grid, measure_link, one_f_one_b, pipeline
+from lincoln_fn.distributed import alone, grid, one_f_one_b, pipeline
 from lincoln_fn.distributed import zero_bubble_h1 as h1
 from lincoln_fn.distributed import zero_bubble_h2 as h2
 
@@ -36,11 +36,6 @@ COMPILED = lf.serial(lf.dense(5), lf.relu()), lf.serial(lf.dense(3))
 
 def layers():
     return mixed(lf.dropout(0.2))
-
-
-def link_of(group):
-    link = measure_link(group, torch.ones(100_000), repeats=2)
-    return link.latency, link.bandwidth
 
 
 def functions_of(group):
@@ -232,9 +227,3 @@ def test_all_processes_raise_the_same_error(four):
     assert "NonFiniteError: step 1" in told["not finite"]
     assert "pipeline[1] dense(4" in told["shape"]
     assert "(2, 4)" in told["shape"] or "(6, 4)" in told["shape"]
-
-
-def test_a_measured_link_is_the_same_in_all_processes():
-    first, *others = run_in_processes(3, link_of)
-    assert first == others[0] == others[1]
-    assert all(0 < number < float("inf") for number in first)

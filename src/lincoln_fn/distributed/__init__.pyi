@@ -5,20 +5,12 @@ from lincoln_fn.distributed.data_parallel.mean import mean as mean
 from lincoln_fn.distributed.data_parallel.sync_batch_norm import sync_batch_norm as sync_batch_norm
 from lincoln_fn.distributed.group import Group as Group
 from lincoln_fn.distributed.lost import LostProcessError as LostProcessError
-from lincoln_fn.distributed.pipeline_parallel.measurement import (
-    Link as Link, measure as measure, measure_link as measure_link,
-    split_into_stages as split_into_stages,
-)
 from lincoln_fn.distributed.pipeline_parallel.pipeline import (
     Pipeline as Pipeline, pipeline as pipeline,
 )
-from lincoln_fn.distributed.pipeline_parallel.plan import Plan as Plan, plan as plan
 from lincoln_fn.distributed.pipeline_parallel.schedules import (
-    Action as Action, Schedule as Schedule, gpipe as gpipe, one_f_one_b as one_f_one_b,
-    zero_bubble_h1 as zero_bubble_h1, zero_bubble_h2 as zero_bubble_h2,
-)
-from lincoln_fn.distributed.pipeline_parallel.simulation import (
-    Interval as Interval, Times as Times, check_schedule as check_schedule, simulate as simulate,
+    Action as Action, Schedule as Schedule, check_schedule as check_schedule, gpipe as gpipe,
+    one_f_one_b as one_f_one_b, zero_bubble_h1 as zero_bubble_h1, zero_bubble_h2 as zero_bubble_h2,
 )
 from lincoln_fn.distributed.pipeline_parallel.tied_params import scores as scores
 from lincoln_fn.distributed.sharding.directory import Directory as Directory

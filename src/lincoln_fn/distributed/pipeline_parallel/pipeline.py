@@ -18,7 +18,7 @@ from lincoln_fn.distributed.connect import alone
 from lincoln_fn.distributed.data_parallel import agreement, synchronised
 from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.pipeline_parallel import pipeline_step, simulation
+from lincoln_fn.distributed.pipeline_parallel import pipeline_step, schedules
 from lincoln_fn.distributed.pipeline_parallel.messages import Connections
 from lincoln_fn.distributed.pipeline_parallel.schedules import Action, Schedule
 from lincoln_fn.distributed.pipeline_parallel.stages import Stages, device_of, join_stages
@@ -100,7 +100,7 @@ def pipeline(
     if len(parts) % group.size:
         problem = f"expected a multiple of {group.size} stages, got {len(parts)}"
         raise LayerError("pipeline", f"{problem}; each process has the same number of stages")
-    simulation.check_schedule(schedule, stages=len(parts), limit=limit)
+    schedules.check_schedule(schedule, stages=len(parts), limit=limit)
     schedule = tuple(tuple(Action(*action) for action in actions) for actions in schedule)
     check_tied(tied, len(parts))
     require(max_norm is None or max_norm > 0, "pipeline", "max_norm above 0", max_norm)
@@ -136,7 +136,7 @@ def _bind(
         problem = "expected an optimizer that does not need the whole network's gradient"
         mend = "give max_norm to pipeline in place of clip_by_global_norm"
         raise LayerError("pipeline", f"{problem}, got {name}; {mend}")
-    order = tuple(each for each, _ in simulation.in_order(schedule) if each[0] in stages.own)
+    order = tuple(each for each in schedules.in_order(schedule) if each[0] in stages.own)
     make = partial(pipeline_step.stage_functions, compiled=compiled)
     functions = tuple(make(i, part) for i, part in enumerate(net.parts))
     setup = pipeline_step.PipelineSetup(

@@ -22,8 +22,7 @@ from lincoln_fn.core import Arrays, Cache, Layer, Params, tree, unchanged
 from lincoln_fn.distributed.data_parallel.sharded_step import ShardedStep, StepSetup
 from lincoln_fn.distributed.data_parallel.shards import drawing_for_all
 from lincoln_fn.distributed.pipeline_parallel.messages import Connections
-from lincoln_fn.distributed.pipeline_parallel.schedules import Schedule
-from lincoln_fn.distributed.pipeline_parallel.simulation import Source
+from lincoln_fn.distributed.pipeline_parallel.schedules import Schedule, Source
 from lincoln_fn.distributed.pipeline_parallel.stages import Stages, device_of, lay_out_as_sent
 from lincoln_fn.losses.internal import sum_of
 from lincoln_fn.training import Batch

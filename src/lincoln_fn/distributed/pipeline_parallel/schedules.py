@@ -1,4 +1,4 @@
-"""Schedules of a pipeline: in which order each stage computes what, as a value.
+"""Schedules of a pipeline: in which order each stage computes what, and whether it can run.
 
 A batch is divided into m microbatches, which pass through p stages. An action is one of
 
@@ -16,15 +16,21 @@ wait. With T the time of an action, and all stages alike, a stage waits in each 
 
 and computes for m (T_F + T_B + T_W). (Qi, Wan, Huang and Lin, "Zero Bubble Pipeline Parallelism",
 2023.) A pipeline of this library sends dx before W.
+
+A stage takes its actions in order. It also waits for what comes from a neighbour: F for F of the
+stage before, and B for B of the next one.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from graphlib import CycleError, TopologicalSorter
+from itertools import accumulate, pairwise
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
-from lincoln_fn.core import PositiveInt, checked
+from lincoln_fn.core import LayerError, PositiveInt, checked, describe
 
-Kind: TypeAlias = Literal["F", "B", "W"]
+Kind: TypeAlias = Literal["F", "B", "W"]  # in the order in which a microbatch needs them
 
 
 class Action(NamedTuple):
@@ -44,6 +50,8 @@ class Action(NamedTuple):
 
 # The actions of each stage.
 Schedule: TypeAlias = tuple[tuple[Action, ...], ...]
+# A stage and its action.
+Source: TypeAlias = tuple[int, Action]
 
 
 @checked
@@ -120,3 +128,110 @@ def _actions(microbatches: int, ahead: int, delay: int) -> tuple[Action, ...]:
     return tuple(
         action for turn in turns for action in turn if action.microbatch in range(microbatches)
     )
+
+
+def check_schedule(
+    schedule: Schedule,
+    *,
+    stages: int | None = None,
+    microbatches: int | None = None,
+    limit: int | None = None,
+) -> tuple[int, ...]:
+    """Check that a schedule can run, and count the caches that each stage keeps.
+
+    Args:
+        schedule: a tuple of actions for each stage, such as ((("F", 0), ("B", 0), ("W", 0)),).
+        stages: how many there are; None accepts any number.
+        microbatches: likewise.
+        limit: the largest number of caches that a stage may keep; None is no limit.
+
+    Returns:
+        For each stage, the largest number of microbatches whose cache it keeps at once. A cache is
+        kept from F to W.
+
+    Raises:
+        LayerError: if an action is missing, unknown, twice in a stage or before one that it needs,
+            also by a cycle over several stages. It names the stage and the position.
+
+    Example:
+        >>> check_schedule(lf.distributed.one_f_one_b(3, 8))
+        (3, 2, 1)
+    """
+    if not isinstance(schedule, tuple) or not schedule:
+        raise LayerError("schedule", f"expected a tuple for each stage, got {describe(schedule)}")
+    if stages is not None and len(schedule) != stages:
+        mend = f"make it for {stages} stages"
+        raise LayerError("schedule", f"expected {stages} stages, got {len(schedule)}; {mend}")
+    for stage, actions in enumerate(schedule):
+        _check_kinds(stage, actions)
+    numbers = {action[1] for actions in schedule for action in actions}
+    count = max(numbers, default=-1) + 1 if microbatches is None else microbatches
+    for stage, actions in enumerate(schedule):
+        _check_order(stage, actions, count)
+    in_order(schedule)
+    change = {"F": 1, "B": 0, "W": -1}  # of the number of caches
+    counts = (accumulate(change[kind] for kind, _ in actions) for actions in schedule)
+    peaks = tuple(max(each, default=0) for each in counts)
+    for stage, peak in enumerate(peaks):
+        if limit is not None and peak > limit:
+            mend = "put W earlier, or fewer F before the first B"
+            caches = "1 cache" if limit == 1 else f"{limit} caches"
+            problem = f"expected at most {caches} in stage {stage}, got {peak}"
+            raise LayerError("schedule", f"{problem}; {mend}")
+    return peaks
+
+
+def _check_kinds(stage: int, actions: object) -> None:
+    """Check that a stage's actions are pairs of a kind and a number."""
+    if not isinstance(actions, tuple):
+        raise LayerError("schedule", f"expected a tuple for stage {stage}, got {describe(actions)}")
+    for i, action in enumerate(actions):
+        is_pair = isinstance(action, tuple) and len(action) == 2 and action[0] in get_args(Kind)
+        if not is_pair or type(action[1]) is not int or action[1] < 0:
+            problem = f'expected an action such as ("F", 0) at position {i} of stage {stage}'
+            raise LayerError("schedule", f"{problem}, got {describe(action)}")
+
+
+def _check_order(stage: int, actions: Sequence[Action], count: int) -> None:
+    """Check that a stage has F, B and W of each microbatch once, in this order."""
+    found: list[list[str]] = [[] for _ in range(count)]
+    for i, (kind, microbatch) in enumerate(actions):
+        place = f"{kind}{microbatch} at position {i}"
+        if microbatch >= count:
+            problem = f"expected microbatches from 0 to {count - 1}, got {place} of stage {stage}"
+            raise LayerError("schedule", f"{problem}; remove it")
+        found[microbatch].append(place)
+    for microbatch, places in enumerate(found):
+        if [place[0] for place in places] != [*get_args(Kind)]:
+            wanted = ", ".join(f"{kind}{microbatch}" for kind in get_args(Kind))
+            problem = f"expected {wanted} in stage {stage}, each once and in this order"
+            raise LayerError("schedule", f"{problem}, got {', '.join(places) or 'none'}")
+
+
+def in_order(schedule: Schedule) -> tuple[Source, ...]:
+    """List all actions, each after those that it waits for: by generations."""
+    before: dict[Source, list[Source]] = {}
+    for stage, actions in enumerate(schedule):
+        for i, action in enumerate(actions):
+            neighbour = stage + {"F": -1, "B": 1, "W": len(schedule)}[action[0]]
+            before[stage, action] = [(stage, each) for each in actions[max(i - 1, 0) : i]]
+            if 0 <= neighbour < len(schedule):
+                before[stage, action].append((neighbour, action))
+    try:
+        return tuple(TopologicalSorter(before).static_order())
+    except CycleError as error:
+        raise _cycle(schedule, error.args[1]) from None
+
+
+def _cycle(schedule: Schedule, cycle: Sequence[Source]) -> LayerError:
+    """Describe actions of which each is waited for by the next one, and the last is the first."""
+
+    def name(stage: int, action: Action) -> str:
+        position = schedule[stage].index(action)
+        return f"{Action(*action)} of stage {stage} (position {position})"
+
+    waits = [(b, a) for a, b in pairwise(cycle) if a[0] != b[0]][::-1]
+    first = waits.index(min(waits))
+    texts = [f"{name(*b)} waits for {name(*a)}" for b, a in (*waits[first:], *waits[:first])]
+    problem = f"expected actions without a cycle, got {'; '.join(texts)}"
+    return LayerError("schedule", f"{problem}; move one of them to an earlier position")
