@@ -192,7 +192,7 @@ def measured_stages(options: argparse.Namespace, link: Link) -> Sequence[Stage]:
     x = lf.keys.uniform(lf.Key(10), (BATCH_SIZE, LENGTH), 0, CHARACTERS).long()
     if options.cut:
         net = lf.serial(*(part for layer in layers for part in layer.parts))
-        layers = split_into_stages(net, x, options.stages)
+        layers = split_into_stages(net, x, options.stages, options.repeats)
     return measure(layers, x, link, options.repeats)
 
 
