@@ -11,8 +11,8 @@ import lincoln_fn as lf
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs/_tools"))
 
-import generate
-import proofs
+generate = pytest.importorskip("generate", reason="needs the extra `docs`")
+proofs = pytest.importorskip("proofs", reason="needs the extra `docs`")
 
 X = normal(5, 3)
 

@@ -70,7 +70,10 @@ def run_isolated(
         if context.get_start_method() == "fork":
             # What torch.autograd.grad and torch's copy of numpy import is imported once, and not in
             # each copy.
-            from torch import _dynamo, _numpy  # noqa: F401
+            from torch import _numpy
+            from torch.fx.experimental import symbolic_shapes  # noqa: F401
+
+            vars(_numpy)["arange"](1)
 
             given: tuple[object, ...] = function, arguments
             target = _run_in_copy
