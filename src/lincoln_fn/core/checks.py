@@ -69,7 +69,7 @@ def shape_of(layer: str, weight: Tensor, axes: str) -> tuple[int, ...]:
 
 
 def wrong_shape(layer: str, name: str, given: object, shape: str) -> LayerError:
-    """Make the error about a parameter that is not a tensor, or has the wrong shape."""
+    """Make the error about a tensor of the wrong shape, or about what is no tensor."""
     got = f"{type(given).__name__}{_mend(given)}"
     if isinstance(given, Tensor):
         got = f"{tuple(given.shape)}"
@@ -103,7 +103,7 @@ def check_cotangent(
     check_like(layer, "g", g, cached)
     expected = cached.shape if shape is None else shape
     if g.shape != expected:
-        raise LayerError(layer, f"expected g of shape {tuple(expected)}, got {tuple(g.shape)}")
+        raise wrong_shape(layer, "g", g, f"{tuple(expected)}")
 
 
 def check_cache(layer: str, cache: object, expected: type) -> None:

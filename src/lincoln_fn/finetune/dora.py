@@ -66,8 +66,7 @@ def forward(params: DoraParams, x: Features, *, factor: float) -> tuple[Outputs,
     """Compute y = c z + b with z = x V."""
     core.check_input("dora", params, x, DoraParams)
     if x.shape[-1:] != params.lora_a.shape[:1]:
-        expected = f"expected x of shape (..., {len(params.lora_a)})"
-        raise LayerError("dora", f"{expected}, got {tuple(x.shape)}")
+        raise core.wrong_shape("dora", "x", x, f"(..., {len(params.lora_a)})")
     v = _v(params, factor)
     z = x @ v
     y, bias = params.magnitude / v.norm(dim=0) * z, params.base.params.bias

@@ -27,7 +27,7 @@ from jaxtyping import Float, Int8, UInt8
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, LayerError, Params, PositiveInt, State, record
+from lincoln_fn.core import Key, Layer, Params, PositiveInt, State, record
 from lincoln_fn.finetune.targets import Targets, check_targets
 from lincoln_fn.layers import dense
 from lincoln_fn.walk.internal import Pair, change_parts, is_target
@@ -90,8 +90,7 @@ def forward(
     core.check_like("quantized_dense", "x", x, params.scales)
     n_in, n_out = params.shape
     if x.shape[-1:] != (n_in,):
-        problem = f"expected x of shape (..., {n_in}), got {tuple(x.shape)}"
-        raise LayerError(f"quantized_dense({n_out})", problem)
+        raise core.wrong_shape(f"quantized_dense({n_out})", "x", x, f"(..., {n_in})")
     y = x @ params.weight
     return y if params.bias is None else y + params.bias, x.new_zeros(()).expand(x.shape)
 

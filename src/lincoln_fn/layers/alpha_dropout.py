@@ -32,7 +32,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Layer, Like, Probability, bare, constructor, declare, unexpected
+from lincoln_fn.core import Layer, Like, Probability, bare, constructor, declare, wrong_shape
 from lincoln_fn.layers import dropout
 from lincoln_fn.layers.common.inputs import Elements
 from lincoln_fn.layers.dropout import Cache, Params, advance, backward, init
@@ -71,7 +71,7 @@ declare(predict, kind="dropout", at_inference=dropout.as_it_is(predict))
 
 def _check(x: Tensor, features: bool) -> None:
     if features and x.ndim < 2:
-        raise unexpected("feature_alpha_dropout", "x of shape (N, C, ...)", x.shape)
+        raise wrong_shape("feature_alpha_dropout", "x", x, "(N, C, ...)")
 
 
 @constructor

@@ -271,7 +271,7 @@ def check_forward(x: object, num_heads: int, num_kv_heads: int) -> None:
         raise core.unexpected(NAME, f"a query with features in {num_heads} heads", features)
     if key.shape[-1] != num_kv_heads * per_head:
         wanted = f"a key with {num_kv_heads} heads of {per_head} features"
-        raise core.LayerError(NAME, f"expected {wanted}, got {key.shape[-1]}")
+        raise core.unexpected(NAME, wanted, key.shape[-1])
     if value.shape[-1] % num_kv_heads:
         wanted = f"a value with features in {num_kv_heads} heads"
         raise core.unexpected(NAME, wanted, value.shape[-1])

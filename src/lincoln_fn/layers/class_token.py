@@ -85,4 +85,4 @@ def class_token(*, weight_init: Initializer = normal(0.02)) -> Layer:
 def _check_shape(x: Tensor, weight: tuple[int, ...] | None) -> None:
     if x.ndim < 2 or (weight is not None and weight != x.shape[-1:]):
         n = "features" if weight is None else weight[-1] if weight else ()
-        raise core.unexpected("class_token", f"x of shape (..., length, {n})", x.shape)
+        raise core.wrong_shape("class_token", "x", x, f"(..., length, {n})")

@@ -128,7 +128,7 @@ def check_forward(params: Params, x: Tensor) -> None:
     if params.bias is not None:
         core.check_bias("dense", params.bias, weight, n_out)
     if x.shape[-1:] != (n_in,):
-        raise core.unexpected(f"dense({n_out})", f"x of shape (..., {n_in})", x.shape)
+        raise core.wrong_shape(f"dense({n_out})", "x", x, f"(..., {n_in})")
 
 
 def check_backward(params: Params, x: object, g: object) -> None:

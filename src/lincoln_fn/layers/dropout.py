@@ -25,7 +25,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, Like, Probability, bare, declare, keys, record, unexpected
+from lincoln_fn.core import Key, Layer, Like, Probability, bare, declare, keys, record
 from lincoln_fn.layers.common.inputs import Elements, stand_in
 
 P = TypeVar("P")
@@ -114,7 +114,7 @@ def draw_mask(key: Key, x: Elements, p: float, spatial: int) -> Bool[Tensor, "*s
 def _check(x: Tensor, spatial: int) -> None:
     if spatial and x.ndim - spatial not in (1, 2):
         axes = "".join(f", L{i}" for i in range(1, spatial + 1))
-        raise unexpected(f"dropout{spatial}d", f"x of shape (N, C{axes}) or (C{axes})", x.shape)
+        raise core.wrong_shape(f"dropout{spatial}d", "x", x, f"(N, C{axes}) or (C{axes})")
 
 
 @core.constructor

@@ -152,10 +152,10 @@ def graph_parts(
     h, edges, *rest = parts
     core.check_input(layer, (), h)
     if h.ndim < 2:
-        raise core.unexpected(layer, "nodes of shape (..., nodes, features)", h.shape)
+        raise core.wrong_shape(layer, "nodes", h, "(..., nodes, features)")
     check_integers(layer, "edges", edges, h.device)
     if edges.ndim != 2 or len(edges) != 2:
-        raise core.unexpected(layer, "edges of shape (2, number of edges)", edges.shape)
+        raise core.wrong_shape(layer, "edges", edges, "(2, number of edges)")
     source, target = edges.long()
     count = h.shape[-2]
     of_nodes = torch.empty(count, device=h.device)
@@ -165,6 +165,6 @@ def graph_parts(
         core.check_input(layer, (), weights)
         core.check_like(layer, "weights", weights, h)
         if weights.shape != source.shape:
-            problem = f"expected weights of shape {tuple(source.shape)}, one for each edge"
-            raise LayerError(layer, f"{problem}, got {tuple(weights.shape)}")
+            shape = f"{tuple(source.shape)}, one for each edge"
+            raise core.wrong_shape(layer, "weights", weights, shape)
     return h, source, target, weights

@@ -226,8 +226,8 @@ def _unpacked(
         state=(state, (*lead[:-1], num_heads, n, m)),
     )  # fmt: skip
     if log_decay is not None and log_decay.shape not in ((*lead, num_heads), query.shape):
-        problem = f"expected log_decay of shape {(*lead, num_heads)} or {tuple(query.shape)}"
-        raise LayerError(NAME, f"{problem}, got {tuple(log_decay.shape)}")
+        shapes = f"{(*lead, num_heads)} or {tuple(query.shape)}"
+        raise core.wrong_shape(NAME, "log_decay", log_decay, shapes)
     return (query, key, value), log_decay, state
 
 

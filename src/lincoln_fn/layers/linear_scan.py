@@ -35,7 +35,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import Layer, PositiveInt, bare, constructor, record, static, unexpected
+from lincoln_fn.core import Layer, PositiveInt, bare, constructor, record, static, wrong_shape
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of
@@ -101,7 +101,7 @@ def forward(
     """Compute h_t = a_t h_(t-1) + b_t."""
     (a, b), state = sequences.unpacked(NAME, x, ("a", "b"))
     if b.ndim < 2 or b.shape[1] == 0:
-        raise unexpected(NAME, "b of shape (batch, length, ...) with at least one step", b.shape)
+        raise wrong_shape(NAME, "b", b, "(batch, length, ...) with at least one step")
     shape = (b.shape[0], *b.shape[2:])
     sequences.check_shapes(NAME, a=(a, b.shape), state=(state, shape))
     wide_a, wide_b = widened(a), widened(b)

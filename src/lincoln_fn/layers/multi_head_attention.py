@@ -86,7 +86,7 @@ def find(x: Inputs, *, num_heads: int, batch_first: bool) -> Given:
     scores = (*query.shape[:-2], num_heads, query.shape[-2], key.shape[-2])
     if isinstance(mask, torch.Tensor) and mask.ndim != len(scores):
         forms = f"{padding}, or of {len(scores)} axes that broadcast to {scores}"
-        raise LayerError(NAME, f"expected a mask of shape {forms}, got {tuple(mask.shape)}")
+        raise core.wrong_shape(NAME, "a mask", mask, forms)
     check_mask(NAME, mask, query, scores)
     return given
 

@@ -81,5 +81,5 @@ def positional_embedding(max_len: PositiveInt, *, weight_init: Initializer = nor
 
 def _check_shape(max_len: int, features: int | None, x: Tensor) -> None:
     if x.ndim < 2 or x.shape[-1] != (features or x.shape[-1]) or x.shape[-2] > max_len:
-        wanted = f"x of shape (..., length, {features or 'features'}) with length at most {max_len}"
-        raise core.unexpected(f"positional_embedding({max_len})", wanted, x.shape)
+        wanted = f"(..., length, {features or 'features'}) with length at most {max_len}"
+        raise core.wrong_shape(f"positional_embedding({max_len})", "x", x, wanted)

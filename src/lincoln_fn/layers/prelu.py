@@ -70,7 +70,7 @@ def along_axis_1(weight: Float[Tensor, " n"], x: Elements) -> Tensor:
 def _check_channels(params: Params, x: Tensor) -> None:
     count = len(params.weight)
     if count != 1 and (x.ndim < 2 or x.shape[1] != count):
-        raise core.unexpected(f"prelu({count})", f"x of shape (batch, {count}, ...)", x.shape)
+        raise core.wrong_shape(f"prelu({count})", "x", x, f"(batch, {count}, ...)")
 
 
 _init = init  # by another name, because the constructor has an argument `init`

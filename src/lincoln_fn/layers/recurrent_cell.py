@@ -111,7 +111,7 @@ def _unpacked(params: Params, x: Arrays, family: Family) -> tuple[Tensor, Tensor
     core.check_like(name, "x", given, params.weight_ih)
     n_in, hidden = len(params.weight_ih), len(params.weight_hh)
     if given.ndim == 0 or given.shape[-1] != n_in:
-        raise LayerError(name, f"expected x of shape (..., {n_in}), got {tuple(given.shape)}")
+        raise core.wrong_shape(name, "x", given, f"(..., {n_in})")
     shape = (*given.shape[:-1], hidden)
     if state is None:
         return given, (given.new_zeros(shape),) * family.rule.states, False

@@ -18,18 +18,17 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core import Layer, LayerError, bare, constructor, record
+from lincoln_fn.core import Layer, bare, constructor, record, wrong_shape
 from lincoln_fn.layers.common.inputs import check_indexed, in_range, stand_in
-from lincoln_fn.layers.common.sequences import check_mask
+from lincoln_fn.layers.common.sequences import Mask, check_mask
 from lincoln_fn.layers.log_softmax import minus_one_hot
 
 NAME = "token_log_probs"
 Logits: TypeAlias = Float[Tensor, "*batch length tokens"]
 Tokens: TypeAlias = Int[Tensor, "*batch length"]
-Mask: TypeAlias = Bool[Tensor, "*batch length"]
 
 
 @record
@@ -94,7 +93,7 @@ def _checked(x: object) -> tuple[Logits, Tokens, Mask | None]:
     logits, tokens, mask = (*x, None)[:3]
     shape = tuple(logits.shape[:-1])
     if tokens.shape != shape:
-        raise LayerError(NAME, f"expected tokens of shape {shape}, got {tuple(tokens.shape)}")
+        raise wrong_shape(NAME, "tokens", tokens, f"{shape}")
     if has_mask:
         check_mask(NAME, mask, logits)
     return logits, tokens, mask

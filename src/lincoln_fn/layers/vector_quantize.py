@@ -105,7 +105,7 @@ def nearest(params: Table, x: Vectors) -> Int[Tensor, "*batch"]:
     core.check_input(NAME, (), x)
     core.check_like(NAME, "x", x, params.weight)
     if x.shape[-1:] != params.weight.shape[1:]:
-        raise core.unexpected(NAME, f"x of shape (..., {params.weight.shape[1]})", x.shape)
+        raise core.wrong_shape(NAME, "x", x, f"(..., {params.weight.shape[1]})")
     weight = widened(params.weight)
     mu = weight.mean(0)
     weight, x = weight - mu, widened(x) - mu

@@ -64,7 +64,7 @@ def check_channels(layer: str, params: Params, x: Tensor, *forms: str) -> int:
             break
     else:
         shapes = " or ".join(f"({form})" for form in forms).replace("C", str(count or "C"))
-        raise LayerError(layer, f"expected x of shape {shapes}, got {tuple(x.shape)}")
+        raise core.wrong_shape(layer, "x", x, shapes)
     sizes = (x.shape[axis],)
     _check_affine(layer, params, x, sizes)
     for name in ("mean", "var") if running is not None else ():
@@ -84,7 +84,7 @@ def trailing_sizes(layer: str, params: Params, x: Tensor, normalized_shape: int 
     fits = len(sizes) == len(expected)
     if not fits or any(want not in (-1, size) for want, size in zip(expected, sizes, strict=True)):
         wanted = ", ".join("*" if want == -1 else str(want) for want in expected)
-        raise LayerError(layer, f"expected x of shape (..., {wanted}), got {tuple(x.shape)}")
+        raise core.wrong_shape(layer, "x", x, f"(..., {wanted})")
     _check_affine(layer, params, x, sizes)
     return sizes
 

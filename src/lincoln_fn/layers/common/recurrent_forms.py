@@ -82,7 +82,7 @@ def check_sequence(name: str, sequence: object, batch_first: bool) -> None:
     core.check_input(name, (), sequence)
     if isinstance(sequence, Tensor) and sequence.ndim not in (2, 3):
         axes = "(batch, length, n_in)" if batch_first else "(length, batch, n_in)"
-        raise core.unexpected(name, f"a sequence of shape {axes} or (length, n_in)", sequence.shape)
+        raise core.wrong_shape(name, "a sequence", sequence, f"{axes} or (length, n_in)")
 
 
 def check_cell(name: str, cell: Cell, gates: int) -> None:
@@ -112,7 +112,7 @@ def unpacked(family: Family, cells: Cells, x: Arrays, batch_first: bool) -> Inpu
     axis = None if sequence.ndim == 2 else 0 if batch_first else 1
     if sequence.shape[-1] != len(weight):
         axes = {None: "(length,", 0: "(batch, length,", 1: "(length, batch,"}[axis]
-        raise core.unexpected(name, f"a sequence of shape {axes} {len(weight)})", sequence.shape)
+        raise core.wrong_shape(name, "a sequence", sequence, f"{axes} {len(weight)})")
     if state is not None:
         state = _states(family, cells, "the state", state, sequence, axis)
     if mask is not None:

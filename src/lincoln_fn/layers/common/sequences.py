@@ -128,15 +128,14 @@ def unpacked(
 def check_steps(layer: str, name: str, x: Tensor) -> None:
     """Check that a sequence has features and at least one step."""
     if x.ndim < 2 or x.shape[-2] == 0:
-        problem = f"expected {name} of shape (..., length, features) with at least one step"
-        raise LayerError(layer, f"{problem}, got {tuple(x.shape)}")
+        raise core.wrong_shape(layer, name, x, "(..., length, features) with at least one step")
 
 
 def check_shapes(layer: str, **given: tuple[Tensor | None, tuple[int, ...]]) -> None:
     """Check that each tensor that is given has its shape."""
     for name, (tensor, shape) in given.items():
         if tensor is not None and tuple(tensor.shape) != tuple(shape):
-            raise core.unexpected(layer, f"{name} of shape {tuple(shape)}", tensor.shape)
+            raise core.wrong_shape(layer, name, tensor, f"{tuple(shape)}")
 
 
 def one_batch(x: Tensor, axes: int = 2) -> Tensor:
