@@ -10,8 +10,6 @@ In `parallel`, y_i depends on x_i alone, so dx_i is layer i's backward of g_i.
 
 from __future__ import annotations
 
-from functools import cache
-
 from lincoln_fn.combine._wiring import Wiring, wired
 from lincoln_fn.core import ByPosition, Layer, Spec, call_of, checked, made_by, require
 from lincoln_fn.layers.add import add
@@ -19,7 +17,6 @@ from lincoln_fn.layers.identity import identity
 from lincoln_fn.walk import ALL_BUT_LAST
 
 
-@cache
 def _wiring(count: int) -> Wiring:
     """Give x to every part but the last, which gets their outputs."""
     n = count - 1

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.values import Arrays, Cache, Params
 from lincoln_fn.errors import later
 
 # By a function's name: the one that it takes its result from, and which of its two it is.
-SOURCES = {
+SOURCES: Final = {
     "predict": ("forward", 0),
     "input_grad": ("backward", 0),
     "grads": ("backward", 1),

@@ -13,6 +13,8 @@ Outside of a graph, Python looks at that tensor. In the graph of a compiled step
 operation of this library, which looks at it when the graph runs. So the step pays for the work only
 when it is due, and there is one graph. Under `torch.func.vmap`, where each case has its own answer,
 and in a graph for another process, both are computed, and `torch.where` chooses.
+
+`operation` registers every operation of this library: here, and in the rooms of kernels.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def record(cls: type[T]) -> type[T]:
 
     read, read_constants = _reader(children), _reader(constants)
     frozen.__tree_children__ = staticmethod(read)  # for `tree.children`
-    # For `compile`, which makes a record from its children by these.
+    # For `recording`, which makes a record from its children by these.
     frozen.__tree_setters__ = None if constants else _setters(frozen, children)
     make = _maker(frozen, children + constants)
 

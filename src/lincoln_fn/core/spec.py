@@ -64,7 +64,7 @@ class Made:
     spec: Spec | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        kind: Any = type(self)  # Any: mypy takes a class for what has no hash
+        kind: Any = type(self)  # Any: for mypy, this class has no hash
         functions = {name: getattr(self, name) for name in _functions_of(kind)}
         later.check_functions(kind.__name__, getattr(self, "name", ""), **functions)
 

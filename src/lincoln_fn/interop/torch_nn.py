@@ -1,7 +1,7 @@
-"""Layers and parameters from torch.nn modules, and their state dicts back.
+"""Layers and parameters from torch.nn modules, and parameters as their state dicts.
 
 `LAYERS` says how a layer is made from a module's hyperparameters. The parameters are converted by
-`state_dict.from_state_dict`.
+`state_dict.from_state_dict`. A state dict names tensors by the positions of parts, or as a module.
 """
 
 from __future__ import annotations
@@ -210,8 +210,8 @@ def _renamed(layer: Layer, named: Mapping[str, Tensor], module: nn.Module) -> di
         for i, tensor in enumerate(marked.state_dict().values()):
             tensor.fill_(i)
     placed = name_tensors(*from_torch(marked))
-    ours = {names[int(t.flatten()[0])]: name for name, t in placed.items() if t.numel()}
-    there = {*ours.values()}
+    by_position = {names[int(t.flatten()[0])]: name for name, t in placed.items() if t.numel()}
+    there = {*by_position.values()}
     if there != named.keys():
         missing, unexpected = (
             ", ".join(sorted(each)[:3]) or "none"
@@ -222,4 +222,4 @@ def _renamed(layer: Layer, named: Mapping[str, Tensor], module: nn.Module) -> di
             f"; missing there: {missing}; missing here: {unexpected}"
         )
         raise LayerError(layer.name, problem)
-    return {name: named[ours[name]] for name in names if name in ours}
+    return {name: named[by_position[name]] for name in names if name in by_position}

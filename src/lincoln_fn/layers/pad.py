@@ -13,6 +13,7 @@ In constant mode y_j = x_j within x, and the constant elsewhere. dy_j/dx_i is 1 
     dx_i = sum_(j: s(j) = i) g_j
 
 That is g_i plus the g of all copies of x_i. Axes are padded, and run backward, one after the other.
+Convolutions pad by the same functions.
 
 Cache: the shape of y, the amounts and the mode.
 """

@@ -78,10 +78,8 @@ def backward(
     made, sigma = _made(params, dim)
     dx, dmade = layer.backward(made, cache, g)
     along = (dmade.weight * made.weight).sum()
-    axis, outer = (
-        _rows(made.weight, params.layer, dim),
-        params.vectors.u.unsqueeze(1) * params.vectors.v,
-    )
+    axis = _rows(made.weight, params.layer, dim)
+    outer = params.vectors.u.unsqueeze(1) * params.vectors.v
     outer = outer.reshape(made.weight.movedim(axis, 0).shape).movedim(0, axis)
     dw = (dmade.weight - outer * along) / sigma
     return dx, SpectralNormParams(core.evolve(dmade, weight=dw), params.vectors)

@@ -212,5 +212,4 @@ def vector_quantize(
     moved = core.unchanged if decay is None else partial(advance, decay=decay)
     table = Layer(f"codebook({n})", forward, backward, init, advance=moved)
     make = partial(composition, parts=(table, stop_gradient()), arrange=ITS_PART)
-    functions = {"init": one_part.init, "needs_dx": one_part.needs_dx}
-    return core.bare(make, there=_there, back=_back, **functions)
+    return core.bare(make, there=_there, back=_back, init=one_part.init, needs_dx=one_part.needs_dx)

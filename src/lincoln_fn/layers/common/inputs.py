@@ -1,4 +1,4 @@
-"""What the layers share about their inputs: names of shapes, checks, indices, and stand-ins.
+"""What layers share about inputs: names of shapes, checks, sizes, axes, indices, and stand-ins.
 
 A stand-in is the cache of a layer whose backward needs no values.
 """
