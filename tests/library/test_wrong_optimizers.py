@@ -32,9 +32,6 @@ def doubled(optimizer):
     return step(net, optimizer=optimizer)
 
 
-# An optimizer, another one whose state it gets, and what the error says.
-
-
 test_the_state_of_another_optimizer_is_named = refusals(
     """
 doubled(SGD) -> ^sgd ... torch.float32 ... at 0.weight ... torch.float64

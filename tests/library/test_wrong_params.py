@@ -8,11 +8,10 @@ from helpers.given import KEY, PARAMS, SGD, X
 from helpers.refusals import refusals
 
 import lincoln_fn as lf
-from lincoln_fn.layers import positional_embedding
 
 D, D_PARAMS = lf.dense(4), PARAMS[0]
 W, B = torch.ones(3, 4), torch.ones(4)
-IMAGE = torch.ones(2, 3, 5, 5)
+IMAGE, ROWS = torch.ones(2, 3, 5, 5), torch.ones(2, 3, 4)
 OF_NUMPY = D.replace(name="mine()", init=lambda key, x: {"b": np.ones(3)})
 OTHER = lf.serial(lf.dense(7), lf.relu(), lf.dense(4), lf.log_softmax())
 OTHER_STATE = lf.init_state(OTHER, SGD, KEY, X)
@@ -30,29 +29,12 @@ def cells(layer, **changes):
     return layer.forward(type(params)(((attrs.evolve(cell, **changes),),)), x)
 
 
-def heads(**changes):
-    layer, x = lf.multi_head_attention(2), torch.ones(2, 3, 4)
-    return layer.forward(attrs.evolve(layer.init(KEY, x), **changes), x)
-
-
 def trained(layer, x, **changes):
     """Take a training step, by the faster functions."""
     state = lf.init_state(layer, SGD, KEY, x)
     state = attrs.evolve(state, params=attrs.evolve(state.params, **changes))
     y = layer.predict(layer.init(KEY, x), x)
     return lf.make_step(layer, lf.losses.mse(), SGD)(state, (x, torch.zeros_like(y)))
-
-
-# A bias of one number, which would broadcast: by layer, an input and the features it needs one for.
-
-
-def positions(weight):
-    layer = lf.positional_embedding(9)
-    return layer.forward(positional_embedding.Params(weight), torch.ones(2, 5, 3))
-
-
-def cell(layer, **changes):
-    return layer.forward(attrs.evolve(layer.init(KEY, X), **changes), X)
 
 
 test_parameters_that_do_not_fit_are_named = refusals(
@@ -113,21 +95,24 @@ changed(layer_norm(), X, weight=1.0) -> ^layer_norm ... weight ... float
 changed(rms_norm(), X, weight=B[:1]) -> ^rms_norm ... (..., 1)
 changed(prelu(), X, weight=B[:2]) -> ^prelu ... (2
 changed(prelu(), X, weight=torch.ones(1, 3)) -> ^prelu ... weight ... (1, 3)
-positions(torch.ones(9, 1)) -> ^positional_embedding ... (...,
-positions(torch.ones(5)) -> ^positional_embedding ... weight
+changed(positional_embedding(9), torch.ones(2, 5, 3), weight=torch.ones(9, 1)) ->
+    ^positional_embedding ... (...,
+changed(positional_embedding(9), torch.ones(2, 5, 3), weight=torch.ones(5)) -> ^positional_embedding
+    ... weight
 cells(lstm(4), bias_ih=B[:1]) -> ^lstm ... bias ... (16,) ... (1,)
 cells(lstm(4), weight_ih=torch.ones(16, 5)) -> ^lstm ... weight_ih ... (16, 5)
 cells(gru(4), bias_hh=B[:1]) -> ^gru ... bias ... (12,) ... (1,)
 cells(rnn(4), bias_ih=B[:1]) -> ^rnn ... bias ... (4,) ... (1,)
-cell(rnn_cell(4), bias_ih=B[:1]) -> ^rnn_cell ... bias ... (4,) ... (1,)
-cell(lstm_cell(4), bias_hh=B[:1]) -> ^lstm_cell ... bias ... (16,) ... (1,)
-heads(query=layers.dense.Params(torch.ones(4, 4), B[:1])) -> ^multi_head_attention ... bias of shape
-    (4,) ... (1,)
-heads(query=layers.dense.Params(torch.ones(4, 6), torch.ones(6))) -> ^multi_head_attention[3] ... a
-    key with ... got 4
-heads(output=layers.dense.Params(torch.ones(4, 4), B[:1])) -> ^multi_head_attention ... bias of
-    shape (4,) ... (1,)
-heads(query=(torch.ones(4, 4), B)) -> ^multi_head_attention ... dense.Params
+changed(rnn_cell(4), X, bias_ih=B[:1]) -> ^rnn_cell ... bias ... (4,) ... (1,)
+changed(lstm_cell(4), X, bias_hh=B[:1]) -> ^lstm_cell ... bias ... (16,) ... (1,)
+changed(multi_head_attention(2), ROWS, query=layers.dense.Params(torch.ones(4, 4), B[:1])) ->
+    ^multi_head_attention ... bias of shape (4,) ... (1,)
+changed(multi_head_attention(2), ROWS, query=layers.dense.Params(torch.ones(4, 6), torch.ones(6)))
+    -> ^multi_head_attention[3] ... a key with ... got 4
+changed(multi_head_attention(2), ROWS, output=layers.dense.Params(torch.ones(4, 4), B[:1])) ->
+    ^multi_head_attention ... bias of shape (4,) ... (1,)
+changed(multi_head_attention(2), ROWS, query=(torch.ones(4, 4), B)) -> ^multi_head_attention ...
+    dense.Params
 step(state=TrainState((layers.dense.Params(W.numpy(), B.numpy()), ()), (), KEY, torch.tensor(0))) ->
     dense ... ndarray
 STEP(STATE, (X.numpy(), T)) -> dense ... ndarray ... torch.as_tensor
