@@ -115,13 +115,11 @@ _WRITTEN: list[Row] = [
     ("derivative missing", "lacks the WHAT of OF", _written(lambda x, y: torch.ones_like(y))),
     ("mask inverted", "has 1 - d in place of the WHAT d of OF: is a mask inverted?",
         _sloped(lambda g, gd: g - gd)),
-    ("derivative inverted", "divides by the WHAT of OF", _sloped(lambda g, gd: g * g / gd)),
     ("derivative twice", "has the WHAT of OF twice", _sloped(lambda g, gd: gd * gd / g)),
     *(("derivative", _INSTEAD.format(said), _written(formula)) for said, formula in {
         "x": lambda x, y: x, "y": lambda x, y: y, "1 - y": lambda x, y: 1 - y,
-        "1 + y": lambda x, y: 1 + y, "y (1 - y)": lambda x, y: y * (1 - y),
-        "x (1 - x)": lambda x, y: x * (1 - x), "1 - y^2": lambda x, y: 1 - y * y,
-        "1 - x^2": lambda x, y: 1 - x * x,
+        "y (1 - y)": lambda x, y: y * (1 - y), "x (1 - x)": lambda x, y: x * (1 - x),
+        "1 - y^2": lambda x, y: 1 - y * y, "1 - x^2": lambda x, y: 1 - x * x,
     }.items()),
 ]  # fmt: skip
 

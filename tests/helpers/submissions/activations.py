@@ -46,6 +46,8 @@ WRONG = [
         r"takes the derivative of sigmoid\(\) at cache"),
     wrong("sigmoid: only y", of(lf.sigmoid(), lambda y, g: g * y),
         "has y in place of the derivative of"),
+    wrong("sigmoid: that of tanh", of(lf.sigmoid(), lambda y, g: g * (1 - y**2)),
+        r"has 1 - y\^2 in place of the derivative of"),
     wrong("tanh: forward of another slope",
         layer(lambda x: (torch.sigmoid(x), x), lambda x, g: g * (1 - torch.tanh(x) ** 2)),
         r"is wrong in 15 of 15 places"),
