@@ -64,6 +64,8 @@ AHEAD = "def forward(x):\n    return x * x, x\n"
         "floats see no difference", 0),
     ("def forward(x):\n    return np.linalg.inv(x), x\ndef backward(g, x):\n    return g\n",
         "x=(3, 3)", "undecided", "np.inv has no rule", 0),
+    ("def forward(x):\n    return x.view(), x\ndef backward(g, x):\n    return g\n", "x=(3,)",
+        "undecided", "has no view", 0),
     ("def forward(x):\n    return x\ndef backward(g, x):\n    return g\n", "x=(3, 3)",
         "not run", "expected forward to return a tuple", 0),
 ])  # fmt: skip

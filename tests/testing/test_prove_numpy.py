@@ -289,6 +289,8 @@ def test_what_has_no_rule_is_said():
 
     verdict = prove(from_numpy(inverse, lambda dout, x: dout), (), normal(3, 3))
     assert "inv has no rule" in verdict.reason
+    viewed = prove(from_numpy(lambda x: (x.view(), x), lambda dout, x: dout), (), X)
+    assert "has no view" in viewed.reason
     table = Table(Field(1))
     x = ExactArray(table, table.write(Numbers(table.field, A, table.field.draw(A), 0 * MASK + 1)))
     with pytest.raises(MissingError, match="made before"):
