@@ -39,7 +39,7 @@ def _of_local(
     example: Example, name: str, local: str, count: int, seed: int, free: bool
 ) -> Pair | None:
     """Hold a local of backward against the gradient of an argument, or of a local of forward."""
-    trace = Trace(seed, (name, count))
+    trace = Trace((name, count))
     trial = Trial(example, seed, free, "" if count else name, trace)
     tangent = trace.tangent if count else trial.tangents[name]
     value = trace.backward[local][1]
