@@ -86,6 +86,14 @@ class Example:
         found = found if isinstance(found, (tuple, list, dict)) else (found,)
         return outputs, cotangents, _gradients(found, arrays)
 
+    def run_floats(
+        self, arrays: dict[str, Any], seed: int
+    ) -> tuple[list[Any], list[Any], dict[str, Any]]:
+        """Run the functions on copies of arrays, with cotangents of a normal distribution."""
+        draws = np.random.default_rng(seed)
+        copies = {name: np.array(value) for name, value in arrays.items()}
+        return self.run(np, copies, lambda out: draws.standard_normal(np.shape(out)))
+
 
 def _gradients(found: Any, arrays: dict[str, Any]) -> dict[str, Any]:
     if isinstance(found, tuple) and len(found) == 1 and isinstance(found[0], dict):

@@ -60,7 +60,7 @@ AHEAD = "def forward(x):\n    return x * x, x\n"
         "dw: the derivative of loss", 0),
     (AHEAD + "def backward(g, x):\n    return {'dx': 2 * g * x}\n", "x=(3,)", "proven",
         "dx: the derivative of forward", 0),
-    ("def forward(x):\n    return (x ** 2) ** .5, x\ndef backward(g, x):\n    return g * np.sign(x)\n",
+    (AHEAD.replace("x * x", "np.sqrt(x * x)") + "def backward(g, x):\n    return g * np.sign(x)\n",
         "x=(3,)", "proven", "dx: the derivative of forward", 0),
     (AHEAD + "def backward(g, x):\n    return 2 * g * x * (1 + 1e-14)\n", "x=(3,)", "undecided",
         "floats see no difference", 0),

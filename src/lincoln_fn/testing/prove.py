@@ -10,7 +10,6 @@ of y, and dx, dw what `backward` returns for a random g, the chain rule is one e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Final
@@ -31,7 +30,7 @@ from lincoln_fn.core import (
     unchanged,
 )  # fmt: skip
 from lincoln_fn.testing.diagnosis import TOLERANCE, GradientError, Proof, Refutation, Undecided
-from lincoln_fn.testing.exact.field import FREE, Array, Field, P, small_fraction
+from lincoln_fn.testing.exact.field import FREE, Array, Field, small_ratio
 from lincoln_fn.testing.exact.numbers import TIE, Numbers
 from lincoln_fn.testing.exact.operations import STOPPED
 from lincoln_fn.testing.exact.table import READ, MissingError
@@ -149,7 +148,7 @@ def _verdict(
             # Scales of 1 and biases of 0 hide a mistake from floats.
             doubts = [_doubt(here, i, key, least) for here in (at, perturbed(at, key) or at)]
             if not all(doubts):
-                return Refutation(of.layer.name, name, _ratio(parts))
+                return Refutation(of.layer.name, name, small_ratio(parts))
             doubt = READ if READ in notes else doubts[0] if has_roots else NO_ROOT
     return Undecided(of.layer.name, doubt)
 
@@ -201,14 +200,6 @@ def _doubt(at: Sample, i: int, key: Key, least: float) -> str:
 def _near(array: Tensor, key: Key) -> Tensor:
     drawn = keys.uniform(key.near(array), tuple(array.shape), -APART, APART)
     return array * (1 + drawn.to(array))
-
-
-def _ratio(parts: Sequence[tuple[Array, Array]]) -> Fraction | None:
-    """Find the fraction c of small numbers with given = c slope, in every draw."""
-    if not all(slope for slope, _ in parts):
-        return None
-    found = {int(given) * pow(int(slope), -1, P) % P for slope, given in parts}
-    return small_fraction(found.pop()) if len(found) == 1 else None
 
 
 def _proven(
