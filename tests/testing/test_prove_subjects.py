@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers.cases import FIRST
 from helpers.cases.case import normal
+from helpers.cube import Cube
 from helpers.optimizers import ADJOINTS, params_for
 from torch import nn
 from torch.nn import functional as F
@@ -16,20 +17,6 @@ from lincoln_fn.core import gradients_of
 from lincoln_fn.testing import Proof, Refutation, prove
 
 X, IMAGE = normal(5, 3), normal(2, 3, 6, 5)
-
-
-class Cube(torch.autograd.Function):
-    """A function with its own backward."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x**3
-
-    @staticmethod
-    def backward(ctx, g):
-        (x,) = ctx.saved_tensors
-        return 3 * g * x**2
 
 
 class WrongCube(Cube):
