@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import lincoln_fn as lf
 from lincoln_fn.core import gradients_of
-from lincoln_fn.testing import Proof, Refutation, prove
+from lincoln_fn.testing import Proof, Refutation, digits, prove
 
 X, IMAGE = normal(5, 3), normal(2, 3, 6, 5)
 
@@ -104,8 +104,9 @@ def test_a_network_with_its_loss_is_proven():
 
 
 def test_a_constructor_is_no_function_of_torch():
-    with pytest.raises(lf.LayerError, match=r"prove: expected subject .*Layer"):
-        prove(lf.relu, X)
+    for asked in prove, digits:
+        with pytest.raises(lf.LayerError, match=rf"{asked.__name__}: expected subject .*Layer"):
+            asked(lf.relu, X)
 
 
 SMALL = {"weight": normal(1, 2), "bias": normal(2, seed=1)}

@@ -64,8 +64,8 @@ def prove(
 ) -> Proof | Refutation | Undecided:
     """Prove that `backward` is the derivative of `forward`, by equality of exact numbers.
 
-    It runs the code on elements of a finite field. A wrong formula of degree d passes with a
-    probability of about d / P, which is 1 in 10^8: there is no step and no tolerance. Also proven:
+    It runs the code on elements of a finite field. A wrong formula of degree d passes a draw with a
+    probability of about d / P, where P is 2 10^9: there is no step and no tolerance. Also proven:
     `backward` is linear in g, `grads` and `input_grad` are its halves, `predict` is `forward`, and
     the gradients of single examples, where `per_example` has them, add up to `grads`.
 
@@ -97,7 +97,7 @@ def prove(
         tanh(): refuted
           dx is not the derivative of forward
     """
-    of = subject_of(subject, params, x, torch.float64)
+    of = subject_of("prove", subject, params, x, torch.float64)
     at = sample(*of, key)
     for name, array, given in zip(at.names, at.arrays, at.given, strict=True):
         # What broadcasts has the same product with a tangent.
