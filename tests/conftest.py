@@ -11,7 +11,7 @@ import short_suite
 pytest.register_assert_rewrite(
     *("helpers.attention", "helpers.compiling", "helpers.compositions", "helpers.copies"),
     *("helpers.graphs", "helpers.kernels_together", "helpers.one_by_one", "helpers.pipelines"),
-    *("helpers.parity", "helpers.refusals", "helpers.replays"),
+    *("helpers.parity", "helpers.reals", "helpers.refusals", "helpers.replays"),
 )
 
 

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import packed
 import torch
-from mkdocs.structure.files import Files
 from torch import Tensor
 
 import lincoln_fn as lf
@@ -111,19 +110,7 @@ def runtime() -> Iterator[tuple[str, bytes]]:
     return zip(RUNTIME, found, strict=False)
 
 
-def on_files(files_: Files, *, config: Any) -> Files:  # Any: MkDocs' own object
-    """Add the scripts.
-
-    Args:
-        files_: those of docs/.
-        config: the settings.
-
-    Returns:
-        The files, with the new ones.
-    """
-    for name, content in [*files(), *runtime()]:
-        files_.append(packed.script(config, "training", name, content))
-    return files_
+on_files = packed.hook("training", lambda: [*files(), *runtime()])
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

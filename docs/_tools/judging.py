@@ -10,12 +10,10 @@ import ast
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import packed
-from mkdocs.structure.files import Files
 
-PAGE: Final = "judge"
 EXACT: Final = "lincoln_fn/testing/exact"
 MODULES: Final = "field", "numbers", "rules", "table", "functions", "arrays", "stand_in"
 HERE: Final = Path(__file__).parent
@@ -76,20 +74,12 @@ def sources() -> dict[str, str]:
     return {path: older(file.read_text("utf-8")) for path, file in files.items()}
 
 
-def on_files(files: Files, *, config: Any) -> Files:  # Any: MkDocs' own object
-    """Add the scripts.
-
-    Args:
-        files: those of docs/.
-        config: the settings.
-
-    Returns:
-        The files, with the new ones.
-    """
-    worker = (HERE.parent / "assets/judge/worker.js").read_bytes()
-    contents = {"worker": worker, "modules": json.dumps(sources()).encode()}
+def contents() -> Iterator[tuple[str, bytes]]:
+    """Give the worker, the modules and, with npm and network, Pyodide."""
+    yield "worker", (HERE.parent / "assets/judge/worker.js").read_bytes()
+    yield "modules", json.dumps(sources()).encode()
     found = packed.from_npm(PACKAGE, VERSION, SHA512, [f"package/dist/{name}" for name in PYODIDE])
-    contents |= zip(PYODIDE, found, strict=False)
-    for name, content in contents.items():
-        files.append(packed.script(config, PAGE, name, content))
-    return files
+    yield from zip(PYODIDE, found, strict=False)
+
+
+on_files = packed.hook("judge", contents)

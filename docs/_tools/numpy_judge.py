@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy_trial import FILE, Example, Trace, Trial
 
-from lincoln_fn.testing.exact.field import FREE, P, small_fraction
+from lincoln_fn.testing.exact.field import FREE, small_ratio
 from lincoln_fn.testing.exact.numbers import TIE
 from lincoln_fn.testing.exact.table import MissingError
 
@@ -39,7 +38,7 @@ def _of_local(
     example: Example, name: str, local: str, count: int, seed: int, free: bool
 ) -> Pair | None:
     """Hold a local of backward against the gradient of an argument, or of a local of forward."""
-    trace = Trace(seed, (name, count))
+    trace = Trace((name, count))
     trial = Trial(example, seed, free, "" if count else name, trace)
     tangent = trace.tangent if count else trial.tangents[name]
     value = trace.backward[local][1]
@@ -54,17 +53,12 @@ def _told(pair_of: Callable[[int, bool], Pair | None], ways: Sequence[bool]) -> 
         pair = pair_of(SEEDS[0], free)
         if pair is None or pair[0] == pair[1]:
             return ""
-        times = _times(pair)
-        if times is not None and times == _times(pair_of(SEEDS[1], free)):
+        others = filter(None, (pair_of(seed, free) for seed in SEEDS[1:]))
+        times = small_ratio([pair, *others])
+        if times is not None:
             wrong_sign = "has the wrong sign: it " if times == -1 else ""
             return f"{wrong_sign}is {times} times the gradient"
     return "is not the gradient"
-
-
-def _times(pair: Pair | None) -> Fraction | None:
-    """Find the fraction c of small numbers with given = c slope; None if there is none."""
-    slope, given = pair or (0, 0)
-    return small_fraction(given * pow(slope, -1, P) % P) if slope else None
 
 
 def _wrong_line(example: Example, wrong: Sequence[str], ways: Sequence[bool]) -> tuple[int, str]:
@@ -98,9 +92,7 @@ def _is_wrong_for_floats(example: Example, name: str, seed: int) -> bool:
 
     def run(step: float) -> tuple[float, Any]:
         moved = {**example.arrays, name: example.arrays[name] + step * along}
-        draws = np.random.default_rng(seed + 1)
-        copies = {key: np.array(value) for key, value in moved.items()}
-        y, g, given = example.run(np, copies, lambda out: draws.standard_normal(np.shape(out)))
+        y, g, given = example.run_floats(moved, seed + 1)
         total = float(sum(np.sum(a * b) for a, b in zip(g, y, strict=True)))
         return total, given[name]
 
@@ -112,9 +104,7 @@ def _is_wrong_for_floats(example: Example, name: str, seed: int) -> bool:
 
 def _shapes(example: Example) -> str:
     """Hold what gets no gradient, and say which gradient has another shape than its array."""
-    copies = {name: np.array(value) for name, value in example.arrays.items()}
-    draws = np.random.default_rng(0)
-    *_, given = example.run(np, copies, lambda out: draws.standard_normal(np.shape(out)))
+    *_, given = example.run_floats(example.arrays, 0)
     example.held = example.arrays.keys() - given.keys()
     for name, gradient in given.items():
         array = example.arrays[name]

@@ -86,6 +86,14 @@ class Example:
         found = found if isinstance(found, (tuple, list, dict)) else (found,)
         return outputs, cotangents, _gradients(found, arrays)
 
+    def run_floats(
+        self, arrays: dict[str, Any], seed: int
+    ) -> tuple[list[Any], list[Any], dict[str, Any]]:
+        """Run the functions on copies of arrays, with cotangents of a normal distribution."""
+        draws = np.random.default_rng(seed)
+        copies = {name: np.array(value) for name, value in arrays.items()}
+        return self.run(np, copies, lambda out: draws.standard_normal(np.shape(out)))
+
 
 def _gradients(found: Any, arrays: dict[str, Any]) -> dict[str, Any]:
     if isinstance(found, tuple) and len(found) == 1 and isinstance(found[0], dict):
@@ -118,23 +126,21 @@ class Trial:
         arrays, self.tangents = {}, {}
         for name, shadow in example.arrays.items():
             moves = only in (None, name) and name not in example.held
-            tangent = random.integers(1, P, shadow.shape) * moves
-            self.tangents[name] = tangent
-            value = random.integers(1, P, shadow.shape)
-            arrays[name] = self.array(Numbers(field, shadow, value, tangent))
+            self.tangents[name] = field.direction(shadow.shape) * moves
+            arrays[name] = self.array(shadow, self.tangents[name])
         if trace is not None:
             trace.table = self.table
 
         def g(y: Any) -> ExactArray:
-            shape = np.shape(y)
-            value, shadow = random.integers(1, P, shape), random.standard_normal(shape)
-            return self.array(Numbers(field, shadow, value, np.zeros_like(value)))
+            shadow = random.standard_normal(np.shape(y))
+            return self.array(shadow, np.zeros(np.shape(y), field.dtype))
 
         with np.errstate(all="ignore"):
             self.y, self.g, self.given = example.run(numpy_for(self.table), arrays, g, trace)
 
-    def array(self, numbers: Numbers) -> ExactArray:
-        """Make an array of numbers."""
+    def array(self, shadow: Any, tangent: Any) -> ExactArray:
+        """Draw an array of numbers."""
+        numbers = Numbers(self.field, shadow, self.field.draw(shadow), tangent)
         return ExactArray(self.table, self.table.write(numbers))
 
     def slope(self) -> int:
@@ -166,8 +172,8 @@ class Trace:
         at: the local of forward that gets a tangent: its name, and the number of its last change.
     """
 
-    def __init__(self, seed: int = 0, at: tuple[str, int] | None = None) -> None:
-        self.at, self.random = at, np.random.default_rng(seed)
+    def __init__(self, at: tuple[str, int] | None = None) -> None:
+        self.at = at
         self.is_of_forward = at is None or at[1] > 0
         self.table: Any = None
         self.tangent: Any = None
@@ -215,7 +221,7 @@ class Trace:
 
     def _moved(self, value: ExactArray) -> ExactArray:
         numbers = value.numbers
-        self.tangent = numbers.tangent = self.random.integers(1, P, value.shape)
+        self.tangent = numbers.tangent = self.table.field.direction(value.shape)
         return ExactArray(self.table, self.table.write(numbers))
 
 

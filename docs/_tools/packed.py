@@ -18,12 +18,12 @@ import logging
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mkdocs.structure.files import File
+from mkdocs.structure.files import File, Files
 
 SECONDS = 600
 
@@ -33,11 +33,17 @@ def folder(page: str) -> str:
     return f"assets/{page}/packed"
 
 
-def script(config: Any, page: str, name: str, content: bytes) -> File:  # Any: MkDocs' settings
-    """Make the script that holds a file."""
-    text = base64.b64encode(gzip.compress(content, 9, mtime=0)).decode()
-    code = f"packed.files[{json.dumps(f'{page}/{name}')}] = {json.dumps(text)};\n"
-    return File.generated(config, f"{folder(page)}/{name}.js", content=code)
+def hook(page: str, contents: Callable[[], Iterable[tuple[str, bytes]]]) -> Callable[..., Files]:
+    """Make the hook of MkDocs that adds a page's files, given by name, as scripts."""
+
+    def on_files(files: Files, *, config: Any) -> Files:  # Any: MkDocs' own object
+        for name, content in contents():
+            text = base64.b64encode(gzip.compress(content, 9, mtime=0)).decode()
+            code = f"packed.files[{json.dumps(f'{page}/{name}')}] = {json.dumps(text)};\n"
+            files.append(File.generated(config, f"{folder(page)}/{name}.js", content=code))
+        return files
+
+    return on_files
 
 
 def from_npm(package: str, version: str, sha512: str, paths: Sequence[str]) -> Iterator[bytes]:

@@ -1,10 +1,12 @@
-"""The exact numbers' rules on floats."""
+"""The exact numbers' rules on floats, held against central differences."""
 
 import math
 
 import numpy as np
+import torch
 
-from lincoln_fn.testing.exact.field import Field
+from helpers.compare import same_number
+from lincoln_fn.testing.exact.field import Field, P
 
 
 class Reals(Field):
@@ -54,3 +56,28 @@ class Reals(Field):
 
     def number(self, c):
         return c
+
+
+def tensor(array):
+    is_tensor = isinstance(array, torch.Tensor)
+    return array.double() if is_tensor else torch.from_numpy(np.array(array, float))
+
+
+def check_on_reals(function, given, directions, made):
+    """Hold what a function makes on `Reals`, along directions, against its floats."""
+    step = 1e-6
+    ahead, behind = (
+        tensor(function(*(x + sign * step * d for x, d in zip(given, directions, strict=True))))
+        for sign in (1, -1)
+    )
+    slope = (ahead - behind) / (2 * step)
+    expected = tensor(function(*given))
+    assert same_number(tensor(made.value), expected, error=1e-12)
+    assert same_number(tensor(made.shadow), expected, error=1e-12)
+    assert same_number(tensor(made.tangent), slope, terms=slope.abs().max().item() + 1, error=1e-7)
+
+
+def check_in_the_field(function, given, made):
+    """Hold the shadows of what a function makes in the field against its floats."""
+    assert same_number(tensor(made.shadow), tensor(function(*given)), error=1e-12)
+    assert all(((each >= 0) & (each < P)).all() for each in (made.value, made.tangent, made.factor))

@@ -7,6 +7,7 @@ import torch
 import torchvision
 from helpers.cases.case import normal, run
 from helpers.compare import same_bits, same_number
+from helpers.cube import Cube
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -21,20 +22,6 @@ def cosine(x):
 
 def both(x):
     return x[0] * x[1], x[0].sin()
-
-
-class Cube(torch.autograd.Function):
-    """A function as torch's tutorials write it, which torch.func does not know."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x**3
-
-    @staticmethod
-    def backward(ctx, g):
-        (x,) = ctx.saved_tensors
-        return 3 * x**2 * g
 
 
 class InNumpy(torch.autograd.Function):

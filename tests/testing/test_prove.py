@@ -212,6 +212,9 @@ def test_a_tie_is_no_mistake():
     zeros = lf.Layer("relu()", lambda params, x: (torch.relu(x), x), lambda params, x, g: (
         torch.where(x == 0, g / 2, g * (x > 0)), ()))  # fmt: skip
     assert "a tie or a kink" in str(prove(zeros, (), torch.zeros(2, 3)))
+    twice = lf.Layer("largest()", lambda params, x: (x.flatten()[x.argmax()], x.argmax()),
+        lambda params, at, g: (torch.stack([g / 2, g / 2])[:, None], ()))  # fmt: skip
+    assert "a tie or a kink" in str(prove(twice, (), torch.ones(2, 1)))
 
 
 def of_logs(params, logarithm, g):

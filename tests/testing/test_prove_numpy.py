@@ -2,21 +2,21 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers.cases.case import normal, uniform
-from helpers.compare import same_number
-from helpers.reals import Reals
+from helpers.reals import Reals, check_in_the_field, check_on_reals
 from helpers.submissions import loops
 
 import lincoln_fn as lf
 from lincoln_fn.testing import Proof, Refutation, Undecided, from_numpy, prove
 from lincoln_fn.testing.exact import arrays
 from lincoln_fn.testing.exact.arrays import ExactArray
-from lincoln_fn.testing.exact.field import Field, P
+from lincoln_fn.testing.exact.field import Field
 from lincoln_fn.testing.exact.functions import FUNCTIONS
 from lincoln_fn.testing.exact.numbers import TIE, Numbers
 from lincoln_fn.testing.exact.stand_in import numpy_for
@@ -143,36 +143,16 @@ def run(field, function, given):
         return directions, function(numpy_for(table), *entered).numbers
 
 
-def tensor(array):
-    return torch.from_numpy(np.array(array, float))
-
-
-def check(name):
-    function, *given = SHOWN[name]
-    directions, made = run(Reals(1), function, given)
-    expected = tensor(function(np, *given))
-    step = 1e-6
-    ahead, behind = (
-        tensor(function(np, *(x + sign * step * d for x, d in zip(given, directions, strict=True))))
-        for sign in (1, -1)
-    )
-    slope = (ahead - behind) / (2 * step)
-    assert same_number(tensor(made.value), expected, error=1e-12)
-    assert same_number(tensor(made.shadow), expected, error=1e-12)
-    assert same_number(tensor(made.tangent), slope, terms=slope.abs().max().item() + 1, error=1e-7)
-
-
 @pytest.mark.parametrize("name", SHOWN)
 def test_a_function_has_the_value_and_the_derivative_of_floats(name):
-    check(name)
+    function, *given = SHOWN[name]
+    check_on_reals(partial(function, np), given, *run(Reals(1), function, given))
 
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_a_function_has_the_shadows_of_floats_in_the_field(name):
     function, *given = SHOWN[name]
-    made = run(Field(1), function, given)[1]
-    assert same_number(tensor(made.shadow), tensor(function(np, *given)), error=1e-12)
-    assert all(((each >= 0) & (each < P)).all() for each in (made.value, made.tangent, made.factor))
+    check_in_the_field(partial(function, np), given, run(Field(1), function, given)[1])
 
 
 class Noting(dict):
@@ -289,6 +269,8 @@ def test_what_has_no_rule_is_said():
 
     verdict = prove(from_numpy(inverse, lambda dout, x: dout), (), normal(3, 3))
     assert "inv has no rule" in verdict.reason
+    viewed = prove(from_numpy(lambda x: (x.view(), x), lambda dout, x: dout), (), X)
+    assert "has no view" in viewed.reason
     table = Table(Field(1))
     x = ExactArray(table, table.write(Numbers(table.field, A, table.field.draw(A), 0 * MASK + 1)))
     with pytest.raises(MissingError, match="made before"):

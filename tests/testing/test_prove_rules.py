@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.cases.case import normal, uniform
-from helpers.compare import same_number
-from helpers.reals import Reals
+from helpers.reals import Reals, check_in_the_field, check_on_reals
 from torch.nn import functional as F
 
 from lincoln_fn.testing import trial
@@ -125,26 +124,7 @@ def run(field, function, arguments):
 def check(name):
     function, *arguments = RULES[name]
     directions, made = run(Reals(1), function, arguments)
-    expected = function(*arguments)
-    step = 1e-6
-    ahead, behind = (
-        function(
-            *(
-                x + sign * step * torch.from_numpy(d)
-                for x, d in zip(arguments, directions, strict=True)
-            )
-        )
-        for sign in (1, -1)
-    )
-    slope = (ahead - behind) / (2 * step)
-    assert same_number(
-        torch.from_numpy(np.array(made.value, float)), expected.double(), error=1e-12
-    )
-    assert same_number(
-        torch.from_numpy(np.array(made.shadow, float)), expected.double(), error=1e-12
-    )
-    tangent = torch.from_numpy(np.array(made.tangent, float))
-    assert same_number(tangent, slope.double(), terms=slope.abs().max().item() + 1, error=1e-7)
+    check_on_reals(function, arguments, [*map(torch.from_numpy, directions)], made)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -155,10 +135,7 @@ def test_a_rule_has_the_value_and_the_derivative_of_floats(name):
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_has_the_shadows_of_floats_in_the_field(name):
     function, *arguments = RULES[name]
-    made = run(Field(1), function, arguments)[1]
-    expected = function(*arguments).double()
-    assert same_number(torch.from_numpy(np.array(made.shadow)), expected, error=1e-12)
-    assert all(((each >= 0) & (each < P)).all() for each in (made.value, made.tangent, made.factor))
+    check_in_the_field(function, arguments, run(Field(1), function, arguments)[1])
 
 
 @functools.cache

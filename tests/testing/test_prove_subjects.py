@@ -7,29 +7,16 @@ import pytest
 import torch
 from helpers.cases import FIRST
 from helpers.cases.case import normal
+from helpers.cube import Cube
 from helpers.optimizers import ADJOINTS, params_for
 from torch import nn
 from torch.nn import functional as F
 
 import lincoln_fn as lf
 from lincoln_fn.core import gradients_of
-from lincoln_fn.testing import Proof, Refutation, prove
+from lincoln_fn.testing import Proof, Refutation, digits, prove
 
 X, IMAGE = normal(5, 3), normal(2, 3, 6, 5)
-
-
-class Cube(torch.autograd.Function):
-    """A function with its own backward."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x**3
-
-    @staticmethod
-    def backward(ctx, g):
-        (x,) = ctx.saved_tensors
-        return 3 * g * x**2
 
 
 class WrongCube(Cube):
@@ -117,8 +104,9 @@ def test_a_network_with_its_loss_is_proven():
 
 
 def test_a_constructor_is_no_function_of_torch():
-    with pytest.raises(lf.LayerError, match=r"prove: expected subject .*Layer"):
-        prove(lf.relu, X)
+    for asked in prove, digits:
+        with pytest.raises(lf.LayerError, match=rf"{asked.__name__}: expected subject .*Layer"):
+            asked(lf.relu, X)
 
 
 SMALL = {"weight": normal(1, 2), "bias": normal(2, seed=1)}

@@ -4,7 +4,7 @@ The layer runs in a dtype, and each number that an operation rounds is changed i
 random, as another processor or another order of a sum would. In float64 the same layer has the true
 numbers. With the largest difference in a few runs,
 
-    digits = -log10 (max |given - true|) / (max |true|)
+    digits = -log10((max |given - true|) / (max |true|))
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _surviving(
 ) -> dict[str, float]:
     """Compare a few runs in a dtype with one in float64."""
     given = cast((params, x), dtype)
-    low, true = (subject_of(subject, *given, kind) for kind in (dtype, torch.float64))
+    low, true = (subject_of("digits", subject, *given, kind) for kind in (dtype, torch.float64))
     g = random_like(run_forward(*low)[0], key)
     # An output may have a dtype of its own.
     expected = _leaves(sample(*true, cast_like(g, run_forward(*true)[0])))
@@ -133,4 +133,4 @@ def _equal_digits(given: Tensor, true: Tensor) -> float:
     size = torch.where(true.isfinite(), true, 0.0).abs().max().item()
     if not error:
         return best
-    return min(max(math.log10(size / error), 0.0), best) if size > error > 0 else 0.0
+    return min(max(math.log10(size / error), 0.0), best) if size > error else 0.0

@@ -10,7 +10,6 @@ of y, and dx, dw what `backward` returns for a random g, the chain rule is one e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Final
@@ -31,7 +30,7 @@ from lincoln_fn.core import (
     unchanged,
 )  # fmt: skip
 from lincoln_fn.testing.diagnosis import TOLERANCE, GradientError, Proof, Refutation, Undecided
-from lincoln_fn.testing.exact.field import FREE, Array, Field, P, small_fraction
+from lincoln_fn.testing.exact.field import FREE, Array, Field, small_ratio
 from lincoln_fn.testing.exact.numbers import TIE, Numbers
 from lincoln_fn.testing.exact.operations import STOPPED
 from lincoln_fn.testing.exact.table import READ, MissingError
@@ -65,8 +64,8 @@ def prove(
 ) -> Proof | Refutation | Undecided:
     """Prove that `backward` is the derivative of `forward`, by equality of exact numbers.
 
-    It runs the code on elements of a finite field. A wrong formula of degree d passes with a
-    probability of about d / P, which is 1 in 10^8: there is no step and no tolerance. Also proven:
+    It runs the code on elements of a finite field. A wrong formula of degree d passes a draw with a
+    probability of about d / P, where P is 2 10^9: there is no step and no tolerance. Also proven:
     `backward` is linear in g, `grads` and `input_grad` are its halves, `predict` is `forward`, and
     the gradients of single examples, where `per_example` has them, add up to `grads`.
 
@@ -98,7 +97,7 @@ def prove(
         tanh(): refuted
           dx is not the derivative of forward
     """
-    of = subject_of(subject, params, x, torch.float64)
+    of = subject_of("prove", subject, params, x, torch.float64)
     at = sample(*of, key)
     for name, array, given in zip(at.names, at.arrays, at.given, strict=True):
         # What broadcasts has the same product with a tangent.
@@ -149,7 +148,7 @@ def _verdict(
             # Scales of 1 and biases of 0 hide a mistake from floats.
             doubts = [_doubt(here, i, key, least) for here in (at, perturbed(at, key) or at)]
             if not all(doubts):
-                return Refutation(of.layer.name, name, _ratio(parts))
+                return Refutation(of.layer.name, name, small_ratio(parts))
             doubt = READ if READ in notes else doubts[0] if has_roots else NO_ROOT
     return Undecided(of.layer.name, doubt)
 
@@ -201,14 +200,6 @@ def _doubt(at: Sample, i: int, key: Key, least: float) -> str:
 def _near(array: Tensor, key: Key) -> Tensor:
     drawn = keys.uniform(key.near(array), tuple(array.shape), -APART, APART)
     return array * (1 + drawn.to(array))
-
-
-def _ratio(parts: Sequence[tuple[Array, Array]]) -> Fraction | None:
-    """Find the fraction c of small numbers with given = c slope, in every draw."""
-    if not all(slope for slope, _ in parts):
-        return None
-    found = {int(given) * pow(int(slope), -1, P) % P for slope, given in parts}
-    return small_fraction(found.pop()) if len(found) == 1 else None
 
 
 def _proven(

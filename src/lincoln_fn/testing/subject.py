@@ -43,8 +43,10 @@ class Subject(NamedTuple):
     x: Arrays
 
 
-def subject_of(of: Differentiable, params: Params, x: Arrays, dtype: torch.dtype) -> Subject:
-    """Make the layer of what may be proven, and convert its arguments."""
+def subject_of(
+    name: str, of: Differentiable, params: Params, x: Arrays, dtype: torch.dtype
+) -> Subject:
+    """Make the layer of what may be proven, and convert its arguments; `name` asks, for errors."""
     params, x = cast((params, x), dtype)
     if isinstance(of, Optimizer):
         params, grads, state = at_a_step(of, params, 2, Key(0))
@@ -63,9 +65,9 @@ def subject_of(of: Differentiable, params: Params, x: Arrays, dtype: torch.dtype
         layer = _by_engine(type(of).__name__, partial(_called, of, fixed))
         return Subject(layer, own, params)
     if is_function(of) and not is_constructor(of):
-        call, name = getattr(of, "apply", of), getattr(of, "__name__", repr(of))
-        return Subject(_by_engine(name, lambda _, x: call(*_arguments(x))), (), params)
-    return Subject(check_argument("prove", "subject", Layer, of), params, x)
+        call, called = getattr(of, "apply", of), getattr(of, "__name__", repr(of))
+        return Subject(_by_engine(called, lambda _, x: call(*_arguments(x))), (), params)
+    return Subject(check_argument(name, "subject", Layer, of), params, x)
 
 
 def _called(module: nn.Module, fixed: dict[str, Tensor], params: Params, x: Arrays) -> Arrays:

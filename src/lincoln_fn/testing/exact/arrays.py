@@ -16,7 +16,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from lincoln_fn.testing.exact.field import Array
 from lincoln_fn.testing.exact.functions import FUNCTIONS
 from lincoln_fn.testing.exact.numbers import Numbers, bilinear, constant
-from lincoln_fn.testing.exact.table import READ, MissingError, Table
+from lincoln_fn.testing.exact.table import READ, MissingError, NoAttributeError, Table
 
 MADE_BEFORE: Final = "exact numbers are written into an array that was made before"
 # The methods of ufuncs that are functions, too.
@@ -60,7 +60,7 @@ class ExactArray(NDArrayOperatorsMixin):
             return lambda *how, **more: _exact(self.table, getattr(self.rows, name)(*how, **more))
         if name in _METHODS.split():
             return partial(_function(name), self.table, self)
-        raise AttributeError(f"an array of exact numbers has no {name}")
+        raise NoAttributeError(f"an array of exact numbers has no {name}")
 
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *given: Any, out: Any = None, **how: Any

@@ -18,7 +18,7 @@ A new number's partner is a pseudo-random odd function of its value: e^(-z) = 1 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
@@ -224,9 +224,15 @@ def _simple(c: float) -> Fraction | None:
     return found if c > 0 else -found
 
 
-def small_fraction(c: int) -> Fraction | None:
-    """Find the fraction of small numbers that equals c modulo P, by Euclid's algorithm."""
-    (before, over), (outer, under) = (P, c), (0, 1)
+def small_ratio(pairs: Sequence[tuple[Array, Array]]) -> Fraction | None:
+    """Find the fraction c of small numbers with b = c a modulo P, in every pair (a, b)."""
+    if not all(a for a, _ in pairs):
+        return None
+    ratios = {int(b) * pow(int(a), -1, P) % P for a, b in pairs}
+    if len(ratios) > 1:
+        return None
+    # By Euclid's algorithm.
+    (before, over), (outer, under) = (P, ratios.pop()), (0, 1)
     while over > LARGEST_OF_FRACTION:
         quotient = before // over
         before, over = over, before - quotient * over

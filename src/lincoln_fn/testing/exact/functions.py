@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from lincoln_fn.testing.exact.numbers import Numbers, compare, exp, log
-from lincoln_fn.testing.exact.rules import RULES, matmul
+from lincoln_fn.testing.exact.rules import RULES, in_order, matmul
 from lincoln_fn.testing.exact.table import MissingError
 
 # Any: the rules have the arguments of numpy's functions.
@@ -34,18 +34,6 @@ def _norm(z: Numbers, order: Any = None, axis: Any = None, keepdims: bool = Fals
         raise MissingError("a norm of matrices has no rule for exact numbers")
     made: Numbers = RULES["norm"](z, 2 if order == "fro" else order, axis, keepdims)
     return made
-
-
-def in_order(z: Numbers, axis: int | None = -1) -> Numbers:
-    """Sort numbers along an axis, or all; two that are equal in their shadows alone are a tie."""
-    if axis is None:
-        z, axis = z.map(np.ravel), 0
-    order = np.argsort(z.shadow, axis)
-    z = z.map(lambda each: np.take_along_axis(each, order, axis))
-    below = z.map(lambda each: np.moveaxis(each, axis, -1)[..., :-1])
-    above = z.map(lambda each: np.moveaxis(each, axis, -1)[..., 1:])
-    compare(np.greater, above, below)
-    return z
 
 
 def _clip(z: Numbers, a_min: Any = None, a_max: Any = None, **named: Any) -> Any:

@@ -114,22 +114,12 @@ def _chosen(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
         indices, spatial = made[1], 3 if "3d" in name else 2
         flat = rows.flatten(-spatial).gather(-1, indices.flatten(-spatial))
         return exact(flat.view(indices.shape)), indices
-    _note_ties(space, numbers, -1 if dim is None else dim)
+    rules.in_order(numbers, dim if rows.ndim else None)
     if isinstance(made, Tensor):
         return made
     indices = made[1]
     kept = indices if indices.ndim == rows.ndim else indices.unsqueeze(dim)
     return exact(rows.gather(dim, kept).view(indices.shape)), indices
-
-
-def _note_ties(space: Store, numbers: Numbers, axis: int = -1) -> None:
-    """Note where numbers along an axis are equal in their shadows alone."""
-    if not numbers.shape:
-        return
-    order = np.argsort(numbers.shadow, axis)
-    inner = numbers.map(lambda each: np.moveaxis(np.take_along_axis(each, order, axis), axis, -1))
-    above, below = inner.map(lambda each: each[..., 1:]), inner.map(lambda each: each[..., :-1])
-    compare(np.greater, above, below)
 
 
 def _compared(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:

@@ -162,6 +162,18 @@ def _logsumexp(z: Numbers, dim: Axes, keepdim: bool = False) -> Numbers:
     return total if keepdim else total.sum(axes)
 
 
+def in_order(z: Numbers, axis: int | None = -1) -> Numbers:
+    """Sort numbers along an axis, or all; two that are equal in their shadows alone are a tie."""
+    if axis is None:
+        z, axis = z.map(np.ravel), 0
+    order = np.argsort(z.shadow, axis)
+    z = z.map(lambda each: np.take_along_axis(each, order, axis))
+    below = z.map(lambda each: np.moveaxis(each, axis, -1)[..., :-1])
+    above = z.map(lambda each: np.moveaxis(each, axis, -1)[..., 1:])
+    compare(np.greater, above, below)
+    return z
+
+
 def _log_softmax(z: Numbers, dim: int, half_to_float: bool = False) -> Numbers:
     return z - _logsumexp(z, dim, True)
 

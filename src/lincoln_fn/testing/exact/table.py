@@ -16,6 +16,10 @@ class MissingError(Exception):
     """An operation that exact numbers have no rule for."""
 
 
+class NoAttributeError(MissingError, AttributeError):
+    """A method of numpy's arrays that exact ones have not."""
+
+
 class Table:
     """The rows of exact numbers, of which 0 and 1 are the numbers 0 and 1."""
 
