@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Collection, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -166,14 +167,11 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=f"{__doc__}\nA default run takes some seconds.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    for name, default, says in (
-        ("stages", 8, "of the pipeline"),
-        ("microbatches", 32, "of a batch"),
-        ("pipelines", 1, "that run beside each other"),
-        ("repeats", 5, "of the measurement; the least time counts"),
-    ):
-        says = f"{says} (default: {default})"
-        parser.add_argument(f"--{name}", type=positive_int, default=default, help=says)
+    count = partial(parser.add_argument, type=positive_int)
+    count("--stages", default=8, help="of the pipeline (default: 8)")
+    count("--microbatches", default=32, help="of a batch (default: 32)")
+    count("--pipelines", default=1, help="that run beside each other (default: 1)")
+    count("--repeats", default=5, help="of the measurement; the least time counts (default: 5)")
     parser.add_argument("--latency", type=float, default=20e-6, help="in seconds (default: 20e-6)")
     parser.add_argument("--bandwidth", type=float, default=1e9, help="in bytes/s (default: 1e9)")
     parser.add_argument("--equal", action="store_true", help="no measurement: an action takes 1 s")

@@ -334,8 +334,9 @@ def test_numbers_of_the_batch_size_are_found():
     assert fit(thirds, batches, 1e-6) == OfBatch(3, 0, -1)
     with pytest.raises(UnknownOperationError, match=r"\[36, 64, 225\] for batches of \(6, 8, 15\)"):
         fit([36, 64, 225], batches)
-    with pytest.raises(UnknownOperationError, match="for batches of"):
-        fit(["mean", "mean", "sum"], batches)
+    for values, at in ((["mean", "mean", "sum"], batches), ([3 // 2, 5 // 2, 9 // 2], (3, 5, 9))):
+        with pytest.raises(UnknownOperationError, match="for batches of"):
+            fit(values, at)
 
 
 def operations(write):

@@ -38,6 +38,13 @@ def test_what_depends_on_no_input_is_computed_once():
     assert same_bits(run([X])[0], run([X])[0])
 
 
+def test_a_complex_number_keeps_the_signs_of_zeros_and_infinity():
+    z = torch.complex(X, X)
+    for number in (complex(-0.0, 1), complex(1, -0.0), complex(float("inf"), 1)):
+        program = program_of(lambda z, number=number: (torch.full_like(z, number),), z)
+        assert same_bits(generate(program)([z])[0], torch.full_like(z, number))
+
+
 def test_what_is_computed_several_times_is_computed_once():
     def function(x, y):
         return ((x @ y).exp() * (x @ y).exp().sum(0, keepdim=True) + x.mT.mT @ y,)

@@ -229,6 +229,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             return f"({entries})" if isinstance(value, tuple) else f"[{entries}]"
         if not isinstance(value, _VALUES):
             self.refuse(f"is given a {type(value).__name__}")
+        if isinstance(value, complex):  # whose repr loses the sign of a 0, and has no infinity
+            return f"complex({value.real!r}, {value.imag!r})"
         return repr(value).replace("{", "{{").replace("}", "}}")
 
 

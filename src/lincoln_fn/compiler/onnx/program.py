@@ -113,7 +113,7 @@ def _ends(write: Writer, named: Sequence[tuple[str, Value]]) -> list[NodeProto]:
     changed: dict[str, str] = {}
     ends = []
     for name, value in named:
-        if value.name in made - changed.keys():
+        if value.name in made and value.name not in changed:
             changed[value.name] = name
         else:  # an input, a constant, or another result, too
             ends.append(helper.make_node("Identity", [value.name], [name]))

@@ -176,7 +176,9 @@ def fit(values: Sequence[Argument], batches: Sequence[int], error: float = 1e-12
         if power > 0 or constant not in numbers:
             fitted = _fit_two(numbers, batches, power, constant, error)
             pairs = zip(map(fitted.at, batches), numbers, strict=True)
-            if all(math.isclose(*pair, rel_tol=error) for pair in pairs):
+            # Integers that are half of something else agree with it at odd numbers alone.
+            may_be = fitted.is_whole or not all(isinstance(x, int) for x in values)
+            if may_be and all(math.isclose(*pair, rel_tol=error) for pair in pairs):
                 return fitted
     problem = f"a number depends on the batch size: {values} for batches of {tuple(batches)}"
     raise UnknownOperationError(problem)
