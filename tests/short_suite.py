@@ -1,8 +1,8 @@
 """The short suite, which `pytest` runs where neither `--full` nor a file is given.
 
-It takes less than 300 seconds of one processor, and uses every public name. docs/mutations.md says
-which share of a sample of the mutants of layers/ and losses/ it kills. What it leaves out was
-chosen by what most tests take and show, and is marked:
+README says how long it takes. It uses every public name, and docs/mutations.md says which share of
+a sample of the mutants of layers/ and losses/ it kills. What it leaves out was chosen by what most
+tests take and show, and is marked:
 
     @pytest.mark.full                       a test that compiles, or starts processes, or trains
     pytestmark = pytest.mark.full           a file of such tests; of each kind the cheapest stays

@@ -45,7 +45,7 @@ ARGUMENTS: Final = {
     ("states", "bool"): "whether the tensors inside a `State` are included.",
     ("bias", "bool"): "whether there is a bias.",
     ("maximize", "bool"): "whether to maximize the loss.",
-    ("lr", "LearningRate"): "the learning rate, above 0, or a schedule.",
+    ("lr", "LearningRate"): "the learning rate, at least 0, or a schedule.",
     ("weight_decay", "NonNegative"): "the factor of p that is added to dp.",
     ("axes", "Axes | None"): "to draw on; None makes a figure.",
     ("stabilizer", "NonNegative"): "is added to the denominators' absolute values.",

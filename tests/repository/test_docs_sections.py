@@ -36,7 +36,7 @@ CASES = {
     "an optimizer": (
         OPTIMIZER,
         "Descend.",
-        "Descend.\n\nArgs:\n    lr: the learning rate, above 0, or a schedule.\n"
+        "Descend.\n\nArgs:\n    lr: the learning rate, at least 0, or a schedule.\n"
         "    maximize: whether to maximize the loss.\n\n"
         "Returns:\n    The optimizer, whose state is `SgdState`.\n\n"
         "Raises:\n    LayerError: for an argument that is not of its type; from `update`, for"

@@ -31,7 +31,7 @@ def live():
 
 
 def grown(use, times):
-    """Tell of which types more objects are alive after each half of the uses, by half of them."""
+    """Tell which types grow in both halves of the uses, by an object for every second use."""
     counts = []
     for start, end in ((0, 10), (10, times // 2), (times // 2, times)):
         for i in range(start, end):

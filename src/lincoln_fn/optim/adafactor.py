@@ -183,7 +183,7 @@ def adafactor(
     the size of the parameter, which has n numbers.
 
     Args:
-        lr: the largest relative size of a step, above 0, or a schedule.
+        lr: the largest relative size of a step, at least 0, or a schedule.
         beta2_decay: how fast v forgets: step t enters with the weight t^beta2_decay; at most 0.
         eps: eps1, the least sqrt(v), None for the dtype's eps; and eps2, the least size of a
             parameter that counts in alpha.
