@@ -95,6 +95,21 @@ def test_two_mistakes_at_once_are_both_told():
     assert f"line {line_of(affine_backward, 'dw =')}" in told["dparams.0"]
 
 
+def test_no_gradient_is_told_by_what_backward_calls_it():
+    def forward(w, x):
+        n = torch.sqrt((w**2).sum(0))
+        return x @ (w / n), (x, n)
+
+    def backward(w, cache, g):
+        x, n = cache
+        dw = x.T @ g
+        return g @ (w / n).T, dw
+
+    (mistake,) = check_layer(lf.Layer("mine()", forward, backward), W, X, all=True).mistakes
+    told = "mine(): dparams has the further factor n in the path through div() (in `w / n`), and"
+    assert str(mistake).startswith(f"{told} misses the path through sum()")
+
+
 def test_a_sum_over_another_axis_is_told_in_a_square():
     def forward(params, x):
         return x + params, None

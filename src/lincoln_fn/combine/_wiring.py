@@ -109,7 +109,7 @@ class Wiring:
 
 
 def in_turn(n: int) -> tuple[Read, ...]:
-    """Let each of n parts read the output of the part before it (the first: value 0) and value 1."""
+    """Let each of n parts read what the part before it gave (the first: value 0) and value 1."""
     return tuple((i + 1 if i else 0, 1) for i in range(n))
 
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import combinations
+from math import prod
 from types import FrameType
 from typing import Any
 
@@ -197,6 +198,11 @@ class Evidence:
             if all(map(torch.equal, values, other.get(place, [torch.zeros(())])))
         }
 
+    def _is_submitted(self, value: Tensor) -> bool:
+        """Return whether a value is a wrong gradient that backward returns: it explains none."""
+        pairs = zip(self.given, self.expected, strict=True)
+        return any(close(value, given) and not close(given, right) for given, right in pairs)
+
     @cached_property
     def gs(self) -> list[tuple[str, Tensor]]:
         """The gradients that terms are made of: g, and right ones of backward by their names."""
@@ -205,7 +211,8 @@ class Evidence:
         for place, values in _values(self.steps).items():
             is_one = len(values) == 1 and place.target and place not in self.constants
             is_right = is_one and any(k.calls and k.fits(values) for k in self.known)
-            if is_right and not any(close(values[0], g) for _, g in found):
+            is_other = is_right and not self._is_submitted(values[0])
+            if is_other and not any(close(values[0], g) for _, g in found):
                 found.append((place.target, values[0]))
         return found[:3]
 
@@ -228,11 +235,16 @@ class Evidence:
         once = [k for k in self.known if k.calls and len(k.values) == 1 and k.name[-1:] != ")"]
         once.sort(key=lambda k: k.name[:1] == "`")
         found += [(k.name, k.values[0]) for k in once]
+        of_y = [k.values[0] for k in self.known if k.values and bool(k.gradients[0].any())]
+        number = prod(g for g in self.g if not g.ndim)
         values: list[tuple[str, Tensor]] = []
         for name, leaf in found:
             is_mask = isinstance(leaf, Tensor | np.ndarray) and str(leaf.dtype).endswith("bool")
             value = torch.as_tensor(leaf).double() if is_mask else to_tensor(leaf)
             if value is None or not 0 < value.numel() <= LARGEST:
+                continue
+            # A loss may keep what it takes for its gradient.
+            if self._is_submitted(number * value) and not any(close(value, v) for v in of_y):
                 continue
             if not any(v.shape == value.shape and close(v, value) for _, v in values):
                 values.append(("cached" if name.isdigit() or not name else name, value))

@@ -157,6 +157,9 @@ class Search:
             array = of.tape.arrays[i] if of.tape else None
             self._right[i] = Right(of, of.expected[i], of.hand, array, own)
         yield from self._right[i].compared(given[i], is_first=is_first)
+        for other in of.known:
+            if other.calls and any(same(given[i], gradient) for gradient in other.gradients):
+                yield "another gradient", f"is the gradient of {other.name}"
         if is_first and not close(-2 * given[i], of.scaled.given[i]):
             yield "not linear in g", NOT_LINEAR
 

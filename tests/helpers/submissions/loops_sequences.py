@@ -145,7 +145,7 @@ WRONG = [
     of_lstm("exchanged", "gates exchanged", "da, the gradient of a, has the right values"),
     of_lstm("f", "forget gate missing in dc", r"lacks the factor f in the path through mul\(\)"),
     of_softmax("label", "label's term missing", r"\+ 1/6 onehot"),
-    of_softmax("e", "not normalised", "is cached, not its gradient"),
+    of_softmax("e", "not normalised", "is wrong in 18 of 18 places"),
     of_softmax("N", "1/N missing", "summed where it should be averaged"),
     of_svm("label", "label's term missing", r"misses the path through getitem\(\) \(in"),
     of_svm("N", "1/N missing", r"counts the path through matmul\(\) \(in `data\[n\]"),
