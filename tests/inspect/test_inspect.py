@@ -107,19 +107,6 @@ def test_outputs_and_gradients_are_those_of_autograd_and_paths_those_of_the_netw
     assert all(use == 1 or (path, use - 1) in uses for path, use in uses)
 
 
-def test_a_shared_layer_appears_once_a_use():
-    net = lf.serial(lf.shared(lf.dense(2)), lf.add())
-    x = (X, 2 * X)
-    records = trace(net, net.init(lf.Key(0), x), x, lf.losses.mse(), torch.zeros(6, 2).double())
-    assert [record.label for record in records] == [
-        "0.0 dense(2)",
-        "0.0 dense(2), use 2",
-        "1 add()",
-    ]
-    assert same_bits(records[0].gradient, records[2].gradient)
-    assert records[1].dparams_norm > records[0].dparams_norm
-
-
 def test_frozen_parts_have_a_gradient_each_and_no_dparams():
     tied = lf.frozen(lf.tied(lf.embedding(7, 3), lf.dense(3)))
     net, x = lf.serial(tied, lf.dense(2)), torch.tensor([1, 2])
@@ -253,15 +240,6 @@ def test_a_unit_is_dead_if_it_is_zero_for_every_example(name):
     layer = lf.Layer("given()", lambda params, x: (y, None), lambda params, cache, g: (g, ()))
     (record,) = trace(layer, (), X, SQUARES, None, unit_axis=unit_axis)
     assert record.dead == share
-
-
-def test_dead_relus_are_found_in_a_network():
-    net = lf.serial(lf.dense(4), lf.relu(), lf.dense(2))
-    params = net.init(lf.Key(0), X)
-    bias = torch.tensor([0.0, -100.0, -100.0, -100.0]).double()
-    first = lf.layers.dense.Params(params[0].weight, bias)
-    records = trace(net, (first, *params[1:]), X, SQUARES, None)
-    assert [record.dead for record in records] == [0, 0.75, 0]
 
 
 # Values that are not finite

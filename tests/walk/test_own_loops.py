@@ -100,6 +100,18 @@ def test_former_declarations_are_taken():
     check_every_walk(lf.map_layers(lambda layer: layer, net))
 
 
+def test_a_combinator_of_ones_own_gets_everything_from_its_two_loops():
+    net = own(READS["by index"], lf.dense(4), lf.serial(lf.dropout(0.3), lf.frozen(lf.dense(3))))
+    params = net.init(lf.Key(0), X)
+    lf.testing.check_layer(net, params, X)
+    assert not same_bits(net.advance(params, net.forward(params, X)[1]), params)
+    assert net.name == "own(dense(4), serial(dropout(p=0.3), frozen(dense(3))))"
+    rows = [row.path for row in lf.summary(net, X).layers]
+    assert rows == ["0", "1", "1.0", "1.1", "1.1.0"]
+    tanhs = lf.map_layers(lambda layer: lf.tanh(), net)
+    assert tanhs.name == "own(tanh(), serial(tanh(), frozen(tanh())))"
+
+
 def test_a_combinator_of_ones_own_may_wrap_the_cache_of_a_part():
     check_every_walk(nested(READS["by index"], note=Noted, noted=lambda entry: entry.inside))
 

@@ -1,6 +1,4 @@
-"""The two walks: dx now and dparams later, visitors of one's own, combinators of one's own."""
-
-from functools import reduce
+"""The two walks: dx now and dparams later, and visitors of one's own."""
 
 import pytest
 import torch
@@ -13,54 +11,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import lincoln_fn as lf
 
-COMBINED = {
-    "in a serial": lambda layer: lf.serial(layer),
-    "residual": lambda layer: lf.residual(layer),
-    "checkpointed in a branch": lambda layer: lf.branch(lf.checkpointed(layer), layer),
-    "frozen beside": lambda layer: lf.branch(layer, lf.frozen(layer)),
-    "shared": lambda layer: lf.shared(lf.serial(layer)),
+# By name, a layer and its x: what is no composition is split by its own functions, which
+# test_layers.py and test_prove.py hold against `backward` in each configuration.
+SPLIT = {
+    **{str(case): (case.layer, case.x) for case in CASES if case in FIRST or case.layer.parts},
+    **{f"{name}, with states": STATEFUL[name] for name in STATEFUL},
 }
-
-
-def fits(name, case):
-    """Return whether a case's x and y suit a combinator."""
-    params = case.params()
-    y = case.layer.forward(params, case.x)[0]
-    if name == "residual":
-        return (
-            isinstance(y, torch.Tensor)
-            and isinstance(case.x, torch.Tensor)
-            and y.shape == case.x.shape
-            and y.dtype == case.x.dtype
-        )
-    return name not in ("checkpointed in a branch", "frozen beside") or isinstance(y, torch.Tensor)
-
-
-def combinator_of(case):
-    """Name a combinator that a case fits: every case has its turn with another one."""
-    names = [*COMBINED] * 2
-    first = FIRST.index(case) % len(COMBINED)
-    return next(name for name in names[first:] if fits(name, case))
-
-
-def combined(case):
-    name = combinator_of(case)
-    return COMBINED[name](case.layer), (case.x, case.x) if name == "shared" else case.x
-
-
-# By name, how to make a layer, and its x: what is no composition is split by its own functions,
-# which test_layers.py and test_prove.py hold against `backward` in each configuration.
-SPLIT = (
-    {f"{case}": lambda case=case: (case.layer, case.x) for case in CASES
-     if case in FIRST or case.layer.parts}
-    | {f"{case}, combined": lambda case=case: combined(case) for case in FIRST}
-    | {f"{name}, with states": lambda name=name: STATEFUL[name] for name in STATEFUL}
-)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SPLIT)
 def test_the_split_has_the_bits_of_backward(name):
-    layer, x = SPLIT[name]()
+    layer, x = SPLIT[name]
     params, _, cache, g = run(layer, x)
     check_split(layer, params, cache, g)
 
@@ -198,19 +159,6 @@ def test_a_walk_there_with_forward_gives_y_and_the_cache():
         assert paths
 
 
-def test_an_output_is_patched_by_its_path():
-    net = lf.serial(lf.dense(4), lf.residual(lf.tanh()), lf.dense(2))
-    params = net.init(lf.Key(0), X)
-
-    def patched(layer, path, params, x):
-        y, cache = layer.forward(params, x)
-        return (torch.zeros_like(y) if path == "1.0" else y), cache
-
-    y, _ = lf.walk.there(patched, net, params, X)
-    dense = net.parts[0].predict(params[0], X)
-    assert same_bits(y, net.parts[2].predict(params[2], dense))
-
-
 def test_a_visitors_error_names_the_place():
     net = lf.serial(lf.dense(4), lf.residual(lf.tanh()))
     params, _, cache, g = run(net, X)
@@ -224,31 +172,7 @@ def test_a_visitors_error_names_the_place():
         lf.walk.back(failing, net, params, cache, g)
 
 
-# A combinator of one's own
-
-
-def alternating_there(visit, params, x):
-    """Add what the even parts make of x, and take away what the odd ones make."""
-    results = [visit(i, entry, x) for i, entry in enumerate(params)]
-    y = reduce(torch.add, [(-1) ** i * h for i, (h, _) in enumerate(results)])
-    return y, tuple(record for _, record in results)
-
-
-def alternating_back(visit, params, cache, g):
-    """Send g to the even parts, and -g to the odd ones."""
-    results = [visit(i, entry, cache[i], (-1) ** i * g) for i, entry in enumerate(params)]
-    dx = reduce(torch.add, [dx for dx, _ in results]) if results[0][0] is not None else None
-    return dx, tuple(record for _, record in results)
-
-
-def alternating(*parts):
-    return lf.walk.composition(
-        "alternating",
-        parts,
-        alternating_there,
-        alternating_back,
-        init=lambda parts, key, x: tuple(p.init(key.fold_in(i), x) for i, p in enumerate(parts)),
-    )
+# Combinators of one's own
 
 
 def test_a_part_that_is_called_by_keywords_is_named():
@@ -262,25 +186,6 @@ def test_a_part_that_is_called_by_keywords_is_named():
     params = net.init(lf.Key(0), torch.ones(1, 3))
     with pytest.raises(lf.LayerError, match=r"^mine\[0\] dense\(2\): expected x of shape"):
         net.forward(params, torch.ones(1, 4))
-
-
-def test_a_combinator_of_ones_own_gets_everything_from_its_two_loops():
-    net = alternating(lf.dense(4), lf.serial(lf.dropout(0.3), lf.dense(4)), lf.frozen(lf.dense(4)))
-    lf.testing.check_layer(net, net.init(lf.Key(0), X), X)
-    params, _, cache, g = run(net, X)
-    assert net.name == "alternating(dense(4), serial(dropout(p=0.3), dense(4)), frozen(dense(4)))"
-    assert not same_bits(net.advance(params, cache), params)
-    _, sites = lf.cotangents(net, params, cache, g)
-    assert same_bits(lf.grads_at(net, params, sites), net.grads(params, cache, g))
-    assert [row.path for row in lf.summary(net, X).layers] == ["0", "1", "1.0", "1.1", "2", "2.0"]
-    tanhs = lf.map_layers(lambda layer: lf.tanh(), net)
-    assert tanhs.name == "alternating(tanh(), serial(tanh(), tanh()), frozen(tanh()))"
-    optimizer, loss = lf.optim.sgd(0.1), lf.losses.mse()
-    state = lf.init_state(net, optimizer, lf.Key(0), X)
-    new, value = lf.make_step(net, loss, optimizer)(state, (X, normal(6, 4)))
-    assert torch.isfinite(value)
-    assert not same_bits(new.params[0], state.params[0])
-    assert same_bits(new.params[2], state.params[2])
 
 
 # Functions that are replaced
