@@ -9,7 +9,7 @@ from torch import Tensor
 import lincoln_fn as lf
 from helpers.cases.case import normal
 
-STEPS = 200
+STEPS = 60
 X, TARGET = normal(90, 6), normal(90, 2, seed=1)
 LOSS = lf.losses.mse()
 SGD, ADAM = lf.optim.sgd(0.05), lf.optim.adam(0.01)
@@ -48,7 +48,7 @@ def sound(step, gradients):
 
 def small_error(step, gradients):
     dx, dparams = gradients
-    error = torch.where(step >= 105, 1e-6, 0.0)
+    error = torch.where(step >= 35, 1e-6, 0.0)
     weight = dparams.weight.index_put((torch.tensor(3), torch.tensor(1)), error, accumulate=True)
     return dx, lf.evolve(dparams, weight=weight)
 
@@ -56,7 +56,7 @@ def small_error(step, gradients):
 def infinite_dx(step, gradients):
     dx, dparams = gradients
     spoilt = dx.index_put((torch.tensor(4), torch.tensor(2)), torch.tensor(math.inf))
-    return torch.where(step == 137, spoilt, dx), dparams
+    return torch.where(step == 41, spoilt, dx), dparams
 
 
 def network(change):
@@ -71,7 +71,7 @@ def start_of(net, optimizer=ADAM):
     return lf.init_state(net, optimizer, lf.Key(3), X)
 
 
-BATCHES = lf.data.batches((X, TARGET), 9, key=lf.Key(4), epochs=20)
+BATCHES = lf.data.batches((X, TARGET), 9, key=lf.Key(4), epochs=6)
 
 
 @attrs.define
@@ -86,7 +86,7 @@ class Counted:
         return self.step(state, batch)
 
 
-def trained(net, optimizer=ADAM, steps=STEPS, every=20, **options):
+def trained(net, optimizer=ADAM, steps=STEPS, every=6, **options):
     """Train, and give the run with its saved states."""
     step = lf.make_step(net, LOSS, optimizer, **options)
     state, start, saved = start_of(net, optimizer), start_of(net, optimizer), []

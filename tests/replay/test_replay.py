@@ -40,13 +40,13 @@ def faulty_run():
 def test_a_small_error_is_found_by_step_layer_and_array(sound_run, faulty_run):
     found = lf.replay.first_difference(sound_run, faulty_run)
     assert found.place == lf.replay.Place(
-        105, "backward", "dparams.0.weight", (3, 1), "1.0.1", "faulty(dense(7))"
+        35, "backward", "dparams.0.weight", (3, 1), "1.0.1", "faulty(dense(7))"
     )
     assert same_number(found.values[1] - found.values[0], 1e-6, error=0.1)
     assert same_number(found.largest, 1e-6, error=0.1)
-    assert found.after == 104
+    assert found.after == 34
     assert str(found).startswith(
-        "step 105: backward of 1.0.1 faulty(dense(7)): dparams.0.weight[3, 1] is "
+        "step 35: backward of 1.0.1 faulty(dense(7)): dparams.0.weight[3, 1] is "
     )
 
 
@@ -55,13 +55,13 @@ def test_only_the_steps_between_two_saved_states_are_repeated(sound_run, faulty_
     parts = {"net": network(sound), "loss": LOSS}, {"net": network(small_error), "loss": LOSS}
     a, b = (attrs.evolve(run, **given) for run, given in zip(counted, parts, strict=True))
     found = lf.replay.first_difference(a, b)
-    assert (found.place.step, found.place.path) == (105, "1.0.1")
-    # From 100 to 105.
+    assert (found.place.step, found.place.path) == (35, "1.0.1")
+    # From 30 to 35.
     assert a.step.taken == b.step.taken == 5
-    # Where one run has no saved states, bisection repeats 20 steps for each state that it looks at.
+    # Where one run has no saved states, bisection repeats 6 steps for each state that it looks at.
     c = attrs.evolve(b, saved=(), step=Counted(faulty_run.step))
     assert lf.replay.first_difference(a, c).place == found.place
-    assert c.step.taken <= 20 * math.ceil(math.log2(10) + 1) + 5
+    assert c.step.taken <= 6 * math.ceil(math.log2(10) + 1) + 5
 
 
 def test_a_run_is_repeated_bit_for_bit(sound_run):
@@ -70,18 +70,18 @@ def test_a_run_is_repeated_bit_for_bit(sound_run):
 
 
 def test_a_run_that_its_own_code_does_not_repeat_is_found_between_its_saved_states(sound_run):
-    state = sound_run.at(120)
+    state = sound_run.at(36)
     weight = state.params[2].weight.clone()
     weight[2, 1] += 1e-5
     spoilt = lf.evolve(state, params=(*state.params[:2], lf.evolve(state.params[2], weight=weight)))
-    saved = [spoilt if int(s.step) == 120 else s for s in sound_run.saved[:6]]
+    saved = [spoilt if int(s.step) == 36 else s for s in sound_run.saved[:6]]
     found = lf.replay.first_difference(attrs.evolve(sound_run, saved=saved))
-    assert (found.place.step, found.place.made_by, found.after) == (120, "record", 100)
+    assert (found.place.step, found.place.made_by, found.after) == (36, "record", 30)
     assert (found.place.array, found.place.index) == ("params.2.weight", (2, 1))
-    assert "a replay from step 100 does not reach the saved state" in str(found)
+    assert "a replay from step 30 does not reach the saved state" in str(found)
     # In the middle, too, where the states after it are those of the sound run.
-    saved = [spoilt if int(s.step) == 120 else s for s in sound_run.saved]
-    assert lf.replay.first_difference(attrs.evolve(sound_run, saved=saved)).after in (100, 120)
+    saved = [spoilt if int(s.step) == 36 else s for s in sound_run.saved]
+    assert lf.replay.first_difference(attrs.evolve(sound_run, saved=saved)).after in (30, 36)
 
 
 def relu_for_tanh(layer):
@@ -192,10 +192,10 @@ def test_what_does_not_fit_is_refused(sound_run, call, message):
 
 def test_a_run_that_a_loss_of_nan_has_ended_is_compared_with_one_that_went_on(sound_run):
     ended = trained(network(infinite_dx))
-    assert max(ended.marks) == 120
+    assert max(ended.marks) == 36
     for a, b in ((sound_run, ended), (ended, sound_run)):
         place = lf.replay.first_difference(a, b).place
-        assert (place.step, place.made_by, place.path) == (137, "backward", "1.0.1")
+        assert (place.step, place.made_by, place.path) == (41, "backward", "1.0.1")
         assert place.array == "dx"
 
 
@@ -212,7 +212,7 @@ def test_a_target_of_nan_is_found_where_only_one_run_goes_on(sound_run):
 
 def test_runs_that_end_alike_have_no_difference():
     ended = trained(network(infinite_dx))
-    assert lf.replay.first_difference(ended, attrs.evolve(ended, saved=()), steps=200) is None
+    assert lf.replay.first_difference(ended, attrs.evolve(ended, saved=()), steps=60) is None
 
 
 def test_a_step_of_your_own_that_ends_is_a_difference_of_its_loss(sound_run):
