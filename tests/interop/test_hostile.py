@@ -117,19 +117,13 @@ def test_a_config_that_is_no_config(text, words, tmp_path):
         from_pretrained(tmp_path)
 
 
+# What else a header may claim is tried in checkpoint/test_misleading.py.
 HEADERS = {
     "longer than its tensors": (94 * 10**6, "", "longer than the file, its tensors"),
-    "longer than the file": (10**6, "{}", "longer than the file"),
-    "an empty tensor too large": (
-        None,
-        json.dumps({"x": {"dtype": "U8", "shape": [0, 2**62, 2**62], "data_offsets": [0, 0]}}),
-        "cannot be read as safetensors",
-    ),
     "numbers that are not there": (
         None, json.dumps({"x": {"dtype": "F32", "shape": [2**60], "data_offsets": [0, 2**62]}}),
         "expected .* bytes, got",
     ),
-    "deep": (None, '{"x":' + "[" * 10_000, "its header is no JSON"),
 }  # fmt: skip
 
 
@@ -249,11 +243,7 @@ FILES = {
     "an array of 2^60 numbers": ({"options": [array(0, 2**60)]}, "it ends before what"),
     "an array of 2^60 texts": ({"options": [array(TEXT, 2**60)]}, "it ends before what"),
     "arrays in arrays": ({"options": [array(ARRAY, 1, NESTED)]}, "expected a type of numbers"),
-    "a text of 2^63 bytes": (
-        {"options": [option("x", TEXT, struct.pack("<Q", 2**63))]}, "it ends before what",
-    ),
     "a name of no UTF-8": ({"options": [option(b"\xff", U32, bytes(4))]}, "can't decode"),
-    "a text of no UTF-8": ({"architecture": b"\xff"}, "can't decode"),
     "an option of no type": ({"options": [option("x", 77, b"")]}, "expected a type of numbers"),
     "an option twice": ({"options": [u32("block_count", 1)]}, "two options of the name llama.blo"),
     "a tensor twice": ({"tensors": [tensor("token_embd.weight", (4, 5))]}, "two tensors of the"),
@@ -269,10 +259,8 @@ FILES = {
     "10^6 axes": (
         {"tensors": [text("x") + struct.pack("<I", 10**6)]}, "expected at most 8 axes",
     ),
-    "2^62 numbers": ({"tensors": [tensor("x", (2**62,))]}, "ends before the numbers of x"),
     "2^186 numbers": ({"tensors": [tensor("x", (2**62,) * 3)]}, "ends before the numbers of x"),
     "no numbers": ({"tensors": [tensor("x", (0, 2**62))]}, "expected rows of at least one number"),
-    "no axes": ({"tensors": [tensor("x", ())]}, "expected rows of at least one number"),
     "a place beyond the file": (
         {"tensors": [tensor("x", (1,), offset=2**63)]}, "ends before the numbers of x",
     ),
@@ -280,9 +268,6 @@ FILES = {
     "half a block": ({"tensors": [tensor("x", (16,), 2)]}, "in blocks of 32, got the shape"),
     "10^9 layers": ({"numbers": {"block_count": LARGE}}, "num_hidden_layers: expected at most 11"),
     "no heads": ({"numbers": {"attention.head_count": 0}}, "head_count: expected a positive numb"),
-    "heads of no number": (
-        {"numbers": {"attention.head_count": None, "attention.head_count_kv": None}}, "expected",
-    ),
     "heads that are a text": (
         {
             "numbers": {"attention.head_count": None},
@@ -293,13 +278,6 @@ FILES = {
     "3 heads": ({"numbers": {"attention.head_count": 3}}, "expected"),
     "a large width": ({"numbers": {"embedding_length": LARGE}}, "expected shape"),
     "no architecture": ({"architecture": ""}, "general.architecture: expected one of"),
-    "Gemma 2 of 46 layers and no sizes": (
-        {
-            "architecture": "gemma2",
-            "options": [option("gemma2.block_count", U32, struct.pack("<I", 46))],
-        },
-        "cannot be read as GGUF|expected",
-    ),
 }  # fmt: skip
 
 

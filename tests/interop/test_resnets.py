@@ -84,6 +84,7 @@ def test_outputs_dx_and_statistics_are_torchs_in_both_modes(name, mode):
         assert same_number(layer.predict(params, x), expected.detach())
     moved = lf.interop.to_state_dict(plain, layer.advance(params, cache), module)
     assert same_number(moved, dict(module.state_dict()))
+    module.load_state_dict(moved)
 
 
 def test_an_activation_with_parameters_is_refused_for_it_would_become_two():
@@ -104,19 +105,10 @@ def test_a_whole_resnet18_is_taken_with_its_names_and_another_head():
     assert same_number(fast, module(x).detach())
 
 
-@pytest.mark.parametrize("block", ["BasicBlock", "Bottleneck"])
-def test_the_state_dict_of_a_resnet_loads_back(block):
-    module = small(getattr(resnet, block))
-    layer, params = from_torch(module)
-    doubled = lf.tree.map(lambda leaf: 2 * leaf, params, states=True)
-    state_dict = lf.interop.to_state_dict(layer, doubled, module)
-    assert list(state_dict) == list(module.state_dict())
-    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    module.load_state_dict(state_dict)
-    for name, tensor in module.state_dict().items():
-        assert same_bits(tensor, 2 * before[name]), name
+def test_the_params_of_another_network_do_not_fit_a_module():
+    dense, module = lf.dense(2), small(resnet.BasicBlock)
     with pytest.raises(lf.LayerError, match=r"missing there: bias, weight; missing here: 0"):
-        lf.interop.to_state_dict(lf.dense(2), lf.dense(2).init(lf.Key(0), normal(1, 3)), module)
+        lf.interop.to_state_dict(dense, dense.init(lf.Key(0), normal(1, 3)), module)
 
 
 def test_a_frozen_backbone_trains_its_head_alone():

@@ -100,21 +100,14 @@ KINDS = [
 
 @pytest.mark.full(but=("bias=False",))
 @pytest.mark.parametrize(("norm", "style", "batch_first"), KINDS, ids=str)
-def test_an_encoder(norm, style, batch_first):
+def test_an_encoder_and_a_decoder(norm, style, batch_first):
+    source, target = (sequence(n, i, batch_first) for i, n in enumerate((SOURCE, TARGET)))
     module = encoder(norm, batch_first=batch_first, **style)
-    x = sequence(SOURCE, 0, batch_first)
-    agree(module, (x,), x)
-    agree(module, (x,), (x, None))
-    agree(module, (x[0],), x[0])
-
-
-@pytest.mark.full(but=("bias=False",))
-@pytest.mark.parametrize(("norm", "style", "batch_first"), KINDS, ids=str)
-def test_a_decoder(norm, style, batch_first):
-    module = decoder(norm, batch_first=batch_first, **style)
-    x = sequence(TARGET, 0, batch_first), sequence(SOURCE, 1, batch_first)
-    agree(module, x, x)
-    agree(module, x, (*x, None, None))
+    for x in (source, source[0], (source, None)):
+        agree(module, x[:1] if isinstance(x, tuple) else (x,), x)
+    module, x = decoder(norm, batch_first=batch_first, **style), (target, source)
+    for masks in ((), (None, None)):
+        agree(module, x, x + masks)
 
 
 @pytest.mark.full
