@@ -195,9 +195,8 @@ def check_strides(strides: Mapping[str, object], places: Mapping[str, Place]) ->
     for name, stride in strides.items():
         shape = list(places[name].shape) if name in places else None
         if shape is None or not (isinstance(stride, list) and _is_dense(shape, stride)):
-            raise ValueError(
-                f"is damaged: no tensor {name} of shape {shape} has the strides {stride}"
-            )
+            said = f"no tensor {name} of shape {shape} has the strides {stride!r:.60}"
+            raise ValueError(f"is damaged: {said}")
 
 
 def _is_dense(shape: Sequence[int], stride: Sequence[int]) -> bool:
