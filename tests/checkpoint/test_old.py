@@ -14,7 +14,6 @@ from lincoln_fn import checkpoint
 from lincoln_fn.checkpoint import contents
 from lincoln_fn.checkpoint.file import score_of
 
-
 # fmt: off
 TREE_FILE = zlib.decompress(base64.b85decode(
     "c-n=KPiosh6vpLjO1If|V+Ln8HKUO<QoM*n76CzNAY03b@n|L%=ueQ8mS9YC2A!dsUclZOvg#RhhTfrXBvTwxx3k"
@@ -29,7 +28,7 @@ TREE_FILE = zlib.decompress(base64.b85decode(
 
 
 def tree():
-    """Make what was saved in the first of them."""
+    """Make what was saved in it."""
     image = torch.arange(24.0).reshape(1, 3, 4, 2).to(memory_format=torch.channels_last)
     return {
         "weight": image / 7,

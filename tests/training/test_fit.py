@@ -70,16 +70,6 @@ def test_the_metric_is_that_of_the_state_at_its_line():
         assert same_number(record.metric, ACCURACY(prediction, VALID[1]))
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
-def test_a_state_goes_on_where_it_stands(epochs):
-    whole, _ = fit()
-    half, first = fit(epochs=epochs)
-    resumed, rest = fit(state=half)
-    assert same_bits(resumed, whole)
-    assert [record.step for record in (*first, *rest)] == [3, 6, 9]
-    assert [record.epoch for record in (*first, *rest)] == [1, 2, 3]
-
-
 USED_UP = {
     "all epochs": (4, 3, "state is at step 9, and epochs=3 end at 9"),
     "a larger batch": (10, 4, "state is at step 9, and epochs=4 end at 4"),
@@ -226,7 +216,7 @@ def nll(prediction, target):
     return losses.nll().forward(prediction, target)[0].item()
 
 
-def test_several_metrics_are_scores_by_name(capsys):
+def test_several_metrics_are_scores_by_name_and_lines_are_printed_without_a_terminal(capsys):
     metric = {"nll": nll, "accuracy": ACCURACY}
     _, history = fit(valid=VALID, metric=metric, progress=True)
     _, of_one = fit(valid=VALID, metric=ACCURACY)
@@ -234,7 +224,9 @@ def test_several_metrics_are_scores_by_name(capsys):
         assert list(record.scores) == ["nll", "accuracy"]
         assert record.metric == record.scores["nll"]
         assert record.scores["accuracy"] == other.metric == other.scores["metric"]
-    assert capsys.readouterr().out.splitlines() == [str(record) for record in history]
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [str(record) for record in history]
+    assert printed.err == ""
     number = r"\d\.\d{4}"
     line = rf"epoch 1  step 3  loss {number}  nll {number}  accuracy {number}"
     assert re.fullmatch(line, str(history[0]))
@@ -281,15 +273,6 @@ def test_numpy_arrays_serve():
     valid = (VALID[0].numpy(), VALID[1].numpy())
     state, _ = fit((X.numpy(), T.numpy()), valid=valid, metric=ACCURACY)
     assert same_bits(state, fit()[0])
-
-
-def test_lines_are_printed_where_there_is_no_terminal(capsys):
-    _, history = fit(valid=VALID, metric=ACCURACY, progress=True)
-    printed = capsys.readouterr()
-    assert printed.out.splitlines() == [str(record) for record in history]
-    line = r"epoch 1  step 3  loss \d\.\d{4}  metric [01]\.\d{4}"
-    assert re.fullmatch(line, printed.out.splitlines()[0])
-    assert printed.err == ""
 
 
 def test_nothing_is_shown_without_progress(capsys):

@@ -26,15 +26,21 @@ class Made(TorchDispatchMode):
 
 
 def test_given_params_are_copied_and_none_are_drawn():
-    net = lf.serial(lf.dense(50), lf.tanh(), lf.repeat(2, lf.dense(50)), lf.dense(10))
+    net = lf.serial(
+        lf.dense(50), lf.batch_norm(), lf.dropout(), lf.repeat(2, lf.dense(50)), lf.dense(10)
+    )
     params = net.init(lf.Key(0), X)
     with Made() as made:
         state = lf.init_state(net, SGD, lf.Key(1), X, params=params)
     assert same_bits(state.params, params)
+    given, kept = (lf.tree.leaves(p, states=True) for p in (params, state.params))
+    assert not {leaf.data_ptr() for leaf in given} & {leaf.data_ptr() for leaf in kept}
+    assert int(state.step) == 0
     drawn = lf.init_state(net, SGD, lf.Key(1), X)
+    assert same_bits(state.key, drawn.key)
     strides = [[leaf.stride() for leaf in lf.tree.leaves(s.params)] for s in (state, drawn)]
     assert strides[0] == strides[1]
-    total = sum(leaf.numel() for leaf in lf.tree.leaves(params))
+    total = sum(leaf.numel() for leaf in given)
     # An empty copy, and the operation that fills it; the rest is of the run's key.
     assert made.count <= 2 * total + 100
 

@@ -26,11 +26,8 @@ DEEP = lf.serial(
 )  # fmt: skip
 LOSS = lf.losses.softmax_cross_entropy()
 OPTIMIZERS = {
-    "momentum": lf.optim.sgd(0.05, momentum=0.9, nesterov=True),
     "adam": lf.optim.adam(0.01, amsgrad=True),
     "adamw under a schedule": lf.optim.adamw(lf.schedules.one_cycle(0.02, total_steps=18)),
-    "plain": lf.optim.sgd(0.05),
-    "by path": lf.optim.by_path({"*.bias": lf.optim.sgd(0.1), "*": lf.optim.rmsprop(0.01)}),
     "clipped and accumulated": lf.optim.chain(
         lf.optim.accumulate(2), lf.optim.clip_by_global_norm(1.0), lf.optim.adam(0.01)
     ),
@@ -62,7 +59,7 @@ def last_of(stream):
     return state
 
 
-@pytest.mark.full(but=("[adam]", "clipped"))
+@pytest.mark.full(but=("clipped",))
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_run_stopped_within_an_epoch_goes_on_as_if_it_had_not(name, tmp_path):
     optimizer = OPTIMIZERS[name]
@@ -82,13 +79,11 @@ def test_a_run_stopped_within_an_epoch_goes_on_as_if_it_had_not(name, tmp_path):
     assert_same_bits(resumed, whole)
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_strides_are_taken_up_too(channels_last, tmp_path):
+def test_strides_are_taken_up_too(tmp_path):
     def laid_out(tensor):
-        last = channels_last and tensor.ndim == 4
-        return tensor.contiguous(memory_format=torch.channels_last) if last else tensor
+        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
-    optimizer = OPTIMIZERS["momentum"]
+    optimizer = lf.optim.sgd(0.05, momentum=0.9, nesterov=True)
     start = lf.tree.map(laid_out, begin(DEEP, optimizer))
     run = partial(states, DEEP, optimizer, x=laid_out(X))
     whole = last_of(run(start))
