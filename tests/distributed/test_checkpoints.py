@@ -52,12 +52,8 @@ def train(group, folder, zero, stop=STEPS, started_steps=None):
 
 
 def alone(folder, zero, stop=STEPS):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return train(distributed.alone(), folder, zero, stop)
-    finally:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(1)  # as each of several processes has
+    return train(distributed.alone(), folder, zero, stop)
 
 
 def train_both(group, folder, stop=STEPS):

@@ -124,17 +124,13 @@ def run_cases(group):
 
 @pytest.fixture(scope="module")
 def alone():
-    return with_one_thread(run_cases)
+    return in_one(run_cases)
 
 
-def with_one_thread(function):
+def in_one(function):
     """Run in one process, with one thread, as each of several processes has."""
-    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    try:
-        return function(distributed.alone())
-    finally:
-        torch.set_num_threads(threads)
+    return function(distributed.alone())
 
 
 @pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.full)])
@@ -210,7 +206,7 @@ def fitted(group):
 
 @pytest.mark.full
 def test_fit_divides_arrays_and_shows_one_history():
-    weight, records, shown = with_one_thread(fitted)
+    weight, records, shown = in_one(fitted)
     assert shown
     for rank, (its_weight, its_records, its_shown) in enumerate(run_in_processes(2, fitted)):
         assert same_bits((its_weight, its_records), (weight, records))
@@ -231,7 +227,7 @@ def compiled_steps(group):
 
 @pytest.mark.full
 def test_a_compiled_pass_computes_the_same_with_any_number_of_processes():
-    leaves, value = with_one_thread(compiled_steps)
+    leaves, value = in_one(compiled_steps)
     for its_leaves, its_value in run_in_processes(2, compiled_steps):
         assert same_bits((its_leaves, its_value), (leaves, value))
     x, target = data(48, 12)

@@ -78,6 +78,7 @@ def test_the_loss_is_that_of_the_whole_batch(loss, batch):
     assert same_bits(dparams, their_dparams)
 
 
+@pytest.mark.full(but=("h2",))
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize(
     ("stages", "batch", "tied"),
@@ -148,6 +149,7 @@ def test_a_copy_of_a_tied_parameter_counts_once_in_the_norm():
     assert same_number(norm(gradient(0.01)), torch.tensor(0.01))
 
 
+@pytest.mark.full
 def test_compiled_stages_give_the_same_bits_with_each_schedule(uncompiled):
     batches = [mixed_batch(8), mixed_batch(8)]
     stages = lf.serial(lf.dense(5), lf.dropout(0.2)), lf.serial(lf.layer_norm(), lf.dense(3))
