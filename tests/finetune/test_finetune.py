@@ -163,8 +163,11 @@ TRANSFORMS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", TRANSFORMS)
-@pytest.mark.parametrize(("net", "x"), [(lf.serial(lf.prelu(), MLP), X), (BLOCK, normal(2, 3, 4))])
+@pytest.mark.parametrize(
+    ("net", "x", "name"),
+    [*((lf.serial(lf.prelu(), MLP), X, name) for name in TRANSFORMS),
+     (BLOCK, normal(2, 3, 4), "lora"), (BLOCK, normal(2, 3, 4), "dora of 4 bits")],
+)  # fmt: skip
 def test_the_gradients_are_proven(net, x, name):
     tuned, params = TRANSFORMS[name](net, net.init(lf.Key(0), x))
     lf.testing.check_layer(tuned, random_updates(params), x)

@@ -16,10 +16,6 @@ from helpers.one_by_one import (
 
 import lincoln_fn as lf
 from lincoln_fn import keys, per_example
-from lincoln_fn.combine.fixed_point import fixed_point
-from lincoln_fn.combine.ode import ode
-from lincoln_fn.combine.reversible import reversible
-from lincoln_fn.combine.scan import scan
 from lincoln_fn.fastpath.table import fast_by_example
 
 # Why some cases of the table have no gradients of single examples: a layer mixes them, there is no
@@ -80,6 +76,7 @@ def tied(width=7):
     return lf.tied(lf.embedding(6, 2), lf.serial(lf.dense(width), lf.tanh(), lf.dense(2)))
 
 
+# Those of one part alone are in the table of layers.
 COMPOSITIONS = {
     "shared": (lf.shared(BLOCK), (X, 2 * X.flip(0))),
     "shared sequences": (lf.shared(lf.lstm(2)), (ROWS, ROWS[:, :2] + 1)),
@@ -94,23 +91,10 @@ COMPOSITIONS = {
         (X, X.tanh()),
     ),
     "tied": (tied(), TOKENS),
-    "tied to frozen": (lf.tied(lf.frozen(lf.embedding(6, 2)), lf.dense(2)), TOKENS),
-    "checkpointed": (lf.checkpointed(BLOCK), X),
-    "frozen": (lf.serial(lf.dense(4), lf.frozen(BLOCK), lf.dense(2)), X),
-    "residual": (lf.residual(lf.serial(lf.layer_norm(), lf.dense(3)), lf.dense(3)), X),
-    "in_dtype": (lf.in_dtype(lf.shared(BLOCK), torch.float64), (X, X + 1)),
-    "transformer": (
-        lf.repeat(2, lf.transformer_encoder_block(2, dim_feedforward=5, dropout=0.0)),
-        ROWS,
-    ),
-    "scan": (scan(lf.lstm_cell(3)), ROWS),
     "scan of tokens": (
-        scan(lf.serial(lf.parallel(lf.embedding(6, 4), lf.identity()), lf.gru_cell(4))),
+        lf.scan(lf.serial(lf.parallel(lf.embedding(6, 4), lf.identity()), lf.gru_cell(4))),
         (TOKENS, ROWS[:, :, 0]),
     ),
-    "reversible": (reversible((BLOCK, lf.dense(3)), (lf.dense(3), BLOCK)), X.repeat(1, 2)),
-    "fixed point": (fixed_point(lf.rnn_cell(3), shape=(3,)), 0.1 * X),
-    "ode": (ode(BLOCK, steps=3), X),
     "all at once": (
         lf.serial(
             lf.embedding(6, 4),

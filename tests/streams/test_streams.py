@@ -26,6 +26,7 @@ START = lf.init_state(NET, SGD, KEY, X)
 METRICS = {"accuracy": lf.metrics.accuracy}
 
 
+@cache
 def trained(steps=6):
     source = lf.data.batches((X, T), 4, key=KEY, epochs=steps)
     return [pair for pair, _ in zip(lf.train(STEP, START, source), range(steps), strict=False)]
