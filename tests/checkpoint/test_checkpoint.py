@@ -149,17 +149,6 @@ def test_dense_strides_survive_and_others_become_plain(file):
     assert_same(loaded, tree)
 
 
-def test_a_training_state_survives_whole(file):
-    state, _ = STEP(STATE, (X, T))
-    checkpoint.save(file, state)
-    loaded = checkpoint.load(file, STATE)
-    assert_same(loaded, state)
-    assert type(loaded) is lf.TrainState
-    assert int(loaded.step) == 1
-    assert not same_bits(loaded.params[1].running.mean, STATE.params[1].running.mean)
-    assert_same(STEP(loaded, (X, T))[0], STEP(state, (X, T))[0])
-
-
 def test_like_on_meta_serves(file):
     checkpoint.save(file, STATE)
     on_meta = lf.tree.map(lambda t: t.to("meta"), STATE, states=True)

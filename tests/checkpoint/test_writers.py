@@ -3,7 +3,6 @@
 import errno
 import gc
 import os
-import signal
 import sys
 import threading
 from contextlib import contextmanager, suppress
@@ -177,44 +176,6 @@ def test_two_writers_of_one_file_leave_a_whole_one(tmp_path):
     assert all((state == state[0]).all() for state in loaded)
     assert loaded[-1][0] in (1.0, 2.0)
     assert os.listdir(tmp_path) == ["file"]
-
-
-def save_on(folder, pipe):
-    """Save one step after the other, and say of each that it is saved."""
-    # A shell that runs the tests in the background has SIGINT ignored, also by processes below it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    directory = Directory(folder, keep_last=2)
-    state = directory.latest(large_at(0))
-    step = 0 if state is None else int(state.step)
-    while True:
-        step += 1
-        directory.save(large_at(step))
-        pipe.send(step)
-
-
-def large_at(step):
-    return lf.TrainState((torch.full((2**18,), float(step)),), (), lf.Key(0), torch.tensor(step))
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGINT"])
-def test_a_kill_loses_no_save_that_was_acknowledged(how, tmp_path):
-    """Runs are ended while they save, each after another number of saves."""
-    for saves in (1, 5):
-        ours, its = context().Pipe()
-        process = context().Process(target=save_on, args=(tmp_path, its), daemon=True)
-        process.start()
-        its.close()
-        acknowledged = [ours.recv() for _ in range(saves)]
-        os.kill(process.pid, getattr(signal, how))
-        with suppress(EOFError):  # of what was saved before it ended
-            while True:
-                acknowledged.append(ours.recv())
-        process.join()
-        state = Directory(tmp_path).latest(large_at(0))
-        step = int(state.step)
-        assert acknowledged[-1] <= step <= acknowledged[-1] + 1
-        assert (state.params[0] == step).all()
 
 
 def test_a_disk_without_locks_is_told_of_and_written_to(tmp_path, monkeypatch):

@@ -23,6 +23,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from lincoln_fn.estimators import NetClassifier, NetRegressor
 
 
+# The dearest of them train for long.
+@pytest.mark.full(but=("check_estimator_cloneable", "check_n_features_in", "check_fit_idempotent"))
 @parametrize_with_checks([NetClassifier(), NetRegressor()])
 def test_scikit_learns_own_checks_pass(estimator, check):
     check(estimator)
@@ -53,11 +55,11 @@ def test_a_regressor_learns_what_no_line_can():
 
 def test_a_grid_search_goes_over_nets_optimizers_and_numbers():
     grid = {
-        "net": [sigmoid_net, lf.serial(lf.dense(4), lf.batch_norm(), lf.dense(3))],
+        "net": [None, lf.serial(lf.dense(4), lf.batch_norm(), lf.dense(3))],
         "optimizer": [lf.optim.sgd(1e-6), lf.optim.adam(0.03)],
         "epochs": [1, 20],
     }
-    search = GridSearchCV(NetClassifier(random_state=0), grid, n_jobs=1, cv=2)
+    search = GridSearchCV(NetClassifier(random_state=0), grid, n_jobs=1, cv=3)
     x, y = iris()
     search.fit(x, y)
     assert search.best_score_ > 0.93

@@ -6,10 +6,9 @@ import pytest
 import torch
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
-from torch import nn
 
 import lincoln_fn as lf
-from lincoln_fn.interop import from_torch, to_state_dict, to_torch
+from lincoln_fn.interop import to_torch
 
 IMAGES = normal(3, 2, 6, 5)
 
@@ -81,35 +80,6 @@ def test_only_what_is_asked_for_is_computed():
     module.requires_grad_(False)
     module(torch.ones(2, requires_grad=True)).sum().backward()
     assert asked == ["grads", "both", "input_grad"]
-
-
-def test_a_layer_by_hand_trains_within_a_model_of_torchs():
-    torch.manual_seed(3)
-    theirs = nn.Sequential(
-        nn.Linear(6, 5),
-        nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.ReLU()),
-        nn.Linear(4, 3),
-    )
-    layer, params = from_torch(theirs[1])
-    ours = nn.Sequential(
-        copy.deepcopy(theirs[0]), to_torch(layer, params), copy.deepcopy(theirs[2])
-    )
-    optimizers = [
-        torch.optim.SGD(model.parameters(), 0.1, momentum=0.9) for model in (ours, theirs)
-    ]
-    x, target = normal(8, 6), torch.arange(8) % 3
-    for _ in range(20):
-        values = []
-        for model, optimizer in zip((ours, theirs), optimizers, strict=True):
-            optimizer.zero_grad()
-            value = nn.functional.cross_entropy(model(x), target)
-            value.backward()
-            optimizer.step()
-            values.append(value.detach())
-        assert same_number(values[0], values[1])
-    named = to_state_dict(layer, ours[1].as_params())
-    assert same_number(named, dict(theirs[1].state_dict()))
-    assert same_number(ours.eval()(x), theirs.eval()(x))
 
 
 def test_names_are_paths_and_states_are_buffers():

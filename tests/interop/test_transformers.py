@@ -245,21 +245,12 @@ def test_what_is_shown_makes_the_layer():
     assert repr(both) == "transformer(transformer_encoder(tanh()), relu())"
 
 
-@pytest.mark.full
-@pytest.mark.parametrize(("still", "other"), [("encoder", "decoder"), ("decoder", "encoder")])
-def test_a_part_that_is_not_trained_is_frozen_and_the_other_is_trained_all_the_same(still, other):
+@pytest.mark.parametrize("still", ["encoder", "decoder"])
+def test_a_part_that_is_not_trained_is_frozen(still):
     module = whole(batch_first=True)
     getattr(module, still).requires_grad_(False)
-    layer, params = from_torch(module)
+    _, params = from_torch(module)
     assert {path[0] for path in lf.tree.paths(params)} == {"01"[still == "encoder"]}
-    x = sequence(SOURCE, 0), sequence(TARGET, 1)
-    y, cache = layer.forward(params, x)
-    g = normal(*y.shape, seed=9).double()
-    module(*x).backward(g)
-    given = to_state_dict(layer, layer.grads(params, cache, g))
-    parameters = getattr(module, other).named_parameters()
-    expected = {f"{other}.{name}": p.grad for name, p in parameters}
-    assert same_number({name: given[name] for name in expected}, expected)
 
 
 def test_dropout_draws_other_masks_in_each_block_and_at_each_step():
