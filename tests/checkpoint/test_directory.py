@@ -2,12 +2,12 @@
 
 import math
 import os
-import re
 
 import numpy as np
 import pytest
 import torch
 from helpers.checkpoints import name, refused, state_at
+from helpers.refusals import refusals
 from safetensors.torch import save_file
 
 import lincoln_fn as lf
@@ -281,41 +281,25 @@ def test_parameters_are_no_state(tmp_path):
     assert refusal.problem == "expected a state with a step of at least 0, got dict"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"keep_last": 0}, "keep_last of at least 1, got 0"),
-        ({"keep_last": 1.5}, "keep_last to be an int of at least 1, got 1.5"),
-        ({"keep_best": -1}, "keep_best of at least 0, got -1"),
-        ({"path": None}, "the path of a folder, got None"),
-        ({"path": "a\0b"}, "the path of a folder, got 'a\\x00b'"),
-    ],
+def saving(stream=(), directory=D, **options):
+    return list(every(stream, directory, **{"steps": 1, **options}))
+
+
+test_wrong_arguments_are_refused = refusals(
+    """
+Directory('x', keep_last=0) -> ^Directory: expected keep_last of at least 1, got 0$
+Directory('x', keep_last=1.5) -> ^Directory: expected keep_last to be an int of at least 1, got 1.5$
+Directory('x', keep_best=-1) -> ^Directory: expected keep_best of at least 0, got -1$
+Directory(None) -> ValueError: ^Directory: expected the path of a folder, got None$
+Directory('a\\0b') -> ValueError: ^Directory: expected the path of a folder, got 'a\\x00b'$
+every([], D) -> ValueError: ^every: expected steps or seconds, got neither$
+every([], D, steps=0) -> ^every: expected steps of at least 1 or None, got 0$
+every([], D, steps=1, seconds=-1.0) -> ^every: expected seconds above 0 or None, got -1.0$
+every([], 'x', steps=1) -> ^every: expected directory to be a Directory, got 'x'; the order is
+    every(stream, directory)$
+every([], D, steps=1, score='loss') -> ^every: expected score to be a function or None, got 'loss'$
+saving(None) -> ^every: expected stream to be what train gives, got None$
+saving([(1, 2)]) -> ^every: expected stream to give (state, record), as train does, got (1, 2)$
+""",
+    globals(),
 )
-def test_wrong_arguments_of_a_directory_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=f"^{re.escape(f'Directory: expected {message}')}$"):
-        Directory(**{"path": "x", **arguments})
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"steps": None}, "steps or seconds, got neither"),
-        ({"steps": 0}, "steps of at least 1 or None, got 0"),
-        ({"seconds": -1.0}, "seconds above 0 or None, got -1.0"),
-        (
-            {"directory": "x"},
-            "directory to be a Directory, got 'x'; the order is every(stream, directory)",
-        ),
-        ({"score": "loss"}, "score to be a function or None, got 'loss'"),
-        ({"stream": None}, "stream to be what train gives, got None"),
-        ({"stream": [(1, 2)]}, "stream to give (state, record), as train does, got (1, 2)"),
-    ],
-)
-def test_wrong_arguments_of_every_are_refused(arguments, message):
-    def refused():
-        steps = every(**{"stream": [], "directory": D, "steps": 1, **arguments})
-        assert "stream" in arguments, "all others are refused at the call"
-        return list(steps)
-
-    with pytest.raises(ValueError, match=f"^{re.escape(f'every: expected {message}')}$"):
-        refused()

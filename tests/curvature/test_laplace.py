@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from helpers.compare import same_bits, same_number, same_statistics
+from helpers.refusals import refusals
 from torch.distributions import MultivariateNormal
 
 import lincoln_fn as lf
@@ -112,29 +113,31 @@ def test_probabilities_by_monte_carlo_near_an_integral():
     assert same_bits(got[:1], again)
 
 
-def test_wrong_losses_and_networks_are_refused():
-    batches = [(X, LABELS)]
-    with pytest.raises(lf.LayerError, match="reduction='sum'"):
-        curvature.laplace(NET, PARAMS, batches, lf.losses.softmax_cross_entropy())
-    with pytest.raises(lf.LayerError, match=r"expected loss to be losses\.softmax_cross_entropy"):
-        curvature.laplace(NET, PARAMS, batches, lf.losses.l1(reduction="sum"))
-    for options in ({"label_smoothing": 0.1}, {"weight": torch.ones(3)}):
-        loss = lf.losses.softmax_cross_entropy(**options, reduction="sum")
-        with pytest.raises(lf.LayerError, match=f"expected a loss without {next(iter(options))}"):
-            curvature.laplace(NET, PARAMS, batches, loss)
-    with pytest.raises(lf.LayerError, match="at least one batch"):
-        curvature.laplace(NET, PARAMS, [], LOSS)
-    with pytest.raises(lf.LayerError, match="laplace: expected structure to be 'last_layer' or"):
-        curvature.laplace(NET, PARAMS, batches, LOSS, structure="full")
-    net = lf.serial(lf.dense(3), lf.tanh())
-    params = net.init(lf.Key(0), X)
-    with pytest.raises(lf.LayerError, match="whose last part is a dense layer"):
-        curvature.laplace(net, params, batches, LOSS)
-    net, x = lf.serial(lf.conv1d(3, 1)), torch.ones(2, 2, 4)
-    batches = [(x, torch.zeros(2, 4, dtype=torch.long))]
-    posterior = curvature.laplace(net, net.init(lf.Key(0), x), batches, LOSS, structure="diagonal")
-    with pytest.raises(lf.LayerError, match=r"of shape \(N, O\), .*, got \(2, 3, 4\)"):
-        curvature.laplace_predictive(net, posterior, x)
+def of_loss(loss, **options):
+    return curvature.laplace(NET, PARAMS, [(X, LABELS)], loss, **options)
+
+
+def of_net(net, structure="last_layer", x=X, labels=LABELS):
+    params = net.init(lf.Key(0), x)
+    posterior = curvature.laplace(net, params, [(x, labels)], LOSS, structure=structure)
+    return curvature.laplace_predictive(net, posterior, x)
+
+
+CE = lf.losses.softmax_cross_entropy
+test_wrong_losses_and_networks_are_refused = refusals(
+    """
+of_loss(CE()) -> reduction='sum'
+of_loss(lf.losses.l1(reduction='sum')) -> expected loss to be losses.softmax_cross_entropy
+of_loss(CE(label_smoothing=0.1, reduction='sum')) -> expected a loss without label_smoothing
+of_loss(CE(weight=torch.ones(3), reduction='sum')) -> expected a loss without weight
+of_loss(LOSS, structure='full') -> laplace: expected structure to be 'last_layer' or
+curvature.laplace(NET, PARAMS, [], LOSS) -> at least one batch
+of_net(serial(lf.dense(3), tanh())) -> whose last part is a dense layer
+of_net(serial(conv1d(3, 1)), 'diagonal', torch.ones(2, 2, 4), torch.zeros(2, 4).long()) -> of shape
+    (N, O), ... , got (2, 3, 4)
+""",
+    globals(),
+)
 
 
 @pytest.mark.parametrize("structure", ["last_layer", "diagonal"])

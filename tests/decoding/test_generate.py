@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers.compare import same_bits, same_number
 from helpers.compiling import compiles
+from helpers.refusals import refusals
 from helpers.writers import CAUSAL, TOKENS, N, gpt, llama, on_tokens
 
 import lincoln_fn as lf
@@ -110,46 +111,34 @@ def test_context_stays_beside_the_text():
     assert same_bits(given, written_by_predict(net, params, PROMPT, 4, memory))
 
 
-def test_too_small_a_max_length_is_refused_before_any_token():
-    decoder = lf.decode(NET)
-    stream = lf.generate(decoder, PARAMS, PROMPT, key=KEY, max_new_tokens=9, max_length=11)
-    with pytest.raises(lf.LayerError, match="generate: expected a max_length of at least 12"):
-        next(stream)
-    assert written(decoder, max_length=12).shape == (3, 9)
+def begun(prompt=PROMPT, **options):
+    """Write the first token."""
+    options = {"max_new_tokens": 1, **options}
+    return next(lf.generate(lf.decode(NET), PARAMS, prompt, key=KEY, **options))
 
 
-@pytest.mark.parametrize("prompt", [PROMPT[:, :0], (PROMPT[:, :0], PROMPT)])
-def test_an_empty_prompt_is_refused(prompt):
-    stream = lf.generate(lf.decode(NET), PARAMS, prompt, key=KEY, max_new_tokens=1)
-    with pytest.raises(lf.LayerError, match=r"at least one token, got shape \(3, 0\); begin with"):
-        next(stream)
-
-
-NEWLINE = "expected stop to be ids of tokens, got {}; write the ids that the text's tokens have"
-# By case: the prompt, further arguments, and what is said.
-REFUSED = {
-    "a text to stop at": (PROMPT, {"stop": "\n"}, NEWLINE.format(r"'\\n'")),
-    "texts to stop at": (PROMPT, {"stop": ["\n", 3]}, NEWLINE.format(r"\['\\n', 3\]")),
-    "numbers to stop at": (PROMPT, {"stop": torch.ones(2)}, NEWLINE.format(r"\[1.0, 1.0\]")),
-    "a mask of padding": (
-        (PROMPT, torch.ones_like(PROMPT, dtype=torch.bool)), {},
-        "expected a prompt without padding, got a mask of its tokens; write prompts of one length",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_generate_cannot_read_is_refused(case):
-    prompt, options, said = REFUSED[case]
-    stream = lf.generate(lf.decode(NET), PARAMS, prompt, key=KEY, max_new_tokens=1, **options)
-    with pytest.raises(lf.LayerError, match=f"^generate: {said}"):
-        next(stream)
-
-
-@pytest.mark.parametrize("keyword", ["mask", "attention_mask"])
-def test_a_mask_by_name_is_refused_with_what_to_write(keyword):
-    with pytest.raises(TypeError, match=f"keyword argument '{keyword}'; write prompts of one len"):
-        lf.generate(lf.decode(NET), PARAMS, PROMPT, key=KEY, max_new_tokens=1, **{keyword: PROMPT})
+MASK = torch.ones_like(PROMPT, dtype=torch.bool)
+test_what_generate_cannot_read_is_refused = refusals(
+    """
+begun(max_new_tokens=9, max_length=11) -> ^generate: expected a max_length of at least 12
+begun(PROMPT[:, :0]) -> at least one token, got shape (3, 0); begin with
+begun((PROMPT[:, :0], PROMPT)) -> at least one token, got shape (3, 0); begin with
+begun(stop='a') -> ^generate: expected stop to be ids of tokens, got 'a'; write the ids that the
+    text's tokens have
+begun(stop=['a', 3]) -> ^generate: expected stop to be ids of tokens, got ['a', 3]; write the ids
+begun(stop=torch.ones(2)) -> ^generate: expected stop to be ids of tokens, got [1.0, 1.0]; write
+begun((PROMPT, MASK)) -> ^generate: expected a prompt without padding, got a mask of its tokens;
+    write prompts of one length
+begun(mask=MASK) -> TypeError: keyword argument 'mask'; write prompts of one len
+begun(attention_mask=MASK) -> TypeError: keyword argument 'attention_mask'; write prompts of one len
+samplers.top_k(0) -> top_k: expected k
+samplers.top_p(1.5) -> top_p: expected p
+samplers.min_p(-0.1) -> min_p: expected p
+samplers.temperature(0.0) -> temperature: expected t
+samplers.chain() -> chain: expected at least one of samplers
+""",
+    globals(),
+)
 
 
 def test_a_stop_is_of_any_integers():
@@ -229,21 +218,6 @@ def test_draws_have_the_softmax_s_probabilities():
     p = (LOGITS[0] / 1.5).softmax(-1)
     # Five standard errors of a share.
     assert ((shares - p).abs() < 5 * (p * (1 - p) / n).sqrt()).all()
-
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda: samplers.top_k(0), "top_k: expected k"),
-        (lambda: samplers.top_p(1.5), "top_p: expected p"),
-        (lambda: samplers.min_p(-0.1), "min_p: expected p"),
-        (lambda: samplers.temperature(0.0), "temperature: expected t"),
-        (samplers.chain, "chain: expected at least one of samplers"),
-    ],
-)
-def test_what_is_out_of_range_is_refused(make, said):
-    with pytest.raises(lf.LayerError, match=said):
-        make()
 
 
 # Compiled.

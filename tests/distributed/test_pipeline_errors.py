@@ -1,46 +1,38 @@
 """A pipeline refuses what can never work, and its errors name the stage."""
 
-import re
-
 import pytest
 import torch
+from helpers.refusals import refusals
 
 import lincoln_fn as lf
 from lincoln_fn.distributed import alone, one_f_one_b, pipeline
 
-TIED = 'expected tied paths such as ("0.0", "1.2"), got'
-WRONG = {
-    "group": (2, "expected group to be a Group, got 2"),
-    "stages": (lf.dense(3), "expected stages to be a tuple of layers, got the Layer dense(3)"),
-    "stages: a layer": (
-        (lf.dense(3), lf.dense), "pipeline[1]: expected a Layer, got the constructor",
-    ),
-    "stages: a norm": ((lf.dense(1), lf.distributed.sync_batch_norm(alone())), "use batch_norm"),
-    "max_norm": (0.0, "expected max_norm above 0, got 0.0"),
-    "schedule": (one_f_one_b(3, 2), "expected 2 stages, got 3"),
-    "limit": (1, "expected at most 1 cache in stage 0, got 2"),
-    "tied": ((("0", "2"),), TIED),
-    "tied: order": ((("1", "0"),), "in the order of their stages"),
-}  # fmt: skip
+PAIR, ORDER = (lf.dense(3), lf.dense(2)), one_f_one_b(2, 2)
+NORMED = lf.dense(1), lf.distributed.sync_batch_norm(alone())
+X = torch.ones(2, 3)
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_wrong_arguments_are_refused(name):
-    value, message = WRONG[name]
-    given = {"stages": (lf.dense(3), lf.dense(2)), "schedule": one_f_one_b(2, 2), "group": alone()}
-    with pytest.raises(ValueError, match=re.escape(message)):
-        pipeline(**{**given, name.partition(":")[0]: value})
+def tied(*paths):
+    return pipeline(PAIR, ORDER, alone(), tied=(paths,)).net.init(lf.Key(0), X)
 
 
-def test_tied_parameters_of_other_shapes_are_refused():
-    stages = lf.dense(3), lf.dense(2)
-    x = torch.ones(2, 3)
-    net = pipeline(stages, one_f_one_b(2, 2), alone(), tied=(("0", "1"),)).net
-    with pytest.raises(ValueError, match="expected tied parameters of the same shapes"):
-        net.init(lf.Key(0), x)
-    net = pipeline(stages, one_f_one_b(2, 2), alone(), tied=(("0.bias", "1.weigth"),)).net
-    with pytest.raises(ValueError, match=r"path of a tied parameter, got '1\.weigth'"):
-        net.init(lf.Key(0), x)
+test_wrong_arguments_are_refused = refusals(
+    """
+pipeline(PAIR, ORDER, 2) -> expected group to be a Group, got 2
+pipeline(dense(3), ORDER, alone()) -> expected stages to be a tuple of layers, got the Layer
+    dense(3)
+pipeline((dense(3), dense), ORDER, alone()) -> pipeline[1]: expected a Layer, got the constructor
+pipeline(NORMED, ORDER, alone()) -> use batch_norm
+pipeline(PAIR, ORDER, alone(), max_norm=0.0) -> expected max_norm above 0, got 0.0
+pipeline(PAIR, one_f_one_b(3, 2), alone()) -> expected 2 stages, got 3
+pipeline(PAIR, ORDER, alone(), limit=1) -> expected at most 1 cache in stage 0, got 2
+tied('0', '2') -> expected tied paths such as ("0.0", "1.2"), got
+tied('1', '0') -> in the order of their stages
+tied('0', '1') -> expected tied parameters of the same shapes
+tied('0.bias', '1.weigth') -> path of a tied parameter, got '1.weigth'
+""",
+    globals(),
+)
 
 
 def test_clipping_by_the_norm_of_one_stage_is_refused():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers.compare import same_bits, same_number, same_statistics
 from helpers.one_by_one import one_by_one, to_float64
+from helpers.refusals import refusals
 
 import lincoln_fn as lf
 from lincoln_fn import keys, per_example
@@ -129,18 +130,15 @@ def test_a_compiled_step_takes_the_same(uncompiled):
     assert same_number(graph, eager)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "options", "message"),
-    [
-        ((0.0,), {}, "expected max_norm above 0"),
-        ((1.0,), {"noise": -1.0}, "expected noise of at least 0"),
-        ((1.0,), {"reduction": "none"}, "expected reduction"),
-        ((1.0,), {"batch_size": 0}, "expected batch_size"),
-    ],
+test_wrong_arguments_are_refused = refusals(
+    """
+per_example.clipped(0.0) -> ^clipped: expected max_norm above 0
+per_example.clipped(1.0, noise=-1.0) -> ^clipped: expected noise of at least 0
+per_example.clipped(1.0, reduction='none') -> ^clipped: expected reduction
+per_example.clipped(1.0, batch_size=0) -> ^clipped: expected batch_size
+""",
+    globals(),
 )
-def test_wrong_arguments_are_refused(arguments, options, message):
-    with pytest.raises(lf.LayerError, match=f"^clipped: {message}"):
-        per_example.clipped(*arguments, **options)
 
 
 def test_a_step_refuses_batch_norm_by_its_position():

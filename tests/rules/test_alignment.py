@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
+from helpers.refusals import refusals
 from helpers.rules import LABELS, NET, RULES, SOFTMAX, X
 
 import lincoln_fn as lf
@@ -87,18 +88,13 @@ def test_a_gradient_of_zero_has_no_angle_and_a_frozen_layer_none():
     assert all(map(math.isnan, angles.values()))
 
 
-def test_what_cannot_be_aligned_is_refused():
-    net, loss, target = RULES["forward_forward"]
-    params = net.init(lf.Key(0), X)
-    with pytest.raises(lf.LayerError, match="forward_forward, whose loss is local"):
-        rules.alignment(net, params, X, loss, target)
-    with pytest.raises(lf.LayerError, match="expected one number"):
-        rules.alignment(
-            NET,
-            NET.init(lf.Key(0), X),
-            X,
-            lf.losses.softmax_cross_entropy(reduction="none"),
-            LABELS,
-        )
-    with pytest.raises(lf.LayerError, match="expected net to be a Layer"):
-        rules.alignment(None, (), X, SOFTMAX, LABELS)
+EACH, LOCAL = lf.losses.softmax_cross_entropy(reduction="none"), RULES["forward_forward"]
+test_what_cannot_be_aligned_is_refused = refusals(
+    """
+rules.alignment(LOCAL[0], LOCAL[0].init(Key(0), X), X, *LOCAL[1:]) -> forward_forward, whose loss is
+    local
+rules.alignment(NET, NET.init(Key(0), X), X, EACH, LABELS) -> expected one number
+rules.alignment(None, (), X, SOFTMAX, LABELS) -> expected net to be a Layer
+""",
+    globals(),
+)

@@ -134,7 +134,7 @@ def reweighted(run: Run, weights: Float[Tensor, " N"]) -> Run:
     """
     step, batches = run.step, run.batches
     if not isinstance(step, Step) or not isinstance(batches, Batches):
-        problem = f"a step of make_step and batches of data.batches, got {run.step!r}"
+        problem = f"a step of make_step and batches of data.batches, got {core.describe(run.step)}"
         raise LayerError("reweighted", f"expected {problem} and {type(batches).__name__}")
     if weights.shape != (batches.examples,):
         problem = f"expected weights of shape ({batches.examples},), one for each row of the data"

@@ -152,7 +152,7 @@ def _check_run(run: Run, of: object) -> Step:
     """Refuse a step whose adjoint is not known, and say why."""
     step = run.step
     if not isinstance(step, Step):
-        raise LayerError(NAME, f"expected a step of make_step, got {step!r}")
+        raise LayerError(NAME, f"expected a step of make_step, got {core.describe(step)}")
     if step.gradient is not None:
         mend = "leave gradient out: the Hessian is that of the loss"
         raise LayerError(NAME, f"expected a step of the loss's own gradient, got {step}; {mend}")
