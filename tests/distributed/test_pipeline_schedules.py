@@ -1,8 +1,7 @@
 """Schedules of a pipeline: the caches that stages keep, and wrong ones are refused."""
 
-import re
-
 import pytest
+from helpers.refusals import refusals
 
 from lincoln_fn.distributed import (
     check_schedule,
@@ -35,31 +34,25 @@ F0, F1, B0, B1, W0, W1 = (("F", 0), ("F", 1), ("B", 0), ("B", 1), ("W", 0), ("W"
 GOOD = F0, F1, B0, W0, B1, W1
 
 
-@pytest.mark.parametrize(
-    ("schedule", "options", "message"),
-    [
-        ([GOOD], {}, "expected a tuple for each stage, got list"),
-        ((), {}, "expected a tuple for each stage, got ()"),
-        ((GOOD, 7), {}, "expected a tuple for stage 1, got 7"),
-        ((GOOD,), {"stages": 2}, "expected 2 stages, got 1; make it for 2 stages"),
-        (((F0, ("X", 0)),), {}, 'an action such as ("F", 0) at position 1 of stage 0, got '),
-        (((F0, ("B", -1)),), {}, 'an action such as ("F", 0) at position 1 of stage 0, got '),
-        (((F0, B0),), {}, "expected F0, B0, W0 in stage 0, each once and in this order, got F0"),
-        ((GOOD, GOOD[:5]), {}, "in stage 1, each once and in this order, got F1 at position 1, "),
-        ((GOOD, (F0, B0, W0)), {}, "F1, B1, W1 in stage 1, each once and in this order, got none"),
-        (((F0, F0),), {}, "in this order, got F0 at position 0, F0 at position 1"),
-        (((B0, F0, W0),), {}, "got B0 at position 0, F0 at position 1, W0 at position 2"),
-        (((F0, W0, B0),), {}, "got F0 at position 0, W0 at position 1, B0 at position 2"),
-        ((GOOD,), {"microbatches": 1}, "microbatches from 0 to 0, got F1 at position 1"),
-        ((GOOD,), {"limit": 1}, "at most 1 cache in stage 0, got 2; put W earlier"),
-        (
-            ((F0, B0, W0, F1, B1, W1), GOOD),
-            {},
-            "B0 of stage 0 (position 1) waits for B0 of stage 1 (position 2); "
-            "F1 of stage 1 (position 1) waits for F1 of stage 0 (position 3); move one of them",
-        ),
-    ],
-)  # fmt: skip
-def test_a_schedule_that_cannot_run_is_refused(schedule, options, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        check_schedule(schedule, **options)
+test_a_schedule_that_cannot_run_is_refused = refusals(
+    """
+check_schedule([GOOD]) -> expected a tuple for each stage, got list
+check_schedule(()) -> expected a tuple for each stage, got ()
+check_schedule((GOOD, 7)) -> expected a tuple for stage 1, got 7
+check_schedule((GOOD,), stages=2) -> expected 2 stages, got 1; make it for 2 stages
+check_schedule(((F0, ('X', 0)),)) -> an action such as ("F", 0) at position 1 of stage 0, got
+check_schedule(((F0, ('B', -1)),)) -> an action such as ("F", 0) at position 1 of stage 0, got
+check_schedule(((F0, B0),)) -> expected F0, B0, W0 in stage 0, each once and in this order, got F0
+check_schedule((GOOD, GOOD[:5])) -> in stage 1, each once and in this order, got F1 at position 1,
+check_schedule((GOOD, (F0, B0, W0))) -> F1, B1, W1 in stage 1, each once and in this order, got none
+check_schedule(((F0, F0),)) -> in this order, got F0 at position 0, F0 at position 1
+check_schedule(((B0, F0, W0),)) -> got B0 at position 0, F0 at position 1, W0 at position 2
+check_schedule(((F0, W0, B0),)) -> got F0 at position 0, W0 at position 1, B0 at position 2
+check_schedule((GOOD,), microbatches=1) -> microbatches from 0 to 0, got F1 at position 1
+check_schedule((GOOD,), limit=1) -> at most 1 cache in stage 0, got 2; put W earlier
+check_schedule(((F0, B0, W0, F1, B1, W1), GOOD)) -> B0 of stage 0 (position 1) waits for B0 of stage
+    1 (position 2); F1 of stage 1 (position 1) waits for F1 of stage 0 (position 3); move one of
+    them
+""",
+    globals(),
+)

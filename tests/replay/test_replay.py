@@ -6,6 +6,7 @@ import attrs
 import pytest
 import torch
 from helpers.compare import same_number
+from helpers.refusals import refusals
 from helpers.replays import (
     ADAM,
     BATCHES,
@@ -163,28 +164,23 @@ def spent():
     return state
 
 
-def endless(run):
-    return attrs.evolve(run, batches=BATCHES.at, saved=())
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda run: lf.replay.first_difference(3), "a to be a Run"),
-        (lambda run: lf.replay.first_difference(run, run.step), "b to be a Run"),
-        (lambda run: lf.replay.first_non_finite(None), "run to be a Run"),
-        (lambda run: attrs.evolve(run, step=lf.dense(3)), "step to be what make_step returns"),
-        (lambda run: attrs.evolve(run, batches=3), "batches to be data.batches"),
-        (lambda run: attrs.evolve(run, start=3), "a state"),
-        (lambda run: attrs.evolve(run, saved=[3]), "a state"),
-        (lambda run: attrs.evolve(run, saved=[spent()]), "updated in place"),
-        (lambda run: lf.replay.first_non_finite(endless(run)), "expected steps"),
-        (lambda run: lf.replay.first_difference(endless(run)), "expected saved states, or steps"),
-    ],
+STEP = lf.make_step(network(sound), LOSS, SGD)
+RUN = lf.replay.Run(STEP, BATCHES, start_of(network(sound), SGD))
+test_what_does_not_fit_is_refused = refusals(
+    """
+replay.first_difference(3) -> a to be a Run
+replay.first_difference(RUN, STEP) -> b to be a Run
+replay.first_non_finite(None) -> run to be a Run
+attrs.evolve(RUN, step=dense(3)) -> step to be what make_step returns
+attrs.evolve(RUN, batches=3) -> batches to be data.batches
+attrs.evolve(RUN, start=3) -> a state
+attrs.evolve(RUN, saved=[3]) -> a state
+attrs.evolve(RUN, saved=[spent()]) -> updated in place
+replay.first_non_finite(attrs.evolve(RUN, batches=BATCHES.at)) -> expected steps
+replay.first_difference(attrs.evolve(RUN, batches=BATCHES.at)) -> expected saved states, or steps
+""",
+    globals(),
 )
-def test_what_does_not_fit_is_refused(sound_run, call, message):
-    with pytest.raises(lf.LayerError, match=message):
-        call(sound_run)
 
 
 # A run that ended early

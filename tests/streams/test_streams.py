@@ -10,6 +10,7 @@ import attrs
 import pytest
 import torch
 from helpers.cases.case import normal
+from helpers.refusals import refusals
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -143,47 +144,36 @@ def test_a_composition_hands_on_the_very_states_and_records(chosen, tmp_path_fac
             assert record is expected
 
 
-GIVEN = {
-    streams.evaluated: {"net": NET, "batches": VALID, "metrics": METRICS, "every": 1},
-    streams.best: {"metric": "f1"},
-    streams.early_stopping: {"metric": "f1", "patience": 1},
-    streams.finite: {"net": NET},
-    streams.logged: {"path": "log.csv"},
-    streams.progress: {},
-    streams.tensorboard: {"folder": "events"},
-}
-NAMED = "metrics by name, at least one, and none named 'step' or 'loss', got"
-AGAIN = (
-    "batches that can be iterated over each time, got an iterator; give a list, a DataLoader or "
-    "data.batches"
-)
-MODES = "mode to be 'max' or 'min', got 'highest'"
+def evaluated(metrics=METRICS, batches=VALID, every=1):
+    return streams.evaluated([], NET, batches, metrics, every=every)
 
 
-@pytest.mark.parametrize(
-    ("stream", "arguments", "message"),
-    [
-        (streams.evaluated, {"every": 0}, "every of at least 1, got 0"),
-        (streams.evaluated, {"metrics": {}}, f"{NAMED} []"),
-        (streams.evaluated, {"metrics": {"loss": lf.metrics.accuracy}}, f"{NAMED} ['loss']"),
-        (streams.evaluated, {"batches": iter(VALID)}, AGAIN),
-        (streams.best, {"mode": "highest"}, MODES),
-        (streams.early_stopping, {"mode": "highest"}, MODES),
-        (streams.early_stopping, {"patience": 0}, "patience of at least 1, got 0"),
-        (streams.early_stopping, {"min_delta": -0.1}, "min_delta of at least 0, got -0.1"),
-        (streams.finite, {"every": 0}, "every of at least 1, got 0"),
-        (streams.logged, {"every": 0}, "every of at least 1, got 0"),
-        (streams.logged, {"path": "log.txt"}, "a path that ends in .csv or .jsonl, got log.txt"),
-        (streams.progress, {"total": -1}, "total of at least 0 or None, got -1"),
-        (streams.progress, {"seconds": math.nan}, "seconds to be a number of at least 0, got nan"),
-        (streams.tensorboard, {"every": 0}, "every of at least 1, got 0"),
-    ],
-    ids=lambda given: getattr(given, "__name__", "-"),
+test_arguments_are_refused_at_the_call = refusals(
+    """
+evaluated(every=0) -> ^evaluated: expected every of at least 1, got 0$
+evaluated({}) -> ^evaluated: expected metrics by name, at least one, and none named 'step' or
+    'loss', got []$
+evaluated({'loss': metrics.accuracy}) -> ^evaluated: expected metrics by name, ... , got ['loss']$
+evaluated(batches=iter(VALID)) -> ^evaluated: expected batches that can be iterated over each time,
+    got an iterator; give a list, a DataLoader or data.batches$
+streams.best([], 'f1', mode='highest') -> ^best: expected mode to be 'max' or 'min', got 'highest'$
+streams.early_stopping([], 'f1', patience=1, mode='highest') -> ^early_stopping: expected mode to be
+    'max' or 'min', got 'highest'$
+streams.early_stopping([], 'f1', patience=0) -> ^early_stopping: expected patience of at least 1,
+    got 0$
+streams.early_stopping([], 'f1', patience=1, min_delta=-0.1) -> ^early_stopping: expected min_delta
+    of at least 0, got -0.1$
+streams.finite([], NET, every=0) -> ^finite: expected every of at least 1, got 0$
+streams.logged([], 'log.csv', every=0) -> ^logged: expected every of at least 1, got 0$
+streams.logged([], 'log.txt') -> ValueError: ^logged: expected a path that ends in .csv or .jsonl,
+    got log.txt$
+streams.progress([], total=-1) -> ^progress: expected total of at least 0 or None, got -1$
+streams.progress([], seconds=float('nan')) -> ^progress: expected seconds to be a number of at least
+    0, got nan$
+streams.tensorboard([], 'events', every=0) -> ^tensorboard: expected every of at least 1, got 0$
+""",
+    globals(),
 )
-def test_arguments_are_refused_at_the_call(stream, arguments, message):
-    message = re.escape(f"{stream.__name__}: expected {message}")
-    with pytest.raises(ValueError, match=f"^{message}$"):
-        stream([], **{**GIVEN[stream], **arguments})
 
 
 # train
