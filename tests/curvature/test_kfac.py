@@ -8,7 +8,6 @@ from helpers.refusals import refusals
 import lincoln_fn as lf
 from lincoln_fn import curvature, keys
 from lincoln_fn.curvature.columns import columns
-from lincoln_fn.layers import dense
 
 X = keys.normal(lf.Key(1), (5, 2, 6, 4)).double()
 LABELS = torch.tensor([0, 2, 1, 1, 0])
@@ -185,12 +184,6 @@ step_of(NORM, NORMED, X[..., 0, 0], CE, LABELS, curvature.kfac()) -> serial[1] b
 """,
     globals(),
 )
-
-
-def test_its_params_are_those_of_dense_layers():
-    _, state = step_of(NET, PARAMS, X, lf.losses.softmax_cross_entropy(), LABELS, curvature.kfac())
-    assert isinstance(PARAMS[3], dense.Params)
-    assert [tuple(f.a.shape) for f in state.factors] == [(13, 13), (28, 28), (4, 4)]
 
 
 def test_half_precision_has_its_factors_in_float32():

@@ -261,18 +261,6 @@ def test_the_first_value_of_an_output_that_is_not_finite_is_told():
     assert records[0].non_finite.index == (1, 0)
 
 
-def test_an_infinite_gradient_of_a_finite_output_is_told():
-    steep = lf.Layer(
-        "steep()",
-        forward=lambda params, x: (x, x),
-        backward=lambda params, x, g: (torch.where(x == 2, torch.inf, g), ()),
-    )
-    x = torch.tensor([[1.0, 3.0, 2.0]])
-    records = trace(lf.serial(lf.identity(), steep), ((), ()), x, SQUARES, None)
-    assert records[0].non_finite == NonFinite("gradient", "", (0, 2), torch.inf)
-    assert records[1].non_finite is None
-
-
 def test_a_value_in_a_tuple_is_told_with_its_entry():
     x = (torch.zeros(2), torch.tensor([0.0, -torch.inf]))
     net = lf.parallel(lf.identity(), lf.identity())

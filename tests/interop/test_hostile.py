@@ -61,7 +61,7 @@ def test_a_size_in_a_config_takes_no_memory(kind, name):
         assert f"{name}: expected at most 10000" in problems[0]
 
 
-VALUES = [None, 0, -1, 1.5, 1e308, math.nan, 10**30, True, "x", [], [[]], {}, {"type": "yarn"}]
+VALUES = [None, 0, -1, 1.5, math.nan, 10**30, "x", [[]], {"type": "yarn"}]
 OPTIONS = [
     *((kind, name) for kind in ("gpt2", "llama") for name in FAMILIES[kind].defaults),
     *(("llama", name) for name in ("architectures", "rope_scaling", "rope_parameters", "id2label")),

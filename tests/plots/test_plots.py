@@ -11,7 +11,6 @@ from helpers.refusals import refusals
 
 import lincoln_fn as lf
 from lincoln_fn import plots
-from lincoln_fn.inspect import trace
 
 matplotlib = pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
 from matplotlib.figure import Figure  # noqa: E402  # only if there is matplotlib
@@ -175,19 +174,6 @@ def test_norms_that_have_no_logarithm_leave_a_gap(given, tmp_path):
     assert shown(given) == [[None, None], [None, 2.0]]
     assert is_drawn(given, tmp_path)
     assert is_drawn(plots.gradient_norms({1: {"a": 0.0}}), tmp_path)
-
-
-def test_the_norms_of_a_run_are_drawn():
-    x, net = torch.eye(3), lf.serial(lf.dense(3), lf.tanh())
-    step = lf.make_step(net, lf.losses.mse(), lf.optim.sgd(0.1))
-    state = lf.init_state(net, step.optimizer, lf.Key(0), x)
-    norms = {}
-    for state, record in lf.train(step, state, [(x, x)] * 3):
-        records = trace(net, state.params, x, lf.losses.mse(), x)
-        norms[record.step] = records.gradient_norms()
-    axes = plots.gradient_norms(norms)
-    assert shown(axes)[1] == [norms[i]["1 tanh()"] for i in (1, 2, 3)]
-    assert all(0 < norm < 1 for row in shown(axes) for norm in row)
 
 
 # Confusion matrix

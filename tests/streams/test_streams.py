@@ -202,16 +202,6 @@ def test_a_record_counts_where_it_can(batch, examples):
 # evaluated
 
 
-def test_evaluated_adds_the_scores_of_the_state_at_each_multiple():
-    source = trained(7)
-    given_on = list(streams.evaluated(source, NET, VALID, METRICS, every=3))
-    assert [record.step for _, record in given_on if record.scores] == [3, 6]
-    for state, record in given_on:
-        if record.scores:
-            assert record.scores == lf.evaluate(NET, state.params, VALID, METRICS)
-    assert all(not record.scores for _, record in source)
-
-
 def test_evaluated_goes_by_the_number_of_the_step():
     later = [(state, lf.StepRecord(record.step + 10, 0.5)) for state, record in trained(6)]
     given_on = streams.evaluated(later, NET, VALID, METRICS, every=5)
