@@ -18,23 +18,8 @@ import lincoln_fn as lf
 from lincoln_fn import checkpoint
 
 X = normal(6, 5)
-ADAM, BATCH_NORM = lf.optim.adam(0.01), lf.batch_norm()
-
-
-def state_of(units=7, norm=BATCH_NORM, optimizer=ADAM):
-    net = lf.serial(lf.dense(units), norm, lf.dropout(0.5), lf.dense(4))
-    return lf.init_state(net, optimizer, lf.Key(0), X)
-
-
-STATE = state_of()
-OTHERS = {
-    "wider": state_of(8),
-    "without batch norm": state_of(norm=lf.tanh()),
-    "by momentum": state_of(optimizer=lf.optim.sgd(0.1, momentum=0.9)),
-    "in float64": lf.tree.map(lambda t: t.double(), STATE),
-    "its parameters alone": STATE.params,
-    "nothing": (),
-}
+NET = lf.serial(lf.dense(7), lf.batch_norm(), lf.dropout(0.5), lf.dense(4))
+STATE = lf.init_state(NET, lf.optim.adam(0.01), lf.Key(0), X)
 
 
 def good_bytes(folder):
@@ -71,11 +56,6 @@ def rewritten(change, data, folder):
     return to_bytes(tensors, {"lincoln_fn": json.dumps(notes)})
 
 
-def of_another(name, data, folder):
-    checkpoint.save(folder / "other.safetensors", OTHERS[name])
-    return (folder / "other.safetensors").read_bytes()
-
-
 class Harmful:
     """What unpickling would run."""
 
@@ -105,19 +85,12 @@ def pickle_within(data, folder):
 WEIGHT, BIAS, MEAN = "params.0.weight", "params.0.bias", "params.1.running.mean"
 CHANGES = {
     "without a statistic": lambda t, n: t.pop(MEAN),
-    "without any tensor": lambda t, n: t.clear(),
     "with a tensor": lambda t, n: t.update({"params.9.weight": torch.ones(2)}),
-    "with an empty tensor": lambda t, n: t.update(extra=torch.ones(0)),
     "with another name": lambda t, n: t.update({"params.0.wait": t.pop(WEIGHT)}),
-    "with two exchanged": lambda t, n: t.update({BIAS: t[MEAN], MEAN: t[BIAS]}),
     "transposed": lambda t, n: t.update({WEIGHT: t[WEIGHT].T.contiguous()}),
-    "as integers of the same bits": lambda t, n: t.update({BIAS: t[BIAS].view(torch.int32)}),
     "in float64": lambda t, n: t.update({BIAS: t[BIAS].double()}),
     "with -0.0 for 0.0": lambda t, n: t.update({BIAS: -t[BIAS]}),
-    "with a later step": lambda t, n: t.update(step=t["step"] + 1),
     "without version": lambda t, n: n.pop("version"),
-    "without a checksum": lambda t, n: n.pop("sha256"),
-    "with other records": lambda t, n: n["rest"].update(params="list"),
     "with strides": lambda t, n: n["strides"].update({WEIGHT: [1, 5]}),
     "with a score": lambda t, n: n.update(score=1.0),
 }
@@ -128,21 +101,18 @@ DAMAGES = {
     **{f"bit {i} of the header": partial(flipped, ("header", i / 60), i % 8) for i in range(60)},
     **{f"bit {i} of the numbers": partial(flipped, ("numbers", i / 40), i % 8) for i in range(40)},
     **{f"rewritten {name}": partial(rewritten, change) for name, change in CHANGES.items()},
-    **{f"of a network {name}": partial(of_another, name) for name in OTHERS},
     **{f"a pickle of protocol {i}": partial(pickled, i) for i in (0, 2, 5)},
     "a pickle by torch.save": partial(torch_saved, True),
     "an old pickle by torch.save": partial(torch_saved, False),
     "a pickle in the notes": pickle_within,
     "a letter for its first byte": lambda data, folder: b"{" + data[1:],
     "twice": lambda data, folder: data + data,
-    "without its first byte": lambda data, folder: data[1:],
     "zeros": lambda data, folder: bytes(len(data)),
     "zeros in its last half": lambda data, folder: data[: len(data) // 2].ljust(len(data), b"\0"),
     "text": lambda data, folder: b"step 100  loss 0.5\n" * 40,
     "of another library": lambda data, folder: to_bytes({"weight": torch.ones(2)}),
     "of another library, with notes": lambda data, folder: to_bytes({}, {"format": "pt"}),
     "of notes that are no JSON": lambda data, folder: to_bytes({}, {"lincoln_fn": "{"}),
-    "of notes that are a list": lambda data, folder: to_bytes({}, {"lincoln_fn": "[1]"}),
     "of a JSON alone": lambda data, folder: data[8 : 8 + int.from_bytes(data[:8], "little")],
     "a header of 10^18 bytes": lambda data, folder: (10**18).to_bytes(8, "little") + data[8:],
     "its numbers alone": lambda data, folder: data[8 + int.from_bytes(data[:8], "little") :],
