@@ -3,6 +3,7 @@
 import pytest
 import torch
 from helpers.compare import same_number
+from helpers.refusals import refusals
 from helpers.relevance import EXACT, normal
 
 import lincoln_fn as lf
@@ -158,22 +159,16 @@ def test_padding_of_a_masked_scan_has_no_relevance():
     assert same_number(found[1:, :2], alone)
 
 
-@pytest.mark.parametrize(
-    ("net", "message"),
-    [
-        (
-            lf.fixed_point(lf.rnn_cell(6)),
-            r"lrp: 1 fixed_point\(rnn_cell\(6\)\): z is a function of itself.*"
-            r"use lf\.attribution\.integrated_gradients",
-        ),
-        (
-            lf.ode(lf.tanh(), adjoint="continuous"),
-            r"lrp: 1 ode\(tanh\(\), adjoint='continuous'\): the continuous adjoint.*"
-            r"use adjoint='discrete', which has the same params",
-        ),
-    ],
-    ids=["fixed_point", "continuous"],
+def behind(loop):
+    return explained(lf.serial(lf.tanh(), loop), normal(3, 6), 1)
+
+
+test_a_loop_without_relevance_is_refused_with_what_to_use = refusals(
+    """
+behind(fixed_point(rnn_cell(6))) -> lrp: 1 fixed_point(rnn_cell(6)): z is a function of itself ...
+    use lf.attribution.integrated_gradients
+behind(ode(tanh(), adjoint='continuous')) -> lrp: 1 ode(tanh(), adjoint='continuous'): the
+    continuous adjoint ... use adjoint='discrete', which has the same params
+""",
+    globals(),
 )
-def test_a_loop_without_relevance_is_refused_with_what_to_use(net, message):
-    with pytest.raises(lf.LayerError, match=message):
-        explained(lf.serial(lf.tanh(), net), normal(3, 6), 1)

@@ -162,16 +162,6 @@ def test_a_file_with_other_tensors_than_its_own_names_them(change, line, tmp_pat
     assert str(refusal) == f"{damaged}: {problem}\n  {line}"
 
 
-def test_a_whole_file_of_another_version_is_told_by_its_version(tmp_path, monkeypatch):
-    file = tmp_path / "later.safetensors"
-    with monkeypatch.context() as patch:
-        patch.setattr("lincoln_fn.checkpoint.file.VERSION", 2)
-        checkpoint.save(file, STATE)
-        checkpoint.load(file, STATE)
-    refusal = refused(checkpoint.load, file, STATE)
-    assert str(refusal) == f"{file}: expected version 1 of the format, got 2"
-
-
 def test_unpickling_would_harm(tmp_path):
     pickle.loads(pickled(2, b"", tmp_path))
     assert (tmp_path / "harmed").is_dir()

@@ -59,15 +59,8 @@ def test_a_file_of_0_1_is_loaded_bit_for_bit(tmp_path):
     [
         ("lincoln_fn.train.TrainState", "lincoln_fn.training.train.TrainState"),
         ("lincoln_fn.rules._feedback.FeedbackParams", "lincoln_fn.rules.feedback.FeedbackParams"),
-        ("lincoln_fn.rules._blocks.Projections", "lincoln_fn.rules.matrices.Projections"),
-        ("lincoln_fn.replay.partial_result.Partial", "lincoln_fn.replay.walk_back.Partial"),
-        ("lincoln_fn.curvature._eigen.Eigen", "lincoln_fn.curvature.kfac_factors.Eigen"),
         ("lincoln_fn.finetune.low_rank.Params", "lincoln_fn.finetune.lora.LowRankParams"),
         ("lincoln_fn.layers.dense.Params", "lincoln_fn.layers.dense.Params"),
-        *(
-            (f"lincoln_fn.layers.{name}.Params", "lincoln_fn.layers.dropout.Params")
-            for name in ("rrelu", "fractional_max_pool")
-        ),
         ("mine.train.TrainState", "mine.train.TrainState"),
         ("list", "list"),
     ],

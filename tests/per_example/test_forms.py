@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers.compare import same_bits, same_number
 from helpers.one_by_one import check, example, norms_of, one_by_one, run_alone, to_float64
+from helpers.refusals import refusals
 
 import lincoln_fn as lf
 from lincoln_fn import keys, per_example
@@ -247,14 +248,17 @@ def test_a_batch_norm_at_inference_is_not_refused():
     check(net, params, cache, g, run_alone(net, params, drawn(5, 3), g))
 
 
-@pytest.mark.parametrize("weights", [torch.ones(4), torch.ones(5, 1), [1.0] * 5])
-def test_wrong_weights_are_refused(weights):
-    net = lf.dense(2)
-    given = named(net, drawn(5, 3).float())
-    with pytest.raises(
-        lf.LayerError, match=r"^weighted_sum: expected weights of shape \(5,\), got"
-    ):
-        per_example.weighted_sum(net, *given, weights)
+DENSE = lf.dense(2), *named(lf.dense(2), drawn(5, 3).float())
+test_wrong_weights_are_refused = refusals(
+    """
+per_example.weighted_sum(*DENSE, torch.ones(4)) -> ^weighted_sum: expected weights of shape (5,),
+    got
+per_example.weighted_sum(*DENSE, torch.ones(5, 1)) -> ^weighted_sum: expected weights of shape (5,),
+    got
+per_example.weighted_sum(*DENSE, [1.0] * 5) -> ^weighted_sum: expected weights of shape (5,), got
+""",
+    globals(),
+)
 
 
 def test_a_network_without_parameters():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers.compare import same_bits, same_number
 from helpers.processes import run_in_processes, started
+from helpers.refusals import refusals
 
 import lincoln_fn as lf
 from lincoln_fn import distributed
@@ -81,13 +82,17 @@ def test_other_weights_are_those_of_the_whole_batch():
     assert same_number(divided, whole, length=256 * STEPS)
 
 
-def test_what_several_processes_cannot_walk_is_refused():
-    group = distributed.alone()
-    run = make_run(group, lf.serial(lf.dense(6), lf.batch_norm(), lf.dense(3)))
-    with pytest.raises(lf.LayerError, match="expected no running statistics"):
-        metagradient(run, TEST)
-    run = make_run(group, lf.serial(lf.dense(6), distributed.sync_batch_norm(group)))
-    with pytest.raises(lf.LayerError, match="layers that do not communicate, in metagradient"):
-        metagradient(run, TEST)
-    with pytest.raises(lf.LayerError, match=r"write data\.batches\(\.\.\., shard"):
-        metagradient(Run(run.step, [(X, T)], run.start), TEST)
+def alone_with(*norm):
+    return make_run(distributed.alone(), lf.serial(lf.dense(6), *norm, lf.dense(3)))
+
+
+SYNC, LISTED = distributed.sync_batch_norm(distributed.alone()), [(X, T)]
+test_what_several_processes_cannot_walk_is_refused = refusals(
+    """
+metagradient(alone_with(batch_norm()), TEST) -> expected no running statistics
+metagradient(alone_with(SYNC), TEST) -> layers that do not communicate, in metagradient
+metagradient(Run(alone_with().step, LISTED, alone_with().start), TEST) -> write data.batches(...,
+    shard
+""",
+    globals(),
+)

@@ -72,37 +72,24 @@ def test_a_state_with_a_step_that_is_an_int_is_saved_and_watched(tmp_path):
         lf.checkpoint.load(tmp_path / "dict", {"step": 0})
 
 
-def test_a_state_without_a_step_is_refused_with_the_mend():
-    with pytest.raises(lf.LayerError) as refused:
-        list(lf.train(halve, (X,), [1]))
-    assert "a state of your own with an attribute step" in str(refused.value)
-    assert "lf.init_state(net, optimizer, key, x)" in str(refused.value)
+def told(loss=1.0, **numbers):
+    """Train by a step that tells of these numbers."""
+    value = {name: torch.tensor(number) for name, number in numbers.items()}
+    value |= {} if loss is None else {"loss": torch.tensor(loss)}
+    return list(lf.train(lambda state, batch: (state, value), Two(X, torch.tensor(6)), [1]))
 
 
-def test_a_value_without_a_loss_is_refused():
-    def told(state, batch):
-        return state, {"largest": torch.tensor(1.0)}
-
-    with pytest.raises(lf.LayerError, match=r"train: expected the step's value .*'loss'"):
-        list(lf.train(told, Two(X, torch.tensor(0)), [1]))
-
-
-def test_a_value_with_a_number_named_step_is_refused():
-    def told(state, batch):
-        return state, {"loss": torch.tensor(1.0), "step": torch.tensor(999.0)}
-
-    with pytest.raises(lf.LayerError) as refused:
-        list(lf.train(told, Two(X, torch.tensor(0)), [1]))
-    assert str(refused.value) == (
-        "train: expected no number named 'step' in the step's value, got ['loss', 'step']; "
-        "give it another name"
-    )
-
-
-def test_a_loss_by_name_that_is_not_finite_is_refused():
-    begin = Two(torch.tensor([torch.inf]), torch.tensor(5))
-    with pytest.raises(lf.NonFiniteError, match="step 6: the loss is inf"):
-        list(lf.train(halve, begin, ["a"]))
+test_what_is_no_state_or_value_of_a_step_is_refused_with_the_mend = refusals(
+    """
+list(lf.train(halve, (X,), [1])) -> a state of your own with an attribute step
+list(lf.train(halve, (X,), [1])) -> lf.init_state(net, optimizer, key, x)
+told(None, largest=1.0) -> train: expected the step's value ... 'loss'
+told(step=999.0) -> ^train: expected no number named 'step' in the step's value, got ['step',
+    'loss']; give it another name$
+told(float('inf')) -> NonFiniteError: step 7: the loss is inf
+""",
+    globals() | {"NonFiniteError": lf.NonFiniteError},
+)
 
 
 # Params given
