@@ -313,18 +313,8 @@ test_wrong_hyperparameters = refused([
 test_wrong_inputs = refused([
     (lambda: lf.glu().forward((), torch.zeros(2, 3)),
         "glu: expected x of even size along dim=-1, got (2, 3)"),
-    (lambda: lf.glu(dim=2).forward((), torch.zeros(2, 4)),
-        "glu: expected x to have an axis dim=2, got shape (2, 4)"),
     (lambda: lf.softmin(dim=2).forward((), torch.zeros(2, 4)),
         "softmin: expected x to have an axis dim=2, got shape (2, 4)"),
-    (lambda: lf.softmax(dim=1).forward((), torch.zeros(())),
-        "softmax: expected x to have an axis dim=1, got shape ()"),
-    (lambda: lf.log_softmax(dim=-2).forward((), torch.zeros(())),
-        "log_softmax: expected x to have an axis dim=-2, got shape ()"),
-    (lambda: lf.glu().forward((), torch.zeros(())),
-        "glu: expected x to have an axis dim=-1, got shape ()"),
     (lambda: lf.prelu(3).init(lf.Key(0), torch.zeros(2, 4)),
         "prelu(3): expected x of shape (batch, 3, ...), got (2, 4)"),
-    (lambda: lf.prelu(3).forward(layers.prelu.Params(torch.ones(3)), torch.zeros(3)),
-        "prelu(3): expected x of shape (batch, 3, ...), got (3,)"),
 ])  # fmt: skip
