@@ -358,15 +358,6 @@ def test_the_functions_of_the_file_are_those_of_the_layer():
     assert same_bits((dx, dparams), (expected_dx, expected))
 
 
-def test_the_heads_are_those_that_their_spec_makes():
-    heads = MHA(2, is_causal=True).parts[3]
-    again = heads.spec.of(**heads.spec.arguments)
-    assert str(again) == str(heads)
-    query, key, _ = qkv(2)
-    x = query, key, key
-    assert same_bits(again.predict((), x), heads.predict((), x))
-
-
 def test_a_projection_alone_has_as_many_outputs_as_inputs():
     x = normal(2, 5, 6)
     made = lf.multi_head_attention(2).parts[0].init(lf.Key(3), x)

@@ -178,28 +178,6 @@ def test_a_module_whose_hooks_are_removed_is_taken():
     assert same_number(layer.predict(params, X), module(X))
 
 
-ENDS = {
-    "softmax_cross_entropy": lambda n: lf.dense(n),
-    "nll": lambda n: lf.serial(lf.dense(n), lf.log_softmax()),
-    "cross_entropy": lambda n: lf.serial(lf.dense(n), lf.softmax()),
-    "sigmoid_cross_entropy": lambda n: lf.dense(n),
-    "log_sigmoid_loss": lambda n: lf.serial(lf.dense(n), lf.log_sigmoid()),
-    "log_loss": lambda n: lf.serial(lf.dense(n), lf.sigmoid()),
-}
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", ENDS)
-def test_probabilities_of_a_classifier_are_some(name, dtype):
-    made = NetClassifier(ENDS[name], getattr(losses, name)(), epochs=2, random_state=0)
-    x = X.numpy().astype(dtype)
-    p = made.fit(x, [0, 1, 0, 1, 0, 1]).predict_proba(x)
-    assert p.shape == (6, 2)
-    assert ((p >= 0) & (p <= 1)).all()
-    assert same_number(p.sum(1), np.ones(6), dtype=torch.float64)
-    assert (p.argmax(1) == made.predict(x)).all()
-
-
 def test_a_loss_that_tells_of_no_probabilities_is_named():
     made = NetClassifier(lf.dense, losses.multi_margin(), epochs=1, random_state=0)
     with pytest.raises(AttributeError) as caught:
