@@ -129,7 +129,7 @@ def test_gradients_are_proven(name):
     lf.testing.check_layer(layer, layer.init(lf.Key(1), x), x, predict_is_forward=same)
 
 
-@pytest.mark.full(but=("residual",))
+@pytest.mark.full(but=("ode-residual", "scan-residual"))
 @pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize(
     ("layer", "x", "same"),
@@ -146,7 +146,7 @@ def test_gradients_are_proven_within_other_compositions(layer, x, same, context)
     lf.testing.check_layer(layer, layer.init(lf.Key(1), x), x, predict_is_forward=same)
 
 
-@pytest.mark.full(but=("own cell", "ode: images", "rk4, continuous", "three blocks", "block"))
+@pytest.mark.full(but=("scan: own", "ode: images", "rk4, continuous", "three blocks", "encoder"))
 @pytest.mark.parametrize("name", WALKED)
 def test_walks_have_the_bits_of_backward(name):
     check_walks(*WALKED[name])
