@@ -163,23 +163,11 @@ def test_params_and_caches_of_every_layer_survive_both_libraries(case):
 
 
 def refusing():
-    """Make records that refuse a number below 0, each in one of attrs' ways."""
+    """Make records whose number a tree may hold below 0, and their own constructor not."""
 
     @lf.record
     class Checked:
         number: object = attrs.field(validator=attrs.validators.ge(0))
-
-    @lf.record
-    class Converted:
-        number: object = attrs.field(converter=abs)
-
-    @lf.record
-    class Afterwards:
-        number: object
-
-        def __attrs_post_init__(self):
-            if self.number < 0:
-                raise ValueError
 
     @lf.record
     class Own:
@@ -189,20 +177,14 @@ def refusing():
             self.__attrs_init__(abs(number))
 
     @lf.record
-    class Inherited(Own):
-        pass
-
-    @lf.record
     class Swapped:
         dim: int = lf.static()
         number: object = None
 
-    return {Checked: (1,), Converted: (1,), Afterwards: (1,), Own: (1,), Inherited: (1,)} | {
-        Swapped: (7, 1)
-    }
+    return {Checked: (1,), Own: (1,), Swapped: (7, 1)}
 
 
-@pytest.mark.parametrize("i", range(6))
+@pytest.mark.parametrize("i", range(3))
 def test_a_tree_holds_what_a_constructor_would_refuse(i):
     cls, arguments = list(refusing().items())[i]
     made = cls(*arguments)

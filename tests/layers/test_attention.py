@@ -2,7 +2,6 @@
 
 import math
 
-import attrs
 import pytest
 import torch
 from helpers.attention import normal, run
@@ -212,21 +211,6 @@ def test_the_cache_grows_with_the_length_and_not_with_its_square(form):
         return sum(leaf.untyped_storage().nbytes() for leaf in leaves)
 
     assert kept(400) <= 2.01 * kept(200)
-
-
-def test_biases_for_some_projections_alone():
-    layer, x = MHA(2), normal(8, 9, 6)
-    made = layer.init(lf.Key(0), x)
-    drawn = dense.Params(made.value.weight, normal(6, seed=1))
-    some = attrs.evolve(made, value=drawn, key=dense.Params(made.key.weight, None))
-    whole = attrs.evolve(some, key=dense.Params(made.key.weight, torch.zeros(6).double()))
-    y, cache = layer.forward(some, x)
-    g = normal(8, 9, 6, seed=2)
-    dx, dparams = layer.backward(some, cache, g)
-    expected_y, expected_cache = layer.forward(whole, x)
-    expected_dx, expected = layer.backward(whole, expected_cache, g)
-    assert same_number((y, dx, dparams.value.bias), (expected_y, expected_dx, expected.value.bias))
-    assert dparams.key.bias is None
 
 
 def test_dropout_drops_weights_by_the_key_and_predict_keeps_them():

@@ -2,7 +2,6 @@
 
 import re
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -39,19 +38,6 @@ def test_every_constructor_without_brackets_is_named(kind, constructor):
 
 
 # What the checks let through.
-
-
-@pytest.mark.parametrize("dtype", [torch.int8, torch.int32, torch.int64, torch.uint8])
-@pytest.mark.parametrize("number", [0, 1, 7, 100])
-def test_a_key_folds_in_the_same_number_of_every_kind(dtype, number):
-    expected = KEY.fold_in(number).bits
-    for given in (torch.tensor(number, dtype=dtype), np.int32(number), np.uint64(number)):
-        assert same_bits(KEY.fold_in(given).bits, expected)
-
-
-def test_a_key_folds_in_each_number_of_64_bits_apart():
-    numbers = [0, 1, 2**31, 2**32, 2**62, 2**63, 2**64 - 2, -(2**63) + 1]
-    assert len({int(KEY.fold_in(number).bits) for number in numbers}) == len(numbers)
 
 
 def test_a_data_frame_and_a_series_are_arrays():
