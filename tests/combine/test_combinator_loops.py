@@ -129,7 +129,7 @@ def test_gradients_are_proven(name):
     lf.testing.check_layer(layer, layer.init(lf.Key(1), x), x, predict_is_forward=same)
 
 
-@pytest.mark.full(but=("residual",))
+@pytest.mark.full(but=("ode-residual", "scan-residual"))
 @pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize(
     ("layer", "x", "same"),
@@ -146,7 +146,7 @@ def test_gradients_are_proven_within_other_compositions(layer, x, same, context)
     lf.testing.check_layer(layer, layer.init(lf.Key(1), x), x, predict_is_forward=same)
 
 
-@pytest.mark.full(but=("own cell", "ode: images", "rk4, continuous", "three blocks", "block"))
+@pytest.mark.full(but=("scan: own", "ode: images", "rk4, continuous", "three blocks", "encoder"))
 @pytest.mark.parametrize("name", WALKED)
 def test_walks_have_the_bits_of_backward(name):
     check_walks(*WALKED[name])
@@ -196,31 +196,3 @@ COMPILED = {
 @pytest.mark.parametrize("name", COMPILED)
 def test_a_compiled_step_gives_the_same(name):
     check_compiled(*COMPILED[name])
-
-
-@pytest.mark.parametrize(
-    "spelling",
-    [
-        "serial(dense(4), residual(tanh()))",
-        "residual(dense(4), tanh())",
-        "parallel(dense(4), tanh())",
-        "branch(dense(4), tanh(), merge=concatenate(dim=1))",
-        "branch(dense(4), tanh())",
-        "shared(dense(4))",
-        "tied(embedding(7, 3), dense(3))",
-        "repeat(2, dense(3))",
-        "frozen(dense(3))",
-        "checkpointed(dense(3))",
-        "ode(tanh())",
-        "ode(tanh(), t=(0, 2), method='euler', steps=3, adjoint='continuous', time_dim=1)",
-        "fixed_point(rnn_cell(4))",
-        "fixed_point(rnn_cell(4), shape=(4,), solver='iteration', max_steps=5, tol=0.0, memory=2)",
-        "scan(rnn_cell(5))",
-        "scan(rnn_cell(5), dim=0, reverse=True, has_output=True)",
-        "reversible((dense(3), tanh()))",
-        "reversible(*[(dense(3), tanh())] * 3)",
-        "reversible((dense(3), tanh()), (tanh(), dense(3)), dim=1)",
-    ],
-)
-def test_a_name_is_the_code_that_makes_it(spelling):
-    assert eval(spelling, {name: getattr(lf, name) for name in lf.__all__}).name == spelling

@@ -12,7 +12,6 @@ from helpers.loops import SEQUENCE as X
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
-from lincoln_fn import per_example
 
 
 @pytest.mark.parametrize(
@@ -95,22 +94,6 @@ def test_masked_gives_the_mask_to_a_scan():
         alone = x[n : n + 1, :length], MASK[n : n + 1, :length]
         assert same_number(net.predict(params, alone), y[n : n + 1])
     lf.testing.check_layer(net, params, (x, MASK))
-
-
-def test_each_example_has_a_gradient_of_its_own():
-    net = lf.serial(lf.scan(lf.lstm_cell(5)), lf.select(0))
-    x = (X.double(), None, MASK)
-    params = net.init(lf.Key(1), x)
-    y, cache = net.forward(params, x)
-    g = normal(*y.shape, seed=7).double()
-    found = per_example.gradients(net, params, cache, g)
-    norms = per_example.squared_norms(net, params, cache, g)
-    for n in range(4):
-        only = torch.zeros_like(g).index_copy(0, torch.tensor([n]), g[n : n + 1])
-        of_n = lf.tree.map(lambda leaf, n=n: leaf[n], found)
-        assert same_number(of_n, net.grads(params, cache, only))
-    squares = sum(leaf.flatten(1).square().sum(1) for leaf in lf.tree.leaves(found))
-    assert same_number(norms, squares)
 
 
 def test_each_step_draws_another_mask_and_moves_the_statistics_on():

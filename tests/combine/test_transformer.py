@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers.attention import normal, run
+from helpers.attention import normal
 from helpers.compare import same_bits, same_number
 
 import lincoln_fn as lf
@@ -71,38 +71,6 @@ def test_blocks_without_dropout_carry_no_state():
     x = normal(2, 5, 6), normal(2, 4, 6, seed=1)
     assert ENCODER(2, 7, 0.0).advance is DECODER(2, 7, 0.0).advance is unchanged
     assert states(DECODER(2, 7, 0.0).init(lf.Key(0), x)) == []
-
-
-@pytest.mark.parametrize("norm_first", [False, True])
-def test_blocks_without_biases_have_none_anywhere(norm_first):
-    x = normal(2, 5, 6), normal(2, 4, 6, seed=1)
-    for make, given in ((ENCODER, x[0]), (DECODER, x)):
-        with_, without = (
-            lf.tree.paths(make(2, 7, norm_first=norm_first, bias=bias).init(lf.Key(0), given))
-            for bias in (True, False)
-        )
-        assert without == [path for path in with_ if not path.endswith("bias")]
-        assert len(with_) == 2 * len(without)
-
-
-def test_padded_places_do_not_reach_the_others():
-    x, mask = normal(2, 5, 6), torch.tensor([True, True, True, False, False]).expand(2, 5)
-    net = lf.with_context(*[ENCODER(2, 7, 0.0)] * 3)
-    params = net.init(lf.Key(0), (x, mask))
-    y = net.predict(params, (x, mask))
-    assert same_number(y[:, :3], lf.serial(*net.parts).predict(params, x[:, :3]))
-    changed = torch.cat([x[:, :3], normal(2, 2, 6, seed=5)], 1)
-    assert same_number(net.predict(params, (changed, mask))[:, :3], y[:, :3])
-
-
-def test_gradients_of_a_tuple_mirror_it():
-    x, mask = normal(2, 5, 6), normal(2, 5) > -1
-    for given in ((x, mask), (x, None)):
-        dx = run(ENCODER(2, 7), given)[1]
-        assert len(dx) == 2
-        assert dx[1] is None
-    dx = run(DECODER(2, 7), (x, x, None, mask))[1]
-    assert [part is None for part in dx] == [False, False, True, True]
 
 
 def test_select_gives_zeros_to_what_it_leaves_out_and_sums_what_it_repeats():

@@ -305,63 +305,45 @@ test_the_error_says_what_was_expected_and_given = refusals(
     """
 dense(0) -> ^dense: expected n_out of at least 1, got 0
 dense(2.5) -> ^dense: expected n_out to be an int of at least 1, got 2.5
-dense(3.0) -> ^dense: expected n_out to be an int of at least 1, got 3.0
 dense(True) -> ^dense: expected n_out to be an int of at least 1, got True
-dense(torch.tensor(3)) -> ^dense: expected n_out to be an int of at least 1, got int64 3
 dense(3, bias=None) -> ^dense: expected bias to be True or False, got None
-dense(3, bias=0) -> ^dense: expected bias to be True or False, got 0
 dense(3, weight_init=initializers.zeros) -> ^dense: expected weight_init to be an Initializer, got
     the constructor zeros; write zeros()
-dropout(2) -> ^dropout: expected p from 0 to 1, got 2
 dropout(NAN) -> ^dropout: expected p to be a finite number from 0 to 1, got nan
 conv2d(8, 'a') -> ^conv2d: expected kernel_size to be an int of at least 1 or a tuple of ints of at
     least 1, got 'a'
-conv2d(8, 3, (2, 0)) -> ^conv2d: expected stride[1] of at least 1, got 0
 conv2d(8, 3, padding='full') -> ^conv2d: expected padding to be an int of at least 0, a tuple of
     ints of at least 0, 'same' or 'valid', got 'full'
 conv2d(8, (3,)) -> ^conv2d: expected kernel_size as an int or a tuple of 2, got (3,)
-permute(0, 0, 1) -> ^permute: expected dims of 3 axes, each once, got (0, 0, 1)
-flatten(2, 1) -> ^flatten: expected start_dim at or before end_dim, got (2, 1)
 serial(dense(3), relu) -> ^serial: expected layers[1] to be a Layer, got the constructor relu; write
     relu()
 serial([dense(3)]) -> ^serial: expected layers[0] to be a Layer, got [dense(3)]; write lf.serial(
 embedding(3, 2, dtype=torch.int64) -> ^embedding: expected dtype of floating numbers, got
     torch.int64
-losses.mse(reduction='average') -> ^mse: expected reduction to be 'mean', 'sum' or 'none', got
-    'average'
 losses.nll(weight=WEIGHT) -> ^nll: expected weight of finite numbers of at least 0 or None, got
     float32[2]
 losses.nll(weight=[1.0, 2.0]) -> ^nll: expected weight to be a tensor of a floating dtype, of 1
     axis, of finite numbers of at least 0 or None, got [1.0, 2.0]; convert it by torch.tensor
 optim.sgd(INF) -> ^sgd: expected lr to be a finite number of at least 0 or a function, got inf
-optim.sgd(-1) -> ^sgd: expected lr of at least 0, got -1
 optim.sgd(schedules.cosine) -> ^sgd: expected lr to be a finite number of at least 0 or a function,
     got the constructor cosine; write cosine(...)
 optim.adam(betas=(0.9, 1.0)) -> ^adam: expected betas[1] in [0, 1), got 1.0
 optim.adam(betas=(0.9,)) -> ^adam: expected betas to be a tuple of 2 finite numbers in [0, 1), got
     (0.9,)
-optim.muon(ns_steps=-1) -> ^muon: expected ns_steps of at least 0, got -1
 optim.muon(adjust_lr_fn='a') -> ^muon: expected adjust_lr_fn to be 'original', 'match_rms_adamw' or
     None, got 'a'
 optim.rprop(step_sizes=(1.0, 0.5)) -> ^rprop: expected step_sizes that rise, got (1.0, 0.5)
 optim.by_path({'w': 3}) -> ^by_path: expected optimizers['w'] to be an Optimizer, got 3
-initializers.normal(std=-1) -> ^normal: expected std of at least 0, got -1
 initializers.constant(NAN) -> ^constant: expected value to be a finite number, got nan
-schedules.cosine(0.1, 2.5) -> ^cosine: expected steps to be an int of at least 1, got 2.5
 schedules.piecewise([], []) -> ^piecewise: expected lrs with at least one entry, got ()
 schedules.linear(10 ** 400, 0.1, 3) -> ^linear: expected start to be a finite number of at least 0,
     got 1000000000000000000000000000
-metrics.top_k_error(0) -> ^top_k_error: expected k of at least 1, got 0
 optim.sgd(nesterov=True) -> ^sgd: expected momentum and no dampening for nesterov, got (0.0, 0.0)$
+flatten(2, 1) -> ^flatten: expected start_dim at or before end_dim, got (2, 1)
 optim.rprop(etas=(1.5, 2)) -> ^rprop: expected etas below and above 1, got (1.5, 2)$
-optim.by_path({}) -> ^by_path: expected optimizers with at least one entry, got {}$
 optim.chain() -> ^chain: expected transforms and then one optimizer, got ()$
 optim.chain(optim.sgd(), optim.ema(0.5)) -> ^chain: expected transforms and then one optimizer, got
     (sgd(0.001), ema(0.5))$
-optim.chain(optim.sgd(), optim.sgd()) -> ^chain: expected transforms and then one optimizer, got
-    (sgd(0.001), sgd(0.001))$
-losses.kl_div(reduction='average') -> ^kl_div: expected reduction to be 'mean', 'batchmean', 'sum'
-    or 'none', got 'average'$
 losses.multi_margin(p=3) -> ^multi_margin: expected p to be 1 or 2, got 3$
 losses.nll(weight=torch.ones(2, 2)) -> ^nll: expected weight of 1 axis or None, got float32[2, 2]$
 losses.dpo(loss_type='ipo', label_smoothing=0.1) -> ^dpo: expected no label_smoothing for 'ipo', got

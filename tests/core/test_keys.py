@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from helpers.compare import same_bits, same_number, same_statistics
@@ -84,9 +85,16 @@ def test_a_split_into_none_is_refused():
 
 
 @pytest.mark.parametrize("data", [0, 1, 7, -1, 2**62, -(2**63), 2**63 - 1])
-def test_fold_in_takes_an_int_and_a_tensor_alike(data):
-    by_int, by_tensor = lf.Key(3).fold_in(data), lf.Key(3).fold_in(torch.tensor(data))
-    assert same_bits(by_int.bits, by_tensor.bits)
+def test_fold_in_takes_a_number_of_every_kind_alike(data):
+    expected = lf.Key(3).fold_in(data).bits
+    small = (torch.tensor(data, dtype=torch.uint8), np.int32(data)) if 0 <= data < 8 else ()
+    for given in (torch.tensor(data), np.int64(data), *small):
+        assert same_bits(lf.Key(3).fold_in(given).bits, expected)
+
+
+def test_fold_in_tells_all_numbers_of_64_bits_apart():
+    numbers = [0, 1, 2**31, 2**32, 2**62, 2**63, 2**64 - 2, -(2**63) + 1]
+    assert len({int(lf.Key(0).fold_in(number).bits) for number in numbers}) == len(numbers)
 
 
 def test_children_differ_from_each_other_and_from_their_parents_draws():

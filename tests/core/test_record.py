@@ -138,34 +138,6 @@ def test_two_states_are_one_structure_in_training():
     assert not lf.tree.same_structure(MIXED, other)
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [
-        lf.dense(4),
-        lf.dense(4, bias=False),
-        lf.softmax(),
-        lf.serial(lf.dense(4), lf.tanh(), lf.dense(2)),
-    ],
-    ids=str,
-)
-def test_vmap_gives_per_example_gradients(layer):
-    x = normal(5, 3).double()
-    params = layer.init(lf.Key(0), x)
-    y, cache = layer.forward(params, x)
-    g = normal(*y.shape, seed=1).double()
-    # Each example as a batch of one: the cache and g are mapped over, the parameters are not.
-    rows = lf.tree.map(lambda leaf: leaf.unsqueeze(1), (cache, g))
-    dx, dparams = torch.func.vmap(layer.backward, in_dims=(None, 0, 0))(params, *rows)
-    for i in range(5):
-        own = layer.forward(params, x[i : i + 1])[1]
-        one_dx, one_dparams = layer.backward(params, own, g[i : i + 1])
-        assert same_number(dx[i], one_dx)
-        mapped = lf.tree.leaves(lf.tree.map(lambda leaf, i=i: leaf[i], dparams))
-        assert same_number(mapped, lf.tree.leaves(one_dparams))
-    total = lf.tree.map(lambda leaf: leaf.sum(0), dparams)
-    assert same_number(total, layer.grads(params, cache, g))
-
-
 def test_vmap_maps_over_an_ensemble_of_parameters():
     members = [lf.dense(4).init(key, torch.zeros(1, 3)) for key in lf.Key(0).split(6)]
     stacked = lf.tree.map(lambda *leaves: torch.stack(leaves), *members)
@@ -191,23 +163,11 @@ def test_params_and_caches_of_every_layer_survive_both_libraries(case):
 
 
 def refusing():
-    """Make records that refuse a number below 0, each in one of attrs' ways."""
+    """Make records whose number a tree may hold below 0, and their own constructor not."""
 
     @lf.record
     class Checked:
         number: object = attrs.field(validator=attrs.validators.ge(0))
-
-    @lf.record
-    class Converted:
-        number: object = attrs.field(converter=abs)
-
-    @lf.record
-    class Afterwards:
-        number: object
-
-        def __attrs_post_init__(self):
-            if self.number < 0:
-                raise ValueError
 
     @lf.record
     class Own:
@@ -217,20 +177,14 @@ def refusing():
             self.__attrs_init__(abs(number))
 
     @lf.record
-    class Inherited(Own):
-        pass
-
-    @lf.record
     class Swapped:
         dim: int = lf.static()
         number: object = None
 
-    return {Checked: (1,), Converted: (1,), Afterwards: (1,), Own: (1,), Inherited: (1,)} | {
-        Swapped: (7, 1)
-    }
+    return {Checked: (1,), Own: (1,), Swapped: (7, 1)}
 
 
-@pytest.mark.parametrize("i", range(6))
+@pytest.mark.parametrize("i", range(3))
 def test_a_tree_holds_what_a_constructor_would_refuse(i):
     cls, arguments = list(refusing().items())[i]
     made = cls(*arguments)

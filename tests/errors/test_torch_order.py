@@ -12,19 +12,13 @@ import lincoln_fn as lf
 test_torchs_order_is_refused_with_what_to_write = refusals(
     """
 conv2d(1, 8, 3) -> ^conv2d: expected ( ... conv2d(8, 3) ... conv2d(1, 8, stride=3)
-conv2d(3, 6, 5) -> ^conv2d: expected ( ... conv2d(6, 5)
 conv2d(3, 64, 7) -> ^conv2d: expected ( ... conv2d(64, 7)
-conv2d(3, 64, 7, 2) -> ^conv2d: expected ( ... conv2d(64, 7)
 conv2d(16, 3, 5) -> ^conv2d: expected ( ... conv2d(3, 5)
-conv2d(64, 1, 3) -> ^conv2d: expected ( ... conv2d(1, 3)
-conv1d(12, 32, 4) -> ^conv1d: expected ( ... conv1d(32, 4)
-conv3d(1, 4, 3) -> ^conv3d: expected ( ... conv3d(4, 3)
 conv_transpose2d(64, 32, 4) -> ^conv_transpose2d: expected ( ... conv_transpose2d(32, 4)
 batch_norm(64) -> ^batch_norm: expected ( ... batch_norm() ... batch_norm(eps=64)
 instance_norm(3) -> ^instance_norm: expected ( ... instance_norm()
 group_norm(2, 64) -> ^group_norm: expected ( ... group_norm(2)
 lstm(28, 128) -> ^lstm: expected ( ... lstm(128) ... lstm(28, num_layers=128)
-gru(28, 64, 2) -> ^gru: expected ( ... gru(64)
 transformer_encoder_block(64, 4) -> ^transformer_encoder_block: expected ( ...
     transformer_encoder_block(4)
 """,

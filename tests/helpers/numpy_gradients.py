@@ -52,17 +52,6 @@ RELU = right("relu", "x=(4, 3)", """
         dx[x <= 0] = 0
         return dx
 """)  # fmt: skip
-SIGMOID = right("sigmoid", "x=(4, 3)", """
-    def sigmoid(x):
-        return 1 / (1 + np.exp(-x))
-
-    def forward(x):
-        out = sigmoid(x)
-        return out, out
-
-    def backward(dout, out):
-        return dout * out * (1 - out)
-""")  # fmt: skip
 SOFTMAX = right("softmax loss", "x=(5, 3), y=[0, 2, 1, 1, 0]", """
     def softmax_loss(x, y):
         shifted = x - x.max(axis=1, keepdims=True)
@@ -73,18 +62,6 @@ SOFTMAX = right("softmax loss", "x=(5, 3), y=[0, 2, 1, 1, 0]", """
         dx[np.arange(n), y] -= 1
         dx /= n
         return loss, dx
-""")  # fmt: skip
-SVM = right("svm loss", "x=(5, 3), y=[0, 2, 1, 1, 0]", """
-    def svm_loss(x, y):
-        n = len(x)
-        right = x[range(n), y][:, np.newaxis]
-        margins = np.maximum(0, x - right + 1)
-        margins[range(n), y] = 0
-        loss = np.sum(margins) / n
-        dx = np.zeros_like(x)
-        dx[margins > 0] = 1
-        dx[range(n), y] -= np.sum(margins > 0, axis=1)
-        return loss, dx / n
 """)  # fmt: skip
 BATCH_NORM = right("batch norm", "x=(4, 3), gamma=(3,), beta=(3,), eps=1e-5", """
     def batchnorm_forward(x, gamma, beta, eps):
@@ -112,20 +89,6 @@ BATCH_NORM = right("batch norm", "x=(4, 3), gamma=(3,), beta=(3,), eps=1e-5", ""
         dx = dxmu + dmu / N
         return dx, dgamma, dbeta
 """)  # fmt: skip
-LAYER_NORM = right("layer norm", "x=(3, 4)", """
-    def forward(x):
-        mean = x.mean(1, keepdims=True)
-        std = x.std(1, keepdims=True)
-        out = (x - mean) / std
-        return out, (out, std)
-
-    def backward(dout, cache):
-        out, std = cache
-        a = dout.mean(1, keepdims=True)
-        b = (dout * out).mean(1, keepdims=True)
-        dx = (dout - a - out * b) / std
-        return dx
-""")  # fmt: skip
 CONVOLUTION = right("convolution", "x=(2, 2, 4, 4), w=(3, 2, 3, 3), b=(3,)", """
     def conv_forward(x, w, b):
         N, C, H, W = x.shape
@@ -152,21 +115,6 @@ CONVOLUTION = right("convolution", "x=(2, 2, 4, 4), w=(3, 2, 3, 3), b=(3,)", """
         dx = dxpad[:, :, 1:-1, 1:-1]
         return dx, dw, db
 """)  # fmt: skip
-POOLING = right("max pooling", "x=(2, 2, 4, 4)", """
-    def pool_forward(x):
-        N, C, H, W = x.shape
-        out = x.reshape(N, C, H // 2, 2, W // 2, 2).max(axis=(3, 5))
-        return out, (x, out)
-
-    def pool_backward(dout, cache):
-        x, out = cache
-        dx = np.zeros_like(x)
-        for n, c, i, j in np.ndindex(*dout.shape):
-            window = x[n, c, 2 * i:2 * i + 2, 2 * j:2 * j + 2]
-            mask = window == np.max(window)
-            dx[n, c, 2 * i:2 * i + 2, 2 * j:2 * j + 2] += mask * dout[n, c, i, j]
-        return dx
-""")  # fmt: skip
 RECURRENT = right("recurrent", "x=(2, 3, 2), h0=(2, 4), wx=(2, 4), wh=(4, 4), b=(4,)", """
     def rnn_forward(x, h0, wx, wh, b):
         h, steps = h0, []
@@ -190,20 +138,14 @@ RECURRENT = right("recurrent", "x=(2, 3, 2), h0=(2, 4), wx=(2, 4), wh=(4, 4), b=
             dnext = da @ wh.T
         return dx, dnext, dwx, dwh, db
 """)  # fmt: skip
-RIGHT = [
-    AFFINE, RELU, SIGMOID, SOFTMAX, SVM, BATCH_NORM, LAYER_NORM, CONVOLUTION, POOLING, RECURRENT,
-]  # fmt: skip
+RIGHT = [AFFINE, RELU, SOFTMAX, BATCH_NORM, CONVOLUTION, RECURRENT]
 WRONG = [
     wrong(AFFINE, "affine, averaged", "db = dout.sum(axis=0)", "db = dout.mean(axis=0)",
         "line 11: db is 1/5 times the gradient of b", 11),
     wrong(AFFINE, "affine, the sign", "dx = dout", "dx = -dout",
         "line 9: dx has the wrong sign: it is -1 times the gradient of x", 9),
     wrong(RELU, "relu, the other side", "x <= 0", "x > 0", "dx is not the gradient of x", 6),
-    wrong(SIGMOID, "sigmoid, without its slope", "dout * out * (1 - out)", "dout * out",
-        "dx is not the gradient", 9),
     wrong(SOFTMAX, "softmax loss, summed", "    dx /= n\n", "", "dx is 5 times the gradient", 0),
-    wrong(SVM, "svm loss, one class", "np.sum(margins > 0, axis=1)", "1", "dx is not the gradient",
-        0),
     wrong(BATCH_NORM, "batch norm, a root", "0.5 * dstd", "dstd",
         "line 19: dvar is 2 times the gradient of var", 19),
     wrong(BATCH_NORM, "batch norm, the mean", "dxmu + dmu / N", "dxmu",

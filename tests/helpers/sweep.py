@@ -87,10 +87,9 @@ def of_matrices(optimizer: Any) -> Any:
     return optim.by_path({"*.bias": optim.sgd(0.1), "*": optimizer})
 
 
-# Each with torch's defaults, with all that it can keep, and by schedules.
+# Each in each configuration beside torch's, with all that it can keep, and by schedules.
 OPTIMIZERS = [
-    *(make() for make, _, options in TABLE_OF_OPTIMIZERS if not options),
-    optim.sgd(0.1, momentum=0.9, nesterov=True), *RICH,
+    *(make(**options) for make, _, options in TABLE_OF_OPTIMIZERS), *RICH,
     of_matrices(optim.muon()), of_matrices(optim.muon(dtype=torch.float32)),
     *(
         optim.chain(transform, optim.sgd(0.1))

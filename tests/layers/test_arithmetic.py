@@ -97,8 +97,6 @@ WRONG = {
     "logsumexp: expected at least one element, got (0,)": (lf.logsumexp(), torch.zeros(0)),
     "split: expected sizes that add up to 3, got (1, 1)": (lf.split((1, 1)), TIES),
     "gather: expected indices from 0 to 3, got 7": (lf.gather(1), (TIES, INDEX)),
-    "index_select: expected indices from 0 to 2, got 7": (lf.index_select(), (TIES, INDEX)),
-    "scatter: expected indices from 0 to 3, got 7": (lf.scatter(1), (TIES, INDEX, TIES[:1, :2])),
     "gather: expected an index no larger than x but along axis 0, got (3, 4) and (1, 5)":
         (lf.gather(0), (TIES, torch.zeros(1, 5, dtype=torch.int64))),
     "gather: expected index to be a tensor of integers, got torch.float32":

@@ -2,7 +2,6 @@
 
 import math
 
-import attrs
 import pytest
 import torch
 from helpers.attention import normal, run
@@ -132,7 +131,6 @@ def test_sequences_of_any_length_and_leading_axes(layer, shape):
     assert all(bool(torch.isfinite(leaf).all()) for leaf in lf.tree.leaves(dparams))
     if shape == (5, 6):
         assert same_number(y, run(layer, x[None])[0][0])
-    if 0 not in shape:
         check(layer, x)
 
 
@@ -215,21 +213,6 @@ def test_the_cache_grows_with_the_length_and_not_with_its_square(form):
     assert kept(400) <= 2.01 * kept(200)
 
 
-def test_biases_for_some_projections_alone():
-    layer, x = MHA(2), normal(8, 9, 6)
-    made = layer.init(lf.Key(0), x)
-    drawn = dense.Params(made.value.weight, normal(6, seed=1))
-    some = attrs.evolve(made, value=drawn, key=dense.Params(made.key.weight, None))
-    whole = attrs.evolve(some, key=dense.Params(made.key.weight, torch.zeros(6).double()))
-    y, cache = layer.forward(some, x)
-    g = normal(8, 9, 6, seed=2)
-    dx, dparams = layer.backward(some, cache, g)
-    expected_y, expected_cache = layer.forward(whole, x)
-    expected_dx, expected = layer.backward(whole, expected_cache, g)
-    assert same_number((y, dx, dparams.value.bias), (expected_y, expected_dx, expected.value.bias))
-    assert dparams.key.bias is None
-
-
 def test_dropout_drops_weights_by_the_key_and_predict_keeps_them():
     layer, x = MHA(2, dropout=0.4), (normal(2, 5, 6), normal(2, 5, seed=3) > -0.5)
     params = layer.init(lf.Key(0), x)
@@ -264,37 +247,27 @@ Q, K, V = qkv(2)
     (SDPA(), Q, f"{FORMS}, got float64[2, 5, 6]"),
     (SDPA(), (Q, K), f"{FORMS}, got (float64[2, 5, 6], float64[2, 4, 6])"),
     (SDPA(), (Q, K, V.float()), "expected value of dtype torch.float64, got torch.float32"),
-    (SDPA(), (Q, K, None), "expected x to be a tensor, got NoneType"),
     (SDPA(), (Q, K, V[:, :3]),
         f"expected {SHAPES}, with equal leading axes, got (2, 5, 6), (2, 4, 6) and (2, 3, 3)"),
     (SDPA(), (Q, K[:1], V),
         f"expected {SHAPES}, with equal leading axes, got (2, 5, 6), (1, 4, 6) and (2, 4, 3)"),
-    (SDPA(), (Q, K, V[:1]),
-        f"expected {SHAPES}, with equal leading axes, got (2, 5, 6), (2, 4, 6) and (1, 4, 3)"),
     (SDPA(), (Q[0, 0], Q[0, 0], Q[0, 0]),
         f"expected {SHAPES}, with equal leading axes, got (6,), (6,) and (6,)"),
     (SDPA(), (Q, V, V), "expected query and key with the same features, got 6 and 3"),
     (SDPA(), (Q, K, V, torch.ones(5, 4)),
         "expected a mask of bool or torch.float64, got float32[5, 4]"),
-    (SDPA(), (Q, K, V, 3), "expected a mask of bool or torch.float64, got 3"),
     (SDPA(), (Q, K, V, torch.ones(5, 3) > 0),
         "expected a mask that broadcasts to (2, 5, 4), got (5, 3)"),
-    (SDPA(), (Q, K, V, torch.ones(1, 2, 5, 4) > 0),
-        "expected a mask that broadcasts to (2, 5, 4), got (1, 2, 5, 4)"),
     (SDPA(), (Q, K, V, torch.ones(5, 4, device="meta") > 0), "expected the mask on cpu, got meta"),
     (MHA(4), Q, "expected a query with features in 4 heads, got 6"),
     (MHA(2), (Q, torch.ones(2, 4) > 0), "expected a mask that broadcasts to (2, 5), got (2, 4)"),
     (MHA(2), (Q, torch.ones(2, 5, 5) > 0),
         "expected a mask of shape (2, 5), or of 4 axes that broadcast to (2, 2, 5, 5), "
         "got (2, 5, 5)"),
-    (MHA(2), (Q, torch.ones(2, 3, 5, 5) > 0),
-        "expected a mask that broadcasts to (2, 2, 5, 5), got (2, 3, 5, 5)"),
     (MHA(2), (Q,), "expected x to be a sequence, (sequence, mask), (query, key, value) or "
         "(query, key, value, mask), got (float64[2, 5, 6],)"),
     (MHA(2, batch_first=False), (Q[0, 0], Q[0, 0], Q[0, 0]),
         f"expected {SHAPES}, with equal leading axes, got (6,), (6,) and (6,)"),
-    (MHA(2, batch_first=False), (Q, Q, 3.0),
-        "expected x to be a tensor, got float; convert it by torch.tensor"),
 ])  # fmt: skip
 def test_errors_of_x(layer, x, message):
     params = MHA(2).init(lf.Key(0), Q) if layer.name.startswith("multi") else ()
@@ -366,15 +339,6 @@ def test_the_functions_of_the_file_are_those_of_the_layer():
     dx, dparams = multi_head_attention.backward(params, cache, y)
     expected_dx, expected = net.backward(params, cache, y)
     assert same_bits((dx, dparams), (expected_dx, expected))
-
-
-def test_the_heads_are_those_that_their_spec_makes():
-    heads = MHA(2, is_causal=True).parts[3]
-    again = heads.spec.of(**heads.spec.arguments)
-    assert str(again) == str(heads)
-    query, key, _ = qkv(2)
-    x = query, key, key
-    assert same_bits(again.predict((), x), heads.predict((), x))
 
 
 def test_a_projection_alone_has_as_many_outputs_as_inputs():

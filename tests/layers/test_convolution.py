@@ -28,8 +28,6 @@ def test_padding_can_take_away():
     (3, (0, 4), "circular", "expected padding from 0 to 3 for circular on an axis of 3, got"),
     (3, (-1, 0), "replicate", "expected padding from 0 to inf for replicate on an axis of 3, got"),
     (3, (-2, -2), "constant", "expected at most 3 elements to remove, got (-2, -2)"),
-    (3, (4, -4), "constant", "expected at most 3 elements to remove, got (4, -4)"),
-    (0, (1, 0), "replicate", "expected padding from 0 to 0 for replicate on an axis of 0"),
 ])  # fmt: skip
 def test_padding_that_does_not_fit(size, pair, mode, problem):
     with pytest.raises(lf.LayerError) as error:
@@ -96,31 +94,16 @@ def wrong_input(layer, shape, *, like=(2, 4, 5, 7)):
 test_inputs_that_do_not_fit = refused([
     (wrong_input(lf.conv2d(6, 3), (2, 3, 5, 7)),
         "conv2d: expected x of shape (4, h, w) or (batch, 4, h, w), got (2, 3, 5, 7)"),
-    (wrong_input(lf.conv2d(6, 3, groups=2), (2, 2, 5, 7)),
-        "conv2d: expected x of shape (4, h, w) or (batch, 4, h, w), got (2, 2, 5, 7)"),
-    (wrong_input(lf.conv1d(6, 3), (1, 1, 4, 5), like=(2, 4, 5)),
-        "conv1d: expected x of shape (4, l) or (batch, 4, l), got (1, 1, 4, 5)"),
     (wrong_input(lf.conv_transpose2d(6, 3, groups=2), (2, 8, 5, 7)),
         "conv_transpose2d: expected x of shape (4, h, w) or (batch, 4, h, w), got (2, 8, 5, 7)"),
     (wrong_input(lf.conv2d(6, (3, 8)), (2, 4, 5, 7)),
         "conv2d: expected at least one position for the kernel, got x of shape "
         "(2, 4, 5, 7) for a kernel of (3, 8)"),
-    (wrong_input(lf.conv_transpose2d(6, 1, padding=3), (2, 4, 6, 7)),
-        "conv_transpose2d: expected at least one position for the kernel, got x of shape "
-        "(2, 4, 6, 7) for a kernel of (1, 1)"),
-    (wrong_input(lf.conv2d(6, 3, padding=(5, 0), padding_mode="reflect"), (2, 4, 5, 7)),
-        "conv2d: expected padding from 0 to 4 for reflect on an axis of 5, got (5, 5)"),
     (lambda: lf.conv3d(6, 3).init(lf.Key(0), torch.zeros(5, 7)),
         "conv3d: expected x of shape (channels, d, h, w) or (batch, channels, d, h, w), "
         "got (5, 7)"),
     (lambda: lf.conv2d(6, 3, groups=3).init(lf.Key(0), torch.zeros(2, 4, 5, 7)),
         "conv2d: expected channels that groups=3 divides, got 4"),
-    (lambda: lf.conv_transpose2d(6, 3, groups=3).init(lf.Key(0), torch.zeros(2, 4, 5, 7)),
-        "conv_transpose2d: expected channels that groups=3 divides, got 4"),
-    (lambda: lf.conv_transpose2d(6, 3).init(0, torch.zeros(2, 4, 5, 7)),
-        "conv_transpose2d: expected key to be a Key, got 0; write lf.Key(0)"),
     (lambda: conv.forward(conv.Params(torch.zeros(6, 4), None), torch.zeros(2, 4)),
         "conv: expected a weight with one to three spatial axes, got (6, 4)"),
-    (lambda: conv.forward(conv.Params(None, None), torch.zeros(2, 4)),
-        "conv: expected a weight with one to three spatial axes, got NoneType"),
 ])  # fmt: skip

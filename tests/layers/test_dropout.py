@@ -1,4 +1,4 @@
-"""Dropout: keys and masks, and networks that carry states, nested."""
+"""Dropout: keys and masks."""
 
 import pytest
 import torch
@@ -132,29 +132,3 @@ def test_wrong_shapes_are_named(layer, shape, message):
     params = dropout.Params(lf.Key(0))
     for function in (layer.forward, layer.predict):
         assert_refused(message, function, params, torch.empty(shape))
-
-
-# Networks that carry states, nested.
-
-
-def nested():
-    inner = lf.serial(lf.dense(6), lf.batch_norm(), lf.relu(), lf.dropout(0.3))
-    return lf.serial(lf.dropout(0.2), inner, lf.serial(lf.serial(lf.batch_norm())), lf.dense(4))
-
-
-X = keys.normal(lf.Key(3), (9, 5))
-
-
-def test_a_nested_network_predicts_by_statistics_and_without_masks():
-    net = nested()
-    params = net.init(lf.Key(0), X)
-    for _ in range(3):
-        params = net.advance(params, net.forward(params, X)[1])
-    h = X @ params[1][0].weight + params[1][0].bias
-    for i, norm in enumerate((params[1][1], params[2][0][0])):
-        h = (h - norm.running.mean) * (norm.running.var + 1e-5) ** -0.5
-        h = h.relu() if i == 0 else h
-    expected = h @ params[3].weight + params[3].bias
-    assert same_number(net.predict(params, X), expected)
-    # One example alone has no statistics of its own, and needs none.
-    assert same_number(net.predict(params, X[:1]), expected[:1])

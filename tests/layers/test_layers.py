@@ -89,7 +89,9 @@ def test_rows_without_features(layer):
     "conv3d(8, (1, 2, 3), padding='same', dilation=2, groups=2, bias=False, "
     "padding_mode='circular')",
     "multi_head_attention(4, weight_init=zeros(), output_weight_init=zeros(), bias_init=ones())",
-    "with_context(multiply(), select(0))", "select(0, 2)",
+    "with_context(multiply(), select(0))", "branch(dense(4), tanh(), merge=concatenate(dim=1))",
+    "fixed_point(rnn_cell(4), shape=(4,), solver='iteration', max_steps=5, tol=0.0, memory=2)",
+    "reversible(*[(dense(3), tanh())] * 3)", "residual(dense(4), tanh())",
 ])  # fmt: skip
 def test_a_name_makes_the_layer_again(name):
     assert repr(eval(name, names_of(lf) | names_of(lf.initializers))) == name

@@ -13,6 +13,8 @@ OPEN = ("identity", "stop_gradient", "select", "serial")
 CELLS = ("rnn_cell", "gru_cell", "lstm_cell")
 # Their params may be () or None, or are not read on the way back.
 UNREAD = ("attention_heads", "class_token")
+# A table of any length serves them, or what they refuse is not theirs alone.
+LOOSE = ("embedding", "graph_attention", "relative_position_bias", "spectral_norm")
 # Layers around one whose errors name it.
 INNER = {
     "weight_norm": ("dense", "conv2d"), "spectral_norm": ("dense", "conv_transpose2d"),
@@ -34,6 +36,15 @@ def refuses(layer, problem, function, *arguments):
     assert named in (own, *INNER.get(own, ()))
 
 
+def broadcasting(params):
+    """Give params, each time with a row of a tensor, which would broadcast, in its place."""
+    leaves = lf.tree.leaves(params)
+    for i, leaf in enumerate(leaves):
+        if leaf.shape[:1] > (1,):
+            others = iter([*leaves[:i], leaf[:1], *leaves[i + 1 :]])
+            yield lf.tree.map(lambda _, others=others: next(others), params)
+
+
 @pytest.mark.parametrize(("case", "layer"), SINGLE)
 def test_what_is_of_another_layer_is_refused(case, layer):
     params, x = case.params(), case.x
@@ -51,11 +62,15 @@ def test_what_is_of_another_layer_is_refused(case, layer):
         refuses(layer, "expected the cache of its own forward", function, params, None, y)
     if params and isinstance(x, torch.Tensor) and x.is_floating_point():
         refuses(layer, "expected x of a floating dtype", layer.init, lf.Key(0), x.long())
+    if lf.tree.leaves(params, states=True):
+        refuses(layer, "expected key to be a Key, got 1; write lf.Key", layer.init, 1, x)
     if lf.tree.leaves(params, states=True) and not layer.name.startswith(UNREAD):
         for function in backwards:
             refuses(layer, "expected params ", function, (1, 2), cache, y)
         if layer.advance is not unchanged:
             refuses(layer, "expected params ", layer.advance, (1, 2), cache)
+    for wrong in broadcasting(params) if not layer.name.startswith(LOOSE) else ():
+        refuses(layer, "expected ", layer.forward, wrong, x)
     if not isinstance(y, torch.Tensor) or layer.name.startswith(CELLS):
         return
     for function in backwards:

@@ -59,8 +59,6 @@ PLANE = torch.zeros(2, 3, 4, 5)
 test_errors_name_what_was_expected_and_given = refusals(
     """
 flatten(4).forward((), PLANE) -> ^flatten: expected x to have an axis dim=4, got shape (2, 3, 4, 5)$
-flatten(0, -5).forward((), PLANE) -> ^flatten: expected x to have an axis dim=-5, got shape (2, 3,
-    4, 5)$
 flatten(3, -2).forward((), PLANE) -> ^flatten: expected start_dim=3 at or before end_dim=-2, got
     shape (2, 3, 4, 5)$
 unflatten(2, (3, -1)).forward((), PLANE) -> ^unflatten: expected x with an axis dim=2 to split into
@@ -70,10 +68,6 @@ unflatten(4, (3, -1)).forward((), PLANE) -> ^unflatten: expected x to have an ax
 unflatten(2, (-1, -1)) -> ^unflatten: expected unflattened_size with at most one -1, got (-1, -1)$
 reshape(7, -1).forward((), PLANE) -> ^reshape: expected x with a batch axis and examples to reshape
     to (7, -1), got (2, 3, 4, 5)$
-reshape(3, 5).forward((), PLANE) -> ^reshape: expected x with a batch axis and examples to reshape
-    to (3, 5), got (2, 3, 4, 5)$
-reshape(1).forward((), torch.tensor(1.0)) -> ^reshape: expected x with a batch axis and examples to
-    reshape to (1,), got ()$
 permute(0, 2, 1).forward((), PLANE) -> ^permute: expected x whose axes are (0, 2, 1), each once, got
     shape (2, 3, 4, 5)$
 permute(0, 2, 2, -1).forward((), PLANE) -> ^permute: expected dims of 4 axes, each once, got (0, 2,
@@ -82,32 +76,21 @@ pixel_shuffle(3).forward((), torch.zeros(2, 6, 4, 5)) -> ^pixel_shuffle: expecte
     channels, height, width), the channels a multiple of 9, got (2, 6, 4, 5)$
 pixel_unshuffle(2).forward((), PLANE) -> ^pixel_unshuffle: expected x of shape (..., channels,
     height, width), both sizes multiples of 2, got (2, 3, 4, 5)$
-pixel_unshuffle(5).forward((), PLANE) -> ^pixel_unshuffle: expected x of shape (..., channels,
-    height, width), both sizes multiples of 5, got (2, 3, 4, 5)$
-pixel_unshuffle(1).forward((), PLANE[0, 0]) -> ^pixel_unshuffle: expected x of shape (..., channels,
-    height, width), both sizes multiples of 1, got (4, 5)$
 lf.upsample(2).forward((), PLANE[0, 0]) -> ^upsample: expected x of shape (batch, channels,
     *spatial) with 1 or 2 or 3 spatial axes for mode='nearest', got (4, 5)$
 lf.upsample(2, mode='linear').forward((), PLANE) -> ^upsample: expected x of shape (batch, channels,
     *spatial) with 1 spatial axes for mode='linear', got (2, 3, 4, 5)$
-lf.upsample(2, mode='linear').forward((), torch.zeros(2, 0, 4)) -> ^upsample: expected x of shape
-    (batch, channels, *spatial) with 1 spatial axes for mode='linear', got (2, 0, 4)$
 lf.upsample((2,)).forward((), PLANE) -> ^upsample: expected x with spatial axes to upsample to
     size=(2,), got (2, 3, 4, 5)$
 lf.upsample(scale_factor=(2, 2, 2)).forward((), PLANE) -> ^upsample: expected x with spatial axes to
     upsample to scale_factor=(2, 2, 2), got (2, 3, 4, 5)$
-lf.upsample(scale_factor=0.2).forward((), PLANE) -> ^upsample: expected x with spatial axes to
-    upsample to scale_factor=0.2, got (2, 3, 4, 5)$
 upsample.forward((), PLANE) -> ^upsample: expected x with spatial axes to upsample to size=None, got
     (2, 3, 4, 5)$
 lf.upsample(2, 2) -> ^upsample: expected either size or scale_factor, got (2, 2)$
-lf.upsample() -> ^upsample: expected either size or scale_factor, got (None, None)$
 lf.upsample(2, mode='nearest-exact', align_corners=True) -> ^upsample: expected no align_corners
     with mode='nearest-exact', got True$
 zero_pad2d(1).forward((), PLANE[0, 0]) -> ^zero_pad2d: expected x of shape (channels, h, w) or
     (batch, channels, h, w), got (4, 5)$
-reflection_pad2d(4).forward((), PLANE) -> ^reflection_pad2d: expected padding from 0 to 3 for
-    reflect on an axis of 4, got (4, 4)$
 """,
     globals(),
 )

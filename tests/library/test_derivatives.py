@@ -34,7 +34,6 @@ from lincoln_fn import (
 )
 from lincoln_fn.core.record import evolve
 from lincoln_fn.fastpath.optimizers import fast_optimizer
-from lincoln_fn.losses.internal import unchecked
 
 # torch's own, at the first jvp of a process.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script")
@@ -303,37 +302,6 @@ def test_an_update_has_its_derivative_in_the_learning_rate():
         return made.update(params, params, made.init(params))
 
     assert_differentiable(update, torch.tensor([0.1]).double())
-
-
-MIXED = T, X[:, 3:]
-ROWS = normal(5, 3, 2).double().transpose(1, 2).contiguous().transpose(1, 2)
-
-
-@pytest.mark.parametrize(
-    ("loss", "x", "target"),
-    [
-        (losses.nll(), X[:, :3].log_softmax(1), T),
-        (losses.softmax_cross_entropy(), X[:, :3], T),
-        (losses.softmax_cross_entropy(), ROWS, T[:, None].expand(5, 2)),
-        (
-            losses.weighted({"a": (0.3, losses.nll()), "b": (2.0, losses.mse())}),
-            X[:, :3],
-            (T, X[:, 3:]),
-        ),
-    ],
-    ids=["nll", "labels", "rows", "weighted"],
-)
-def test_a_loss_has_its_derivatives(loss, x, target):
-    loss = unchecked(loss)  # as a step has it
-    x = (x, x.sin()) if "weighted" in loss.name else x
-
-    def both(x):
-        value, cache = loss.forward(x, target)
-        return value, loss.backward(cache)
-
-    assert_differentiable(both, x)
-    cache = loss.forward(x, target)[1]
-    assert_differentiable(lambda g: loss.backward(cache, g), torch.tensor(0.7).double())
 
 
 def test_a_loss_has_its_derivative_in_its_weights():

@@ -11,9 +11,8 @@ from collections import defaultdict
 
 from helpers.cases import CASES
 
-import lincoln_fn as lf
 from lincoln_fn.core import file_of
-from lincoln_fn.core.declaration import gradients_of, input_grad_of, kind_of
+from lincoln_fn.core.declaration import input_grad_of, kind_of
 from lincoln_fn.decoding.rows import row_of
 from lincoln_fn.fastpath.table import TWINS
 
@@ -56,17 +55,3 @@ def test_these_layers_have_a_row_in_these_tables_and_all_others_have_the_default
 
 def test_every_layer_has_a_kind():
     assert not [case for case in SINGLE if kind_of(case.layer) is None]
-
-
-# Batch norm mixes the examples. The gradient of a linear head's matrix comes from the loss, already
-# summed. The others make a layer's weight: their gradients are computed for one example after the
-# other.
-NO_TERMS = ("batch_norm", "linear_head", "spectral_norm", "weight_norm")
-
-
-def test_every_layer_with_parameters_has_terms_but_these():
-    for case in SINGLE:
-        if lf.tree.leaves(case.params()):
-            declared = gradients_of(case.layer)
-            has_terms = bool(declared.terms or declared.dx_and_terms)
-            assert has_terms != case.layer.name.startswith(NO_TERMS), case

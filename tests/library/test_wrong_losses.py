@@ -2,7 +2,6 @@
 
 import torch
 from helpers import given
-from helpers.given import X, step
 from helpers.refusals import refusals
 from torch.nn.functional import one_hot
 
@@ -17,12 +16,7 @@ HOT = one_hot(C, 4)
 NLL, CE, SCE = losses.nll(), losses.cross_entropy(), losses.softmax_cross_entropy()
 BCE, LOG = losses.sigmoid_cross_entropy(), losses.log_loss()
 ALONE = lf.Loss("mine()", lambda prediction, target: prediction.sum(), NLL.backward)
-BINARY = lf.dense(1)
 Y = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0, 0.0])
-
-
-def binary(loss, target=Y, net=BINARY):
-    return step(net, loss, batch=(X, target))
 
 
 test_what_does_not_belong_to_a_loss_is_named = refusals(
@@ -33,36 +27,22 @@ fit(net=LOGITS, loss=NLL) -> ^nll ... log-probabilities ... log_softmax ... soft
 inspect.trace(LOGITS, LOGITS.init(KEY, X), X, NLL, T) -> ^nll ... log-probabilities ... log_softmax
     ... softmax_cross_entropy
 CE.forward(Z, C) -> ^cross_entropy ... [0, 1] ... softmax_cross_entropy
-step(LOGITS, CE) -> ^cross_entropy ... [0, 1] ... softmax_cross_entropy
-fit(net=LOGITS, loss=CE) -> ^cross_entropy ... [0, 1] ... softmax_cross_entropy
-inspect.trace(LOGITS, LOGITS.init(KEY, X), X, CE, T) -> ^cross_entropy ... [0, 1] ...
-    softmax_cross_entropy
 NLL.forward(P, C) -> ^nll ... log-probabilities ... log_softmax
 CE.forward(LOG_P, C) -> ^cross_entropy ... [0, 1] ... nll
-CE.forward(100 * P, C) -> ^cross_entropy ... [0, 1]
 LOG.forward(Z[:, 0], Y[:3]) -> ^log_loss ... [0, 1] ... sigmoid_cross_entropy
 losses.log_sigmoid_loss().forward(Z[:, 0], Y[:3]) -> ^log_sigmoid_loss ... 0
 losses.kl_div().forward(P, P) -> ^kl_div ... log-probabilities
 losses.kl_div().forward(LOG_P, LOG_P) -> ^kl_div ... log_target
 NLL.forward(LOG_P, HOT) -> ^nll ... target of shape (3,) ... (3, 4) ... argmax(1)
-CE.forward(P, HOT) -> ^cross_entropy ... (3,) ... (3, 4) ... argmax(1)
-SCE.forward(Z, HOT) -> ^softmax_cross_entropy ... (3, 4) ... argmax(1)
 NLL.forward(torch.zeros(2, 5, 4).log_softmax(2), torch.zeros(2, 5).long()) -> ^nll ... (2, 4) ...
     (2, 5)
 NLL.forward(LOG_P, C.numpy()) -> ^nll ... target ... ndarray ... torch.as_tensor
 NLL.forward(LOG_P, 1) -> ^nll ... target ... int
-NLL.forward(LOG_P, None) -> ^nll ... target ... NoneType
 NLL.forward(NET.forward(NET.init(KEY, X), X), T) -> ^nll ... prediction ... tuple
 losses.mse().forward(torch.zeros(3, 1), torch.zeros(3)) -> ^mse ... (3, 1) ... (3,)
-losses.mse().forward(torch.zeros(3), torch.zeros(3, 1)) -> ^mse ... (3,) ... (3, 1)
 losses.triplet_margin().forward(Z, None) -> ^triplet_margin ... anchor ... float32[3, 4]
 losses.triplet_margin().forward([Z, Z, Z], None) -> ^triplet_margin ... anchor
 step(serial(LOGITS, log_sigmoid()), NLL) -> ^nll ... sum to 1 ... log_softmax
-step(serial(LOGITS, softmax()), NLL) -> ^nll ... log-probabilities
-binary(LOG) -> ^log_loss ... [0, 1] ... sigmoid_cross_entropy
-step(batch=(X, one_hot(T, 4))) -> ^nll ... (6,) ... (6, 4) ... argmax(1)
-step(BINARY, losses.mse(), batch=(X, Y)) -> ^mse ... (6, 1) ... (6,)
-binary(BCE, net=dense(2)) -> ^sigmoid_cross_entropy ... (6, 2) ... (6,)
 NLL.backward(NLL.forward(LOG_P, C)) -> ^nll ... cache
 NLL.backward(SCE.forward(Z, C)[1]) -> ^nll ... cache
 step(loss=ALONE) -> ^mine(): expected forward to return (value, cache), got a Tensor

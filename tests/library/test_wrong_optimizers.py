@@ -1,8 +1,12 @@
 """Optimizers with the state of another, and gradients that are none."""
 
+import re
+
+import pytest
 import torch
 from helpers import given
-from helpers.given import KEY, NET, PARAMS, SGD, X, step
+from helpers.given import PARAMS, SGD, step
+from helpers.optimizers import RICH
 from helpers.refusals import refusals
 
 import lincoln_fn as lf
@@ -17,10 +21,6 @@ def mixed(optimizer, of, params=PARAMS, grads=GRADS):
     return optimizer.update(params, grads, of.init(params))
 
 
-def stepped(optimizer, of):
-    return step(optimizer=optimizer, state=lf.init_state(NET, of, KEY, X))
-
-
 def doubled(optimizer):
     """Take a step with a layer of one's own, whose gradients are float64."""
     dense = lf.layers.dense
@@ -32,12 +32,10 @@ def doubled(optimizer):
     return step(net, optimizer=optimizer)
 
 
-test_the_state_of_another_optimizer_is_named = refusals(
+test_states_and_gradients_that_do_not_belong_are_named = refusals(
     """
 doubled(SGD) -> ^sgd ... torch.float32 ... at 0.weight ... torch.float64
 doubled(optim.adam()) -> ^adam ... torch.float32 ... torch.float64
-mixed(optim.muon(), optim.lion(), torch.ones(2, 3), torch.ones(2, 3)) -> ^muon ... MuonState ...
-    LionState
 fit(optimizer=optim.adam(), state=STATE) -> ^adam ... AdamState ... ()
 fit(state=init_state(NET, optim.adam(), KEY, X)) -> ^sgd ... state () ... AdamState
 SGD.update(PARAMS, tree.map(torch.Tensor.double, GRADS), ()) -> ^sgd ... torch.float32 ...
@@ -61,45 +59,38 @@ step(optimizer=Optimizer('mine()', SGD.init, lambda p, dp, state: (state, p))) -
     update to return (params, state), got params ()
 optim.ema_params(optim.adam().init(PARAMS), PARAMS) -> ^ema_params ... running mean
 optim.ema_params(PARAMS, optim.chain(optim.ema(0.9), SGD).init(PARAMS)) -> ^ema_params
-mixed(SGD, optim.adam()) -> ^sgd ... state () ... AdamState ... init
-mixed(SGD, optim.sgd(0.1, 0.9)) -> ^sgd ... state () ... SgdState
-mixed(optim.sgd(0.1, 0.9), SGD) -> ^sgd ... SgdState ... ()
-mixed(optim.sgd(0.1, 0.9), optim.adam()) -> ^sgd ... SgdState ... AdamState
-mixed(optim.sgd(0.1, 0.9), optim.sgd(COSINE)) -> ^sgd ... momentum
-mixed(optim.sgd(COSINE), SGD) -> ^sgd ... SgdState ... ()
-mixed(optim.sgd(COSINE), optim.sgd(0.1, 0.9)) -> ^sgd ... step
-mixed(optim.sgd(0.1, weight_decay=0.1), optim.adam()) -> ^sgd ... state () ... AdamState
-mixed(optim.adam(), SGD) -> ^adam ... AdamState ... ()
-mixed(optim.adam(), optim.adam(amsgrad=True)) -> ^adam ... v_max
-mixed(optim.adam(amsgrad=True), optim.adam()) -> ^adam ... v_max
-mixed(optim.adam(), optim.radam()) -> ^adam ... AdamState ... RadamState
-mixed(optim.rmsprop(), optim.adagrad()) -> ^rmsprop ... RmspropState ... AdagradState
-mixed(optim.rmsprop(momentum=0.9), optim.rmsprop()) -> ^rmsprop ... momentum
-mixed(optim.rmsprop(centered=True), optim.rmsprop()) -> ^rmsprop ... mean
-mixed(optim.rmsprop(COSINE), optim.rmsprop()) -> ^rmsprop ... step
-mixed(optim.adadelta(), optim.adam()) -> ^adadelta ... AdadeltaState ... AdamState
-mixed(optim.adagrad(), optim.adam()) -> ^adagrad ... AdagradState ... AdamState
-mixed(optim.adamax(), optim.adam()) -> ^adamax ... AdamaxState ... AdamState
-mixed(optim.asgd(), optim.adam()) -> ^asgd ... AsgdState ... AdamState
-mixed(optim.lion(), optim.adam()) -> ^lion ... LionState ... AdamState
-mixed(optim.nadam(), optim.adam()) -> ^nadam ... NadamState ... AdamState
-mixed(optim.radam(), optim.adam()) -> ^radam ... RadamState ... AdamState
-mixed(optim.rprop(), optim.adam()) -> ^rprop ... RpropState ... AdamState
-mixed(optim.chain(optim.ema(0.9), SGD), SGD) -> ^ema ... EmaState ... ()
-mixed(optim.chain(optim.accumulate(2), optim.adam()), optim.adam()) -> ^accumulate ...
-    AccumulateState ... AdamState
+mixed(optim.adam(), SGD) -> ^adam: expected state AdamState, got (); init(params) makes one$
+mixed(optim.sgd(0.1, 0.9), optim.sgd(COSINE)) -> ^sgd: expected state SgdState without step ... got
+mixed(optim.adam(), optim.adam(amsgrad=True)) -> ^adam ... without v_max
 mixed(optim.chain(optim.ema(0.9), optim.adam()), optim.chain(optim.ema(0.9), SGD)) -> ^adam ...
     AdamState ... ()
-mixed(optim.chain(optim.clip_by_value(1.0), SGD), optim.adam()) -> ^sgd ... AdamState
-mixed(optim.by_path({'*': optim.adam()}), optim.adam()) -> ^by_path ... AdamState
-mixed(optim.by_path({'*.weight': optim.adam(), '*': SGD}), optim.by_path({'*.weight': SGD, '*':
-    optim.adam()})) -> ^adam ... ()
 mixed(optim.by_path({'*.weight': SGD, '*': SGD}), optim.by_path({'*': SGD})) -> ^by_path ... 2
-stepped(SGD, optim.adam()) -> ^sgd ... state () ... AdamState
-stepped(optim.adam(), SGD) -> ^adam ... AdamState ... ()
-stepped(optim.sgd(COSINE), SGD) -> ^sgd ... SgdState ... ()
-stepped(optim.radam(), optim.adam()) -> ^radam ... RadamState ... AdamState
-stepped(optim.sgd(0.1, 0.9), SGD) -> ^sgd ... SgdState ... ()
+step(optimizer=optim.radam(), state=STATE) -> ^radam ... RadamState ... ()
 """,
     vars(given) | globals(),
 )
+
+
+SGDS = [SGD, lf.optim.sgd(COSINE), lf.optim.sgd(0.1, 0.9)]
+RMSPROPS = [lf.optim.rmsprop(), lf.optim.rmsprop(momentum=0.9), lf.optim.rmsprop(COSINE)]
+STATES = [*RICH, *SGDS, *RMSPROPS, lf.optim.adam(), lf.optim.muon()]
+
+
+@pytest.mark.parametrize("optimizer", STATES, ids=str)
+def test_the_state_of_every_other_optimizer_is_refused_by_name(optimizer):
+    """Each has a kind of its own, or other fields."""
+    params = [torch.ones(3, 4)]
+    others = [other.init(params) for other in STATES]
+    own = optimizer.init(params)
+    others = [state for state in others if not lf.tree.same_structure(state, own, states=True)]
+    assert len(others) > 20
+    for state in others:
+        with pytest.raises(lf.LayerError) as caught:
+            optimizer.update(params, params, state)
+        said = re.fullmatch(
+            r"(\w+): expected (.*), got .*; init\(params\) makes one", str(caught.value)
+        )
+        assert said[1] in optimizer.name
+        kind = type(own).__name__
+        assert said[2].startswith(("state", "a tuple of 2 states"))
+        assert kind in said[2] or optimizer.name.startswith(("chain", "by_path")) or own == ()

@@ -2,7 +2,6 @@
 
 import re
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -39,19 +38,6 @@ def test_every_constructor_without_brackets_is_named(kind, constructor):
 
 
 # What the checks let through.
-
-
-@pytest.mark.parametrize("dtype", [torch.int8, torch.int32, torch.int64, torch.uint8])
-@pytest.mark.parametrize("number", [0, 1, 7, 100])
-def test_a_key_folds_in_the_same_number_of_every_kind(dtype, number):
-    expected = KEY.fold_in(number).bits
-    for given in (torch.tensor(number, dtype=dtype), np.int32(number), np.uint64(number)):
-        assert same_bits(KEY.fold_in(given).bits, expected)
-
-
-def test_a_key_folds_in_each_number_of_64_bits_apart():
-    numbers = [0, 1, 2**31, 2**32, 2**62, 2**63, 2**64 - 2, -(2**63) + 1]
-    assert len({int(KEY.fold_in(number).bits) for number in numbers}) == len(numbers)
 
 
 def test_a_data_frame_and_a_series_are_arrays():
@@ -176,28 +162,6 @@ def test_a_module_whose_hooks_are_removed_is_taken():
     hook.remove()
     layer, params = from_torch(module)
     assert same_number(layer.predict(params, X), module(X))
-
-
-ENDS = {
-    "softmax_cross_entropy": lambda n: lf.dense(n),
-    "nll": lambda n: lf.serial(lf.dense(n), lf.log_softmax()),
-    "cross_entropy": lambda n: lf.serial(lf.dense(n), lf.softmax()),
-    "sigmoid_cross_entropy": lambda n: lf.dense(n),
-    "log_sigmoid_loss": lambda n: lf.serial(lf.dense(n), lf.log_sigmoid()),
-    "log_loss": lambda n: lf.serial(lf.dense(n), lf.sigmoid()),
-}
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", ENDS)
-def test_probabilities_of_a_classifier_are_some(name, dtype):
-    made = NetClassifier(ENDS[name], getattr(losses, name)(), epochs=2, random_state=0)
-    x = X.numpy().astype(dtype)
-    p = made.fit(x, [0, 1, 0, 1, 0, 1]).predict_proba(x)
-    assert p.shape == (6, 2)
-    assert ((p >= 0) & (p <= 1)).all()
-    assert same_number(p.sum(1), np.ones(6), dtype=torch.float64)
-    assert (p.argmax(1) == made.predict(x)).all()
 
 
 def test_a_loss_that_tells_of_no_probabilities_is_named():

@@ -53,15 +53,10 @@ test_a_wrong_result_in_silence_is_refused = refusals(
     """
 Key(0.5) -> TypeError: ^Key ... int ... 0.5
 Key(True) -> TypeError: ^Key ... int ... True
-Key('seed') -> TypeError: ^Key ... int ... 'seed'
-Key(KEY) -> TypeError: ^Key ... int
 Key(torch.tensor([1, 2])) -> ^Key ... shape () ... [2]
 KEY.fold_in(2 ** 70) -> ^Key.fold_in ... 64 bits ... 1180591620717411303424
 KEY.fold_in(1.5) -> ^Key.fold_in ... int ... 1.5
 KEY.fold_in(torch.tensor(1.0)) -> ^Key.fold_in ... float32
-KEY.fold_in('epoch') -> ^Key.fold_in ... 'epoch'
-KEY.fold_in(True) -> ^Key.fold_in ... True
-KEY.fold_in(torch.tensor([1, 2])) -> ^Key.fold_in ... shape ()
 KEY.split(2.5) -> ^Key.split ... 2.5
 KEY.near('cpu') -> ^Key.near ... x to be a tensor ... str
 keys.normal(0, (2,)) -> ^keys ... lf.Key(0)
@@ -72,27 +67,19 @@ hooked('register_forward_hook', lambda module, args, y: 2 * y) -> ^from_torch ..
     hook
 child_hooked() -> ^from_torch ... 0 Linear ... hook
 hooked('register_forward_pre_hook', lambda module, args: (2 * args[0],)) -> ^from_torch ... hook
-hooked('register_full_backward_hook', lambda module, dx, g: dx) -> ^from_torch ... hook
-hooked('register_full_backward_pre_hook', lambda module, g: g) -> ^from_torch ... hook
 patched('whole') -> ^from_torch ... forward
-patched() -> ^from_torch ... 0 Linear ... forward
 from_torch(Called(nn.Linear(3, 3))) -> ^from_torch ... Called
 from_torch(nn.utils.parametrizations.spectral_norm(nn.Linear(3, 4))) -> ^from_torch
 pruned() -> ^from_torch
 from_torch(nn.Dropout(0.5), key=0) -> ^from_torch ... key ... lf.Key(0)
 classifier(losses.cross_entropy(), dense) -> ^cross_entropy ... [0, 1]
-classifier(losses.nll(), dense) -> ^nll ... log-probabilities
 classifier(losses.log_loss(), dense) -> ^log_loss ... [0, 1]
-classifier(losses.log_sigmoid_loss(), dense) -> ^log_sigmoid_loss
 classifier(losses.multi_margin(), dense) -> AttributeError: predict_proba
 classifier(None, relu) -> ^NetClassifier ... net ... the constructor relu
-classifier(None, nn.Linear) -> ^NetClassifier ... net ... the class Linear ... from_torch
 classifier(None, nn.Linear(3, 2)) -> ^NetClassifier ... net ... Linear ... from_torch
-classifier(losses.nll, dense) -> ^NetClassifier ... loss ... nll()
 classifier('nll', dense) -> ^NetClassifier ... loss ... 'nll'
 classifier(None, dense, optimizer=optim.sgd) -> ^NetClassifier ... optimizer ... sgd()
 classifier(None, [dense(2)]) -> ^NetClassifier ... net ... list ... serial
-classifier(losses.mse(), dense) -> ^mse
 estimators.NetRegressor(None, losses.nll(), epochs=1).fit(XN, XN[:, 0]) -> ^nll
 estimators.NetRegressor(lambda n: n, epochs=1).fit(XN, XN[:, 0]) -> ^NetRegressor ... net ... 1
 """,

@@ -69,6 +69,7 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
+@pytest.mark.full
 def test_a_step_on_a_linear_head_is_that_of_a_dense_layer_and_never_has_all_scores():
     classes, ignored = 50, torch.arange(60).view(3, 20) % 7 == 0
     x = normal(3, 20, 4), torch.where(ignored, -100, torch.arange(60).view(3, 20) % classes)

@@ -1,5 +1,7 @@
 """Every loss in every configuration, against torch's module of the same name, and proven."""
 
+import itertools
+
 import pytest
 import torch
 from helpers.losses import REDUCTIONS, TABLE, to
@@ -104,3 +106,19 @@ def test_shapes_are_found_without_values(row):
         gradients = lf.tree.leaves(loss.backward(cache))
         shapes = [(leaf.shape, leaf.dtype) for leaf in lf.tree.leaves(prediction)]
         assert [(leaf.shape, leaf.dtype) for leaf in gradients] == shapes
+
+
+# As many classes as scores, or as rows of a matrix.
+FIT = {("multi_margin(p=2)", 0), ("linear_cross_entropy(chunk_size=2)", 1)}
+
+
+@EVERY
+def test_tensors_that_do_not_fit_together_are_refused_by_name(row):
+    both = row.prediction, row.target
+    for i, leaf in enumerate(lf.tree.leaves(both)):
+        for wrong in (torch.cat([leaf, leaf]), leaf.float().sum()) if leaf.ndim else ():
+            places = itertools.count()
+            given = lf.tree.map(lambda t, w=wrong, i=i, n=places: w if next(n) == i else t, both)
+            if (str(row), i) not in FIT or not wrong.ndim:
+                with pytest.raises(lf.LayerError, match=f"^{row.name}: expected "):
+                    row.loss("mean").forward(*given)

@@ -51,7 +51,7 @@ def by_torch(function, start, steps, **options):
     return lf.tree.map(torch.Tensor.detach, leaves), values, evaluations
 
 
-@pytest.mark.full(but=("9}-rosenbrock", "30}-flat"))
+@pytest.mark.full(but=("9}-rosenbrock",))
 @pytest.mark.parametrize("function", [rosenbrock, flat_then_steep])
 @pytest.mark.parametrize(
     ("steps", "options"),

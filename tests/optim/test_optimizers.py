@@ -112,6 +112,7 @@ def test_defaults_are_torchs():
         assert name in own or parameter.default == of_torch[name].default, name
 
 
+@pytest.mark.full(but=("{}-torch.float32", "'original'"))
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize(
     "options",

@@ -71,18 +71,6 @@ def test_clip_by_global_norm_of_half_precision_is_undone():
     assert (given.grads.double() - expected.grads).abs().max() <= 2**-24
 
 
-@pytest.mark.parametrize("transform", [weight_decay(0.1), clip_by_value(1.0)], ids=str)
-def test_gradients_that_a_transform_cannot_read_are_named(transform):
-    params, name = {"a": torch.ones(2)}, transform.name.partition("(")[0]
-    with pytest.raises(lf.LayerError) as error:
-        moved_by(chain(transform, sgd(0.1)), params, {"a": None})
-    assert str(error.value).endswith(
-        ": expected a gradient of its parameter's shape (2,) at a, got NoneType"
-    )
-    with pytest.raises(lf.LayerError, match=f"^({name}|sgd): expected gradients of the param.*'b'"):
-        moved_by(chain(transform, sgd(0.1)), params, {"b": torch.ones(2)})
-
-
 def test_clip_by_value_is_torchs():
     params, grads = parameters(), parameters(1)
     given = moved_by(chain(clip_by_value(0.3), sgd(1.0)), params, grads)

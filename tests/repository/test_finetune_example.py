@@ -40,6 +40,7 @@ def run(example, capsys, *arguments):
     return [float(nats) for nats in re.findall(r"held out (\d+\.\d{3}) nats", printed)], printed
 
 
+@pytest.mark.full
 def test_the_held_out_loss_falls_and_the_model_writes_before_and_after(example, capsys):
     (before, after), printed = run(example, capsys, "--steps", "40", "--lr", "0.03")
     assert after < before - 0.5

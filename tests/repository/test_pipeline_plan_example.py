@@ -4,18 +4,17 @@ import json
 import os
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from helpers.compare import same_number
 from helpers.examples import EXAMPLES, PNG_SIGNATURE
-from helpers.pipelines import SCHEDULES, mixed, mixed_batch
-from helpers.processes import free_port, run_in_processes
+from helpers.pipelines import SCHEDULES
+from helpers.processes import free_port
 
 import lincoln_fn as lf
-from lincoln_fn.distributed import gpipe, one_f_one_b, zero_bubble_h1, zero_bubble_h2
+from lincoln_fn.distributed import gpipe, zero_bubble_h2
 
 GUIDE = Path(__file__).parents[2] / "docs/guides/pipelines.md"
 
@@ -61,13 +60,6 @@ def test_transfers_take_time_in_both_directions(ours):
     ]  # fmt: skip
 
 
-def test_the_slowest_stage_sets_the_period(ours):
-    stages = [ours.Stage(ours.Times(*[seconds] * 3)) for seconds in (1, 2)]
-    slow = ours.plan(one_f_one_b(2, 50), stages)
-    assert same_number(slow.period, 50 * 6, error=0.02)
-    assert same_number(slow.bubble, 1 / 3, error=0.05)
-
-
 def test_a_measured_plan_has_the_memory_of_each_stage(ours):
     layers, link = (lf.dense(8), lf.serial(lf.relu(), lf.dense(2))), ours.Link(0.25, 32.0)
     stages = ours.measure(layers, torch.ones(4, 3), link, repeats=1)
@@ -82,64 +74,6 @@ def test_a_measured_plan_has_the_memory_of_each_stage(ours):
         assert own.begin == max(each.end for each in actions if each.stage == own.stage)
         assert same_number(own.seconds, 0.5 + params * 4 / 3 / 32)
     assert made.makespan == max(of_first.end, of_second.end)
-
-
-def test_layers_of_all_kinds_can_be_measured(ours):
-    found = ours.measure(mixed(lf.dropout(0.2)), mixed_batch(6)[0], repeats=1)
-    key, statistics = 8, 4 * 14 + 8
-    dense = [4 * 25, 4 * 42, 4 * (56 + 14 + 56), 4 * (14 + 24)]
-    assert [each.params for each in found] == [
-        dense[0] + key, dense[1], dense[2] + key, dense[3] + statistics,
-    ]  # fmt: skip
-
-
-def test_the_trace_has_an_event_for_each_action(ours):
-    made = ours.plan(zero_bubble_h1(4, 5), [ours.Stage()] * 4)
-    events = json.loads(ours.trace(made))["traceEvents"]
-    named = [each["args"]["name"] for each in events if each["ph"] == "M"]
-    assert named == [f"stage {stage}" for stage in range(4)]
-    actions = [each for each in events if each["ph"] == "X"]
-    assert len(actions) == 4 * 3 * 5
-    assert {each["name"] for each in actions} == {f"{k}{m}" for k in "FBW" for m in range(5)}
-    for stage in range(4):  # they do not overlap
-        own = sorted((e["ts"], e["dur"]) for e in actions if e["tid"] == stage)
-        assert all(a + d <= b for (a, d), (b, _) in pairwise(own))
-    last = next(e for e in actions if (e["name"], e["tid"]) == ("W4", 0))
-    assert last["ts"] + last["dur"] == made.makespan * 1e6
-
-
-def test_the_picture_has_a_bar_for_each_action_and_sum(ours):
-    stages, link = [ours.Stage()] * 2, ours.Link(1.0)
-    axes = ours.draw(ours.plan(gpipe(2, 3), stages))
-    assert len(axes.patches) == 2 * 3 * 3
-    assert sorted(text.get_text() for text in axes.texts) == [*"000000111111222222"]
-    axes = ours.draw(ours.plan(gpipe(2, 3), stages, link, pipelines=2))
-    assert len(axes.patches) == 2 * 3 * 3 + 2
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        "F: forward", "B: dx", "W: dparams", "sum of gradients",
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 6])
-def test_the_slowest_interval_is_as_short_as_possible(count, ours):
-    costs = [3, 1, 4, 1, 5, 9, 2, 6]
-    bounds = ours.cut_evenly(costs, count)
-    largest = max(sum(costs[a:b]) for a, b in pairwise(bounds))
-    assert (bounds[0], bounds[-1], len(bounds)) == (0, 8, count + 1)
-
-    def best(rest, k):  # all ways to cut
-        if k == 1:
-            return sum(rest)
-        return min(max(sum(rest[:i]), best(rest[i:], k - 1)) for i in range(1, len(rest) - k + 2))
-
-    assert largest == best(costs, count)
-
-
-def test_a_serial_network_is_cut_into_stages(ours):
-    net, x = lf.serial(lf.dense(64), lf.relu(), lf.dense(64), lf.relu()), torch.ones(32, 64)
-    stages = ours.split_into_stages(net, x, 2)
-    assert len(stages) == 2
-    assert lf.serial(*(part for stage in stages for part in stage.parts)).name == net.name
 
 
 def test_wrong_plans_are_refused(ours):
@@ -164,21 +98,6 @@ def test_it_measures_the_network_and_saves_the_pictures(run, tmp_path):
     ]  # fmt: skip
     assert picture.read_bytes().startswith(PNG_SIGNATURE)
     assert len(json.loads(trace.read_text())["traceEvents"]) == 2 + 2 * 3 * 3 + 2
-
-
-def link_of(group):
-    sys.path.insert(0, str(EXAMPLES))
-    from pipeline_plan import measure_link
-
-    link = measure_link(group, torch.ones(100_000), repeats=2)
-    return link.latency, link.bandwidth
-
-
-@pytest.mark.full
-def test_a_measured_link_is_the_same_in_all_processes():
-    first, *others = run_in_processes(3, link_of)
-    assert first == others[0] == others[1]
-    assert all(0 < number < float("inf") for number in first)
 
 
 @pytest.mark.full

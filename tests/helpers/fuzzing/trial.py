@@ -8,13 +8,15 @@ import attrs
 import torch
 
 import lincoln_fn as lf
-from helpers.fuzzing import tables
 from helpers.fuzzing.draws import chance, size
 from helpers.fuzzing.networks import begun, grown
 from helpers.fuzzing.objectives import drawn_loss
 from helpers.fuzzing.optimizers import OPTIMIZERS, WEIGHTS
+from helpers.sweep import SWEEPS
 from lincoln_fn import keys
 
+# By name, a step of each layer, loss and optimizer of the tests' tables, in each configuration.
+ROWS = {name: step for sweep in SWEEPS.values() for name, *step in sweep()}
 MODES = ("step",) * 7 + ("prediction", "function")
 DTYPES = (torch.float32,) * 9 + (torch.float64,)
 
@@ -159,8 +161,7 @@ def trial(seed: int) -> Trial:
         "threads": 2 if chance(rng, 0.1) else 1,
     }
     if chance(rng, 0.1):
-        row = rng.choice(tables.rows())
-        return of_row(row, seed, **how)
+        return of_row(rng.choice([*ROWS]), seed, **how)
     drawn = None
     while drawn is None:
         drawn = drawn_parts(rng, lf.Key(seed))
@@ -190,9 +191,10 @@ def drawn_parts(rng: random.Random, key: lf.Key) -> tuple[Any, ...] | None:
     return (*first, *body), tuple(head), loss, target, inputs, counts
 
 
-def of_row(row: tables.Row, seed: int, **how: Any) -> Trial:
+def of_row(name: str, seed: int, **how: Any) -> Trial:
     """Make the trial of a row of the tests' tables."""
+    net, loss, optimizer, (x, target) = ROWS[name]
     return Trial(
-        seed, (row.net,), (), row.loss, lambda key, z: row.target, row.optimizer,
-        lambda key, n: row.x, (1, 1, 1), noise=0.0, **how,
+        seed, (net,), (), loss, lambda key, z: target, optimizer, lambda key, n: x, (1, 1, 1),
+        noise=0.0, **how,
     )  # fmt: skip
