@@ -1,21 +1,16 @@
 """Where nothing can be compiled, a step runs as it is, with one warning that says why."""
 
-import os
 import warnings
 
 import pytest
 import torch
 from helpers.children import run_child
-from helpers.compare import same_number
 from helpers.compiling import compiles
 
 import lincoln_fn as lf
-from lincoln_fn.compiler.inductor import compile_graph, disk_cache
-from lincoln_fn.compiler.inductor.cache_folder import VARIABLE
+from lincoln_fn.compiler.inductor import compile_graph
 
 pytestmark = pytest.mark.full
-
-NOTE_ON = disk_cache.note_on
 
 TRAIN = """
 import warnings, torch, lincoln_fn as lf
@@ -50,25 +45,6 @@ def test_what_the_compiler_says_of_code_that_it_does_not_accept_is_told(monkeypa
     with pytest.warns(UserWarning, match=r"compiler says .*/nowhere/header\.h"):
         _, value = lf.compile(step)(state, (x, target))
     assert value == step(state, (x, target))[1]
-
-
-@compiles
-def test_in_a_folder_with_a_space_in_its_path(tmp_path, monkeypatch):
-    folder = tmp_path / "my cache"
-    monkeypatch.setenv(VARIABLE, str(folder))
-    monkeypatch.setattr(disk_cache, "note_on", NOTE_ON)
-    step = lf.make_step(lf.dense(2), lf.losses.mse(), lf.optim.sgd(0.1), donate=True)
-    x = torch.ones(4, 3)
-    state = lf.init_state(step.net, step.optimizer, lf.Key(0), x)
-    _, loss = step(lf.tree.map(torch.clone, state, states=True), (x, torch.ones(4, 2)))
-    with pytest.warns(
-        UserWarning, match="not stored on disk, because the path .* has a space"
-    ) as seen:
-        _, value = lf.compile(step)(state, (x, torch.ones(4, 2)))
-    assert len(seen) == 1
-    assert same_number(value, loss)
-    assert os.environ[VARIABLE] == str(folder)
-    assert not list(folder.iterdir())
 
 
 @compiles

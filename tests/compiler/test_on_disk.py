@@ -131,16 +131,6 @@ def test_caches_that_are_forbidden_have_no_note(forbidden):
         assert note_of(*example()) is None
 
 
-def test_a_library_that_is_gone_is_built_anew(compiled):
-    step, _ = example()
-    assert_steps(step)
-    (note,) = Path(cache_dir(), "lincoln_fn").glob("*.json")
-    disk_cache.find(note).run.file.unlink()
-    assert disk_cache.find(note) is None
-    assert_steps(step)
-    assert len(compiled) == 2
-
-
 @torch.library.custom_op("test_on_disk::halved", mutates_args=())
 def halved(x: torch.Tensor) -> torch.Tensor:
     return x / 2

@@ -114,9 +114,20 @@ def check_steps(net, loss, optimizer, batches, folder, state=None):
 @pytest.mark.full(but=("regression",))
 @pytest.mark.parametrize("name", STEPS)
 def test_steps_in_onnxruntime_are_eager_steps(name, tmp_path):
+    """The file has no node twice, and none that nothing reads."""
     net, loss, optimizer, x, target = STEPS[name]
     batches = (x, target), (x, target), (x[1:4], target[1:4]), (x.flip(0), target)
     check_steps(net, loss, optimizer, batches, tmp_path)
+    graph = onnx.load(tmp_path / "step.onnx").graph
+    read = {name for node in graph.node for name in node.input}
+    results = {value.name for value in graph.output}
+    assert all(results.union(read).intersection(node.output) for node in graph.node)
+    nodes = [(node.op_type, *node.input, *map(str, node.attribute)) for node in graph.node]
+    assert len(nodes) == len(set(nodes))
+    assert read >= {tensor.name for tensor in graph.initializer} - results
+    # Only what a step leaves as it was is copied: every other result has its node's name.
+    named = {name.removeprefix("next.") for name in results}
+    assert {node.input[0] for node in graph.node if node.op_type == "Identity"} <= named
 
 
 def check_both_ways(pure, first, second):
@@ -195,19 +206,18 @@ def loss_both_ways(loss, prediction, target):
     return [value, *flatten(loss.backward(cache))[0]], torch.zeros(())
 
 
+LABELLED = (
+    torch.tensor([[1, 1], [2, 1], [2, 7], [-1, 0]]),
+    *map(torch.tensor, ([5, 3, 4, 2], [2, 2, 1, 0])),
+)
+LOSSES = [(row.loss("mean"), row.prediction, row.target) for row in TABLE]
+LOSSES += [(lf.losses.ctc(), normal(5, 4, 3, seed=20).log_softmax(-1), LABELLED)]
+
+
 @pytest.mark.full(but=("huber",))
-@pytest.mark.parametrize("row", TABLE, ids=str)
-def test_every_losss_gradient(row):
-    pure = functools.partial(loss_both_ways, row.loss("mean"))
-    check_both_ways(pure, row.prediction, row.target)
-
-
-@pytest.mark.full
-def test_the_gradient_of_ctc():
-    prediction = torch.log_softmax(normal(5, 4, 3, seed=20), -1)
-    labels = torch.tensor([[1, 1], [2, 1], [2, 7], [-1, 0]])
-    target = labels, torch.tensor([5, 3, 4, 2]), torch.tensor([2, 2, 1, 0])
-    check_both_ways(functools.partial(loss_both_ways, lf.losses.ctc()), prediction, target)
+@pytest.mark.parametrize(("loss", "prediction", "target"), LOSSES, ids=[*map(str, TABLE), "ctc"])
+def test_every_losss_gradient(loss, prediction, target):
+    check_both_ways(functools.partial(loss_both_ways, loss), prediction, target)
 
 
 def test_a_prediction_takes_any_number_of_examples(tmp_path):
@@ -409,24 +419,6 @@ def test_tensors_without_axes_or_numbers():
 
 def operations_of(path):
     return [node.op_type for node in onnx.load(path).graph.node]
-
-
-@pytest.mark.full
-def test_a_step_has_no_node_twice_and_none_that_nothing_reads(tmp_path):
-    net, loss, optimizer, x, target = STEPS["transformer"]
-    state, path = lf.init_state(net, optimizer, lf.Key(0), x), tmp_path / "step.onnx"
-    lf.export_step(lf.make_step(net, loss, optimizer), state, (x, target), path)
-    graph = onnx.load(path).graph
-    read = {name for node in graph.node for name in node.input}
-    results = {value.name for value in graph.output}
-    assert all(results.union(read).intersection(node.output) for node in graph.node)
-    nodes = [(node.op_type, *node.input, *map(str, node.attribute)) for node in graph.node]
-    assert len(nodes) == len(set(nodes))
-    assert read >= {tensor.name for tensor in graph.initializer} - results
-    # Only what a step leaves as it was is copied: every other result has its node's name.
-    named = {name.removeprefix("next.") for name in results}
-    copied = {node.input[0] for node in graph.node if node.op_type == "Identity"}
-    assert copied <= named
 
 
 def test_pooling_is_exported_before_a_relu(tmp_path):

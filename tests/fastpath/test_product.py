@@ -69,27 +69,24 @@ def test_linear_is_the_product(rows, weight, has_bias):
     assert same_bits(y, product.linear(x, w, b))
 
 
-@has_onednn
-@pytest.mark.usefixtures("preferred")
-def test_which_products_suit():
-    x, weight = ROWS["rows"], WEIGHTS["by rows"]
-    assert product.onednn_is_faster(x, weight)
-    assert product.onednn_is_faster(x, WEIGHTS["by columns"])
+X, WEIGHT = ROWS["rows"], WEIGHTS["by rows"]
+SUITS = [  # on a processor where oneDNN is faster
+    (X, WEIGHT, True), (X, WEIGHTS["by columns"], True), (X, WEIGHTS["with gaps"], False),
     # Columns are copied first, which counts unless the weight is 16 times as large.
-    assert product.onednn_is_faster(ROWS["columns"], drawn(6, 32, 12))
-    assert not product.onednn_is_faster(ROWS["columns"], drawn(6, 31, 12))
-    assert not product.onednn_is_faster(x, WEIGHTS["with gaps"])
-    assert not product.onednn_is_faster(x.double(), weight.double())
-    assert not product.onednn_is_faster(x.to("meta"), weight.to("meta"))
+    (ROWS["columns"], drawn(6, 32, 12), True), (ROWS["columns"], drawn(6, 31, 12), False),
+    (X.double(), WEIGHT.double(), False), (X.to("meta"), WEIGHT.to("meta"), False),
+]  # fmt: skip
 
 
-def test_small_products_and_other_processors_keep_mkl(monkeypatch):
-    x, weight = torch.empty(2, 2048), torch.empty(1024, 2048)
+def test_which_products_suit(monkeypatch):
+    large, weight = torch.empty(2, 2048), torch.empty(1024, 2048)
     monkeypatch.setattr(product, "HERE", True)
-    assert product.onednn_is_faster(x, weight)
-    assert not product.onednn_is_faster(x, weight[1:])
+    assert product.onednn_is_faster(large, weight)
+    assert not product.onednn_is_faster(large, weight[1:])  # with fewer multiply-adds
+    monkeypatch.setattr(product, "_LEAST", 1)
+    assert [product.onednn_is_faster(x, w) for x, w, _ in SUITS] == [row[2] for row in SUITS]
     monkeypatch.setattr(product, "HERE", False)
-    assert not product.onednn_is_faster(x, weight)
+    assert not product.onednn_is_faster(large, weight)
 
 
 @has_onednn
@@ -110,95 +107,64 @@ def test_which_way_is_faster_depends_on_the_processor(monkeypatch, name, has_vec
 
 @has_onednn
 @pytest.mark.usefixtures("preferred")
-def test_autograd_and_torch_func_see_the_product():
-    x, weight = ROWS["rows"], WEIGHTS["by rows"]
-    learned = weight.clone().requires_grad_()
-    y = product.linear(x, learned)
-    (slope,) = torch.autograd.grad(y.sum(), learned)
-    assert same_number(slope, x.sum(0).expand(40, 12))
-    with torch.no_grad(), Seen() as seen:
-        assert not product.linear(x, learned).requires_grad
-    assert ONEDNN in seen.names
-    slopes = torch.func.grad(lambda x: product.linear(x, weight).sum())(x)
-    assert same_number(slopes, weight.sum(0).expand(7, 12))
-    with Seen() as seen:
-        by_row = torch.func.vmap(lambda row: product.linear(row, weight))(x)
-    assert same_number(by_row, x.double() @ weight.double().mT, dtype=torch.float32)
-    assert ONEDNN not in seen.names
-
-
-@has_onednn
-@pytest.mark.usefixtures("preferred")
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # of torch's own making
-def test_forward_mode_sees_the_product():
-    x, weight = ROWS["rows"], WEIGHTS["by rows"]
-    y, tangent = torch.func.jvp(lambda x: product.linear(x, weight), (x,), (x,))
-    assert same_number(tangent, y)
-    with torch.no_grad(), forward_ad.dual_level():
-        y, tangent = forward_ad.unpack_dual(product.linear(forward_ad.make_dual(x, x), weight))
-        assert same_number(tangent, y)
-
-
-@has_onednn
-@pytest.mark.usefixtures("preferred")
-def test_a_traced_product_is_torch_s_own():
+def test_autograd_torch_func_and_tracers_see_the_product():
+    learned, y = WEIGHT.clone().requires_grad_(), X.double() @ WEIGHT.double().mT
     with Seen() as seen:
+        (slope,) = torch.autograd.grad(product.linear(X, learned).sum(), learned)
+        slopes = torch.func.grad(lambda x: product.linear(x, WEIGHT).sum())(X)
+        by_row = torch.func.vmap(lambda row: product.linear(row, WEIGHT))(X)
+        tangents = [torch.func.jvp(lambda x: product.linear(x, WEIGHT), (X,), (X,))]
+        with torch.no_grad(), forward_ad.dual_level():
+            dual = product.linear(forward_ad.make_dual(X, X), WEIGHT)
+            tangents.append(tuple(forward_ad.unpack_dual(dual)))
         with FakeTensorMode():
             product.linear(torch.empty(7, 12), torch.empty(40, 12))
-        assert ONEDNN not in seen.names
-        product.linear(ROWS["rows"], WEIGHTS["by rows"])
+    assert ONEDNN not in seen.names
+    assert same_number(slope, X.sum(0).expand(40, 12))
+    assert same_number(slopes, WEIGHT.sum(0).expand(7, 12))
+    assert same_number([by_row, *tangents], [y, (y, y), (y, y)], dtype=torch.float32)
+    with torch.no_grad(), Seen() as seen:
+        assert not product.linear(X, learned).requires_grad
     assert ONEDNN in seen.names
+
+
+ORDERS = {"by rows": lambda w: w.contiguous(), "by columns": lambda w: w.mT.contiguous().mT}
 
 
 @has_onednn
 @pytest.mark.usefixtures("preferred")
-@pytest.mark.parametrize("n_out", [10, 16, 40])
-@pytest.mark.parametrize("order", ["by rows", "by columns"])
-def test_sums_over_rows_are_made_by_onednn(order, n_out):
-    x, g, weight = drawn(0, 7, 20), drawn(1, 7, n_out), ORDERS[order](drawn(2, 20, n_out))
-    is_wide = n_out >= 16 or order == "by columns"
-    exact = x.double().mT @ g.double()
+@pytest.mark.parametrize("n_out", [1, 10, 15, 16, 40])
+@pytest.mark.parametrize(("rows", "here"), [(1, False), (700, False), (7, True)])
+@pytest.mark.parametrize("order", ORDERS)
+def test_outer_is_the_sum_over_rows_in_the_weights_order(rows, n_out, order, here, monkeypatch):
+    monkeypatch.setattr(product, "HERE", here)
+    x, g, weight = drawn(0, rows, 20), drawn(1, rows, n_out), ORDERS[order](drawn(2, 20, n_out))
     with Seen() as seen:
-        dweight = product.outer(x, g, like=weight)
-    assert (ONEDNN in seen.names) is is_wide
-    assert same_number(dweight, exact, dtype=torch.float32)
-    assert dweight.stride() == weight.stride()
+        made = product.outer(x, g, like=weight)
+    # By rows, the product has n_out columns; a column alone is row-major, too.
+    is_wide = n_out >= 16 or (order == "by columns" and n_out > 1)
+    assert (ONEDNN in seen.names) is (here and is_wide)
+    assert made.stride() == weight.stride()
+    assert same_number(made, x.double().mT @ g.double(), length=max(256, rows), dtype=torch.float32)
 
 
 @has_onednn
 @pytest.mark.usefixtures("preferred")
 def test_which_sums_over_rows_are_left_to_mkl():
     x, g, weight = drawn(0, 7, 20), drawn(1, 7, 40), drawn(2, 20, 40)
-    for bad_x, bad_g in (
-        (x.double(), g.double()),
-        (x.mT.contiguous().mT, g),
-        (drawn(0, 7, 40)[:, ::2], g),
-        (x, g.mT.contiguous().mT),
-    ):
-        with Seen() as seen:
-            dweight = product.outer(bad_x, bad_g, like=weight)
-        assert ONEDNN not in seen.names
-        assert same_number(dweight, bad_x.mT @ bad_g, dtype=torch.float32)
+    every_other = drawn(0, 7, 40)[:, ::2]
     with Seen() as seen:
+        for bad_x, bad_g in (
+            (x.double(), g.double()), (ORDERS["by columns"](x), g), (every_other, g),
+            (x, ORDERS["by columns"](g)),
+        ):  # fmt: skip
+            dweight = product.outer(bad_x, bad_g, like=weight)
+            assert same_number(dweight, bad_x.mT @ bad_g, dtype=torch.float32)
         torch.func.vmap(lambda x: product.outer(x, g, like=weight))(x[None])
         with FakeTensorMode():
             product.outer(torch.empty(7, 20), torch.empty(7, 40), like=torch.empty(20, 40))
     assert ONEDNN not in seen.names
-
-
-ORDERS = {"by rows": lambda w: w.contiguous(), "by columns": lambda w: w.mT.contiguous().mT}
-
-
-@pytest.mark.parametrize("n_out", [1, 10, 15, 16])
-@pytest.mark.parametrize("rows", [1, 700])
-@pytest.mark.parametrize("order", ORDERS)
-def test_outer_is_the_product_in_the_weight_s_order(rows, n_out, order):
-    x, g, weight = drawn(0, rows, 20), drawn(1, rows, n_out), ORDERS[order](drawn(2, 20, n_out))
-    made = product.outer(x, g, like=weight)
-    assert made.stride() == weight.stride()
-    exact = x.double().mT @ g.double()
-    tolerance = 2e-6 * exact.abs().max() + 1e-6
-    assert (made - exact).abs().max() <= tolerance
 
 
 @pytest.mark.parametrize(("shape", "stride", "expected"), [

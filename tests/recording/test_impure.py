@@ -18,30 +18,6 @@ COUNT, SCALE, LOG = 0, torch.ones(1), []
 NUMBERS = np.random.default_rng(0)
 
 
-def pythons_random(x):
-    return x * random.random()
-
-
-def a_branch_by_chance(x):
-    return x * 2 if random.random() < 0.3 else x
-
-
-def numpys_random(x):
-    return x * float(np.random.rand())  # noqa: NPY002  as users do
-
-
-def a_generator(x):
-    return x * float(NUMBERS.random())
-
-
-def torchs_random(x):
-    return x + torch.rand(3)
-
-
-def a_dropout(x):
-    return torch.nn.functional.dropout(x, 0.5)
-
-
 def a_global_counter(x):
     global COUNT
     COUNT += 1
@@ -65,12 +41,13 @@ def counter_in_a_closure():
     return function
 
 
-def counter_in_a_list(make=list):
-    steps = make([0])
+def counter_in(steps):
+    """Count in a list; large numbers are new objects, at places of former ones."""
+    most = steps[0] + 5
 
     def function(x):
         steps[0] += 1
-        return x * 2 if steps[0] > 5 else x
+        return x * 2 if steps[0] > most else x
 
     return function
 
@@ -78,16 +55,6 @@ def counter_in_a_list(make=list):
 def an_iterator():
     numbers = count()
     return lambda x: x * next(numbers)
-
-
-def a_large_counter_in_a_list():
-    steps = [1000]  # whose numbers are new objects, at places of former ones
-
-    def function(x):
-        steps[0] += 1
-        return x * 2 if steps[0] > 1005 else x
-
-    return function
 
 
 class OfItsClass:
@@ -127,51 +94,35 @@ def it_prints(x):
     return x * 2
 
 
-def a_number_that_is_used(x):
-    return x * x.sum().item()
-
-
-def a_branch_by_value(x):
-    return x * 2 if x.sum() > 4 else -x
-
-
-def a_branch_by_item(x):
-    return x * 2 if x.sum().item() > 4 else -x
-
-
-def numpy_of_a_tensor(x):
-    return x * float(x.numpy().sum())
-
-
-def a_list_of_numbers(x):
-    return x * sum(x.tolist())
-
-
-def an_array_protocol(x):
-    return x * float(np.asarray(x).max())
-
-
-def numbers_by_their_count(x):
-    return x[x > 1].sum() * x
-
-
-def a_function_of_torch_func(x):
-    return torch.func.grad(lambda x: (x**3).sum())(x)
-
-
 FUNCTIONS = {
-    f.__name__: lambda f=f: f
-    for f in (
-        pythons_random, a_branch_by_chance, numpys_random, a_generator, torchs_random, a_dropout,
-        a_global_counter, a_late_counter, a_default, an_attribute_of_a_function,
-        a_list_of_what_was_seen, it_prints,
-        a_number_that_is_used, a_branch_by_value, a_branch_by_item, numpy_of_a_tensor,
-        a_list_of_numbers, an_array_protocol, numbers_by_their_count, a_function_of_torch_func,
-    )
-} | {
-    "counter_in_a_closure": counter_in_a_closure, "counter_in_a_list": counter_in_a_list,
-    "counter_in_a_deque": lambda: counter_in_a_list(deque),
-    "a_large_counter_in_a_list": a_large_counter_in_a_list, "of_its_class": OfItsClass,
+    "pythons_random": lambda x: x * random.random(),
+    "a_branch_by_chance": lambda x: x * 2 if random.random() < 0.3 else x,
+    "numpys_random": lambda x: x * float(np.random.rand()),  # noqa: NPY002  as users do
+    "a_generator": lambda x: x * float(NUMBERS.random()),
+    "torchs_random": lambda x: x + torch.rand(3),
+    "a_dropout": lambda x: torch.nn.functional.dropout(x, 0.5),
+    "a_number_that_is_used": lambda x: x * x.sum().item(),
+    "a_branch_by_value": lambda x: x * 2 if x.sum() > 4 else -x,
+    "a_branch_by_item": lambda x: x * 2 if x.sum().item() > 4 else -x,
+    "numpy_of_a_tensor": lambda x: x * float(x.numpy().sum()),
+    "a_list_of_numbers": lambda x: x * sum(x.tolist()),
+    "an_array_protocol": lambda x: x * float(np.asarray(x).max()),
+    "numbers_by_their_count": lambda x: x[x > 1].sum() * x,
+    "a_function_of_torch_func": lambda x: torch.func.grad(lambda x: (x**3).sum())(x),
+    **{
+        f.__name__: f
+        for f in (
+            a_global_counter, a_late_counter, a_default, an_attribute_of_a_function,
+            a_list_of_what_was_seen, it_prints,
+        )
+    },
+}  # fmt: skip
+# Those that are made anew, with what they hold.
+MADE = {
+    **{name: lambda f=f: f for name, f in FUNCTIONS.items()},
+    "counter_in_a_closure": counter_in_a_closure, "counter_in_a_list": lambda: counter_in([0]),
+    "counter_in_a_deque": lambda: counter_in(deque([0])),
+    "a_large_counter_in_a_list": lambda: counter_in([1000]), "of_its_class": OfItsClass,
     "an_iterator": an_iterator, "an_object": Counter, "a_method": lambda: Counter().__call__,
 }  # fmt: skip
 
@@ -193,12 +144,12 @@ def results(function, xs):
     return [function(x) for x in xs]
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", MADE)
 def test_the_bits_are_those_of_the_function(name, capsys):
     xs = [torch.full((3,), 0.5 + i / 4) for i in range(12)]
-    plain = results(FUNCTIONS[name](), xs)
+    plain = results(MADE[name](), xs)
     printed = capsys.readouterr().out
-    given = results(lf.recorded(FUNCTIONS[name]()), xs)
+    given = results(lf.recorded(MADE[name]()), xs)
     assert [g.tolist() for g in given] == [p.tolist() for p in plain]
     assert capsys.readouterr().out == printed
 
@@ -220,7 +171,7 @@ def test_the_bits_are_those_of_the_function(name, capsys):
 )
 def test_one_line_of_the_log_says_why(name, reason, caplog):
     with caplog.at_level(logging.INFO, "lincoln_fn"):
-        results(lf.recorded(FUNCTIONS[name]()), [torch.ones(3) + i for i in range(12)])
+        results(lf.recorded(MADE[name]()), [torch.ones(3) + i for i in range(12)])
     (line,) = caplog.messages
     assert reason in line
     assert f"{__file__}:" in line

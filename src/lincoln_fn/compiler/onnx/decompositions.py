@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch._decomp import get_decompositions
 
-from lincoln_fn.compiler.trace.decompositions import VARIANCES, product_and_sum
+from lincoln_fn.compiler.trace.decompositions import VARIANCES
 from lincoln_fn.fastpath import Argument, Operation
 
 aten = torch.ops.aten
@@ -188,33 +188,21 @@ def _max_pool(x: Tensor, *window: Argument) -> Result:
     return tuple(part[0] for part in aten.max_pool2d_with_indices(x[None], *window))
 
 
-def _max_pool_backward(g: Tensor, x: Tensor, *window: Argument) -> Tensor:
-    """Add each g at its place."""
-    flat, places = torch.zeros_like(x).flatten(-2), window[-1]
-    return flat.scatter_add(-1, places.flatten(-2), g.flatten(-2)).view(x.shape)
-
-
 _BY_KIND: Final[Table] = {
     aten.expm1: _expm1, aten.log1p: _log1p, aten.cos: _cos, aten.trunc: _trunc, aten.div: _div,
     aten.remainder: _remainder, aten.floor: _of_floats, aten.ceil: _of_floats,
     aten.__lshift__: _shift_left, aten.bitwise_left_shift: _shift_left,
     aten.argmax: _argument(torch.argmax), aten.argmin: _argument(torch.argmin),
-    aten.addmm: product_and_sum, aten.slice_scatter: _slice_scatter, aten.unfold: _unfold,
-    aten.index: _index, aten.index_put: _index_put, aten.max_pool2d_with_indices: _max_pool,
-    aten.max_pool2d_with_indices_backward: _max_pool_backward,
+    aten.slice_scatter: _slice_scatter, aten.unfold: _unfold, aten.index: _index,
+    aten.index_put: _index_put, aten.max_pool2d_with_indices: _max_pool,
     aten.add: lambda a, b, alpha=1: NotImplemented if alpha == 1 else a + b * alpha,
     aten.sub: lambda a, b, alpha=1: NotImplemented if alpha == 1 else a - b * alpha,
     aten.rsqrt: lambda x: x.sqrt().reciprocal(), aten.erfc: lambda x: 1 - x.erf(),
     aten.exp2: lambda x: (x * 0.6931471805599453).exp(),
     aten.log2: lambda x: x.log() * 1.4426950408889634,
     aten.log10: lambda x: x.log() * 0.4342944819032518,
-    aten.isinf: lambda x: (x == math.inf) | (x == -math.inf),
     aten.isnan: lambda x: x != x, aten.ne: lambda a, b: ~torch.eq(a, b),
-    aten.leaky_relu: lambda x, slope=0.01: torch.where(x > 0, x, x * slope),
-    aten.logical_and: lambda a, b: a.bool() & b.bool(),
     aten.logical_or: lambda a, b: a.bool() | b.bool(),
-    aten.logical_xor: lambda a, b: a.bool() ^ b.bool(),
-    aten.logical_not: lambda x: ~x.bool(),
     aten.scatter_add: lambda x, dim, index, source: x.scatter_reduce(dim, index, source, "sum"),
 }  # fmt: skip
 _BY_OPERATION: Final[Table] = {
@@ -223,6 +211,11 @@ _BY_OPERATION: Final[Table] = {
     aten.max.dim: lambda x, *axis: (x.amax(*axis), _numbers(x).argmax(*axis)),
     aten.min.dim: lambda x, *axis: (x.amin(*axis), _numbers(x).argmin(*axis)),
 }  # fmt: skip
+# Those of torch's own that its exported programs leave as they are.
+_TORCHS: Final = (
+    aten.addmm, aten.any, aten.isinf, aten.leaky_relu, aten.linalg_vector_norm, aten.logical_and,
+    aten.logical_not, aten.logical_xor, aten.max_pool2d_with_indices_backward,
+)  # fmt: skip
 _ALONG_AXES: Final = (
     aten.sum, aten.mean, aten.amax, aten.amin, aten.prod, aten.cumsum, aten.topk, aten._softmax,
     aten._log_softmax,
@@ -235,5 +228,5 @@ def decompositions() -> Table:
     kinds = {**_BY_KIND, **dict.fromkeys(_ALONG_AXES)}
     forms = {getattr(kind, form): own for kind, own in kinds.items() for form in kind.overloads()}
     ours = {form: own or _with_axis(form) for form, own in forms.items()}
-    more = get_decompositions([aten.any, aten.linalg_vector_norm])
-    return {**torch.export.default_decompositions(), **more, **ours, **_BY_OPERATION}
+    torchs = get_decompositions(_TORCHS)
+    return {**torch.export.default_decompositions(), **torchs, **ours, **_BY_OPERATION}

@@ -15,7 +15,6 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from lincoln_fn.compiler.onnx.convert import convert
 from lincoln_fn.compiler.onnx.decompositions import decompositions
 from lincoln_fn.compiler.onnx.writer import (
-    BATCH,
     OfBatch,
     Size,
     UnknownOperationError,
@@ -33,6 +32,8 @@ if TYPE_CHECKING:  # an extra
 # The operations are those of this version of ONNX's set, from 2022; 8 came with it.
 OPSET: Final = 18
 IR_VERSION: Final = 8
+# The name of the axis of examples.
+BATCH: Final = "batch_size"
 
 
 @attrs.frozen
@@ -55,7 +56,7 @@ def model_of(
     """Convert a program of two trees: the state or params, which become defaults, and a batch."""
     # ONNX's tensors have no strides. An optimizer asks for those of a column-major weight.
     first = tree.map(Tensor.contiguous, first, states=True)
-    write = Writer()
+    write = Writer(next(iter(names.batch), ""))
     batches = _batch_sizes(program, batch) if dynamic_batch else (0,)
     graphs = [
         _graph(program, first, _resized(batch, n) if dynamic_batch else batch) for n in batches
@@ -88,21 +89,10 @@ def _model(
     named = list(zip(names.outputs, outputs, strict=False))
     results = [described(*result) for result in named]
     given = [described(value.name, value) for value in inputs]
-    nodes = [*_batch_size(names), *write.nodes.values(), *_ends(write, named)]
-    nodes = _needed(nodes, names.outputs)
+    nodes = _needed([*write.nodes.values(), *_ends(write, named)], names.outputs)
     read = {name for node in nodes for name in node.input}
     constants = [tensor for tensor in write.constants.values() if tensor.name in read]
     return _checked(helper.make_graph(nodes, "program", given, results, [*defaults, *constants]))
-
-
-def _batch_size(names: Names) -> list[NodeProto]:
-    """Make the nodes that find the number of examples."""
-    from onnx import helper
-
-    return [
-        helper.make_node("Shape", names.batch[:1], ["batch_sizes"], start=0, end=1),
-        helper.make_node("Squeeze", ["batch_sizes"], [BATCH]),
-    ]
 
 
 def _ends(write: Writer, named: Sequence[tuple[str, Value]]) -> list[NodeProto]:

@@ -19,8 +19,6 @@ from lincoln_fn.fastpath import Argument, Operation
 if TYPE_CHECKING:  # an extra, which is imported where it is used
     from onnx import NodeProto, TensorProto
 
-# The number of examples, a scalar of the graph.
-BATCH: Final = "batch_size"
 # ONNX's codes of the dtypes, as its specification numbers them.
 DTYPES: Final = {
     torch.float32: 1, torch.uint8: 2, torch.int8: 3, torch.int16: 5, torch.int32: 6, torch.int64: 7,
@@ -79,6 +77,7 @@ class Value:
 class Writer:
     """Collects the nodes and constants of one graph, each once; it is local to one export."""
 
+    batch: str  # the input whose first axis is that of examples
     nodes: dict[object, NodeProto] = attrs.field(factory=dict)
     constants: dict[object, TensorProto] = attrs.field(factory=dict)
 
@@ -147,7 +146,8 @@ class Writer:
 
     def _of_batch(self, value: OfBatch, dtype: torch.dtype) -> str:
         kind = torch.int64 if value.is_whole else torch.float64
-        number = self.cast(Value(BATCH, (), torch.int64), kind)
+        n = self.add("Squeeze", self.add("Shape", self.batch, start=0, end=1))
+        number = self.cast(Value(n, (), torch.int64), kind)
         if value.scale != 1:
             number = self.add("Mul", number, self.constant(value.scale, kind))
         if value.offset != 0:
