@@ -8,7 +8,7 @@ from helpers.compare import same_number
 import lincoln_fn as lf
 from lincoln_fn import keys
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.testing import Finding, GradientError, Report, check_layer, check_loss
+from lincoln_fn.testing import Finding, GradientError, Report, check_layer, check_loss, run
 
 X = keys.normal(lf.Key(1), (5, 3))
 NO_TANH = lf.tanh().replace(name="no_tanh()", backward=lambda params, y, g: (g, ()))
@@ -181,6 +181,12 @@ def test_the_tip_of_an_absolute_value_does_not_hide_the_name():
     signs = lambda params, x, g: (g * torch.where(x <= 0, 1.0, -1.0).to(x), ())  # noqa: E731
     report = report_of(lf.Layer("mine()", lambda params, x: (x.abs(), x), signs), x)
     assert [mistake.name for mistake in report.mistakes] == ["sign"]
+
+
+def test_a_gradient_that_has_a_name_already_is_judged_and_not_named():
+    for named, names in ((frozenset(), ["derivative missing"]), (frozenset({"dx"}), [""])):
+        report = run.checked(NO_TANH, (), X.double(), run.Options(all=True, named=named))
+        assert [mistake.name for mistake in report.mistakes] == names
 
 
 def test_the_default_dtype_stays():

@@ -3,7 +3,7 @@ from lincoln_fn.testing.from_numpy import as_tensor as as_tensor
 from lincoln_fn.testing.point import is_plainly_right as is_plainly_right
 from lincoln_fn.testing.precision import Doubled as Doubled, FUNCTIONS as FUNCTIONS
 from lincoln_fn.testing.diagnosis import html_table as html_table
-from lincoln_fn.testing.run import IN_PLACE as IN_PLACE
+from lincoln_fn.testing.run import IN_PLACE as IN_PLACE, Options as Options, checked as checked
 from lincoln_fn.testing.sample import (
     copies as copies, doubled as doubled, floating as floating, on_copies as on_copies,
     random_like as random_like,

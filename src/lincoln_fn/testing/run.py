@@ -46,13 +46,14 @@ AGREEMENT = 1e-9
 
 @attrs.frozen
 class Options:
-    """The options of `check_layer`."""
+    """The options of `check_layer`, and the gradients whose mistakes need no name."""
 
-    key: Key
+    key: Key = Key(0)
     directions: int = 3
     predict_is_forward: bool | None = None
     all: bool = False
     reference: Layer | None = None
+    named: frozenset[str] = frozenset()
 
 
 def checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Report:
@@ -129,7 +130,9 @@ def _judged(own: Sample, options: Options, doubled: Doubled) -> Report:
         if reference is not None and (is_other or (is_blind and _agrees_with(reference, own))):
             at = sample(_held_to(own.layer, reference), own.params, own.x, key)
         is_right = at is not own and is_plainly_right(at, key, 1)
-        report = _all_right(at) if is_right else Report(at.layer.name, *blamed(at, key))
+        report = (
+            _all_right(at) if is_right else Report(at.layer.name, *blamed(at, key, options.named))
+        )
     except (GradientError, LayerError) as error:
         if not is_other:
             raise

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import builtins
 import copy
+import re
 import traceback
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -129,6 +130,12 @@ class Exercise:
         """Divide a case into the tensors to differentiate by, and all else."""
         x = OrderedDict((name, torch.as_tensor(case[name])) for name in self.arrays)
         return x, {name: value for name, value in case.items() if name not in x}
+
+    def told(self, sentence: str) -> str:
+        """Write a sentence with the course's names."""
+        for name in self.arrays:
+            sentence = re.sub(rf"\b(d?)x\.{name}\b", rf"\g<1>{name}", sentence)
+        return sentence
 
     def layer(self, names: Names, others: Names) -> Layer:
         """Make a layer of a student's functions, for the other arguments of a case."""
