@@ -122,6 +122,20 @@ def test_a_function_that_breaks_the_contract_is_reported(how):
     assert [[f.leaf, f.name, str(f)] for f in report_of(layer).mistakes] == [told]
 
 
+def test_halves_that_raise_are_told_beside_the_gradients():
+    halves = {"grads": raises(NotImplementedError()), "input_grad": raises(KeyError("x"))}
+    report = report_of(DENSE.replace(backward=with_mean, **halves))
+    assert [(f.leaf, f.verdict, f.name) for f in report.findings] == [
+        ("dparams.weight", "right", ""), ("dparams.bias", "wrong", "averaged"),
+        ("dx", "wrong", "sign"), ("input_grad", "wrong", "contract"),
+        ("grads", "wrong", "contract"),
+    ]  # fmt: skip
+    assert str(report.mistakes[-1]) == "dense(4): grads raised NotImplementedError"
+    right = DENSE.replace(backward=DENSE.backward, **halves)
+    with pytest.raises(GradientError, match=r"^dense\(4\): grads raised NotImplementedError$"):
+        check_layer(right, right.init(lf.Key(0), X), X)
+
+
 def test_a_loss_that_refuses_its_target_is_reported():
     report = check_loss(lf.losses.mse(), X, torch.zeros(4, 2), all=True)
     assert [(f.leaf, f.name) for f in report.findings] == [("forward", "refused")]

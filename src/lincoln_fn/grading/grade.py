@@ -170,9 +170,14 @@ def _broken(report: Report) -> list[Finding]:
 
 
 def _finding(report: Report, leaf: str) -> Finding | None:
+    """Find what was found out about a gradient, or about the function that gives it alone."""
     if leaf == PURITY:
         return next((f for f in report.findings if f.name == IN_PLACE), None)
-    return next((f for f in report.findings if (f.path, f.leaf) == ("", leaf)), None)
+    own = next((f for f in report.findings if (f.path, f.leaf) == ("", leaf)), None)
+    if own is None or own.verdict != "right":
+        return own
+    half = "input_grad" if leaf.startswith("dx") else "grads"
+    return next((f for f in _broken(report) if f.leaf == half and f.name != IN_PLACE), own)
 
 
 def _problems(ran: list[Ran[Report]]) -> tuple[str, ...]:

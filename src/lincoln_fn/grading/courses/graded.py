@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from lincoln_fn.core import Key, Layer, LayerError
+from lincoln_fn.core import Layer, LayerError
 from lincoln_fn.grading.answers import NO_ANSWER, Ran, in_one_line, printable
 from lincoln_fn.grading.confined import confine, empty, in_confinement
 from lincoln_fn.grading.courses.course import Course, load, names, read
@@ -24,15 +24,9 @@ from lincoln_fn.grading.courses.exercise import Exercise, NotWrittenError
 from lincoln_fn.grading.grade import hint, mark
 from lincoln_fn.grading.isolated import PATIENCE, run_isolated
 from lincoln_fn.grading.record import as_csv
+from lincoln_fn.grading.submission import run_once
 from lincoln_fn.testing import Report
-from lincoln_fn.testing.internal import (
-    Options,
-    checked,
-    close_trees,
-    doubled,
-    on_copies,
-    random_like,
-)  # fmt: skip
+from lincoln_fn.testing.internal import Options, checked, close_trees, doubled
 
 # Modules whose use is not told.
 _HARMLESS = ("numpy", "math", "random", "builtins", "past", "__future__", "time", "functools")
@@ -171,7 +165,8 @@ def _check(
     cases = [exercise.case(case) for case in exercise.cases]
     layers = [exercise.layer(own, others) for _, others in cases]
     try:
-        first = [_run_once(layer, x) for layer, (x, _) in zip(layers, cases, strict=True)]
+        once = zip(layers, cases, strict=True)
+        first = [run_once(layer, (), x, (NotWrittenError,)) for layer, (x, _) in once]
     except NotWrittenError:
         return []
     ran()
@@ -185,21 +180,6 @@ def _check(
 
 
 # Any: an output of any structure.
-def _run_once(layer: Layer, x: Any) -> Any:
-    """Run forward and backward of copies, and return y; None if they fail."""
-    y = None
-    try:
-        once = on_copies(layer)
-        y, cache = once.forward((), x)
-        once.backward((), cache, random_like(y, Key(0)))
-    except NotWrittenError:
-        raise
-    except Exception:  # a submission may fail in any way; the check says how
-        pass
-    return y
-
-
-# Any: as above.
 def _choose(exercise: Exercise, others: Mapping[str, Any], x: Any, y: Any) -> Layer | None:
     """Choose the reference that agrees with an output; the first if none does."""
     references = exercise.references(others)
