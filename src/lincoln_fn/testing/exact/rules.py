@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 
 from lincoln_fn.testing.exact.field import Array
 from lincoln_fn.testing.exact.numbers import (
+    Axes,
     Number,
     Numbers,
+    axes_of,
     bilinear,
     compare,
     constant,
     erf,
     exp,
+    flattened,
     log,
     power,
     rotation,
     sqrt,
 )
 
-Axes: TypeAlias = int | Sequence[int] | None
 matmul = partial(bilinear, np.matmul)
 
 
@@ -32,19 +34,14 @@ def _abs(z: Numbers) -> Numbers:
     return z.where(compare(np.greater_equal, z, z.like(0.0)), -z)
 
 
-def _folded(z: Numbers, axis: int, of: Callable[[Numbers, Numbers], Numbers]) -> Numbers:
+def _folded(z: Numbers, axis: int | None, of: Callable[[Numbers, Numbers], Numbers]) -> Numbers:
+    if axis is None or not z.shape:
+        z, axis = z.map(np.ravel), 0
     parts = [z.map(partial(np.take, indices=i, axis=axis)) for i in range(z.shape[axis])]
     for i in range(1, len(parts)):
         parts[i] = of(parts[i - 1], parts[i])
     columns = zip(*(part.columns for part in parts), strict=True)
     return Numbers(z.field, *(np.stack(each, axis) for each in columns))
-
-
-def axes_of(dim: Axes, n: int) -> tuple[int, ...]:
-    """List the axes that an operation is along: all, where none is given."""
-    if dim is None or (not isinstance(dim, int) and not len(dim)):
-        return tuple(range(n))
-    return tuple(axis % max(n, 1) for axis in ((dim,) if isinstance(dim, int) else dim) if n)
 
 
 def _add(a: Numbers, b: Number, alpha: float = 1) -> Numbers:
@@ -90,76 +87,70 @@ def _relu(z: Numbers) -> Numbers:
     return z.where(~compare(np.less_equal, z, z.like(0.0)), 0.0)
 
 
-def _sum(z: Numbers, dim: Axes = None, keepdim: bool = False, **_: Any) -> Numbers:
-    return z.sum(axes_of(dim, len(z.shape)), keepdim)
+def _sum(z: Numbers, axis: Axes = None, keepdims: bool = False, **_: Any) -> Numbers:
+    return z.sum(axis, keepdims)
 
 
-def _mean(z: Numbers, dim: Axes = None, keepdim: bool = False, **_: Any) -> Numbers:
-    axes = axes_of(dim, len(z.shape))
-    return z.sum(axes, keepdim) / math.prod(z.shape[axis] for axis in axes)
+def _mean(z: Numbers, axis: Axes = None, keepdims: bool = False, **_: Any) -> Numbers:
+    return z.sum(axis, keepdims) / _count(z, axis)
+
+
+def _count(z: Numbers, axis: Axes) -> int:
+    return math.prod(z.shape[each] for each in axes_of(axis, len(z.shape)))
 
 
 def _var_mean(
     z: Numbers, dim: Axes = None, correction: float | None = None, keepdim: bool = False
 ) -> tuple[Numbers, Numbers]:
-    axes = axes_of(dim, len(z.shape))
-    n = math.prod(z.shape[axis] for axis in axes) - (1 if correction is None else correction)
-    centred = z - _mean(z, axes, True)
-    return _sum(centred * centred, axes, keepdim) / max(n, 0), _mean(z, axes, keepdim)
+    n = _count(z, dim) - (1 if correction is None else correction)
+    centred = z - _mean(z, dim, True)
+    return (centred * centred).sum(dim, keepdim) / max(n, 0), _mean(z, dim, keepdim)
 
 
-def _norm(z: Numbers, p: Number = 2, dim: Axes = None, keepdim: bool = False) -> Numbers:
-    order = 2 if p is None else p
-    axes = axes_of(dim, len(z.shape))
-    if order == 2:
-        return sqrt(_sum(z * z, axes, keepdim))
-    size = _abs(z)
+def _norm(z: Numbers, order: Number = 2, axis: Axes = None, keepdims: bool = False) -> Numbers:
+    if order in (None, 2):
+        return sqrt((z * z).sum(axis, keepdims))
     if math.isinf(order):
-        return (_amax if order > 0 else _amin)(size, axes, keepdim)
-    return power(_sum(power(size, order), axes, keepdim), 1 / order)
+        return (_amax if order > 0 else _amin)(_abs(z), axis, keepdims)
+    return power(power(_abs(z), order).sum(axis, keepdims), 1 / order)
 
 
-def _prod(z: Numbers, dim: int | None = None, keepdim: bool = False, **_: Any) -> Numbers:
-    if dim is None:
-        z, dim = z.map(np.ravel), 0
-    if not z.shape or not z.shape[dim]:
-        return z if not z.shape else _sum(z, dim, keepdim) + 1
-    last = _folded(z, dim, Numbers.__mul__).map(lambda each: np.take(each, [-1], dim))
-    return last if keepdim else last.sum(axes_of(dim, len(z.shape)))
+def _prod(z: Numbers, axis: int | None = None, keepdims: bool = False, **_: Any) -> Numbers:
+    if axis is None or not z.shape:
+        z, axis = z.map(np.ravel), 0
+    if not z.shape[axis]:
+        return z.sum(axis, keepdims) + 1
+    last = _folded(z, axis, Numbers.__mul__).map(lambda each: np.take(each, [-1], axis))
+    return last if keepdims else last.sum(axis)
 
 
-def _top(z: Numbers, axes: tuple[int, ...], note: bool = False) -> Numbers:
+def _top(z: Numbers, axis: Axes, note: bool = False) -> Numbers:
     """Return the largest along axes, which stay."""
-    rest = [axis for axis in range(len(z.shape)) if axis not in axes]
-    rows = z.map(
-        lambda each: each.transpose(*rest, *axes).reshape(*(each.shape[i] for i in rest), -1)
-    )
-    place = np.expand_dims(np.argmax(rows.shadow, -1), -1)
+    axes = axes_of(axis, len(z.shape))
+    rows = z.map(lambda each: flattened(each, axes))
+    place = np.argmax(rows.shadow, -1)[..., None]
     best = rows.map(lambda each: np.take_along_axis(each, place, -1))
     if note:
         compare(np.equal, rows, best)
-    return best.map(
-        lambda each: each.reshape([1 if i in axes else n for i, n in enumerate(z.shape)])
-    )
+    shape = [1 if i in axes else n for i, n in enumerate(z.shape)]
+    return best.map(lambda each: each.reshape(shape))
 
 
-def _amax(z: Numbers, dim: Axes = None, keepdim: bool = False) -> Numbers:
-    axes = axes_of(dim, len(z.shape))
-    top = _top(z, axes, note=True)
-    return top if keepdim else top.sum(axes)
+def _amax(z: Numbers, axis: Axes = None, keepdims: bool = False) -> Numbers:
+    top = _top(z, axis, note=True)
+    return top if keepdims else top.sum(axis)
 
 
-def _amin(z: Numbers, dim: Axes = None, keepdim: bool = False) -> Numbers:
-    return -_amax(-z, dim, keepdim)
+def _amin(z: Numbers, axis: Axes = None, keepdims: bool = False) -> Numbers:
+    return -_amax(-z, axis, keepdims)
 
 
-def _logsumexp(z: Numbers, dim: Axes, keepdim: bool = False) -> Numbers:
-    axes = axes_of(dim, len(z.shape))
+def _logsumexp(z: Numbers, axis: Axes, keepdims: bool = False) -> Numbers:
     # A float needs it that the largest is subtracted.
-    top = _top(z, axes)
+    top = _top(z, axis)
     top = top.where(np.isfinite(top.shadow), 0.0)
-    total = log(exp(z - top).sum(axes, True)) + top
-    return total if keepdim else total.sum(axes)
+    total = log(exp(z - top).sum(axis, True)) + top
+    return total if keepdims else total.sum(axis)
 
 
 def in_order(z: Numbers, axis: int | None = -1) -> Numbers:
@@ -192,7 +183,29 @@ def _addmm(c: Numbers, a: Numbers, b: Numbers, beta: float = 1, alpha: float = 1
     return _add(c if beta == 1 else c * beta, matmul(a, b), alpha)
 
 
-# Any: the rules have the arguments of torch's operations.
+def asked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make the rule of a question that the shadows answer."""
+
+    def answered(*given: Any, **how: Any) -> Any:  # Any: as the question has them
+        shadows = (each.shadow if isinstance(each, Numbers) else each for each in given)
+        return function(*shadows, **how)
+
+    return answered
+
+
+# What is compared, by the names that torch and numpy have for it.
+RELATIONS: Final = {
+    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
+    "ge": np.greater_equal,
+}  # fmt: skip
+QUESTIONS: Final[dict[str, Callable[..., Any]]] = {
+    **{name: partial(compare, relation) for name, relation in RELATIONS.items()},
+    **{each.__name__: asked(each) for each in (
+        np.isnan, np.isinf, np.isfinite, np.isposinf, np.isneginf, np.signbit, np.logical_not,
+    )},
+    "nonzero": asked(np.argwhere),
+}  # fmt: skip
+# Any: the rules have the arguments of torch's operations, and numpy's names of axes.
 RULES: Final[dict[str, Callable[..., Any]]] = {
     "add": _add, "sub": lambda a, b, alpha=1: _add(a, b, -alpha),
     "rsub": lambda a, b, alpha=1: _add(b, a, -alpha),
@@ -215,11 +228,11 @@ RULES: Final[dict[str, Callable[..., Any]]] = {
     "var": lambda *z, **how: _var_mean(*z, **how)[0],
     "std": lambda *z, **how: sqrt(_var_mean(*z, **how)[0]),
     "linalg_vector_norm": _norm, "norm": _norm, "amax": _amax, "amin": _amin,
-    "aminmax": lambda z, **how: (_amin(z, **how), _amax(z, **how)),
-    "cumsum": lambda z, dim, **_: _folded(z, dim, Numbers.__add__),
-    "cumprod": lambda z, dim, **_: _folded(z, dim, Numbers.__mul__),
+    "aminmax": lambda z, dim=None, keepdim=False: (_amin(z, dim, keepdim), _amax(z, dim, keepdim)),
+    "cumsum": lambda z, axis=None, **_: _folded(z, axis, Numbers.__add__),
+    "cumprod": lambda z, axis=None, **_: _folded(z, axis, Numbers.__mul__),
     "logsumexp": _logsumexp, "_log_softmax": _log_softmax,
     "_softmax": lambda z, *how: exp(_log_softmax(z, *how)), "softplus": _softplus,
     "mm": matmul, "bmm": matmul, "mv": matmul, "addmm": _addmm, "baddbmm": _addmm, "addmv": _addmm,
-    **dict.fromkeys(("dot", "vdot"), lambda a, b: (a * b).sum((0,))),
+    **dict.fromkeys(("dot", "vdot"), lambda a, b: (a * b).sum(0)),
 }  # fmt: skip
