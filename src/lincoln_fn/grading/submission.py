@@ -5,7 +5,6 @@ A file and what it imports are run from their sources, whatever compiled code li
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import os
 import sys
@@ -51,13 +50,7 @@ def load(submission: Submission) -> Layer | Names:
     path = Path(submission)
     if path.suffix != ".py":
         raise LayerError("grade", f"expected a file of Python, got {path.name}; name it *.py")
-    loader = SourceOnly(f"submission_{path.stem}", str(path))
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where decorators of classes look up names
-    loader.exec_module(module)
-    return vars(module)
+    return run_file(path)
 
 
 def layer_of(names: Names, reference: Layer) -> Layer:
@@ -115,6 +108,15 @@ class SourceOnly(SourceFileLoader):
         path = self.get_filename(fullname)
         code: CodeType = self.source_to_code(self.get_data(path), path)
         return code
+
+
+def run_file(path: Path, loader: type[SourceOnly] = SourceOnly, package: str = "") -> Names:
+    """Run a file from its source, and return its names."""
+    module = ModuleType(f"submission_{path.stem}")
+    module.__file__, module.__package__ = str(path), package
+    sys.modules[module.__name__] = module  # where decorators of classes look up names
+    loader(module.__name__, str(path)).exec_module(module)
+    return vars(module)
 
 
 def import_sources_alone(folders: Sequence[Path], loader: type[SourceOnly] = SourceOnly) -> None:
