@@ -20,8 +20,14 @@ from typing import Final
 
 from lincoln_fn import layers
 from lincoln_fn.core import LayerError
-from lincoln_fn.grading.blanks import backward_pass, blanked, without_terms
-from lincoln_fn.grading.notebooks import nbgrader_notebook, otter_notebook, otter_test_file
+from lincoln_fn.grading.handouts import (
+    backward_pass,
+    blanked,
+    nbgrader_notebook,
+    otter_notebook,
+    otter_test_file,
+    without_terms,
+)
 from lincoln_fn.testing.internal import floating
 
 _TABLE: Final = ConfigParser(interpolation=None, delimiters="=")
