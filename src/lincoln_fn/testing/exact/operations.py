@@ -151,7 +151,7 @@ def _largest_at(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
         raise MissingError(f"{func} of {reduce} has no rule for exact numbers")
     rows = torch.cat([plain(x).flatten(), plain(src).flatten()])
     order = torch.from_numpy(np.argsort(space.read(rows.numpy()).shadow))
-    ranks = torch.argsort(order).split([x.numel(), src.numel()])
+    ranks = torch.split(torch.argsort(order), [x.numel(), src.numel()])
     of_x, of_src = (each.view(like.shape) for each, like in zip(ranks, (x, src), strict=True))
     return exact(rows[order][func(of_x, dim, index, of_src, reduce)])
 
