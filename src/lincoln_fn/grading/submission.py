@@ -167,12 +167,8 @@ def examined(
     ran()
 
     def right(own: Params, x: Arrays) -> tuple[Arrays, Cache]:
-        return reference.forward(_by_leaves(params, own), x)[0], None
+        leaves = iter(tree.leaves(own, states=True))
+        given = tree.map(lambda leaf: next(leaves), params, states=True)
+        return reference.forward(given, x)[0], None
 
     return check_layer(layer, own, x, all=True, reference=reference.replace(forward=right))
-
-
-def _by_leaves(like: Any, own: Any) -> Any:  # Any: params
-    """Give the tensors of the submission's params to the reference's records."""
-    leaves = iter(tree.leaves(own, states=True))
-    return tree.map(lambda leaf: next(leaves), like, states=True)

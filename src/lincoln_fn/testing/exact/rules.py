@@ -31,7 +31,7 @@ matmul = partial(bilinear, np.matmul)
 
 
 def _abs(z: Numbers) -> Numbers:
-    return z.where(compare(np.greater_equal, z, z.like(0.0)), -z)
+    return z.where(compare(np.greater_equal, z, 0.0), -z)
 
 
 def _folded(z: Numbers, axis: int | None, of: Callable[[Numbers, Numbers], Numbers]) -> Numbers:
@@ -56,10 +56,6 @@ def _div(a: Numbers, b: Number, rounding_mode: str | None = None) -> Numbers:
     return _rounded(np.floor if rounding_mode == "floor" else np.trunc)(ratio)
 
 
-def _pow(a: Number, b: Number) -> Numbers:
-    return power(a if isinstance(a, Numbers) else b.like(a), b)
-
-
 def _rounded(function: Callable[[Array], Array]) -> Callable[..., Numbers]:
     """Make the rule of a function that is constant between its jumps."""
 
@@ -74,21 +70,12 @@ def _rounded(function: Callable[[Array], Array]) -> Callable[..., Numbers]:
 def _clamp(z: Numbers, min: Number = None, max: Number = None) -> Numbers:  # noqa: A002
     for bound, beyond in ((min, np.less), (max, np.greater)):
         if bound is not None:
-            bound = z.like(bound)
-            z = bound.where(compare(beyond, z, bound), z)
+            z = z.where(~compare(beyond, z, bound), bound)
     return z
 
 
 def _maximum(a: Numbers, b: Numbers) -> Numbers:
     return a.where(compare(np.greater_equal, a, b) | np.isnan(a.shadow), b)
-
-
-def _relu(z: Numbers) -> Numbers:
-    return z.where(~compare(np.less_equal, z, z.like(0.0)), 0.0)
-
-
-def _sum(z: Numbers, axis: Axes = None, keepdims: bool = False, **_: Any) -> Numbers:
-    return z.sum(axis, keepdims)
 
 
 def _mean(z: Numbers, axis: Axes = None, keepdims: bool = False, **_: Any) -> Numbers:
@@ -175,7 +162,7 @@ def _softplus(z: Numbers, beta: Number = 1, threshold: Number = 20) -> Numbers:
 
 
 def _sign(z: Numbers, **_: Any) -> Numbers:
-    compare(np.equal, z, z.like(0.0))
+    compare(np.equal, z, 0.0)
     return constant(z.field, np.sign(z.shadow))
 
 
@@ -209,7 +196,8 @@ QUESTIONS: Final[dict[str, Callable[..., Any]]] = {
 RULES: Final[dict[str, Callable[..., Any]]] = {
     "add": _add, "sub": lambda a, b, alpha=1: _add(a, b, -alpha),
     "rsub": lambda a, b, alpha=1: _add(b, a, -alpha),
-    "mul": lambda a, b: a * b, "div": _div, "pow": _pow, "neg": Numbers.__neg__,
+    "mul": lambda a, b: a * b, "div": _div, "neg": Numbers.__neg__,
+    "pow": lambda a, b: power(a if isinstance(a, Numbers) else b.like(a), b),
     "reciprocal": Numbers.inverse, "square": lambda z: z * z,
     "remainder": lambda a, b: a - _rounded(np.floor)(a / b) * b,
     "exp": exp, "exp2": lambda z: exp(z * math.log(2)), "expm1": lambda z: exp(z) - 1,
@@ -219,12 +207,14 @@ RULES: Final[dict[str, Callable[..., Any]]] = {
     "erf": erf, "erfc": lambda z: 1 - erf(z),
     "cos": lambda z: rotation(z)[0], "sin": lambda z: rotation(z)[1],
     "tan": lambda z: rotation(z)[1] / rotation(z)[0],
-    "abs": _abs, "sign": _sign, "sgn": _sign, "relu": _relu, "clamp": _clamp,
+    "abs": _abs, "sign": _sign, "sgn": _sign, "clamp": _clamp,
+    "relu": lambda z: z.where(~compare(np.less_equal, z, 0.0), 0.0),
     "clamp_min": _clamp, "clamp_max": lambda z, top: _clamp(z, None, top),
     "maximum": _maximum, "minimum": lambda a, b: -_maximum(-a, -b),
     "floor": _rounded(np.floor), "ceil": _rounded(np.ceil), "round": _rounded(np.round),
     "trunc": _rounded(np.trunc),
-    "sum": _sum, "mean": _mean, "prod": _prod, "var_mean": _var_mean,
+    "sum": lambda z, axis=None, keepdims=False, **_: z.sum(axis, keepdims),
+    "mean": _mean, "prod": _prod, "var_mean": _var_mean,
     "var": lambda *z, **how: _var_mean(*z, **how)[0],
     "std": lambda *z, **how: sqrt(_var_mean(*z, **how)[0]),
     "linalg_vector_norm": _norm, "norm": _norm, "amax": _amax, "amin": _amin,
