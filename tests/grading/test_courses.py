@@ -15,7 +15,8 @@ import lincoln_fn as lf
 from lincoln_fn import keys
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.grading import confined
-from lincoln_fn.grading.courses import command, course
+from lincoln_fn.grading.courses import course
+from lincoln_fn.grading.courses.graded import main
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs/_tools"))
 
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 
 
 def graded(capsys, *arguments):
-    command.main([*map(str, arguments), "--csv"])
+    main([*map(str, arguments), "--csv"])
     told = capsys.readouterr()
     assert not told.err
     return list(csv.DictReader(io.StringIO(told.out)))
@@ -229,7 +230,7 @@ def test_python_refuses_what_a_machine_cannot_and_the_command_says_so(
     monkeypatch.setattr(confined, "_filter_calls", lambda: False)
     if "Landlock" in lacks:
         monkeypatch.setattr(confined, "_restrict_writes", lambda *_: False)
-    command.main(["cs231n", str(folder)])
+    main(["cs231n", str(folder)])
     told = capsys.readouterr()
     assert "abuses.py: 1 of 1" in told.out
     assert f"not fully confined: no {' and '.join(lacks)}; " in told.err

@@ -14,8 +14,8 @@ from importlib.machinery import EXTENSION_SUFFIXES
 import pytest
 
 import lincoln_fn as lf
-from lincoln_fn.grading.courses import command, course
-from lincoln_fn.grading.courses.graded import grade_file
+from lincoln_fn.grading.courses import course
+from lincoln_fn.grading.courses.graded import grade_file, main
 
 # JAX, which the tests of the benchmarks import, warns of every fork from then on.
 pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
@@ -117,11 +117,11 @@ def test_files_of_one_name_are_apart_and_names_are_printed_clean(tmp_path, capsy
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(RELU)
     (tmp_path / "bob" / "folder.py").mkdir()
-    command.main(["cs231n", "ada", "bob", "--csv"])
+    main(["cs231n", "ada", "bob", "--csv"])
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     shown = ["ada/layers.py", "bob/layers.py", r"bob/x\n=y\x1b[2J.py", r"bob/\udcff.py"]
     assert [row["file"] for row in rows] == shown
-    command.main(["cs231n", "ada", "bob"])
+    main(["cs231n", "ada", "bob"])
     assert capsys.readouterr().out.splitlines() == [f"{name}: 1 of 1" for name in shown]
 
 
@@ -131,10 +131,10 @@ def test_a_file_that_cannot_be_graded_ends_no_other_ones_grading(tmp_path, capsy
             raise OSError("no such\ndisk")
         return grade_file(path, *rest)
 
-    monkeypatch.setattr(command, "grade_file", fails)
+    monkeypatch.setattr("lincoln_fn.grading.courses.graded.grade_file", fails)
     for name in "ab":
         (tmp_path / f"{name}.py").write_text(RELU)
-    command.main(["cs231n", str(tmp_path)])
+    main(["cs231n", str(tmp_path)])
     said = ["a.py: 0 of 0", "  file: is not graded: no such disk", "b.py: 1 of 1"]
     assert capsys.readouterr().out.splitlines() == said
 

@@ -15,7 +15,7 @@ import lincoln_fn as lf
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.grading.answers import Ran
 from lincoln_fn.grading.assignment import UNSUITED, files, main, write
-from lincoln_fn.grading.blanks import backward_pass, without_terms
+from lincoln_fn.grading.handouts import backward_pass, without_terms
 
 LAYERS = Path(lf.layers.__path__[0])
 NAMES = sorted({path.stem for path in LAYERS.glob("[a-z]*.py")} - {*UNSUITED})
@@ -171,7 +171,7 @@ def test_a_student_who_fills_backward_alone_is_told_what_is_missing(tmp_path):
     student.write_text(second.replace(blank, "return Params(x.mT @ g, g)", 1))
     graded = lf.testing.grade(student, reference, cases, hints=2)
     assert [mark.points for mark in graded.marks] == [0, 0, 1]
-    assert graded.mark("dparams.weight").hints == ("grads differs from backward",)
+    assert graded.mark("dparams.weight").hints == ("grads differs from backward(...)[1]",)
 
 
 def test_the_functions_and_the_case_can_be_chosen():

@@ -12,7 +12,7 @@ LIBRARY = Path(lincoln_fn.__file__).parent
 # classes that are not layers.
 OTHERS = {
     "keywords": {
-        "grading/blanks.py", "grading/courses/course.py", "recording/surroundings.py",
+        "grading/handouts.py", "grading/courses/course.py", "recording/surroundings.py",
         "testing/from_numpy.py",
     },
     "a name": {"compiler/kernels/cpp_kernel.py", "errors/errors.py"},

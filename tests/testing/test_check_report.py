@@ -8,7 +8,7 @@ from helpers.compare import same_number
 import lincoln_fn as lf
 from lincoln_fn import keys
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.testing import Finding, GradientError, Report, check_layer, check_loss
+from lincoln_fn.testing import Finding, GradientError, Report, check_layer, check_loss, run
 
 X = keys.normal(lf.Key(1), (5, 3))
 NO_TANH = lf.tanh().replace(name="no_tanh()", backward=lambda params, y, g: (g, ()))
@@ -122,6 +122,20 @@ def test_a_function_that_breaks_the_contract_is_reported(how):
     assert [[f.leaf, f.name, str(f)] for f in report_of(layer).mistakes] == [told]
 
 
+def test_halves_that_raise_are_told_beside_the_gradients():
+    halves = {"grads": raises(NotImplementedError()), "input_grad": raises(KeyError("x"))}
+    report = report_of(DENSE.replace(backward=with_mean, **halves))
+    assert [(f.leaf, f.verdict, f.name) for f in report.findings] == [
+        ("dparams.weight", "right", ""), ("dparams.bias", "wrong", "averaged"),
+        ("dx", "wrong", "sign"), ("input_grad", "wrong", "contract"),
+        ("grads", "wrong", "contract"),
+    ]  # fmt: skip
+    assert str(report.mistakes[-1]) == "dense(4): grads raised NotImplementedError"
+    right = DENSE.replace(backward=DENSE.backward, **halves)
+    with pytest.raises(GradientError, match=r"^dense\(4\): grads raised NotImplementedError$"):
+        check_layer(right, right.init(lf.Key(0), X), X)
+
+
 def test_a_loss_that_refuses_its_target_is_reported():
     report = check_loss(lf.losses.mse(), X, torch.zeros(4, 2), all=True)
     assert [(f.leaf, f.name) for f in report.findings] == [("forward", "refused")]
@@ -181,6 +195,12 @@ def test_the_tip_of_an_absolute_value_does_not_hide_the_name():
     signs = lambda params, x, g: (g * torch.where(x <= 0, 1.0, -1.0).to(x), ())  # noqa: E731
     report = report_of(lf.Layer("mine()", lambda params, x: (x.abs(), x), signs), x)
     assert [mistake.name for mistake in report.mistakes] == ["sign"]
+
+
+def test_a_gradient_that_has_a_name_already_is_judged_and_not_named():
+    for named, names in ((frozenset(), ["derivative missing"]), (frozenset({"dx"}), [""])):
+        report = run.checked(NO_TANH, (), X.double(), run.Options(all=True, named=named))
+        assert [mistake.name for mistake in report.mistakes] == names
 
 
 def test_the_default_dtype_stays():

@@ -107,7 +107,7 @@ def test_a_gradient_of_another_shape_is_refused_though_it_broadcasts():
     assert verdict.leaf == "dparams.bias"
 
 
-@pytest.mark.full(but=("dense(4)", "tanh()", "softmax()"))
+@pytest.mark.full(but=("[dense(4)-", "[tanh()-", "[softmax()-"))
 @pytest.mark.parametrize("case", PROVEN, ids=str)
 def test_errors_of_any_size_are_refused_in_each_leaf(case):
     leaves = leaves_of(case)
@@ -132,7 +132,7 @@ def scales_of(case):
     return [i for i, leaf in leaves if leaf.numel() and (leaf == 1).all()]
 
 
-@pytest.mark.full(but=("layer_norm()", "batch_norm()"))
+@pytest.mark.full(but=("[layer_norm()-", "[batch_norm()-"))
 @pytest.mark.parametrize("case", [case for case in PROVEN if scales_of(case)], ids=str)
 def test_a_backward_that_forgets_a_scale_is_refused_at_the_params_of_init(case):
     layer = case.layer
@@ -285,13 +285,13 @@ def test_a_fixed_point_to_a_tolerance_is_not_refuted():
 def solved(w, x):
     z, before = torch.tanh(x + w), x
     while (z - before).norm() > 1e-9:
-        z, before = torch.tanh(x + w + z / 2), z
+        z, before = torch.tanh(x + w + z / 8), z
     return z, z
 
 
 def of_solved(w, z, g, times=1.0):
     slope = 1 - z * z
-    dw = g * slope / (1 - slope / 2)
+    dw = g * slope / (1 - slope / 8)
     return times * dw, dw
 
 

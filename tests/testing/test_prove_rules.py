@@ -76,6 +76,9 @@ RULES = {
     "chosen": (lambda a: a.gather(1, a.argmax(1)[:, None]) + a.kthvalue(2, 1)[0][:, None], A),
     "max_pool": (lambda x: F.max_pool2d(x, 2) + F.adaptive_max_pool2d(x, (3, 2)), IMAGE),
     "asked": (lambda a, b: torch.where((a < b) | (a >= 1.5) | (a == b), a, b) * a.isfinite(), A, B),
+    "questions": (lambda a, b: a * (a != b) * (a <= b) * ~a.isinf() * ~a.isnan() * ~a.isposinf() +
+        b * (a > 0) * ~b.signbit() * ~a.isneginf() * ~a.logical_not() + a[a.nonzero()[:, 0]].sum(0),
+        A, B),
     "index_add": (lambda a, b: a.index_add(1, AT[0], b).scatter_add(0, AT, b), A, B),
     "index_put": (lambda a, b: a.index_put((AT[0], AT[1]), b[0], accumulate=True), A, B),
     "written": (lambda a, b: written(a.clone(), b), A, B),
@@ -156,7 +159,7 @@ CONSTANT = {"floor", "ceil", "round", "trunc", "sign", "sgn"}
 
 
 def test_each_rule_is_held_against_floats():
-    assert not rules.RULES.keys() - SAME - uses().keys()
+    assert not (rules.RULES | rules.QUESTIONS).keys() - SAME - uses().keys()
 
 
 @pytest.mark.parametrize("operation", sorted(rules.RULES.keys() - SAME - CONSTANT))

@@ -10,8 +10,8 @@ from itertools import count as count_from
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Key, Layer, Params, PositiveInt, checked, keys, tree
-from lincoln_fn.testing.internal import doubled, is_plainly_right, not_finite, sample
+from lincoln_fn.core import Arrays, Key, Layer, Params, PositiveInt, checked, tree
+from lincoln_fn.testing.internal import doubled, is_plainly_right, not_finite, random_like, sample
 from lincoln_fn.training import check_example
 
 
@@ -92,12 +92,9 @@ def _resized(leaf: Tensor, size: int, other: int) -> Tensor:
 
 
 def _added(arrays: Arrays, key: Key, scale: float) -> Arrays:
-    count = iter(range(len(tree.leaves(arrays))))
+    """Add normal numbers to what is floating."""
 
-    def moved(leaf: Tensor) -> Tensor:
-        own = key.fold_in(next(count)).near(leaf)
-        if not leaf.is_floating_point():
-            return leaf
-        return leaf + scale * keys.normal(own, tuple(leaf.shape), dtype=leaf.dtype)
+    def moved(leaf: Tensor, drawn: Tensor) -> Tensor:
+        return leaf + scale * drawn if leaf.is_floating_point() else leaf
 
-    return tree.map(moved, arrays)
+    return tree.map(moved, arrays, random_like(arrays, key))

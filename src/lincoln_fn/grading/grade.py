@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Literal, TypeAlias, get_args
 
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, check_argument, describe, tree
@@ -81,14 +81,12 @@ def grade(
     ran = [
         run_isolated(examined, (submission, reference, case), Report, time_limit) for case in cases
     ]
-    marks = tuple(
-        made
-        for leaf, of in possible.items()
-        if (made := _mark(leaf, of, [each.result for each in ran], hints, credit or {}))
-    )
+    reports = [each.result for each in ran]
+    if not possible["y"] and not any(each and _finding(each, "y") for each in reports):
+        del possible["y"]
     return Grade(
         reference.name,
-        marks,
+        tuple(mark(leaf, of, reports, hints, credit or {}) for leaf, of in possible.items()),
         _problems(ran),
         _remarks(ran),
         "".join(each.output for each in ran)[:KEPT],
@@ -130,22 +128,21 @@ def _possible(leaves: list[str], points: Mapping[str, float]) -> dict[str, float
     return {"y": 0.0, **dict.fromkeys(leaves, 1.0), **points}
 
 
-def _mark(
+def mark(
     leaf: str,
     possible: float,
-    reports: list[Report | None],
-    level: Level,
-    credit: Mapping[str, float],
-) -> Mark | None:
-    """Add up the cases of a gradient; None for an output that is right and has no points."""
+    reports: Sequence[Report | None],
+    level: Level = 2,
+    credit: Mapping[str, float] = MappingProxyType({}),
+) -> Mark:
+    """Add up the cases of a gradient; there is no report of a case that did not run."""
     shares: list[float] = []
     wrong: list[Finding] = []
     for report in reports:
+        finding = None if report is None else _finding(report, leaf)
         if report is None:
             shares.append(0.0)
-            continue
-        finding = _finding(report, leaf)
-        if finding is None:  # where a function fails, nothing else is judged
+        elif finding is None:  # where a function fails, nothing else is judged
             broken = [f for f in _broken(report) if f.name != IN_PLACE]
             is_lost = bool(broken) and (leaf != "y" or broken[0].leaf == "forward")
             shares.append(0.0 if is_lost else 1.0)
@@ -154,16 +151,16 @@ def _mark(
             wrong += [f for f in report.mistakes if f.path] or [finding]
         else:
             shares.append(1.0)
-    if leaf == "y" and not possible and not wrong:
-        return None
-    # A mistake that has other numbers in each case is told once.
-    told = {(f.gradient, f.name or f.sentence): f for f in reversed(wrong)}.values()
+    # A mistake that has other numbers in each case is told once, and those with a name first.
+    told: dict[tuple[str, str], Finding] = {}
+    for finding in sorted(wrong, key=lambda finding: not finding.name):
+        told.setdefault((finding.gradient, finding.name or finding.sentence), finding)
     return Mark(
         leaf,
         possible * sum(shares) / len(shares),
         possible,
         _once(f.name for f in wrong if f.name) if level == 2 else (),
-        _once(hint(f, level) for f in reversed(told)) if level else (),
+        _once(hint(f, level) for f in told.values()) if level else (),
     )
 
 
@@ -173,9 +170,14 @@ def _broken(report: Report) -> list[Finding]:
 
 
 def _finding(report: Report, leaf: str) -> Finding | None:
+    """Find what was found out about a gradient, or about the function that gives it alone."""
     if leaf == PURITY:
         return next((f for f in report.findings if f.name == IN_PLACE), None)
-    return next((f for f in report.findings if (f.path, f.leaf) == ("", leaf)), None)
+    own = next((f for f in report.findings if (f.path, f.leaf) == ("", leaf)), None)
+    if own is None or own.verdict != "right":
+        return own
+    half = "input_grad" if leaf.startswith("dx") else "grads"
+    return next((f for f in _broken(report) if f.leaf == half and f.name != IN_PLACE), own)
 
 
 def _problems(ran: list[Ran[Report]]) -> tuple[str, ...]:

@@ -198,22 +198,21 @@ def _run_in_copy(sender: Connection, *given: Any) -> None:  # Any: of the functi
 def _run(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     if hasattr(os, "setsid"):
         os.setsid()
-    printed = _Printed()
-    with open(os.devnull) as nothing, open(os.devnull, "w") as nowhere:
-        for standard, replaced in ((0, nothing), (1, nowhere), (2, nowhere)):
-            os.dup2(replaced.fileno(), standard)
-        sys.stdin, sys.stdout, sys.stderr = nothing, printed, printed
-        builtins.input = _no_input  # a notebook has one of its own
-        faulthandler.disable()  # it would write to the standard error of the process copied
-        torch.set_num_threads(1)
-        sender.send_bytes(_MARK)
-        result, problem = None, ""
-        try:
-            result = function(*arguments, partial(sender.send_bytes, _MARK))
-        except BaseException as error:  # sys.exit, too
-            message = in_one_line(str(error))[:200]
-            problem = f"raises {type(error).__name__}" + (message and f": {message}")
-        sender.send_bytes(encoded((result, problem, printed.getvalue(), printed.count)))
+    printed, nowhere = _Printed(), os.open(os.devnull, os.O_RDWR)
+    for standard in range(3):
+        os.dup2(nowhere, standard)
+    sys.stdin, sys.stdout, sys.stderr = io.StringIO(), printed, printed
+    builtins.input = _no_input  # a notebook has one of its own
+    faulthandler.disable()  # it would write to the standard error of the process copied
+    torch.set_num_threads(1)
+    sender.send_bytes(_MARK)
+    result, problem = None, ""
+    try:
+        result = function(*arguments, partial(sender.send_bytes, _MARK))
+    except BaseException as error:  # sys.exit, too
+        message = in_one_line(str(error))[:200]
+        problem = f"raises {type(error).__name__}" + (message and f": {message}")
+    sender.send_bytes(encoded((result, problem, printed.getvalue(), printed.count)))
 
 
 def _no_input(prompt: object = "") -> str:

@@ -193,3 +193,24 @@ class Grades:
     def _repr_html_(self) -> str:
         heads, rows = self._table()
         return html_table(("class", f"{len(rows)} submissions"), heads, rows, ())
+
+
+def otter_results(grade: Grade) -> str:
+    """Write a grade as otter-grader writes its results: `results.json`, in Gradescope's format.
+
+    Example:
+        >>> json.loads(otter_results(Grade("tanh()", (Mark("dx", 0.5, 1),))))["tests"][0]["score"]
+        0.5
+    """
+    tests = [
+        {
+            "name": f"{grade.name} {mark.leaf}",
+            "score": round(mark.points, 5),
+            "max_score": round(mark.possible, 5),
+            "visibility": "visible",
+            "output": "\n".join(mark.hints),
+        }
+        for mark in grade.marks
+    ]
+    told = "\n".join([*grade.problems, *grade.remarks])
+    return json.dumps({"tests": tests, "output": told}, indent=2, ensure_ascii=False)

@@ -5,13 +5,10 @@ A file and what it imports are run from their sources, whatever compiled code li
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from importlib.abc import PathEntryFinder
 from importlib.machinery import FileFinder, SourceFileLoader
@@ -20,7 +17,6 @@ from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any, TypeAlias
 
 import attrs
-import torch
 
 from lincoln_fn import initializers
 from lincoln_fn.core import (
@@ -35,16 +31,8 @@ from lincoln_fn.core import (
     is_ours,
     tree,
 )
-from lincoln_fn.testing import Finding, Report, check_layer
-from lincoln_fn.testing.internal import (
-    Doubled,
-    close_trees,
-    copies,
-    doubled,
-    random_like,
-    run_backward,
-    run_forward,
-)
+from lincoln_fn.testing import Report, check_layer
+from lincoln_fn.testing.internal import Doubled, doubled, on_copies, random_like
 
 # Any: the names of a module.
 Names: TypeAlias = Mapping[str, Any]
@@ -62,13 +50,7 @@ def load(submission: Submission) -> Layer | Names:
     path = Path(submission)
     if path.suffix != ".py":
         raise LayerError("grade", f"expected a file of Python, got {path.name}; name it *.py")
-    loader = SourceOnly(f"submission_{path.stem}", str(path))
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where decorators of classes look up names
-    loader.exec_module(module)
-    return vars(module)
+    return run_file(path)
 
 
 def layer_of(names: Names, reference: Layer) -> Layer:
@@ -128,6 +110,15 @@ class SourceOnly(SourceFileLoader):
         return code
 
 
+def run_file(path: Path, loader: type[SourceOnly] = SourceOnly, package: str = "") -> Names:
+    """Run a file from its source, and return its names."""
+    module = ModuleType(f"submission_{path.stem}")
+    module.__file__, module.__package__ = str(path), package
+    sys.modules[module.__name__] = module  # where decorators of classes look up names
+    loader(module.__name__, str(path)).exec_module(module)
+    return vars(module)
+
+
 def import_sources_alone(folders: Sequence[Path], loader: type[SourceOnly] = SourceOnly) -> None:
     """Let all imports from these folders be of sources; it changes the process."""
     # Python's own and installed modules may lie below a folder of a student: a home, say.
@@ -146,6 +137,22 @@ def import_sources_alone(folders: Sequence[Path], loader: type[SourceOnly] = Sou
     sys.path_importer_cache.clear()
 
 
+def run_once(
+    layer: Layer, params: Params, x: Arrays, refused: tuple[type[Exception], ...] = ()
+) -> Arrays | None:
+    """Run forward and backward of copies, and return y; None if they fail in any other way."""
+    y = None
+    try:
+        once = on_copies(layer)
+        y, cache = once.forward(params, x)
+        once.backward(params, cache, random_like(y, Key(0)))
+    except refused:
+        raise
+    except Exception:  # a submission may fail in any way; the check says how
+        pass
+    return y
+
+
 def examined(
     submission: Submission, reference: Layer, case: tuple[Params, Arrays], ran: Callable[[], object]
 ) -> Report:
@@ -156,56 +163,12 @@ def examined(
         layer, own = loaded, params
     else:
         layer, own = layer_of(loaded, reference), adapted(params, loaded)
-    halves = _wrong_halves(layer, own, x, ran)
-    if not layer.composition:  # halves that are wrong are told once, by `_wrong_halves`
-        layer = layer.replace(backward=layer.backward)
+    run_once(Doubled().inside(layer), own, x)
+    ran()
 
     def right(own: Params, x: Arrays) -> tuple[Arrays, Cache]:
-        return reference.forward(_by_leaves(params, own), x)[0], None
+        leaves = iter(tree.leaves(own, states=True))
+        given = tree.map(lambda leaf: next(leaves), params, states=True)
+        return reference.forward(given, x)[0], None
 
-    report = check_layer(layer, own, x, all=True, reference=reference.replace(forward=right))
-    return _with_halves(report, halves)
-
-
-def _wrong_halves(
-    layer: Layer, params: Params, x: Arrays, ran: Callable[[], object]
-) -> dict[str, str]:
-    """Run a submission once, and say what is wrong with its own `input_grad` and `grads`."""
-    layer = Doubled().inside(layer)
-    whole: tuple[Arrays, ...] = ()
-    with suppress(Exception):  # the check says what is wrong with forward and backward
-        y, cache = run_forward(layer, *tree.map(torch.clone, (params, x), states=True))
-        given = params, cache, random_like(y, Key(0))
-        whole = run_backward(layer, *copies(*given))
-    ran()
-    told = {}
-    for name, gradient, right in zip(
-        ("input_grad", "grads"), ("dx", "dparams"), whole, strict=False
-    ):
-        try:
-            is_right = close_trees(getattr(layer, name)(*copies(*given)), right)
-        except Exception as error:  # a submission may fail in any way
-            told[gradient] = f"{name} raised {type(error).__name__}"
-        else:
-            if not is_right:
-                told[gradient] = f"{name} differs from backward"
-    return told
-
-
-def _with_halves(report: Report, halves: dict[str, str]) -> Report:
-    """Let a gradient be wrong that backward computes right, and a function of its own does not."""
-
-    def judged(finding: Finding) -> Finding:
-        told = halves.get(re.split(r"[.\[]", finding.leaf)[0], "")
-        if not told or finding.verdict != "right" or finding.path:
-            return finding
-        sentence = f"{finding.layer}: {told}"
-        return attrs.evolve(finding, verdict="wrong", name="half", sentence=sentence)
-
-    return attrs.evolve(report, findings=tuple(map(judged, report.findings)))
-
-
-def _by_leaves(like: Any, own: Any) -> Any:  # Any: params
-    """Give the tensors of the submission's params to the reference's records."""
-    leaves = iter(tree.leaves(own, states=True))
-    return tree.map(lambda leaf: next(leaves), like, states=True)
+    return check_layer(layer, own, x, all=True, reference=reference.replace(forward=right))

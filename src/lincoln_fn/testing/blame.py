@@ -53,8 +53,11 @@ def parts_at(net: Layer, params: Params, x: Arrays) -> list[Part]:
     return sorted(seen.values(), key=lambda part: -part.path.count("."))
 
 
-def blamed(at: Sample, key: Key) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+def blamed(
+    at: Sample, key: Key, named: frozenset[str] = frozenset()
+) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
     """Judge a layer's gradients, and blame what is wrong on a part and on a mistake."""
+    # The mistakes of gradients that are named already are not sought.
     judgement = judge(at, key)
     kinks = {n: p for n, p in zip(at.names, judgement.left_out, strict=True) if p}
     # A kink of x shows in the gradients of the params, too.
@@ -67,8 +70,9 @@ def blamed(at: Sample, key: Key) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
         mistakes = dict.fromkeys(wrong, Mistake("a part", f"is wrong because of {because}"))
     else:
         evidence = judgement.evidence
-        named = name_mistakes(evidence, wrong) if wrong and evidence is not None else {}
-        mistakes = dict.fromkeys(wrong, UNSEEN) | named
+        sought = [i for i in wrong if at.names[i] not in named]
+        found = name_mistakes(evidence, sought) if sought and evidence is not None else {}
+        mistakes = dict.fromkeys(wrong, UNSEEN) | found
     if at.layer.parts and not parts:
         why = " (all parts are right, but not how they are connected)"
         mistakes = {i: attrs.evolve(m, sentence=m.sentence + why) for i, m in mistakes.items()}

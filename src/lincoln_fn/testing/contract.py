@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, tree, unchanged, version_of
 from lincoln_fn.testing.diagnosis import GradientError, ImpureError, close
-from lincoln_fn.testing.sample import Sample, run_backward
+from lincoln_fn.testing.sample import Sample, describe_error, run_backward
 from lincoln_fn.walk import cotangents, forward_to_train, gradients, grads_at
 from lincoln_fn.walk.internal import InPlaceError, check_in_place
 
@@ -112,26 +112,36 @@ def check_other_functions(
     at: Sample, predict_is_forward: bool | None, *, once: bool = False
 ) -> None:
     """Check predict, input_grad, grads and advance against forward and backward."""
-    layer, params, x, cache, g = at.layer, at.params, at.x, at.cache, at.g
-    before = [] if once else snapshot(params=params, x=x, g=g, cache=cache)
-
-    def called(function: str, call: Callable[[], Arrays]) -> Arrays:
-        first = call()
-        if once:
-            return first
-        check_untouched(layer.name, function, before)
-        check_same(layer.name, f"a second {function}", call(), first)
-        return first
-
-    for i, half, whole in ((1, "grads", at.dparams), (0, "input_grad", at.dx)):
-        alone = called(half, partial(getattr(layer, half), params, cache, g))
-        if not close_trees(alone, whole):
-            raise GradientError(f"{layer.name}: {half} differs from backward(...)[{i}]", half)
-    predicted = called("predict", lambda: layer.predict(params, x))
+    layer, params = at.layer, at.params
+    check_halves(at, once=once)
+    predicted = _called(at, "predict", (params, at.x), once=once)
     expected = layer.advance is unchanged if predict_is_forward is None else predict_is_forward
     if expected and not close_trees(predicted, at.y):
         raise GradientError(f"{layer.name}: predict differs from forward", "predict")
-    _check_advanced(layer, params, called("advance", lambda: layer.advance(params, cache)))
+    _check_advanced(layer, params, _called(at, "advance", (params, at.cache), once=once))
+
+
+def check_halves(at: Sample, *, once: bool = False) -> None:
+    """Check input_grad and grads against backward."""
+    for i, half, whole in ((1, "grads", at.dparams), (0, "input_grad", at.dx)):
+        alone = _called(at, half, (at.params, at.cache, at.g), once=once)
+        if not close_trees(alone, whole):
+            raise GradientError(f"{at.layer.name}: {half} differs from backward(...)[{i}]", half)
+
+
+def _called(at: Sample, function: str, arguments: tuple[Arrays, ...], *, once: bool) -> Arrays:
+    """Call one of a layer's functions, and check that it is pure unless it is called once."""
+    call = partial(getattr(at.layer, function), *arguments)
+    before = [] if once else snapshot(params=at.params, x=at.x, g=at.g, cache=at.cache)
+    try:
+        first: Arrays = call()
+    except Exception as error:
+        told = f"{at.layer.name}: {function} raised {describe_error(error)}"
+        raise GradientError(told, function) from error
+    if not once:
+        check_untouched(at.layer.name, function, before)
+        check_same(at.layer.name, f"a second {function}", call(), first)
+    return first
 
 
 def _check_advanced(layer: Layer, params: Params, advanced: Params) -> None:

@@ -3,9 +3,8 @@ from lincoln_fn.testing.from_numpy import as_tensor as as_tensor
 from lincoln_fn.testing.point import is_plainly_right as is_plainly_right
 from lincoln_fn.testing.precision import Doubled as Doubled, FUNCTIONS as FUNCTIONS
 from lincoln_fn.testing.diagnosis import html_table as html_table
-from lincoln_fn.testing.run import IN_PLACE as IN_PLACE
+from lincoln_fn.testing.run import IN_PLACE as IN_PLACE, Options as Options, checked as checked
 from lincoln_fn.testing.sample import (
-    copies as copies, doubled as doubled, floating as floating, on_copies as on_copies,
-    random_like as random_like,
-    run_backward as run_backward, run_forward as run_forward, sample as sample,
+    doubled as doubled, floating as floating, on_copies as on_copies, random_like as random_like,
+    sample as sample,
 )

@@ -1,17 +1,48 @@
-"""`check_optimizer`: is an optimizer's adjoint the derivative of its update?"""
+"""`check_optimizer`: is an optimizer's adjoint the derivative of its update?
+
+The update is checked as a layer's forward, and the adjoint as the layer's backward:
+
+    forward     (hyperparameters, (params, grads, state)) -> (params, state)
+    backward    (params_bar, state_bar) -> the bars of all of these
+"""
 
 from __future__ import annotations
 
-from typing import Literal, overload
+import re
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
+from typing import Any, Final, Literal, overload
 
 import attrs
+import torch
+from torch import Tensor
 
-from lincoln_fn.core import Key, Params, check_argument
-from lincoln_fn.optim import Optimizer
+from lincoln_fn.core import (
+    Arrays,
+    Key,
+    Layer,
+    LayerError,
+    Params,
+    arguments_of,
+    check_argument,
+    check_pair,
+    tree,
+)  # fmt: skip
+from lincoln_fn.optim import Adjoints, Optimizer, OptimizerState
 from lincoln_fn.testing.diagnosis import Finding, GradientError, Report
 from lincoln_fn.testing.run import Options, checked, foremost
-from lincoln_fn.testing.sample import doubled
-from lincoln_fn.testing.update import Update, at_a_step, update_as_layer
+from lincoln_fn.testing.sample import doubled, not_a_tensor, random_like
+
+_HYPERPARAMETERS: Final = ("lr", "weight_decay", "momentum")
+# What the judge says of a layer, and what that is in an optimizer.
+_WORDS: Final = (
+    (r"\bx\.(params|grads|state)_bar\b", r"\1"),
+    (r"\bchanged g\.", "changed "),
+    (r"\bdx\.", ""),
+    (r"\bdparams\.", "hyperparameters."),
+    (r"\bforward\b", "update"),
+    (r"\bbackward\b", "adjoint"),
+)
 
 
 @overload
@@ -57,10 +88,9 @@ def check_optimizer(
     """
     check_argument("check_optimizer", "optimizer", Optimizer, optimizer, ("optimizer", "params"))
     check_argument("check_optimizer", "key", Key, key)
-    params, grads, state = at_a_step(optimizer, doubled(params), steps, key)
+    params = doubled(params)
     try:
-        update = Update(optimizer, state).with_constants(params, grads)
-        report = _judged(update, params, grads, Options(key.fold_in(-1), all=all))
+        report = step_of(optimizer, params, steps, key).judged(key.fold_in(-1), all=all)
     except GradientError as error:
         if not all:
             raise
@@ -71,23 +101,160 @@ def check_optimizer(
     return report if all else None
 
 
-def _judged(update: Update, params: Params, grads: Params, options: Options) -> Report:
-    """Judge an update as a layer, and tell of it as of an optimizer."""
-    # A bar that is the state shows in the report, and not in the error at the first mistake.
-    options = attrs.evolve(options, all=options.all or bool(update.unchanged))
-    as_layer, values, x = update_as_layer(update, params, grads)
-    try:
-        report = checked(as_layer, values, x, options)
-    except GradientError as error:
-        raise GradientError(update.told(str(error), params)) from None
-    findings = tuple(_told(each, update, params) for each in report.findings)
-    remarks = tuple(update.told(remark, params) for remark in report.remarks)
-    return attrs.evolve(report, findings=findings, remarks=remarks)
+def step_of(optimizer: Optimizer, params: Params, steps: int, key: Key) -> Step:
+    """Take steps with random gradients, and return the next."""
+    if isinstance(optimizer.adjoint, str):
+        raise LayerError(optimizer.name, f"has no adjoint: {optimizer.adjoint}")
+    state = optimizer.init(params)
+    if told := not_a_tensor({"state": state}):
+        raise LayerError(optimizer.name, told)
+    for i in range(steps):
+        params, state = _updated(optimizer, {}, params, random_like(params, key.fold_in(i)), state)
+    return Step(optimizer, params, random_like(params, key.fold_in(steps)), state)
 
 
-def _told(finding: Finding, update: Update, params: Params) -> Finding:
-    leaf, sentence = (update.told(text, params) for text in (finding.leaf, finding.sentence))
-    if finding.verdict == "wrong" and leaf.removeprefix("state_bar.") in update.unchanged:
-        sentence = f"{finding.where}: {leaf} is the state itself, not its bar"
-        finding = attrs.evolve(finding, name="state for bar")
-    return attrs.evolve(finding, leaf=leaf, sentence=sentence)
+@attrs.frozen(eq=False, slots=False)
+class Step:
+    """An optimizer, and what its update is given."""
+
+    optimizer: Optimizer
+    params: Params
+    grads: Params
+    state: OptimizerState
+
+    def as_layer(self) -> tuple[Layer, dict[str, Tensor], dict[str, Arrays]]:
+        """Make the layer, with its params, the hyperparameters, and its x."""
+        device = next((leaf.device for leaf in tree.leaves(self.params)), None)
+        values = {
+            name: torch.as_tensor(value, dtype=torch.float64, device=device)
+            for name, value in _keywords(self.optimizer, self.state).items()
+        }
+        bars = {"params_bar": self.params, "grads_bar": self.grads}
+        x = {**bars, "state_bar": self._moving(self.state)}
+        return Layer(self.optimizer.name, self._forward, self._backward), values, x
+
+    def judged(self, key: Key, *, all: bool) -> Report:  # noqa: A002  # as the option is called
+        """Judge the update as a layer, and tell of it as of an optimizer."""
+        # A bar that is the state itself is told as that, and only in a whole report.
+        own = frozenset(f"dx.state_bar.{path}" for path in self._unchanged)
+        try:
+            report = checked(*self.as_layer(), Options(key, all=all or bool(own), named=own))
+        except GradientError as error:
+            raise GradientError(self._told(str(error))) from None
+        findings = tuple(self._told_of(finding, own) for finding in report.findings)
+        return attrs.evolve(
+            report, findings=findings, remarks=tuple(map(self._told, report.remarks))
+        )
+
+    def _told_of(self, finding: Finding, own: frozenset[str]) -> Finding:
+        leaf, sentence = map(self._told, (finding.leaf, finding.sentence))
+        if finding.verdict == "wrong" and finding.leaf in own:
+            sentence = f"{finding.where}: {leaf} is the state itself, not its bar"
+            finding = attrs.evolve(finding, name="state for bar")
+        return attrs.evolve(finding, leaf=leaf, sentence=sentence)
+
+    def _told(self, text: str) -> str:
+        """Name what the judge takes for a layer's."""
+        outputs = tree.paths({"params_bar": self.params, "state_bar": self._moving(self.state)})
+        forgets = r"\bforgets g\.(\d+), the gradient of output \d+"
+        text = re.sub(forgets, lambda at: f"forgets {outputs[int(at[1])]}", text)
+        for pattern, words in _WORDS:
+            text = re.sub(pattern, words, text)
+        return text
+
+    def _forward(self, values: Mapping[str, Tensor], x: Any) -> tuple[Arrays, Arrays]:
+        """Compute the new params and state."""  # Any: the dict of `as_layer`
+        given = x["params_bar"], x["grads_bar"], self._rebuilt(x["state_bar"])
+        params, state = _updated(self.optimizer, values, *given)
+        return {"params_bar": params, "state_bar": self._moving(state)}, (values, given)
+
+    def _backward(self, params: Params, cache: Any, g: Any) -> tuple[Arrays, Params]:
+        """Compute the adjoint."""  # Any: as in forward
+        values, given = cache
+        found = self._adjoints(values, *given, g["params_bar"], self._rebuilt(g["state_bar"]))
+        state = self._moving(found.state)
+        dx = {"params_bar": found.params, "grads_bar": found.grads, "state_bar": state}
+        return dx, {name: found.hyperparameters[name] for name in values}
+
+    def _adjoints(self, values: Mapping[str, Tensor], *arguments: Any) -> Adjoints:
+        """Call the adjoint, and check what it returns."""  # Any: as the adjoint takes them
+        name, adjoint = self.optimizer.name, self.optimizer.adjoint
+        assert not isinstance(adjoint, str)
+        found = _bound(adjoint, values)(*arguments)
+        if not isinstance(found, Adjoints):
+            got = type(found).__name__
+            raise GradientError(f"{name}: expected adjoint to return Adjoints, got a {got}")
+        expected, given = (tree.paths(each) for each in (self.state, found.state))
+        if given != expected:
+            wanted, got = (", ".join(paths) or "nothing" for paths in (expected, given))
+            raise GradientError(f"{name}: expected a bar of the state of {wanted}; got {got}")
+        if lacking := next((key for key in values if key not in found.hyperparameters), None):
+            raise GradientError(f'{name}: hyperparameters lacks "{lacking}"')
+        return found
+
+    @cached_property
+    def _own(self) -> dict[str, Tensor]:
+        """The leaves of the state of which the adjoint returns the state's own."""
+        others = tree.map(
+            lambda leaf: leaf + 1 + leaf.abs() if leaf.is_floating_point() else leaf, self.state
+        )
+        try:
+            given = self.params, self.grads, self.state, self.params, others
+            bars = tree.leaves(self._adjoints({}, *given).state)
+        except (GradientError, LayerError):
+            raise
+        except Exception as error:
+            told = f"adjoint raised {type(error).__name__}: {error}"
+            raise GradientError(f"{self.optimizer.name}: {told}") from error
+        rows = zip(tree.paths(self.state), tree.leaves(self.state), bars, strict=True)
+        return {
+            path: leaf
+            for path, leaf, bar in rows
+            if not leaf.is_floating_point() or torch.equal(bar, leaf)
+        }
+
+    @property
+    def _unchanged(self) -> list[str]:
+        """Those of them that are no counts: a mistake."""
+        return [path for path, leaf in self._own.items() if not _counts(leaf) and bool(leaf.any())]
+
+    def _moving(self, state: OptimizerState) -> dict[str, Tensor]:
+        """Return the leaves of a state that do not count, by their paths."""
+        pairs = zip(tree.paths(state), tree.leaves(state), strict=True)
+        return {path: leaf for path, leaf in pairs if path not in self._own or not _counts(leaf)}
+
+    def _rebuilt(self, leaves: Mapping[str, Tensor]) -> OptimizerState:
+        paths = iter(tree.paths(self.state))
+        return tree.map(lambda leaf: leaves.get(next(paths), leaf), self.state)
+
+
+def _counts(leaf: Tensor) -> bool:
+    """Return whether a leaf may count steps."""
+    return not (leaf.is_floating_point() and leaf.ndim)
+
+
+def _updated(
+    optimizer: Optimizer, values: Mapping[str, Tensor], *arguments: Any
+) -> tuple[Params, OptimizerState]:
+    """Take a step with some hyperparameters, and check that it returns a pair."""
+    result = _bound(optimizer.update, values)(*arguments)  # Any: as the update takes them
+    check_pair(optimizer.name, "update", result)
+    return result[0], result[1]
+
+
+def _keywords(optimizer: Optimizer, state: OptimizerState) -> Mapping[str, float]:
+    """Find the hyperparameters that both functions take by keyword, and that are not 0."""
+    given, of_adjoint = map(arguments_of, (optimizer.update, optimizer.adjoint))
+    found = {name: given[name] for name in _HYPERPARAMETERS if given.get(name)}
+    found = {name: value for name, value in found.items() if name in of_adjoint}
+    if callable(found.get("lr")):
+        found["lr"] = found["lr"](state.step)
+    return found
+
+
+def _bound(function: Callable[..., Any], values: Mapping[str, Tensor]) -> Callable[..., Any]:
+    """Replace the hyperparameters of a function."""  # Any: the update or the adjoint
+    new: dict[str, Any] = dict(values)  # Any: a number, or a schedule
+    if "lr" in values and callable(arguments_of(function).get("lr")):
+        new["lr"] = lambda step: values["lr"]
+    return partial(function, **new)

@@ -63,14 +63,17 @@ def least_slope(y: Arrays, g: Arrays) -> float:
 
 def full_gradient(forward: Forward, arrays: Sequence[Tensor], which: int, g: Arrays) -> Tensor:
     """Compute the whole gradient of s with respect to one array, element by element."""
-    scale = scales(arrays[which]).flatten()
-    slopes = []
-    for i in range(scale.numel()):
-        direction = torch.zeros_like(scale)
-        direction[i] = scale[i]
-        direction = direction.view(arrays[which].shape)
-        slopes.append(steady_slope(forward, arrays, which, direction, g)[0])
-    return (arrays[which].new_tensor(slopes) / scale).view(arrays[which].shape)
+    scale = scales(arrays[which])
+    directions = (entry(scale, i) for i in range(scale.numel()))
+    slopes = [steady_slope(forward, arrays, which, each, g)[0] for each in directions]
+    return arrays[which].new_tensor(slopes).view(scale.shape) / scale
+
+
+def entry(of: Tensor, i: int) -> Tensor:
+    """Make the tensor that has one of the numbers, and else zeros."""
+    alone = torch.zeros_like(of)
+    alone.view(-1)[i] = of.flatten()[i]
+    return alone
 
 
 def scales(array: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.oracles import (
     agree_in_entries,
     differentiated,
+    entry,
     excess,
     full_gradient,
     least_slope,
@@ -191,15 +192,12 @@ def matches(at: Sample, i: int, automatic: Tensor) -> bool:
 
 def _contradicts(at: Sample, i: int, place: int, automatic: Tensor) -> bool:
     """Return whether differences in one entry agree with autograd, and not with the submission."""
-    scale = scales(at.arrays[i]).flatten()
-    direction = torch.zeros_like(scale)
-    direction[place] = scale[place]
-    along = direction.view(at.arrays[i].shape)
-    value, error = steady_slope(at.forward, at.arrays, i, along, at.g)
-    given, auto = (
-        float(gradient.flatten()[place] * scale[place]) for gradient in (at.given[i], automatic)
+    scale = scales(at.arrays[i])
+    value, error = steady_slope(at.forward, at.arrays, i, entry(scale, place), at.g)
+    given, auto, size = (
+        float(each.flatten()[place]) for each in (at.given[i] * scale, automatic * scale, scale)
     )
-    rounding = ROUNDINGS * torch.finfo(at.given[i].dtype).eps * largest(at) * float(scale[place])
+    rounding = ROUNDINGS * torch.finfo(at.given[i].dtype).eps * largest(at) * size
     unseen = CLEARLY * (abs(auto - value) + error) + least_slope(at.y, at.g)
     return abs(given - value) > unseen + rounding
 

@@ -11,6 +11,7 @@ import attrs
 from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, tree
 from lincoln_fn.testing.blame import Part, blamed, failure
 from lincoln_fn.testing.contract import (
+    check_halves,
     check_kept,
     check_other_functions,
     check_parts,
@@ -40,25 +41,28 @@ from lincoln_fn.testing.sample import (
 
 # The name of a mistake that is none in a gradient.
 IN_PLACE = "in place"
+# Functions that a layer need not have of its own.
+HALVES = ("grads", "input_grad")
 # How well a reference agrees with forward, in parts of the largest number.
 AGREEMENT = 1e-9
 
 
 @attrs.frozen
 class Options:
-    """The options of `check_layer`."""
+    """The options of `check_layer`, and the gradients whose mistakes need no name."""
 
-    key: Key
+    key: Key = Key(0)
     directions: int = 3
     predict_is_forward: bool | None = None
     all: bool = False
     reference: Layer | None = None
+    named: frozenset[str] = frozenset()
 
 
 def checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Report:
     """Check a layer."""
     try:
-        report = _with_impurity(layer, params, x, options)
+        report = _with_others(layer, params, x, options)
     except OverflowError as error:
         names, _, _ = floating(params, x)
         findings = tuple(Finding("", layer.name, name, "not judged") for name in names)
@@ -77,18 +81,34 @@ def foremost(report: Report) -> Finding:
     return next((f for f in report.mistakes if f.name == IN_PLACE), report.mistakes[0])
 
 
-def _with_impurity(layer: Layer, params: Params, x: Arrays, options: Options) -> Report:
-    """Check a layer, and if it changes its arguments, its gradients on copies of them."""
+def _with_others(
+    layer: Layer, params: Params, x: Arrays, options: Options, told: tuple[str, ...] = ()
+) -> Report:
+    """Check a layer; what is wrong beside its gradients is told, and they are judged without it."""
     given = tree.map(copied, (params, x), states=True)
     try:
         return _checked(layer, params, x, options)
-    except ImpureError as impure:
+    except GradientError as error:
+        rest = _without(layer, error) if options.all and error.function not in told else None
+        if rest is None:
+            raise
+        name = IN_PLACE if isinstance(error, ImpureError) else "contract"
         try:
-            report = _checked(on_copies(layer), *given, options)
+            report = _with_others(rest, *given, options, (*told, error.function))
         except GradientError:
-            raise impure from None
-        finding = Finding("", layer.name, impure.function, "wrong", IN_PLACE, str(impure))
+            raise error from None
+        finding = Finding("", layer.name, error.function, "wrong", name, str(error))
         return attrs.evolve(report, findings=(*report.findings, finding))
+
+
+def _without(layer: Layer, error: GradientError) -> Layer | None:
+    """Make the layer without what an error tells; None if nothing is left to judge."""
+    if isinstance(error, ImpureError):
+        return on_copies(layer)
+    if layer.composition is not None or error.function not in HALVES:
+        return None
+    others = {half: getattr(layer, half) for half in HALVES if half != error.function}
+    return layer.replace(backward=layer.backward, **others)
 
 
 def _checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Report:
@@ -122,6 +142,8 @@ def _computes_another(at: Sample, reference: Layer | None) -> bool:
 def _judged(own: Sample, options: Options, doubled: Doubled) -> Report:
     """Judge gradients that did not pass the plain comparison."""
     key, reference, at = options.key.fold_in(0), options.reference, own
+    if options.all and own.layer.composition is None:
+        check_halves(own)
     is_other = _computes_another(own, reference)
     try:
         # What autograd does not follow, a reference may say.
@@ -129,7 +151,9 @@ def _judged(own: Sample, options: Options, doubled: Doubled) -> Report:
         if reference is not None and (is_other or (is_blind and _agrees_with(reference, own))):
             at = sample(_held_to(own.layer, reference), own.params, own.x, key)
         is_right = at is not own and is_plainly_right(at, key, 1)
-        report = _all_right(at) if is_right else Report(at.layer.name, *blamed(at, key))
+        report = (
+            _all_right(at) if is_right else Report(at.layer.name, *blamed(at, key, options.named))
+        )
     except (GradientError, LayerError) as error:
         if not is_other:
             raise

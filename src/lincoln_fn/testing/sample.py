@@ -87,7 +87,9 @@ def _pair(
     except (LayerError, GradientError):
         raise
     except Exception as error:
-        told = f"{function} raised {_told(error)}{_of_precision(layer, function, arguments)}"
+        told = (
+            f"{function} raised {describe_error(error)}{_of_precision(layer, function, arguments)}"
+        )
         raise GradientError(f"{layer.name}: {told}", function) from error
     problem = core.describe_non_pair(function, result)
     if problem := problem or not_a_tensor(dict(zip(of_tensors, result, strict=False))):
@@ -96,7 +98,8 @@ def _pair(
     return pair
 
 
-def _told(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
+    """Say what was raised."""
     kind, sentence = type(error).__name__, str(error)
     return f"{kind}: {sentence}" if sentence else kind
 

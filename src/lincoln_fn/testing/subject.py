@@ -26,9 +26,9 @@ from lincoln_fn.core import (
 from lincoln_fn.losses import Loss
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.testing.check import as_layer
+from lincoln_fn.testing.optimizer import step_of
 from lincoln_fn.testing.oracles import differentiated
 from lincoln_fn.testing.sample import floating
-from lincoln_fn.testing.update import Update, at_a_step, update_as_layer
 
 # Of torch: a function of tensors, or an `autograd.Function`.
 Function: TypeAlias = Callable[..., Arrays] | type[torch.autograd.Function]
@@ -49,9 +49,7 @@ def subject_of(
     """Make the layer of what may be proven, and convert its arguments; `name` asks, for errors."""
     params, x = cast((params, x), dtype)
     if isinstance(of, Optimizer):
-        params, grads, state = at_a_step(of, params, 2, Key(0))
-        update = Update(of, state).with_constants(params, grads)
-        return Subject(*update_as_layer(update, params, grads))
+        return Subject(*step_of(of, params, 2, Key(0)).as_layer())
     if isinstance(of, Loss):
         return Subject(as_layer(of, x), (), params)
     if isinstance(of, tuple):

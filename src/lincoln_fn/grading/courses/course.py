@@ -20,7 +20,7 @@ import numpy as np
 
 from lincoln_fn.core import LayerError
 from lincoln_fn.grading.courses.exercise import Exercise
-from lincoln_fn.grading.submission import SourceOnly, import_sources_alone
+from lincoln_fn.grading.submission import Names, SourceOnly, import_sources_alone, run_file
 
 HERE = Path(__file__).parent
 
@@ -100,7 +100,7 @@ _REMOVED = {
 }  # fmt: skip
 
 
-def load(path: Path, modules: Mapping[str, str]) -> dict[str, Any]:  # Any: of any kind
+def load(path: Path, modules: Mapping[str, str]) -> Names:
     """Run a file, and return its names. It changes the process: it belongs into one of its own."""
     _restore_numpy()
     # A folder from which a file imports by dots is a package, whether it says so or not.
@@ -119,12 +119,7 @@ def load(path: Path, modules: Mapping[str, str]) -> dict[str, Any]:  # Any: of a
         # Where another file of the package does not load, this one may by itself.
         with suppress(ImportError, SyntaxError):
             return vars(importlib.import_module(f"{own}.{path.stem}"))
-    module = ModuleType(f"submission_{path.stem}")
-    module.__file__ = str(path)
-    module.__package__ = own if own in sys.modules else ""
-    sys.modules[module.__name__] = module  # where decorators of classes look up names
-    _Guarded(module.__name__, str(path)).exec_module(module)
-    return vars(module)
+    return run_file(path, _Guarded, own if own in sys.modules else "")
 
 
 class _Missing:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import builtins
 import copy
+import re
 import traceback
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lincoln_fn.core import Arrays, Cache, Layer, Params
+from lincoln_fn.core import Arrays, Cache, Layer, Params, tree
 from lincoln_fn.testing.internal import as_tensor
 
 
@@ -38,8 +39,7 @@ def affine(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
 
 def svm_loss(x: Tensor, y: Tensor) -> Tensor:
     """Average the multi-class hinge loss over the examples."""
-    margins = torch.relu(x - x.gather(1, y[:, None]) + 1)
-    return (margins.sum(1) - 1).mean()  # without the margin of the class itself, which is 1
+    return functional.multi_margin_loss(x, y) * x.shape[1]
 
 
 def rnn(x: Tensor, h: Tensor, wx: Tensor, wh: Tensor, b: Tensor) -> Tensor:
@@ -130,6 +130,12 @@ class Exercise:
         x = OrderedDict((name, torch.as_tensor(case[name])) for name in self.arrays)
         return x, {name: value for name, value in case.items() if name not in x}
 
+    def told(self, sentence: str) -> str:
+        """Write a sentence with the course's names."""
+        for name in self.arrays:
+            sentence = re.sub(rf"\b(d?)x\.{name}\b", rf"\g<1>{name}", sentence)
+        return sentence
+
     def layer(self, names: Names, others: Names) -> Layer:
         """Make a layer of a student's functions, for the other arguments of a case."""
         lines = self.forward, self.backward
@@ -152,7 +158,7 @@ class Exercise:
             return scope
 
         def run(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-            given = _copied(x)  # forward may change x in place
+            given = tree.map(torch.clone, x)  # forward may change x in place
             scope = scope_of(x)
             y = tuple(_as_tensor(scope[name]) for name in self.outputs)
             # A name of the file may be that of an array, or of the table's cache.
@@ -165,7 +171,7 @@ class Exercise:
 
         def run_back(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
             # An object remembers what its backward did, so that each call has one of its own.
-            fresh = scope_of(_copied(cache)) if self.keeps_objects else cache
+            fresh = scope_of(tree.map(torch.clone, cache)) if self.keeps_objects else cache
             scope = {"np": np, **names, **fresh}
             gs = g if isinstance(g, tuple) else (g,)
             for name, value in zip(self.outputs, gs, strict=True):
@@ -197,10 +203,6 @@ def _names(line: str, how: type[ast.expr_context]) -> tuple[str, ...]:
     """List the names that a line reads, or those that it assigns to."""
     found = (node for node in ast.walk(ast.parse(line)) if isinstance(node, ast.Name))
     return tuple(dict.fromkeys(node.id for node in found if isinstance(node.ctx, how)))
-
-
-def _copied(x: Arrays) -> Arrays:
-    return OrderedDict((name, array.clone()) for name, array in x.items())
 
 
 def _as_array(tensor: Tensor) -> Any:

@@ -1,26 +1,32 @@
-"""The exercises of one file, each graded in a process of its own."""
+"""Files of a course, graded: `python -m lincoln_fn.testing.grade cs231n layers.py`.
+
+Each exercise runs in a process of its own, which can harm nothing.
+"""
 
 from __future__ import annotations
 
+import argparse
 import ast
-import re
+import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import starmap
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import attrs
 
-from lincoln_fn.core import Key, Layer
-from lincoln_fn.grading.answers import NO_ANSWER, Ran
-from lincoln_fn.grading.confined import empty, in_confinement
-from lincoln_fn.grading.courses.course import Course, load
+from lincoln_fn.core import Layer, LayerError
+from lincoln_fn.grading.answers import NO_ANSWER, Ran, in_one_line, printable
+from lincoln_fn.grading.confined import confine, empty, in_confinement
+from lincoln_fn.grading.courses.course import Course, load, names, read
 from lincoln_fn.grading.courses.exercise import Exercise, NotWrittenError
+from lincoln_fn.grading.grade import hint, mark
 from lincoln_fn.grading.isolated import PATIENCE, run_isolated
-from lincoln_fn.testing import Finding, Report, check_layer
-from lincoln_fn.testing.internal import close_trees, on_copies, random_like
+from lincoln_fn.grading.record import as_csv
+from lincoln_fn.grading.submission import run_once
+from lincoln_fn.testing import Report
+from lincoln_fn.testing.internal import Options, checked, close_trees, doubled
 
 # Modules whose use is not told.
 _HARMLESS = ("numpy", "math", "random", "builtins", "past", "__future__", "time", "functools")
@@ -29,6 +35,8 @@ _AROUND_IMPORTS = {
     "__import__", "__subclasses__", "__globals__", "__builtins__", "__getattribute__", "eval",
     "exec", "f_back", "f_globals", "gi_frame", "tb_frame",
 }  # fmt: skip
+# The findings of an exercise beside its gradients.
+_OTHERS = ("y", "forward", "backward")
 
 
 @attrs.frozen
@@ -42,7 +50,7 @@ class Row:
         said: the mistake in a sentence; or what else is worth knowing.
     """
 
-    file: str
+    file: str = ""
     exercise: str = ""
     gradient: str = ""
     points: float = 0.0
@@ -50,9 +58,79 @@ class Row:
     said: str = ""
 
 
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lincoln_fn.testing.grade",
+        description="Grade files of a course as they are.",
+    )
+    parser.add_argument("course", help=f"{', '.join(names())}, or a table of your own, *.ini")
+    parser.add_argument("files", nargs="+", type=Path, help="files, or folders of files")
+    parser.add_argument("--csv", action="store_true", help="write the table as CSV")
+    parser.add_argument(
+        "--time-limit", type=float, default=10.0, help="seconds to load a file and run it once"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        course = read(given.course)
+        paths = [*_files(given.files)]
+    except LayerError as error:
+        parser.error(str(error))
+    with tempfile.TemporaryDirectory(prefix="lincoln_fn-") as folder:
+        ran = run_isolated(_list_missing, (Path(folder),), tuple[str, ...], 10.0)
+    if missing := ran.problem or " and ".join(ran.result or ()):
+        told = "code can do what SECURITY.md says: grade files of strangers in a container"
+        print(f"the code of the files is not fully confined: no {missing}; {told}", file=sys.stderr)
+    rows = [row for path, shown in paths for row in _rows(path, shown, course, given.time_limit)]
+    heads = [field.name for field in attrs.fields(Row)]
+    print(as_csv([heads, *map(attrs.astuple, rows)]) if given.csv else as_text(rows), end="")
+
+
+def _list_missing(folder: Path, ran: Callable[[], object]) -> tuple[str, ...]:
+    """Say what this machine lacks to confine a stranger's code."""
+    return confine(folder, 10.0)
+
+
+def _files(given: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """List the files, each with a name that no other has and that may be printed."""
+    for path in given:
+        if path.is_dir():
+            files, root = sorted(p for p in path.rglob("*.py") if p.is_file()), path
+        elif path.is_file():
+            files, root = [path], path.parent
+        else:
+            raise LayerError("grade", f"expected a file or a folder, got {str(path)!r}")
+        for file in files:
+            yield file, printable(str(file if len(given) > 1 else file.relative_to(root)))
+
+
+def _rows(path: Path, shown: str, course: Course, time_limit: float) -> list[Row]:
+    """Grade one file; whatever goes wrong, the others are graded."""
+    try:
+        rows = grade_file(path.resolve(), course, time_limit)
+    except Exception as error:
+        said = f"is not graded: {in_one_line(str(error))}"
+        rows = [Row(mistake="not graded", said=said)]
+    return [attrs.evolve(row, file=shown) for row in rows]
+
+
+def as_text(rows: Sequence[Row]) -> str:
+    """Write a table of a class: each file with its points, and what is wrong."""
+    lines = []
+    for file in dict.fromkeys(row.file for row in rows):
+        own = [row for row in rows if row.file == file]
+        counted = [row for row in own if row.gradient]
+        lines.append(f"{file}: {sum(row.points for row in counted):g} of {len(counted)}")
+        lines += [
+            f"  {' '.join(filter(None, (row.exercise, row.gradient))) or 'file'}: {row.said}"
+            for row in own
+            if row.said
+        ]
+    return "\n".join([*lines, ""])
+
+
 def grade_file(path: Path, course: Course, time_limit: float) -> list[Row]:
     """Grade the exercises of a course that a file has."""
-    row = partial(Row, path.name)
     with tempfile.TemporaryDirectory(prefix="lincoln_fn-") as scratch:
         folder = Path(scratch)
 
@@ -67,12 +145,11 @@ def grade_file(path: Path, course: Course, time_limit: float) -> list[Row]:
 
         listed = run(_list_names, tuple[str, ...])
         if listed.result is None:
-            return [row(mistake="does not load", said=listed.problem)]
-        rows = [row(mistake=how, said=said) for how, said in _tell_imports(path, course)]
+            return [Row(mistake="does not load", said=listed.problem)]
+        rows = [*_tell_imports(path, course)]
         for exercise in course.exercises:
             if {*listed.result}.issuperset(exercise.functions):
-                checked = run(_check, tuple[Report, ...], exercise)
-                rows += starmap(partial(row, exercise.name), _judge(exercise, checked))
+                rows += _judge(exercise, run(_check, tuple[Report, ...], exercise))
         return rows
 
 
@@ -84,84 +161,50 @@ def _check(
     path: Path, modules: Mapping[str, str], exercise: Exercise, ran: Callable[[], object]
 ) -> list[Report]:
     """Check all cases of an exercise; [] if it is not written."""
-    names = load(path, modules)
+    own = load(path, modules)
     cases = [exercise.case(case) for case in exercise.cases]
-    layers = [exercise.layer(names, others) for _, others in cases]
+    layers = [exercise.layer(own, others) for _, others in cases]
     try:
-        first = [_run_once(layer, x) for layer, (x, _) in zip(layers, cases, strict=True)]
+        once = zip(layers, cases, strict=True)
+        first = [run_once(layer, (), x, (NotWrittenError,)) for layer, (x, _) in once]
     except NotWrittenError:
         return []
     ran()
-    reports = []
+    reports: list[Report] = []
     for layer, (x, others), y in zip(layers, cases, first, strict=True):
-        reference = _choose(exercise.references(others), x, y)
-        reports.append(check_layer(layer, (), x, reference=reference, all=True))
+        # What has a name in one case is named in no other.
+        named = frozenset(f.leaf for each in reports for f in each.mistakes if f.name)
+        options = Options(all=True, reference=_choose(exercise, others, x, y), named=named)
+        reports.append(checked(layer, (), doubled(x), options))
     return reports
 
 
 # Any: an output of any structure.
-def _run_once(layer: Layer, x: Any) -> Any:
-    """Run forward and backward of copies, and return y; None if they fail."""
-    y = None
-    try:
-        once = on_copies(layer)
-        y, cache = once.forward((), x)
-        once.backward((), cache, random_like(y, Key(0)))
-    except NotWrittenError:
-        raise
-    except Exception:  # a submission may fail in any way; the check says how
-        pass
-    return y
-
-
-def _choose(references: list[Layer], x: Any, y: Any) -> Layer | None:
+def _choose(exercise: Exercise, others: Mapping[str, Any], x: Any, y: Any) -> Layer | None:
     """Choose the reference that agrees with an output; the first if none does."""
+    references = exercise.references(others)
     fits = (r for r in references if y is not None and close_trees(r.forward((), x)[0], y))
     return next(fits, references[0] if references else None)
 
 
-# Of a row: the gradient, its points, the mistake, and what is said.
-Judged: TypeAlias = tuple[str, float, str, str]
-
-
-def _judge(exercise: Exercise, ran: Ran[tuple[Report, ...]]) -> list[Judged]:
+def _judge(exercise: Exercise, ran: Ran[tuple[Report, ...]]) -> Iterator[Row]:
     """Judge each gradient of an exercise, and list each further problem."""
-    reports = ran.result
-    gradients = [f"d{array}" for array in exercise.arrays]
+    reports, row = ran.result, partial(Row, exercise=exercise.name)
     if reports is None or len(reports) != len(exercise.cases):
-        told = "does not run", ran.problem or NO_ANSWER
-        if reports == ():
-            told = "not written", "is not written"
-        return [(gradient, 0.0, *told) for gradient in gradients]
-    others = (
-        ("", 0.0, finding.name, _said(exercise, finding))
-        for report in reports
-        for finding in report.findings
-        if finding.leaf in ("y", "forward", "backward")
-    )
-    judged = (_judge_gradient(exercise, gradient, reports) for gradient in gradients)
-    return [*judged, *dict.fromkeys(others)]
+        told = "not written" if reports == () else "does not run"
+        said = "is not written" if reports == () else ran.problem or NO_ANSWER
+        yield from (row(gradient=f"d{array}", mistake=told, said=said) for array in exercise.arrays)
+        return
+    for array in exercise.arrays:
+        of = mark(f"dx.{array}", 1.0, reports)
+        mistake, said = next(iter(of.mistakes), ""), next(iter(of.hints), "")
+        points = round(of.points, 3)
+        yield row(gradient=f"d{array}", points=points, mistake=mistake, said=exercise.told(said))
+    others = (f for report in reports for f in report.findings if f.leaf in _OTHERS)
+    yield from dict.fromkeys(row(mistake=f.name, said=exercise.told(hint(f, 2))) for f in others)
 
 
-def _judge_gradient(exercise: Exercise, gradient: str, reports: tuple[Report, ...]) -> Judged:
-    leaf = f"dx.{gradient[1:]}"
-    found = [next((f for f in report.findings if f.leaf == leaf), None) for report in reports]
-    wrong = [f for f in found if f is not None and f.verdict == "wrong"]
-    right = sum(f is not None and f.verdict != "wrong" for f in found)
-    first = next((f for f in wrong if f.name), wrong[0] if wrong else None)
-    told = (first.name, _said(exercise, first)) if first else ("", "")
-    return gradient, round(right / len(reports), 3), *told
-
-
-def _said(exercise: Exercise, finding: Finding) -> str:
-    """Write a finding's sentence with the course's names."""
-    said = finding.sentence.removeprefix(f"{finding.where}: ")
-    for name in exercise.arrays:
-        said = re.sub(rf"\b(d?)x\.{name}\b", rf"\g<1>{name}", said)
-    return said
-
-
-def _tell_imports(path: Path, course: Course) -> Iterator[tuple[str, str]]:
+def _tell_imports(path: Path, course: Course) -> Iterator[Row]:
     """List the modules that a file imports beside those of its course, and its ways around them."""
     known = {*_HARMLESS, path.parent.name, *(m.partition(".")[0] for m in course.modules)}
     found: dict[str, set[str]] = {"imports": set(), "uses": set()}
@@ -173,4 +216,6 @@ def _tell_imports(path: Path, course: Course) -> Iterator[tuple[str, str]]:
         elif isinstance(node, ast.Attribute | ast.Name):
             name = node.attr if isinstance(node, ast.Attribute) else node.id
             found["uses"] |= {name} & _AROUND_IMPORTS
-    return ((how, f"{how} {', '.join(sorted(names))}") for how, names in found.items() if names)
+    for how, modules in found.items():
+        if modules:
+            yield Row(mistake=how, said=f"{how} {', '.join(sorted(modules))}")

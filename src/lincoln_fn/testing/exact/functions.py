@@ -8,20 +8,12 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from lincoln_fn.testing.exact.numbers import Numbers, compare, exp, log
-from lincoln_fn.testing.exact.rules import RULES, in_order, matmul
+from lincoln_fn.testing.exact.numbers import Numbers, exp, log
+from lincoln_fn.testing.exact.rules import QUESTIONS, RELATIONS, RULES, asked, in_order, matmul
 from lincoln_fn.testing.exact.table import MissingError
 
 # Any: the rules have the arguments of numpy's functions.
 Rule: TypeAlias = Callable[..., Any]
-
-
-def _along(rule: Rule) -> Rule:
-    return lambda z, axis=None, keepdims=False: rule(z, axis, keepdims)
-
-
-def _onwards(rule: Rule) -> Rule:
-    return lambda z, axis=None: rule(z.map(np.ravel), 0) if axis is None else rule(z, axis)
 
 
 def _spread(rule: Rule) -> Rule:
@@ -50,19 +42,9 @@ def _choice(function: Rule, default: int | None = None) -> Rule:
     return chosen
 
 
-def _question(function: Rule) -> Rule:
-    """Make the rule of a function that the shadows answer."""
-
-    def asked(*given: Any, **how: Any) -> Any:
-        shadows = (each.shadow if isinstance(each, Numbers) else each for each in given)
-        return function(*shadows, **how)
-
-    return asked
-
-
 _SAME: Final = """
     add remainder reciprocal square exp exp2 expm1 log log1p log2 log10 sqrt tanh sin cos tan sign
-    maximum minimum floor ceil trunc erf
+    maximum minimum floor ceil trunc erf sum mean prod amax amin cumsum cumprod
 """
 FUNCTIONS: Final[dict[str, Rule]] = {
     **{name: RULES[name] for name in _SAME.split()},
@@ -75,17 +57,13 @@ FUNCTIONS: Final[dict[str, Rule]] = {
     "round": RULES["round"], "around": RULES["round"],
     "sinh": lambda z: (exp(z) - exp(-z)) / 2, "cosh": lambda z: (exp(z) + exp(-z)) / 2,
     "logaddexp": lambda a, b: log(exp(a) + exp(b)),
-    **{name: _along(RULES[name]) for name in ("sum", "mean", "prod", "amax", "amin")},
-    "max": _along(RULES["amax"]), "min": _along(RULES["amin"]),
+    "max": RULES["amax"], "min": RULES["amin"],
     "var": _spread(RULES["var"]), "std": _spread(RULES["std"]),
-    "cumsum": _onwards(RULES["cumsum"]), "cumprod": _onwards(RULES["cumprod"]),
     "trace": lambda z: z.map(np.diagonal).sum((0,)), "norm": _norm, "sort": in_order,
     "argmax": _choice(np.argmax), "argmin": _choice(np.argmin), "argsort": _choice(np.argsort, -1),
-    **{each.__name__: partial(compare, each) for each in (
-        np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
-    )},
-    **{each.__name__: _question(each) for each in (
-        np.isnan, np.isfinite, np.isinf, np.signbit, np.logical_and, np.logical_or, np.logical_not,
+    **{relation.__name__: QUESTIONS[name] for name, relation in RELATIONS.items()},
+    **{each.__name__: asked(each) for each in (
+        np.isnan, np.isfinite, np.isinf, np.signbit, np.logical_not, np.logical_and, np.logical_or,
         np.any, np.all, np.nonzero, np.flatnonzero, np.argwhere, np.count_nonzero, np.allclose,
         np.isclose, np.array_equal, np.shape, np.ndim, np.size,
     )},

@@ -7,7 +7,7 @@ here; all other functions are written by it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -16,6 +16,7 @@ from lincoln_fn.testing.exact.field import Array, Bilinear, Field, P, Q, meaning
 
 # Any: a number of Python or numpy, too.
 Number: TypeAlias = Any
+Axes: TypeAlias = int | Sequence[int] | None
 TIE: Final = "two numbers that are compared are equal by chance: a tie or a kink"
 # An integer of at most this size keeps e^(n z) = (e^z)^n.
 LARGEST = 64
@@ -103,24 +104,35 @@ class Numbers:
 
     __radd__, __rmul__ = __add__, __mul__
 
-    def sum(self, axes: tuple[int, ...], keepdims: bool = False) -> Numbers:
-        """Add along axes."""
+    def sum(self, axis: Axes = None, keepdims: bool = False) -> Numbers:
+        """Add along axes, or along all."""
+        axes, reduce = axes_of(axis, len(self.shape)), self.field.reduce
         how: dict[str, Any] = {"axis": axes, "keepdims": keepdims}  # Any: numpy's options
         shadow, value, tangent, turn = (np.sum(each, **how) for each in self.columns[:4])
         factor = np.ones(np.shape(value), self.field.dtype)
         if (self.factor != 1).any():
-            rest = [axis for axis in range(len(self.shape)) if axis not in axes]
-            rows = self.factor.transpose(*rest, *axes)
-            rows = rows.reshape(*rows.shape[: len(rest)], -1)
-            for i in range(rows.shape[-1]):
-                factor = self.field.reduce(factor * rows[..., i].reshape(factor.shape))
-        reduce = self.field.reduce
+            for row in np.moveaxis(flattened(self.factor, axes), -1, 0):
+                factor = reduce(factor * row.reshape(factor.shape))
         return Numbers(self.field, shadow, reduce(value), reduce(tangent), turn % Q, factor)
 
     def where(self, condition: Array, other: Number) -> Numbers:
         """Choose these numbers where a condition holds, and others elsewhere."""
         pairs = zip(self.columns, self.like(other).columns, strict=True)
         return Numbers(self.field, *(np.where(condition, a, b) for a, b in pairs))
+
+
+def axes_of(axis: Axes, n: int) -> tuple[int, ...]:
+    """List the axes that an operation is along: all, where none is given."""
+    if axis is None or (not isinstance(axis, int) and not len(axis)):
+        return tuple(range(n))
+    return tuple(each % max(n, 1) for each in ((axis,) if isinstance(axis, int) else axis) if n)
+
+
+def flattened(array: Array, axes: Sequence[int]) -> Array:
+    """Move axes to the end, and make them one."""
+    rest = [axis for axis in range(array.ndim) if axis not in axes]
+    rows = array.transpose(*rest, *axes)
+    return rows.reshape(*rows.shape[: len(rest)], -1)
 
 
 def constant(field: Field, c: Number) -> Numbers:
@@ -153,8 +165,9 @@ def _multiple(a: Numbers, b: Numbers, value: Array) -> tuple[Array, Array]:
     return turn, factor
 
 
-def compare(relation: Callable[[Array, Array], Array], a: Numbers, b: Numbers) -> Array:
+def compare(relation: Callable[[Array, Array], Array], a: Numbers, other: Number) -> Array:
     """Compare numbers by their shadows; two that differ there alone are noted as a tie."""
+    b = a.like(other)
     is_tie = (a.shadow == b.shadow) & (a.value != b.value) & np.isfinite(a.shadow)
     if is_tie.any():
         a.field.notes.add(TIE)

@@ -17,7 +17,7 @@ from torch import Tensor
 from lincoln_fn.core import ASKED
 from lincoln_fn.testing.exact import rules
 from lincoln_fn.testing.exact.field import Array
-from lincoln_fn.testing.exact.numbers import Numbers, bilinear, compare, constant
+from lincoln_fn.testing.exact.numbers import Numbers, bilinear, constant
 from lincoln_fn.testing.exact.store import Exact, Operation, Store, exact, plain
 from lincoln_fn.testing.exact.table import READ, MissingError
 
@@ -40,7 +40,8 @@ def _computed(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
     def given(each: Any) -> Any:  # Any: an argument
         return space.numbers(each) if isinstance(each, Tensor) else each
 
-    made = rules.RULES[_name(func)](*map(given, args), **{k: given(v) for k, v in kwargs.items()})
+    rule = rules.RULES.get(_name(func)) or rules.QUESTIONS[_name(func)]
+    made = rule(*map(given, args), **{k: given(v) for k, v in kwargs.items()})
     result = _stored(space, made)
     return _written(func, args[0], result)
 
@@ -122,17 +123,6 @@ def _chosen(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
     return exact(rows.gather(dim, kept).view(indices.shape)), indices
 
 
-def _compared(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
-    pair = [space.numbers(a) if isinstance(a, Tensor) else constant(space.field, a) for a in args]
-    if len(args) > 1:
-        compare(np.equal, *pair)
-    shadows = [
-        torch.from_numpy(np.array(numbers.shadow)) if isinstance(each, Tensor) else each
-        for each, numbers in zip(args, pair, strict=True)
-    ]
-    return func(*shadows, **kwargs)
-
-
 def _added(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
     if "put" in _name(func) and not _argument(func, args, kwargs, "accumulate"):
         return _moved(space, func, args, kwargs)
@@ -155,23 +145,15 @@ def _added(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
 
 
 def _largest_at(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
-    """Choose the largest, or smallest, of those that are scattered to a place."""
+    """Choose the largest, or smallest, of those that are scattered to a place, by their ranks."""
     x, dim, index, src, reduce = args
     if reduce not in ("amax", "amin"):
         raise MissingError(f"{func} of {reduce} has no rule for exact numbers")
-    rows, values = plain(x).numpy().copy(), plain(src).numpy()[tuple(map(slice, index.shape))]
-    places = list(np.indices(index.shape))
-    places[dim] = index.numpy()
-    at = [
-        np.concatenate((a.ravel(), b.ravel()))
-        for a, b in zip(np.indices(x.shape), places, strict=True)
-    ]
-    both = np.concatenate((rows.ravel(), values.ravel()))
-    order = np.argsort(space.read(both).shadow, kind="stable")
-    order = order if reduce == "amax" else order[::-1]
-    # Of several that are written to one place, the last stays.
-    rows[tuple(each[order] for each in at)] = both[order]
-    return exact(torch.from_numpy(rows))
+    rows = torch.cat([plain(x).flatten(), plain(src).flatten()])
+    order = torch.from_numpy(np.argsort(space.read(rows.numpy()).shadow))
+    ranks = torch.split(torch.argsort(order), [x.numel(), src.numel()])
+    of_x, of_src = (each.view(like.shape) for each, like in zip(ranks, (x, src), strict=True))
+    return exact(rows[order][func(of_x, dim, index, of_src, reduce)])
 
 
 def _converted(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
@@ -257,13 +239,9 @@ _CHOICES: Final = (
     "max min sort topk kthvalue argmax argmin argsort cummax cummin max_pool2d_with_indices "
     "max_pool3d_with_indices adaptive_max_pool2d adaptive_max_pool3d"
 )
-_QUESTIONS: Final = (
-    "eq ne lt le gt ge isnan isinf isfinite isposinf isneginf signbit nonzero logical_not"
-)
 _HANDLERS: Final[dict[str, Callable[..., Any]]] = {  # Any: as torch's operations
     **dict.fromkeys(_MOVES.split(), _moved),
     **dict.fromkeys(_CHOICES.split(), _chosen),
-    **dict.fromkeys(_QUESTIONS.split(), _compared),
     **dict.fromkeys(("index_add", "scatter_add", "index_put", "_index_put_impl"), _added),
     "_to_copy": _converted,
     "_local_scalar_dense": lambda space, _, args, __: _read(space, *args).item(),
@@ -283,4 +261,5 @@ ROUNDED: Final = (rules.RULES.keys() | {*_SUMS.split()}) - {*_PRECISE.split()}
 
 def handler(name: str) -> Callable[..., Any] | None:  # Any: as torch's operations
     """Find what runs an operation."""
-    return _HANDLERS.get(name) or (_computed if name in rules.RULES else None)
+    is_computed = name in rules.RULES or name in rules.QUESTIONS
+    return _HANDLERS.get(name) or (_computed if is_computed else None)

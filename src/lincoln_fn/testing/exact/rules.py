@@ -3,48 +3,45 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 
 from lincoln_fn.testing.exact.field import Array
 from lincoln_fn.testing.exact.numbers import (
+    Axes,
     Number,
     Numbers,
+    axes_of,
     bilinear,
     compare,
     constant,
     erf,
     exp,
+    flattened,
     log,
     power,
     rotation,
     sqrt,
 )
 
-Axes: TypeAlias = int | Sequence[int] | None
 matmul = partial(bilinear, np.matmul)
 
 
 def _abs(z: Numbers) -> Numbers:
-    return z.where(compare(np.greater_equal, z, z.like(0.0)), -z)
+    return z.where(compare(np.greater_equal, z, 0.0), -z)
 
 
-def _folded(z: Numbers, axis: int, of: Callable[[Numbers, Numbers], Numbers]) -> Numbers:
+def _folded(z: Numbers, axis: int | None, of: Callable[[Numbers, Numbers], Numbers]) -> Numbers:
+    if axis is None or not z.shape:
+        z, axis = z.map(np.ravel), 0
     parts = [z.map(partial(np.take, indices=i, axis=axis)) for i in range(z.shape[axis])]
     for i in range(1, len(parts)):
         parts[i] = of(parts[i - 1], parts[i])
     columns = zip(*(part.columns for part in parts), strict=True)
     return Numbers(z.field, *(np.stack(each, axis) for each in columns))
-
-
-def axes_of(dim: Axes, n: int) -> tuple[int, ...]:
-    """List the axes that an operation is along: all, where none is given."""
-    if dim is None or (not isinstance(dim, int) and not len(dim)):
-        return tuple(range(n))
-    return tuple(axis % max(n, 1) for axis in ((dim,) if isinstance(dim, int) else dim) if n)
 
 
 def _add(a: Numbers, b: Number, alpha: float = 1) -> Numbers:
@@ -57,10 +54,6 @@ def _div(a: Numbers, b: Number, rounding_mode: str | None = None) -> Numbers:
     if rounding_mode is None:
         return ratio
     return _rounded(np.floor if rounding_mode == "floor" else np.trunc)(ratio)
-
-
-def _pow(a: Number, b: Number) -> Numbers:
-    return power(a if isinstance(a, Numbers) else b.like(a), b)
 
 
 def _rounded(function: Callable[[Array], Array]) -> Callable[..., Numbers]:
@@ -77,8 +70,7 @@ def _rounded(function: Callable[[Array], Array]) -> Callable[..., Numbers]:
 def _clamp(z: Numbers, min: Number = None, max: Number = None) -> Numbers:  # noqa: A002
     for bound, beyond in ((min, np.less), (max, np.greater)):
         if bound is not None:
-            bound = z.like(bound)
-            z = bound.where(compare(beyond, z, bound), z)
+            z = z.where(~compare(beyond, z, bound), bound)
     return z
 
 
@@ -86,80 +78,66 @@ def _maximum(a: Numbers, b: Numbers) -> Numbers:
     return a.where(compare(np.greater_equal, a, b) | np.isnan(a.shadow), b)
 
 
-def _relu(z: Numbers) -> Numbers:
-    return z.where(~compare(np.less_equal, z, z.like(0.0)), 0.0)
+def _mean(z: Numbers, axis: Axes = None, keepdims: bool = False, **_: Any) -> Numbers:
+    return z.sum(axis, keepdims) / _count(z, axis)
 
 
-def _sum(z: Numbers, dim: Axes = None, keepdim: bool = False, **_: Any) -> Numbers:
-    return z.sum(axes_of(dim, len(z.shape)), keepdim)
-
-
-def _mean(z: Numbers, dim: Axes = None, keepdim: bool = False, **_: Any) -> Numbers:
-    axes = axes_of(dim, len(z.shape))
-    return z.sum(axes, keepdim) / math.prod(z.shape[axis] for axis in axes)
+def _count(z: Numbers, axis: Axes) -> int:
+    return math.prod(z.shape[each] for each in axes_of(axis, len(z.shape)))
 
 
 def _var_mean(
     z: Numbers, dim: Axes = None, correction: float | None = None, keepdim: bool = False
 ) -> tuple[Numbers, Numbers]:
-    axes = axes_of(dim, len(z.shape))
-    n = math.prod(z.shape[axis] for axis in axes) - (1 if correction is None else correction)
-    centred = z - _mean(z, axes, True)
-    return _sum(centred * centred, axes, keepdim) / max(n, 0), _mean(z, axes, keepdim)
+    n = _count(z, dim) - (1 if correction is None else correction)
+    centred = z - _mean(z, dim, True)
+    return (centred * centred).sum(dim, keepdim) / max(n, 0), _mean(z, dim, keepdim)
 
 
-def _norm(z: Numbers, p: Number = 2, dim: Axes = None, keepdim: bool = False) -> Numbers:
-    order = 2 if p is None else p
-    axes = axes_of(dim, len(z.shape))
-    if order == 2:
-        return sqrt(_sum(z * z, axes, keepdim))
-    size = _abs(z)
+def _norm(z: Numbers, order: Number = 2, axis: Axes = None, keepdims: bool = False) -> Numbers:
+    if order in (None, 2):
+        return sqrt((z * z).sum(axis, keepdims))
     if math.isinf(order):
-        return (_amax if order > 0 else _amin)(size, axes, keepdim)
-    return power(_sum(power(size, order), axes, keepdim), 1 / order)
+        return (_amax if order > 0 else _amin)(_abs(z), axis, keepdims)
+    return power(power(_abs(z), order).sum(axis, keepdims), 1 / order)
 
 
-def _prod(z: Numbers, dim: int | None = None, keepdim: bool = False, **_: Any) -> Numbers:
-    if dim is None:
-        z, dim = z.map(np.ravel), 0
-    if not z.shape or not z.shape[dim]:
-        return z if not z.shape else _sum(z, dim, keepdim) + 1
-    last = _folded(z, dim, Numbers.__mul__).map(lambda each: np.take(each, [-1], dim))
-    return last if keepdim else last.sum(axes_of(dim, len(z.shape)))
+def _prod(z: Numbers, axis: int | None = None, keepdims: bool = False, **_: Any) -> Numbers:
+    if axis is None or not z.shape:
+        z, axis = z.map(np.ravel), 0
+    if not z.shape[axis]:
+        return z.sum(axis, keepdims) + 1
+    last = _folded(z, axis, Numbers.__mul__).map(lambda each: np.take(each, [-1], axis))
+    return last if keepdims else last.sum(axis)
 
 
-def _top(z: Numbers, axes: tuple[int, ...], note: bool = False) -> Numbers:
+def _top(z: Numbers, axis: Axes, note: bool = False) -> Numbers:
     """Return the largest along axes, which stay."""
-    rest = [axis for axis in range(len(z.shape)) if axis not in axes]
-    rows = z.map(
-        lambda each: each.transpose(*rest, *axes).reshape(*(each.shape[i] for i in rest), -1)
-    )
-    place = np.expand_dims(np.argmax(rows.shadow, -1), -1)
+    axes = axes_of(axis, len(z.shape))
+    rows = z.map(lambda each: flattened(each, axes))
+    place = np.argmax(rows.shadow, -1)[..., None]
     best = rows.map(lambda each: np.take_along_axis(each, place, -1))
     if note:
         compare(np.equal, rows, best)
-    return best.map(
-        lambda each: each.reshape([1 if i in axes else n for i, n in enumerate(z.shape)])
-    )
+    shape = [1 if i in axes else n for i, n in enumerate(z.shape)]
+    return best.map(lambda each: each.reshape(shape))
 
 
-def _amax(z: Numbers, dim: Axes = None, keepdim: bool = False) -> Numbers:
-    axes = axes_of(dim, len(z.shape))
-    top = _top(z, axes, note=True)
-    return top if keepdim else top.sum(axes)
+def _amax(z: Numbers, axis: Axes = None, keepdims: bool = False) -> Numbers:
+    top = _top(z, axis, note=True)
+    return top if keepdims else top.sum(axis)
 
 
-def _amin(z: Numbers, dim: Axes = None, keepdim: bool = False) -> Numbers:
-    return -_amax(-z, dim, keepdim)
+def _amin(z: Numbers, axis: Axes = None, keepdims: bool = False) -> Numbers:
+    return -_amax(-z, axis, keepdims)
 
 
-def _logsumexp(z: Numbers, dim: Axes, keepdim: bool = False) -> Numbers:
-    axes = axes_of(dim, len(z.shape))
+def _logsumexp(z: Numbers, axis: Axes, keepdims: bool = False) -> Numbers:
     # A float needs it that the largest is subtracted.
-    top = _top(z, axes)
+    top = _top(z, axis)
     top = top.where(np.isfinite(top.shadow), 0.0)
-    total = log(exp(z - top).sum(axes, True)) + top
-    return total if keepdim else total.sum(axes)
+    total = log(exp(z - top).sum(axis, True)) + top
+    return total if keepdims else total.sum(axis)
 
 
 def in_order(z: Numbers, axis: int | None = -1) -> Numbers:
@@ -184,7 +162,7 @@ def _softplus(z: Numbers, beta: Number = 1, threshold: Number = 20) -> Numbers:
 
 
 def _sign(z: Numbers, **_: Any) -> Numbers:
-    compare(np.equal, z, z.like(0.0))
+    compare(np.equal, z, 0.0)
     return constant(z.field, np.sign(z.shadow))
 
 
@@ -192,11 +170,34 @@ def _addmm(c: Numbers, a: Numbers, b: Numbers, beta: float = 1, alpha: float = 1
     return _add(c if beta == 1 else c * beta, matmul(a, b), alpha)
 
 
-# Any: the rules have the arguments of torch's operations.
+def asked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make the rule of a question that the shadows answer."""
+
+    def answered(*given: Any, **how: Any) -> Any:  # Any: as the question has them
+        shadows = (each.shadow if isinstance(each, Numbers) else each for each in given)
+        return function(*shadows, **how)
+
+    return answered
+
+
+# What is compared, by the names that torch and numpy have for it.
+RELATIONS: Final = {
+    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
+    "ge": np.greater_equal,
+}  # fmt: skip
+QUESTIONS: Final[dict[str, Callable[..., Any]]] = {
+    **{name: partial(compare, relation) for name, relation in RELATIONS.items()},
+    **{each.__name__: asked(each) for each in (
+        np.isnan, np.isinf, np.isfinite, np.isposinf, np.isneginf, np.signbit, np.logical_not,
+    )},
+    "nonzero": asked(np.argwhere),
+}  # fmt: skip
+# Any: the rules have the arguments of torch's operations, and numpy's names of axes.
 RULES: Final[dict[str, Callable[..., Any]]] = {
     "add": _add, "sub": lambda a, b, alpha=1: _add(a, b, -alpha),
     "rsub": lambda a, b, alpha=1: _add(b, a, -alpha),
-    "mul": lambda a, b: a * b, "div": _div, "pow": _pow, "neg": Numbers.__neg__,
+    "mul": lambda a, b: a * b, "div": _div, "neg": Numbers.__neg__,
+    "pow": lambda a, b: power(a if isinstance(a, Numbers) else b.like(a), b),
     "reciprocal": Numbers.inverse, "square": lambda z: z * z,
     "remainder": lambda a, b: a - _rounded(np.floor)(a / b) * b,
     "exp": exp, "exp2": lambda z: exp(z * math.log(2)), "expm1": lambda z: exp(z) - 1,
@@ -206,20 +207,22 @@ RULES: Final[dict[str, Callable[..., Any]]] = {
     "erf": erf, "erfc": lambda z: 1 - erf(z),
     "cos": lambda z: rotation(z)[0], "sin": lambda z: rotation(z)[1],
     "tan": lambda z: rotation(z)[1] / rotation(z)[0],
-    "abs": _abs, "sign": _sign, "sgn": _sign, "relu": _relu, "clamp": _clamp,
+    "abs": _abs, "sign": _sign, "sgn": _sign, "clamp": _clamp,
+    "relu": lambda z: z.where(~compare(np.less_equal, z, 0.0), 0.0),
     "clamp_min": _clamp, "clamp_max": lambda z, top: _clamp(z, None, top),
     "maximum": _maximum, "minimum": lambda a, b: -_maximum(-a, -b),
     "floor": _rounded(np.floor), "ceil": _rounded(np.ceil), "round": _rounded(np.round),
     "trunc": _rounded(np.trunc),
-    "sum": _sum, "mean": _mean, "prod": _prod, "var_mean": _var_mean,
+    "sum": lambda z, axis=None, keepdims=False, **_: z.sum(axis, keepdims),
+    "mean": _mean, "prod": _prod, "var_mean": _var_mean,
     "var": lambda *z, **how: _var_mean(*z, **how)[0],
     "std": lambda *z, **how: sqrt(_var_mean(*z, **how)[0]),
     "linalg_vector_norm": _norm, "norm": _norm, "amax": _amax, "amin": _amin,
-    "aminmax": lambda z, **how: (_amin(z, **how), _amax(z, **how)),
-    "cumsum": lambda z, dim, **_: _folded(z, dim, Numbers.__add__),
-    "cumprod": lambda z, dim, **_: _folded(z, dim, Numbers.__mul__),
+    "aminmax": lambda z, dim=None, keepdim=False: (_amin(z, dim, keepdim), _amax(z, dim, keepdim)),
+    "cumsum": lambda z, axis=None, **_: _folded(z, axis, Numbers.__add__),
+    "cumprod": lambda z, axis=None, **_: _folded(z, axis, Numbers.__mul__),
     "logsumexp": _logsumexp, "_log_softmax": _log_softmax,
     "_softmax": lambda z, *how: exp(_log_softmax(z, *how)), "softplus": _softplus,
     "mm": matmul, "bmm": matmul, "mv": matmul, "addmm": _addmm, "baddbmm": _addmm, "addmv": _addmm,
-    **dict.fromkeys(("dot", "vdot"), lambda a, b: (a * b).sum((0,))),
+    **dict.fromkeys(("dot", "vdot"), lambda a, b: (a * b).sum(0)),
 }  # fmt: skip
