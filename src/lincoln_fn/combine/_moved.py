@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lincoln_fn.core import Arrays, Cache, Layer, LayerError, declare, format_briefly, tree
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, declare, stand_in, tree
 from lincoln_fn.layers.broadcast import summed_to
-from lincoln_fn.layers.common.inputs import stand_in
 from lincoln_fn.layers.stop_gradient import zero
 
 Index: TypeAlias = Any  # Any: a number, a slice, None, ..., a name of an input, or a tuple of them
@@ -82,7 +82,7 @@ class Call:
             return function(*x, *self.args, **self.options)
         except (IndexError, RuntimeError, TypeError) as error:
             reason = str(error).partition("\n")[0]
-            problem = f"torch refuses {format_briefly(x[0] if len(x) == 1 else x)}: {reason}"
+            problem = f"torch refuses {core.format_briefly(x[0] if len(x) == 1 else x)}: {reason}"
             raise LayerError(self.name, problem) from error
 
 
@@ -137,7 +137,7 @@ def _read(params: tuple[()], x: Arrays, *, index: Index) -> tuple[Arrays, Cache]
     try:
         return x[_filled(index, inputs)], (stand_in(x), tuple(inputs))
     except (IndexError, TypeError) as error:
-        problem = f"expected x with [{_sliced(index)}], got {format_briefly(x)}: {error}"
+        problem = f"expected x with [{_sliced(index)}], got {core.format_briefly(x)}: {error}"
         raise LayerError("item", problem) from error
 
 

@@ -30,8 +30,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine import _loops, _steps, _uses
-from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, PositiveInt, record, tree
-from lincoln_fn.layers.common.inputs import stand_in
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, PositiveInt, record, stand_in, tree
 from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, check_entries, composition
 from lincoln_fn.walk.internal import Record, allows_loops
 

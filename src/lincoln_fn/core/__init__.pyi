@@ -48,7 +48,11 @@ from lincoln_fn.core.tracing import (
 )
 from lincoln_fn.core.tree import T as T, Tree as Tree
 from lincoln_fn.core.values import (
-    Arrays as Arrays, Cache as Cache, Like as Like, Params as Params,
+    Arrays as Arrays, Cache as Cache, Channels as Channels, ConvInput as ConvInput,
+    ConvOutput as ConvOutput, Elements as Elements, Features as Features, Image as Image,
+    Instances as Instances, Like as Like, Moved as Moved, Outputs as Outputs, Params as Params,
+    Pooled as Pooled, Reduced as Reduced, Rows as Rows, Sequence as Sequence, Several as Several,
+    Sizes as Sizes, StandIns as StandIns, stand_in as stand_in, stand_ins as stand_ins,
 )
 from lincoln_fn.core.versions import (
     Version as Version, changed_since as changed_since, checksum as checksum,
