@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, Layer, LayerError, declare, stand_in, tree
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, declare, stand_in, tree, unexpected
 from lincoln_fn.layers.broadcast import summed_to
 from lincoln_fn.layers.stop_gradient import zero
 
@@ -129,9 +129,7 @@ def _read(params: tuple[()], x: Arrays, *, index: Index) -> tuple[Arrays, Cache]
     """Read x at the index."""
     if type(x) is tuple and type(index) is int:
         if not -len(x) <= index < len(x):
-            raise LayerError(
-                "item", f"expected a tuple with an entry {index}, got {len(x)} entries"
-            )
+            raise unexpected("item", f"a tuple with an entry {index}", f"{len(x)} entries")
         return x[index], (tree.map(stand_in, x), ())
     x, *inputs = x if type(x) is tuple else (x,)
     try:

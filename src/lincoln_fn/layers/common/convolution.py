@@ -178,9 +178,7 @@ def conv_transpose_axes(
     dilations = per_axis(layer, "dilation", dilation, n)
     more = per_axis(layer, "output_padding", output_padding, n)
     if any(extra >= max(pair) for extra, *pair in zip(more, steps, dilations, strict=True)):
-        raise LayerError(
-            layer, f"expected output_padding below stride or dilation, got {output_padding}"
-        )
+        raise core.unexpected(layer, "output_padding below stride or dilation", output_padding)
     return Geometry(steps, dilations, groups), per_axis(layer, "padding", padding, n), more
 
 
