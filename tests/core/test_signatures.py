@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import lincoln_fn as lf
+from lincoln_fn import core
 from lincoln_fn.core import Like, bare, constructor, record, static
 from lincoln_fn.core.signatures import unbound
 
@@ -26,7 +27,7 @@ class Cache:
     """The input, and what y is like."""
 
     x: Float[Tensor, " n"]
-    y: Like = static()
+    y: core.Like = static()
 
 
 def init(key: lf.Key, x: Float[Tensor, " n"]) -> Params:

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lincoln_fn.core import Arrays, Cache, Layer, LayerError, declare, format_briefly, tree
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, declare, stand_in, tree, unexpected
 from lincoln_fn.layers.broadcast import summed_to
-from lincoln_fn.layers.common.inputs import stand_in
 from lincoln_fn.layers.stop_gradient import zero
 
 Index: TypeAlias = Any  # Any: a number, a slice, None, ..., a name of an input, or a tuple of them
@@ -82,7 +82,7 @@ class Call:
             return function(*x, *self.args, **self.options)
         except (IndexError, RuntimeError, TypeError) as error:
             reason = str(error).partition("\n")[0]
-            problem = f"torch refuses {format_briefly(x[0] if len(x) == 1 else x)}: {reason}"
+            problem = f"torch refuses {core.format_briefly(x[0] if len(x) == 1 else x)}: {reason}"
             raise LayerError(self.name, problem) from error
 
 
@@ -129,15 +129,13 @@ def _read(params: tuple[()], x: Arrays, *, index: Index) -> tuple[Arrays, Cache]
     """Read x at the index."""
     if type(x) is tuple and type(index) is int:
         if not -len(x) <= index < len(x):
-            raise LayerError(
-                "item", f"expected a tuple with an entry {index}, got {len(x)} entries"
-            )
+            raise unexpected("item", f"a tuple with an entry {index}", f"{len(x)} entries")
         return x[index], (tree.map(stand_in, x), ())
     x, *inputs = x if type(x) is tuple else (x,)
     try:
         return x[_filled(index, inputs)], (stand_in(x), tuple(inputs))
     except (IndexError, TypeError) as error:
-        problem = f"expected x with [{_sliced(index)}], got {format_briefly(x)}: {error}"
+        problem = f"expected x with [{_sliced(index)}], got {core.format_briefly(x)}: {error}"
         raise LayerError("item", problem) from error
 
 

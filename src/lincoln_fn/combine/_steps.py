@@ -1,6 +1,6 @@
 """The steps of a scan, one after the other, or as a loop in a traced graph; and their masks.
 
-The body of a loop is traced once (core/loops.py). The first step of each way is traced by itself:
+The body of a loop is traced once (_loops.py). The first step of each way is traced by itself:
 from then on each gets a state, or records, of the same form.
 """
 
@@ -15,7 +15,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, LayerError, Params, loop, record, stacked_tree, tree
+from lincoln_fn.combine import _loops
+from lincoln_fn.core import Arrays, Cache, LayerError, Params, record, tree
 from lincoln_fn.walk.internal import Record
 
 # The state's gradient, and the records so far.
@@ -30,7 +31,7 @@ class Looped:
     """The caches of all steps, and the params with their states advanced."""
 
     first: Cache
-    rest: core.Steps  # of (y_t, params, cache)
+    rest: _loops.Steps  # of (y_t, params, cache)
     advanced: Params
 
 
@@ -74,11 +75,11 @@ def _each(steps: Arrays) -> Iterable[Arrays]:
 def loop_there(step: Step, carry: Carry, walked: Arrays) -> tuple[Arrays, Arrays, Looped] | None:
     """Compute all y_t, the last state and the caches; None if it cannot be done by a loop."""
     carry, (y_1, _, first) = step(carry, tree.map(_entry(0), walked))
-    looped = loop(step, carry, tree.map(_entry(slice(1, None)), walked))
+    looped = _loops.loop(step, carry, tree.map(_entry(slice(1, None)), walked))
     if looped is None:
         return None
     (advanced, state), rest = looped
-    y, *_ = stacked_tree(rest)
+    y, *_ = _loops.stacked_tree(rest)
     all_y = tree.map(lambda one, others: torch.cat([one.unsqueeze(0), others]), y_1, y)
     return all_y, state, Looped(first, rest, advanced)
 
@@ -91,18 +92,18 @@ def loop_back(
 
     def of_rest(carry: Carry, of_step: Arrays) -> tuple[Carry, Arrays]:
         (inner, shared), (g_t, mask_t, stacked) = carry, of_step
-        _, its_params, cache = core.tree_of_step(rest, stacked, shared)
+        _, its_params, cache = _loops.tree_of_step(rest, stacked, shared)
         inner, dx_t = step(inner, (g_t, mask_t, its_params, cache))
         return (inner, shared), dx_t
 
     later = *tree.map(_entry(slice(1, None)), walked), rest.stacked
     start, dx_n = of_rest((carry, rest.shared), tree.map(_entry(-1), later))
-    looped = loop(of_rest, start, tree.map(lambda steps: steps[:-1].flip(0), later))
+    looped = _loops.loop(of_rest, start, tree.map(lambda steps: steps[:-1].flip(0), later))
     if looped is None:
         return None
     (carry, _), between = looped
     carry, dx_1 = step(carry, (*tree.map(_entry(0), walked), params, caches.first))
-    dxs = zip(dx_1, stacked_tree(between), dx_n, strict=True)
+    dxs = zip(dx_1, _loops.stacked_tree(between), dx_n, strict=True)
     return carry, [
         None if last is None else torch.cat([first[None], middle.flip(0), last[None]])
         for first, middle, last in dxs
@@ -111,7 +112,7 @@ def loop_back(
 
 def caches_of(caches: Looped) -> tuple[Cache, ...]:
     """List the cache of each step."""
-    return caches.first, *(cache for _, _, cache in core.trees(caches.rest))
+    return caches.first, *(cache for _, _, cache in _loops.trees(caches.rest))
 
 
 def steps_in_order(sequences: Arrays, dim: int, reverse: bool) -> Arrays:

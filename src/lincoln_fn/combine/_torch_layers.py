@@ -22,9 +22,8 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine._moved import Call
-from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, bare, declare, tree
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, bare, declare, stand_in, tree
 from lincoln_fn.layers.broadcast import summed_to
-from lincoln_fn.layers.common.inputs import stand_in
 from lincoln_fn.layers.stop_gradient import zero
 
 

@@ -30,9 +30,8 @@ def keep(visit: VisitThere, arrays: Arrays, params: Params, record: Record) -> K
 
 def wrong_output(visit: VisitThere, i: int, expected: str, got: object) -> LayerError:
     """Make the error about the output of a part; a shape is told as a tuple."""
-    told = tuple(got) if isinstance(got, torch.Size) else format_briefly(got)
-    where = f"{visit.label}[{i}] {visit.parts[i].name}"
-    return LayerError(where, f"expected {expected}, got {told}")
+    told = got if isinstance(got, torch.Size) else format_briefly(got)
+    return core.unexpected(f"{visit.label}[{i}] {visit.parts[i].name}", expected, told)
 
 
 def gather_uses(visit: VisitRecord, params: Params, records: Record) -> Params:

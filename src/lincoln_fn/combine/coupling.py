@@ -40,8 +40,7 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.combine._uses import check_mirrors, wrong_output
 from lincoln_fn.combine.serial import is_serial
-from lincoln_fn.core import Arrays, Layer, LayerError, Params, Positive, check_cache, record, static
-from lincoln_fn.layers.common.inputs import stand_in
+from lincoln_fn.core import Arrays, Layer, LayerError, Params, Positive, stand_in, static
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.softcap import softcap
 from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, check_entries, composition
@@ -51,7 +50,7 @@ LogDet: TypeAlias = Float[Tensor, " batch"]
 WithLogDet: TypeAlias = tuple[Tensor, LogDet]
 
 
-@record
+@core.record
 class CouplingCache:
     """The changed half, its scale, the records of both parts, y's shapes, and x's form."""
 
@@ -84,7 +83,7 @@ def back(
     visit: VisitBack, params: Params, cache: CouplingCache, g: WithLogDet, *, dim: int, swap: bool
 ) -> tuple[Arrays, Record]:
     """Compute dx_2 = g_2 e^s, ds = g_2 x_2 e^s + g_l, and dx_1 through the network."""
-    check_cache(visit.label, cache, CouplingCache)
+    core.check_cache(visit.label, cache, CouplingCache)
     check_mirrors(visit.label, g, cache.like)
     g_y, g_log_det = g
     g_kept, g_changed = halves(visit.label, g_y, dim, swap)
@@ -151,7 +150,7 @@ def _init(parts: tuple[Layer, ...], key: core.Key, x: Arrays, *, dim: int, swap:
 
 
 def _advance(visit: VisitThere, params: Params, cache: CouplingCache) -> Params:
-    check_cache(visit.label, cache, CouplingCache)
+    core.check_cache(visit.label, cache, CouplingCache)
     return visit.advance(0, params, cache.net)
 
 

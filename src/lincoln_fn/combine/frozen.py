@@ -13,9 +13,9 @@ from typing import Final, Literal, TypeAlias
 
 from torch import Tensor
 
+from lincoln_fn import core
 from lincoln_fn.combine.inference import inference, with_statistics_still
 from lincoln_fn.core import Arrays, Cache, Layer, Params, State, check_params, checked, record, tree
-from lincoln_fn.layers.common.inputs import stand_in
 from lincoln_fn.layers.stop_gradient import zero
 from lincoln_fn.walk import VisitBack, VisitThere, fields
 from lincoln_fn.walk.internal import Record, VisitRecord, around
@@ -78,7 +78,7 @@ def frozen(layer: Layer, *, statistics: Statistics = "moving") -> Layer:
 def _constant_there(visit: VisitThere, params: FrozenParams, x: Arrays) -> tuple[Arrays, Arrays]:
     """Use the layer as it is, and keep only the shapes of x."""
     y, _ = visit(0, visit.made.split_params(params)[0], x)
-    return tree.map(Tensor.detach, y), tree.map(stand_in, x)
+    return tree.map(Tensor.detach, y), tree.map(core.stand_in, x)
 
 
 def _constant_back(

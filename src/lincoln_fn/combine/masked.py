@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine._wiring import Wiring, in_turn, wired
-from lincoln_fn.core import Arrays, Layer, LayerError, checked, made_by, require
+from lincoln_fn.core import Arrays, Layer, checked, made_by, require, unexpected
 from lincoln_fn.layers.last_state import last_state
 from lincoln_fn.layers.masked_mean import masked_mean
 from lincoln_fn.walk.internal import Record, mask_form
@@ -75,8 +75,7 @@ def _form(part: Layer) -> str | None:
     form = mask_form(part)
     if form in _REFUSED:
         expected, mend = _REFUSED[form]
-        problem = f"expected a layer that takes the mask, or {expected}, got {part.name}; {mend}"
-        raise LayerError("masked", problem)
+        raise unexpected("masked", f"a layer that takes the mask, or {expected}", part.name, mend)
     return None if form == "position" else form
 
 

@@ -21,7 +21,7 @@ from lincoln_fn.core import Arrays, Layer, LayerError, is_constructor, is_functi
 from lincoln_fn.decoding import Decoder
 from lincoln_fn.fastpath import fast
 from lincoln_fn.recording import ByKind, Pure, address, flatten, make_builder
-from lincoln_fn.runtime import adapt_waiting, log_if_slow
+from lincoln_fn.runtime import adapt_waiting, log_if_slow, losses_of
 from lincoln_fn.training import Batch, Step, TrainState, copy_shared, count_examples, total_of
 
 Function = TypeVar("Function", bound=Callable[..., Arrays])
@@ -206,7 +206,7 @@ def of_function(function: Pure) -> Program:
         result = function(*arguments)
         # The number is 0, or nan if an index is out of range or a step's loss is not finite.
         flag = torch.zeros((), device=leaves[0].device if leaves else None)
-        for value in core.losses_of(leaves[0]) if leaves else []:
+        for value in losses_of(leaves[0]) if leaves else []:
             flag = flag + 0 * value
         return result, flag
 

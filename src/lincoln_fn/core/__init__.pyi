@@ -14,24 +14,16 @@ from lincoln_fn.core.declaration import (
     declared_by as declared_by, gradients_of as gradients_of, input_grad_of as input_grad_of,
     kind_of as kind_of, mask_of as mask_of,
 )
-from lincoln_fn.core.decompositions import eigh as eigh, svd as svd
 from lincoln_fn.core.defaults import no_params as no_params, unchanged as unchanged
 from lincoln_fn.core.dtypes import cast as cast, cast_like as cast_like, dtype_of as dtype_of
-from lincoln_fn.core.due import (
-    Operation as Operation, operation as operation, when_due as when_due,
-)
 from lincoln_fn.core.html import html as html, shown as shown
 from lincoln_fn.core.keys import (
     Key as Key, Shape as Shape, checked_key as checked_key, normal as normal,
 )
-from lincoln_fn.core.layer import Composed as Composed, Layer as Layer, map_layers as map_layers
-from lincoln_fn.core.loops import (
-    Steps as Steps, is_traced_once as is_traced_once, loop as loop, stacked_tree as stacked_tree,
-    tree_of_step as tree_of_step, trees as trees,
-)
-from lincoln_fn.core.questions import (
-    file_of_forward as file_of_forward, has_no_params as has_no_params, is_derived as is_derived,
-    is_ours as is_ours,
+from lincoln_fn.core.layer import (
+    Composed as Composed, Layer as Layer, file_of_forward as file_of_forward,
+    has_no_params as has_no_params, is_derived as is_derived, is_ours as is_ours,
+    map_layers as map_layers,
 )
 from lincoln_fn.core.reads import ASKED as ASKED, is_between as is_between, is_finite as is_finite
 from lincoln_fn.core.record import (
@@ -50,14 +42,17 @@ from lincoln_fn.core.terms import (
     no_batch as no_batch, sum_axes as sum_axes, sum_rows as sum_rows,
 )
 from lincoln_fn.core.tracing import (
-    RunsHere as RunsHere, check_not_transformed as check_not_transformed,
-    is_forward_mode as is_forward_mode, is_plain as is_plain, is_traced as is_traced,
-    is_transformed as is_transformed, is_wrapped as is_wrapped, losses_of as losses_of,
-    recorded_in as recorded_in, runs_here as runs_here, tensors_in as tensors_in,
+    check_not_transformed as check_not_transformed, is_forward_mode as is_forward_mode,
+    is_plain as is_plain, is_traced as is_traced, is_transformed as is_transformed,
+    is_wrapped as is_wrapped, recorded_in as recorded_in, tensors_in as tensors_in,
 )
 from lincoln_fn.core.tree import T as T, Tree as Tree
 from lincoln_fn.core.values import (
-    Arrays as Arrays, Cache as Cache, Like as Like, Params as Params,
+    Arrays as Arrays, Cache as Cache, Channels as Channels, ConvInput as ConvInput,
+    ConvOutput as ConvOutput, Elements as Elements, Features as Features, Image as Image,
+    Instances as Instances, Like as Like, Moved as Moved, Outputs as Outputs, Params as Params,
+    Pooled as Pooled, Reduced as Reduced, Rows as Rows, Sequence as Sequence, Several as Several,
+    Sizes as Sizes, StandIns as StandIns, stand_in as stand_in, stand_ins as stand_ins,
 )
 from lincoln_fn.core.versions import (
     Version as Version, changed_since as changed_since, checksum as checksum,

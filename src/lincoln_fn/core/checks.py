@@ -7,7 +7,7 @@ from torch import Tensor
 from lincoln_fn.core.values import Like
 from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn.errors.kinds import unexpected, wrong_kind
 from lincoln_fn.errors.suggestions import suggest
 
 
@@ -40,9 +40,7 @@ def check_params(layer: str, params: object, expected: type | None) -> None:
 
 
 def _wrong_params(layer: str, expected: str, given: object) -> LayerError:
-    return LayerError(
-        layer, f"expected params {expected}, got {describe(given)}{_mend(given, 'params')}"
-    )
+    return unexpected(layer, f"params {expected}", f"{describe(given)}{_mend(given, 'params')}")
 
 
 def _mend(given: object, kind: str = "tensor") -> str:
@@ -80,8 +78,7 @@ def check_like(layer: str, name: str, given: Tensor, like: Tensor | Like) -> Non
     """Check that a tensor has another's dtype and device."""
     if given.dtype is not like.dtype:
         if not isinstance(like, Tensor | Like):  # a numpy array has a dtype, too
-            got = f"{type(like).__name__}{_mend(like)}"
-            raise LayerError(layer, f"expected params of tensors, got {got}")
+            raise unexpected(layer, "params of tensors", f"{type(like).__name__}{_mend(like)}")
         problem = f"expected {name} of dtype {like.dtype}, got {given.dtype}"
         is_input = name == "x" and like.dtype.is_floating_point and given.is_floating_point()
         mend = f"; convert it by x.to({like.dtype})" if is_input else ""
@@ -95,9 +92,7 @@ def check_cotangent(
 ) -> None:
     """Check that g has the output's shape, dtype and device, as the cache has them."""
     if not isinstance(cached, Tensor | Like):
-        raise LayerError(
-            layer, f"expected the cache of its own forward, got {format_briefly(cached)}"
-        )
+        raise unexpected(layer, "the cache of its own forward", format_briefly(cached))
     if not isinstance(g, Tensor):
         raise LayerError(layer, f"expected g to be a tensor, got {type(g).__name__}")
     check_like(layer, "g", g, cached)
@@ -109,9 +104,7 @@ def check_cotangent(
 def check_cache(layer: str, cache: object, expected: type) -> None:
     """Check that a cache belongs to the layer."""
     if type(cache) is not expected:
-        raise LayerError(
-            layer, f"expected the cache of its own forward, got {format_briefly(cache)}"
-        )
+        raise unexpected(layer, "the cache of its own forward", format_briefly(cache))
 
 
 def check_axis(layer: str, x: Tensor, dim: int, *, scalar: bool = False) -> None:

@@ -21,8 +21,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import attrs
 
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.questions import is_derived
+from lincoln_fn.core.layer import Layer, is_derived
 from lincoln_fn.core.signatures import unbound
 from lincoln_fn.core.spec import constructor_of
 from lincoln_fn.core.values import Arrays, Cache, Params

@@ -12,6 +12,7 @@ is like what the cache holds of the same type, or as a `Like`. Where a call does
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from functools import lru_cache, partial, reduce
 from typing import Any, Final
@@ -68,10 +69,12 @@ def _checks_of(function: Function) -> tuple[Any, ...]:  # Any: a check, and what
     check: Function
     types: tuple[object, ...]
     if names[2:] == ("g",):
+        home = vars(sys.modules[of_cache.__module__]) if of_cache else {}
         fields = getattr(of_cache, "__annotations__", {}).items()
-        like = [key for key, hint in fields if hint in ("Like", Like) and floats[2]]
-        like = like or [key for key, hint in fields if hint == hints["g"]]
-        if floats[1] and hints[names[1]] == hints["g"]:
+        types_of = [(key, _type_of(hint, home)) for key, hint in fields]
+        like = [key for key, kind in types_of if kind is Like and floats[2]]
+        like = like or [key for key, kind in types_of if kind == kinds[2]]
+        if floats[1] and kinds[1] == kinds[2]:
             like = [""]
         check, types = _back, (of_params, of_cache, like[0] if like else None)
     elif of_cache is not None:

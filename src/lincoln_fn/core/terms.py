@@ -28,6 +28,7 @@ from torch import Tensor
 from lincoln_fn.core.addable import Addable
 from lincoln_fn.core.record import evolve
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.kinds import unexpected
 
 P = TypeVar("P")
 
@@ -210,8 +211,7 @@ def mirror(params: P, **terms: Term | None) -> P:
 
 def no_batch(layer: str, g: Tensor) -> LayerError:
     """Make the error for an input without an axis of examples."""
-    problem = "expected a batch, with the examples on axis 0"
-    return LayerError(layer, f"{problem}, got g of shape {tuple(g.shape)}")
+    return unexpected(layer, "a batch, with the examples on axis 0", f"g of shape {tuple(g.shape)}")
 
 
 def length_first(where: str, mend: str) -> LayerError:

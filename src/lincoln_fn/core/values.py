@@ -1,11 +1,17 @@
-"""What a layer's functions take and return, and their types."""
+"""What a layer's functions take, return and keep, and the names of its shapes.
+
+A stand-in is the cache of a layer whose backward needs no values.
+"""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
+
+from lincoln_fn.core.record import record
 
 # Any: each layer has its own records, and a composition has tuples of them. Python's types cannot
 # express "what this layer's forward returned".
@@ -26,3 +32,43 @@ class Like(NamedTuple):
     def of(cls, y: Tensor) -> Like:
         """Read them off a tensor."""
         return cls(y.shape, y.dtype, y.device)
+
+
+Sizes = tuple[int, ...]
+Elements: TypeAlias = Float[Tensor, "*s"]
+# Of another shape than x: its elements moved, left out or repeated, or numbers made of them.
+Moved: TypeAlias = Float[Tensor, "*moved"]
+Several: TypeAlias = tuple[Elements, ...]
+Features: TypeAlias = Float[Tensor, "*batch n_in"]
+Outputs: TypeAlias = Float[Tensor, "*batch n_out"]
+Reduced: TypeAlias = Float[Tensor, "*reduced"]
+Rows: TypeAlias = Float[Tensor, "*batch_and_row"]
+Sequence: TypeAlias = Float[Tensor, "*batch length features"]
+Channels: TypeAlias = Float[Tensor, "batch channels *spatial"]
+# With the channels before the spatial axes, and a batch or none before the channels: of a
+# normalisation, and the x and the y of a convolution.
+Instances: TypeAlias = Float[Tensor, "*channels_and_spatial"]
+ConvInput: TypeAlias = Float[Tensor, "*in_channels_and_spatial"]
+ConvOutput: TypeAlias = Float[Tensor, "*out_channels_and_positions"]
+# With any axes before the spatial ones.
+Image: TypeAlias = Float[Tensor, "*batch_and_spatial"]
+Pooled: TypeAlias = Float[Tensor, "*batch_and_pooled"]
+
+
+@record
+class StandIns:
+    """Stand-ins for a layer's input and output."""
+
+    x: Elements
+    y: Moved
+
+
+def stand_in(x: Tensor) -> Tensor:
+    """Make an expanded zero with x's shape, dtype and device, and the memory of one number."""
+    return x.new_zeros(()).expand(x.shape)
+
+
+def stand_ins(x: Elements, y: Moved) -> StandIns:
+    """Make stand-ins for a layer's input and output, of one dtype and device."""
+    zero = x.new_zeros(())
+    return StandIns(zero.expand(x.shape), zero.expand(y.shape))

@@ -33,13 +33,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Layer, Params, eigh, evolve, record
+from lincoln_fn.core import Arrays, Layer, Params, evolve, record
 from lincoln_fn.curvature.columns import Rows, column_sites, columns, has_inputs_first, rows_of
 from lincoln_fn.curvature.duals import fast_for_columns, loss_gradient
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses.internal import formula_of
 from lincoln_fn.per_example.internal import check_independent
+from lincoln_fn.runtime import eigh, when_due
 from lincoln_fn.walk import Site
 
 Sharing: TypeAlias = Literal["expand", "reduce"]
@@ -165,7 +166,7 @@ class Eigen:
         return core.cast_like(evolve(d, weight=shaped, bias=bias), d)
 
 
-@core.when_due
+@when_due
 def _eigen(
     first: Tensor, second: Tensor, *, a: Tensor, a_vectors: Tensor, b: Tensor, b_vectors: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

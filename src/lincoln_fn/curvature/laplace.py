@@ -179,13 +179,12 @@ def _is_regression(loss: Loss) -> bool:
     spec = loss.spec
     if spec is None or spec.of not in (mse, softmax_cross_entropy):
         known = "losses.softmax_cross_entropy or losses.mse"
-        raise LayerError("laplace", f"expected loss to be {known}, got {loss}")
+        raise core.unexpected("laplace", f"loss to be {known}", loss)
     if spec["reduction"] != "sum":
         problem = f"expected a loss with reduction='sum', got {loss}"
         raise LayerError("laplace", f"{problem}: the log-likelihood is a sum over the data")
     is_weighted = spec.arguments.get("weight") is not None
     if is_weighted or spec.arguments.get("label_smoothing"):
         name = "weight" if is_weighted else "label_smoothing"
-        problem = f"expected a loss without {name}, which is no log-likelihood, got {loss}"
-        raise LayerError("laplace", problem)
+        raise core.unexpected("laplace", f"a loss without {name}, which is no log-likelihood", loss)
     return spec.of is mse

@@ -64,10 +64,10 @@ def describe_non_pair(function: str, given: object) -> str:
     return f"expected {function} to return {pair}, got a {type(given).__name__}{of}"
 
 
-def unexpected(where: str, expected: str, got: object) -> LayerError:
-    """Make the error that says what was expected, and what it got: a text, a number or a shape."""
-    shown = tuple(got) if isinstance(got, Size) else got
-    return LayerError(where, f"expected {expected}, got {shown}")
+def unexpected(where: str, expected: str, got: object, mend: str = "") -> LayerError:
+    """Make the error that says what was expected, what it got (a text, say), and what to write."""
+    said = f"expected {expected}, got {tuple(got) if isinstance(got, Size) else got}"
+    return LayerError(where, f"{said}; {mend}" if mend else said)
 
 
 def wrong_kind(where: str, name: str, given: object, kind: str, order: str = "") -> LayerError:

@@ -1,4 +1,4 @@
-from lincoln_fn.core import Operation as Operation, operation as operation
+from lincoln_fn.runtime import Operation as Operation, operation as operation
 from lincoln_fn.fastpath import (
     linear_scan as linear_scan, lstm as lstm, product as product,
 )

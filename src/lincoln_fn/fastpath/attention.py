@@ -19,14 +19,13 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import check_cotangent, record, static
+from lincoln_fn.core import Sequence, check_cotangent, record, static
 from lincoln_fn.fastpath.flash_attention import Form, added, attend, attend_backward, supports
 from lincoln_fn.fastpath.twin import Argument, Twin, unless_transformed
 from lincoln_fn.layers import attention_heads
 from lincoln_fn.layers import scaled_dot_product_attention as sdpa
 from lincoln_fn.layers.attention_heads import Heads, Params, merge_heads, split_heads
 from lincoln_fn.layers.common.attention import Gradients, Inputs, visible_keys
-from lincoln_fn.layers.common.inputs import Sequence
 
 aten = torch.ops.aten
 

@@ -17,12 +17,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import check_cotangent, record, static
+from lincoln_fn.core import Channels, check_cotangent, record, static
 from lincoln_fn.fastpath.normalisation import gradients, loses_digits
 from lincoln_fn.fastpath.twin import Argument, Twin, unless_transformed
 from lincoln_fn.layers import batch_norm
 from lincoln_fn.layers.batch_norm import Params
-from lincoln_fn.layers.common.inputs import Channels
 from lincoln_fn.layers.common.normalisation import moved
 from lincoln_fn.layers.common.normalisation_checks import check_batch, check_count
 

@@ -17,12 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import Like, record, static
+from lincoln_fn.core import ConvInput, ConvOutput, Like, Sizes, record, static
 from lincoln_fn.fastpath.pooling import channels_last
 from lincoln_fn.fastpath.twin import Argument, Twin
 from lincoln_fn.layers import conv
 from lincoln_fn.layers.common import convolution
-from lincoln_fn.layers.common.inputs import ConvInput, ConvOutput, Sizes, check_image
+from lincoln_fn.layers.common.inputs import check_image
 from lincoln_fn.layers.conv import Params
 from lincoln_fn.layers.pad import Amounts, check_amounts, fold, pad
 

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lincoln_fn.core import is_between, is_traced, operation, runs_here
+from lincoln_fn.core import is_between, is_traced
 from lincoln_fn.layers import scaled_dot_product_attention as sdpa
+from lincoln_fn.runtime import operation, runs_here
 
 aten = torch.ops.aten
 # On its way back, the kernel computes the weights again, as e^(score - logsumexp). Two roundings of

@@ -16,10 +16,10 @@ from typing import Final
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from lincoln_fn.core import operation, runs_here
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import gated_linear_recurrence, linear_attention, linear_scan, selective_scan
 from lincoln_fn.layers.linear_scan import scan
+from lincoln_fn.runtime import operation, runs_here
 
 
 @unless_transformed(scan)

@@ -18,10 +18,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
+from lincoln_fn.core import Channels, Rows, Sizes
 from lincoln_fn.fastpath.twin import Argument, Function, Twin, unless_transformed
 from lincoln_fn.layers import group_norm, layer_norm
-from lincoln_fn.layers.common.inputs import Channels, Rows
-from lincoln_fn.layers.common.normalisation import Sizes
 from lincoln_fn.layers.common.normalisation_checks import check_grouped, trailing_sizes
 
 # A mean of this many standard deviations costs a kernel a digit or two.

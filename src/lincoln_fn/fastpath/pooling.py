@@ -19,11 +19,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Layer, check_cotangent, file_of
+from lincoln_fn.core import Arrays, Image, Layer, Sizes, check_cotangent, file_of, stand_in
 from lincoln_fn.fastpath.twin import Argument, Twin
 from lincoln_fn.layers import avg_pool, max_pool
 from lincoln_fn.layers.avg_pool import Cache as AvgPoolCache
-from lincoln_fn.layers.common.inputs import Image, Sizes, stand_in
 from lincoln_fn.layers.common.pooling import Window, check_windows, pooled_shape, window_of
 from lincoln_fn.layers.max_pool import Cache as MaxPoolCache
 

@@ -17,10 +17,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import is_plain
+from lincoln_fn.core import Features, is_plain
 from lincoln_fn.fastpath.twin import Twin
 from lincoln_fn.layers import dense
-from lincoln_fn.layers.common.inputs import Features
 from lincoln_fn.layers.dense import Params, check_backward, check_forward, rows
 from lincoln_fn.runtime import precision
 

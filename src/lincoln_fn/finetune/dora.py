@@ -34,13 +34,12 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine import FrozenParams
-from lincoln_fn.core import Key, Layer, LayerError, Params, Positive, PositiveInt, record
+from lincoln_fn.core import Features, Key, Layer, Outputs, Params, Positive, PositiveInt, record
 from lincoln_fn.finetune.lora import ATTENTION, adapt
 from lincoln_fn.finetune.quantize import dense_like
 from lincoln_fn.finetune.targets import Targets
 from lincoln_fn.initializers import Fans, fan_in_uniform
 from lincoln_fn.layers import dense
-from lincoln_fn.layers.common.inputs import Features, Outputs
 from lincoln_fn.walk.internal import Pair
 
 
@@ -180,6 +179,6 @@ def _adapted(layer: Layer, params: Params, key: Key, *, r: int, factor: float) -
     decomposed = decompose(params, key, r=r)
     if zero := int((decomposed.magnitude == 0).sum()):
         problem = f"expected columns of W with a direction, got {zero} of zeros"
-        raise LayerError(f"dora: {layer.name}", f"{problem}; use lora, or other targets")
+        raise core.LayerError(f"dora: {layer.name}", f"{problem}; use lora, or other targets")
     sized = dense_like(params) if isinstance(params, dense.Params) else layer
     return weight_decomposed(layer.name, sized, r, factor), decomposed

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from lincoln_fn.core import Layer, bare, check_cotangent, over_axes, record, static
+from lincoln_fn import core
+from lincoln_fn.core import Image, Layer, Pooled, Sizes, bare, over_axes, record, stand_in, static
 from lincoln_fn.layers.common import pooling
-from lincoln_fn.layers.common.inputs import Image, Pooled, Sizes, stand_in
 from lincoln_fn.layers.common.pooling import OutputSize
 
 
@@ -42,7 +42,7 @@ def forward(
 def backward(params: tuple[()], cache: Cache, g: Pooled) -> tuple[Image, tuple[()]]:
     """Compute dx_i = sum of g_o / n_o over all windows o that i is in."""
     x, n = cache.x, len(cache.output_size)
-    check_cotangent(f"adaptive_avg_pool{n}d", g, x, (*x.shape[:-n], *cache.output_size))
+    core.check_cotangent(f"adaptive_avg_pool{n}d", g, x, (*x.shape[:-n], *cache.output_size))
     positions = pooling.adaptive_positions(cache.output_size, x)
     return pooling.spread(g / pooling.sizes_in(x, positions, n), positions, x, n), ()
 

@@ -16,9 +16,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from lincoln_fn.core import Arrays, Layer, bare, over_axes
+from lincoln_fn.core import Arrays, Image, Layer, bare, over_axes
 from lincoln_fn.layers.common import pooling
-from lincoln_fn.layers.common.inputs import Image
 from lincoln_fn.layers.common.pooling import OutputSize
 from lincoln_fn.layers.max_pool import Cache, given_back, pooled
 

@@ -14,8 +14,8 @@ from functools import reduce
 
 import torch
 
-from lincoln_fn.core import Layer, Like, bare, constructor, record, static
-from lincoln_fn.layers.common.inputs import Elements, Several, check_inputs, check_one_shape
+from lincoln_fn.core import Elements, Layer, Like, Several, bare, constructor, record, static
+from lincoln_fn.layers.common.inputs import check_inputs, check_one_shape
 
 
 @record

@@ -25,8 +25,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import Layer, PositiveInt, bare, constructor, wrong_shape
-from lincoln_fn.layers.common.inputs import Moved, Sequence, StandIns, stand_ins
+from lincoln_fn import core
+from lincoln_fn.core import Layer, Moved, PositiveInt, Sequence, StandIns, bare, stand_ins
 
 Bias: TypeAlias = Float[Tensor, "*batch heads length length"]
 
@@ -34,7 +34,7 @@ Bias: TypeAlias = Float[Tensor, "*batch heads length length"]
 def forward(params: tuple[()], x: Sequence, *, num_heads: int) -> tuple[Bias, StandIns]:
     """Compute y_hij = -m_h |i - j|."""
     if x.ndim < 2:
-        raise wrong_shape("alibi", "x", x, "(..., length, features)")
+        raise core.wrong_shape("alibi", "x", x, "(..., length, features)")
     place = torch.arange(x.shape[-2], device=x.device)
     distance = (place.unsqueeze(-1) - place).abs()
     m = slopes(num_heads, x.device)
@@ -48,7 +48,7 @@ def backward(params: tuple[()], cache: StandIns, g: Moved) -> tuple[Sequence, tu
     return g.new_zeros(cache.x.shape), ()
 
 
-@constructor(kind="addition", along="rows")
+@core.constructor(kind="addition", along="rows")
 def alibi(num_heads: PositiveInt) -> Layer:
     """Make a mask for attention that falls with the distance: y = -m_h |i - j|.
 

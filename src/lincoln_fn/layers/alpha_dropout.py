@@ -32,9 +32,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Layer, Like, Probability, bare, constructor, declare, wrong_shape
+from lincoln_fn import core
+from lincoln_fn.core import Elements, Layer, Like, Probability, bare, constructor, declare
 from lincoln_fn.layers import dropout
-from lincoln_fn.layers.common.inputs import Elements
 from lincoln_fn.layers.dropout import Cache, Params, advance, backward, init
 from lincoln_fn.layers.selu import ALPHA, SCALE
 
@@ -71,7 +71,7 @@ declare(predict, kind="dropout", at_inference=dropout.as_it_is(predict))
 
 def _check(x: Tensor, features: bool) -> None:
     if features and x.ndim < 2:
-        raise wrong_shape("feature_alpha_dropout", "x", x, "(N, C, ...)")
+        raise core.wrong_shape("feature_alpha_dropout", "x", x, "(N, C, ...)")
 
 
 @constructor

@@ -51,11 +51,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, Like, Positive, PositiveInt, Probability, record, static
+from lincoln_fn.core import Key, Layer, Like, Positive, PositiveInt, Probability, Sequence, static
 from lincoln_fn.layers import dropout
 from lincoln_fn.layers.common import attention
 from lincoln_fn.layers.common.attention import Gradients, Inputs, Mask, SoftmaxBackward
-from lincoln_fn.layers.common.inputs import Sequence
 from lincoln_fn.layers.dropout import advance
 
 NAME = "attention_heads"
@@ -70,7 +69,7 @@ Split: TypeAlias = Callable[[Sequence, int], Heads]
 Drop: TypeAlias = Callable[..., tuple[Tensor, dropout.Cache]]
 
 
-@record
+@core.record
 class Cache:
     """q, scaled, k and v by head, the mask, the dropout of the weights, and what makes scores."""
 

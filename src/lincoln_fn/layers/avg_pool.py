@@ -23,22 +23,21 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, NonNegativeSizes, PositiveSizes, Range, bare, record, static
+from lincoln_fn.core import Image, Layer, NonNegativeSizes, Pooled, PositiveSizes, Range, Sizes
 from lincoln_fn.layers.common import pooling
-from lincoln_fn.layers.common.inputs import Image, Pooled, Sizes, stand_in
 from lincoln_fn.layers.common.pooling import Window
 
 Divisor: TypeAlias = Annotated[int, Range("other than 0", lambda number: number != 0)]
 
 
-@record
+@core.record
 class Cache:
     """The input's shape, the window, and how its sum is divided."""
 
     x: Image
-    window: Window = static()
-    count_include_pad: bool = static()
-    divisor_override: int | None = static()
+    window: Window = core.static()
+    count_include_pad: bool = core.static()
+    divisor_override: int | None = core.static()
 
 
 def forward(
@@ -49,7 +48,7 @@ def forward(
     n = len(kernel_size)
     window = pooling.window_of("avg_pool", n, kernel_size, stride, padding, ceil_mode=ceil_mode)
     pooling.check_windows("avg_pool", x, window)
-    cache = Cache(stand_in(x), window, count_include_pad, divisor_override)
+    cache = Cache(core.stand_in(x), window, count_include_pad, divisor_override)
     y = pooling.sums_of(x, pooling.window_positions(window, x), n) / _divisor(cache)
     return y.to(x.dtype), cache
 
@@ -94,7 +93,7 @@ def _avg_pool_nd(
         tensor([[3.0000, 2.5000]])
     """
     window = pooling.window_of("avg_pool", n, kernel_size, stride, padding)
-    return bare(Layer, partial(forward, kernel_size=window.kernel_size), backward)
+    return core.bare(Layer, partial(forward, kernel_size=window.kernel_size), backward)
 
 
 avg_pool1d, avg_pool2d, avg_pool3d = core.over_axes(_avg_pool_nd, kind="average")

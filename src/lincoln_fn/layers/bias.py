@@ -20,9 +20,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, bare, check_batched, record
+from lincoln_fn.core import Features, Key, Layer, bare, check_batched, record
 from lincoln_fn.initializers import Fans, Initializer, zeros
-from lincoln_fn.layers.common.inputs import Features
 from lincoln_fn.layers.dense import rows
 
 

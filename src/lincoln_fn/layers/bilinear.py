@@ -29,9 +29,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, LayerError, Outer, PositiveInt, bare, check_like, record
+from lincoln_fn.core import Key, Layer, LayerError, Outer, Outputs, PositiveInt, bare, record
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
-from lincoln_fn.layers.common.inputs import Outputs, check_form, check_inputs
+from lincoln_fn.layers.common.inputs import check_form, check_inputs
 from lincoln_fn.layers.dense import drawn, rows
 
 Inputs = tuple[Float[Tensor, "*batch n_u"], Float[Tensor, "*batch n_v"]]
@@ -59,7 +59,7 @@ def forward(params: Params, x: Inputs) -> tuple[Outputs, Inputs]:
     """Compute y_k = sum_i u_i q_ki + b_k."""
     u, v = _check_pair(x)
     n_out, n_u, n_v = core.shape_of("bilinear", params.weight, "(n_out, n_u, n_v)")
-    check_like("bilinear", "u", u, params.weight)
+    core.check_like("bilinear", "u", u, params.weight)
     core.check_bias("bilinear", params.bias, params.weight, n_out)
     if u.shape[-1] != n_u or v.shape[-1] != n_v:
         wanted = f"expected x of shapes (..., {n_u}) and (..., {n_v})"

@@ -19,18 +19,18 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, Like, OpenSize, bare, constructor, record, unexpected
-from lincoln_fn.layers.common.inputs import Elements, Moved, Several, check_inputs
+from lincoln_fn.core import Elements, Layer, LayerError, Moved, OpenSize, Several, bare, unexpected
+from lincoln_fn.layers.common.inputs import check_inputs
 
 Shape: TypeAlias = tuple[int, ...]
 
 
-@record
+@core.record
 class Cache:
     """The shapes of the inputs; the shape, dtype and device of y."""
 
     shapes: tuple[Shape, ...] = core.static()
-    y: Like = core.static()
+    y: core.Like = core.static()
 
 
 def summed_to(g: Moved, shape: Shape) -> Elements:
@@ -44,7 +44,7 @@ def forward(params: tuple[()], x: Several) -> tuple[tuple[Moved, ...], Cache]:
     """Repeat the elements of all inputs to their common shape."""
     check_inputs("broadcast_tensors", x)
     y = repeated("broadcast_tensors", x)
-    return y, Cache(tuple(tuple(x_i.shape) for x_i in x), Like.of(y[0]))
+    return y, Cache(tuple(tuple(x_i.shape) for x_i in x), core.Like.of(y[0]))
 
 
 core.declare(forward, kind="moving")
@@ -77,7 +77,7 @@ def common_shape(layer: str, shapes: tuple[Shape, ...]) -> Shape:
         raise unexpected(layer, "shapes that fit together, from the last axis", shown) from None
 
 
-@constructor
+@core.constructor
 def broadcast_tensors() -> Layer:
     """Repeat the elements of several inputs until all have one shape, as `torch.broadcast_tensors`.
 
@@ -99,7 +99,7 @@ def forward_to(params: tuple[()], x: Elements, *, sizes: Shape) -> tuple[Moved, 
         y = x.expand(sizes)
     except RuntimeError:
         raise core.unexpected("broadcast_to", f"x of a shape that fits {sizes}", x.shape) from None
-    return y, Cache((tuple(x.shape),), Like.of(y))
+    return y, Cache((tuple(x.shape),), core.Like.of(y))
 
 
 core.declare(forward_to, kind="moving")
@@ -110,7 +110,7 @@ def backward_to(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tu
     return summed_to(g, cache.shapes[0]), ()
 
 
-@constructor
+@core.constructor
 def broadcast_to(*sizes: OpenSize) -> Layer:
     """Repeat x's elements until it has a shape, as `torch.broadcast_to`. y is a view of x.
 

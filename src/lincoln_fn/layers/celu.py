@@ -18,8 +18,7 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, Positive, bare, constructor, record, static
-from lincoln_fn.layers.common.inputs import Elements
+from lincoln_fn.core import Elements, Layer, Positive, bare, constructor, record, static
 
 
 @record

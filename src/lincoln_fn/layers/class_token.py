@@ -22,9 +22,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, bare, check_batched, mirror, record
+from lincoln_fn.core import Key, Layer, Moved, Sequence, StandIns, bare, mirror, record, stand_ins
 from lincoln_fn.initializers import Fans, Initializer, normal
-from lincoln_fn.layers.common.inputs import Moved, Sequence, StandIns, stand_ins
 from lincoln_fn.layers.dense import rows
 
 
@@ -58,7 +57,7 @@ def backward(params: Params, cache: StandIns, g: Moved) -> tuple[Sequence, Param
 
 def terms(params: Params, cache: StandIns, g: Tensor) -> Params:
     """Return dw_n = sum of g at position 0 over the sequences of example n."""
-    check_batched("class_token", g, 3)
+    core.check_batched("class_token", g, 3)
     return mirror(params, weight=core.sum_rows(g[..., 0, :]))
 
 

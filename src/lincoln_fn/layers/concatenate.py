@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, LayerError, Like, bare, check_axis, constructor, record, static
-from lincoln_fn.layers.common.inputs import Elements, Several, check_inputs
+from lincoln_fn import core
+from lincoln_fn.core import Elements, Layer, LayerError, Like, Several, bare, record, static
+from lincoln_fn.layers.common.inputs import check_inputs
 
 
 @record
@@ -28,7 +29,7 @@ class Cache:
 def forward(params: tuple[()], x: Several, *, dim: int) -> tuple[Elements, Cache]:
     """Compute y = [x_1, ..., x_n]."""
     check_inputs("concatenate", x)
-    check_axis("concatenate", x[0], dim)
+    core.check_axis("concatenate", x[0], dim)
     sizes = tuple(x_i.shape[dim] if x_i.ndim == x[0].ndim else -1 for x_i in x)
     rests = {(*x_i.shape[:dim], *x_i.shape[dim:][1:]) for x_i in x}
     if -1 in sizes or len(rests) > 1:
@@ -43,7 +44,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Several, tup
     return torch.split_with_sizes(g, cache.sizes, cache.dim), ()
 
 
-@constructor(kind="moving", along="dim")
+@core.constructor(kind="moving", along="dim")
 def concatenate(dim: int = -1) -> Layer:
     """Join the inputs along axis dim: y = [x_1, ..., x_n].
 

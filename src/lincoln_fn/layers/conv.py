@@ -27,18 +27,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, Like, PositiveInt, PositiveSizes, record, static
+from lincoln_fn.core import ConvInput, ConvOutput, Key, Layer, PositiveInt, PositiveSizes, Sizes
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import pad
 from lincoln_fn.layers.common import convolution
 from lincoln_fn.layers.common.convolution import Geometry, Padding, PaddingMode, conv_axes
-from lincoln_fn.layers.common.inputs import ConvInput, ConvOutput, Sizes, check_image
+from lincoln_fn.layers.common.inputs import check_image
 from lincoln_fn.layers.pad import Amounts
 
 DEFAULT_INIT: Final = fan_in_uniform()
 
 
-@record
+@core.record
 class Params:
     """The kernels, one for each channel of y, and its bias, or None for a layer without one."""
 
@@ -46,15 +46,15 @@ class Params:
     bias: Float[Tensor, " out_channels"] | None
 
 
-@record
+@core.record
 class Cache:
     """The padded input, what y is like, how the kernel moves, and the amounts of padding."""
 
     x: Float[Tensor, "*in_channels_and_padded"]
-    y: Like = static()
-    geometry: Geometry = static()
-    amounts: Amounts = static()
-    mode: str = static()
+    y: core.Like = core.static()
+    geometry: Geometry = core.static()
+    amounts: Amounts = core.static()
+    mode: str = core.static()
 
 
 def init(
@@ -82,7 +82,7 @@ def forward(
     sizes = convolution.fits(padded.shape[-n:], weight, geometry)
     convolution.check_fit(layer, x, weight, params.bias, weight.shape[0], sizes)
     y = convolution.convolve(padded, weight, params.bias, geometry)
-    return y, Cache(padded, Like.of(y), geometry, amounts, mode)
+    return y, Cache(padded, core.Like.of(y), geometry, amounts, mode)
 
 
 def backward(params: Params, cache: Cache, g: ConvOutput) -> tuple[ConvInput, Params]:

@@ -27,12 +27,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, Like, NonNegativeSizes, PositiveInt, PositiveSizes, static
+from lincoln_fn.core import Key, Layer, NonNegativeSizes, PositiveInt, PositiveSizes, Sizes
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import pad
 from lincoln_fn.layers.common import convolution
 from lincoln_fn.layers.common.convolution import Geometry, conv_transpose_axes, kernel_axes
-from lincoln_fn.layers.common.inputs import ConvInput, ConvOutput, Sizes, check_image
+from lincoln_fn.layers.common.inputs import check_image
 
 DEFAULT_INIT: Final = fan_in_uniform()
 
@@ -49,15 +49,15 @@ class Params:
 class Cache:
     """The input, what y is like, how the kernel moves over it, and both paddings."""
 
-    x: ConvInput
-    y: Like = static()
-    geometry: Geometry = static()
-    padding: Sizes = static()
-    output_padding: Sizes = static()
+    x: core.ConvInput
+    y: core.Like = core.static()
+    geometry: Geometry = core.static()
+    padding: Sizes = core.static()
+    output_padding: Sizes = core.static()
 
 
 def init(
-    key: Key, x: ConvInput, *, out_channels: int, kernel_size: Sizes, groups: int, bias: bool,
+    key: Key, x: core.ConvInput, *, out_channels: int, kernel_size: Sizes, groups: int, bias: bool,
     weight_init: Initializer, bias_init: Initializer,
 ) -> Params:  # fmt: skip
     """Draw W of shape (in_channels, out_channels / groups, *kernel_size), and b."""
@@ -66,9 +66,9 @@ def init(
 
 
 def forward(
-    params: Params, x: ConvInput, *, stride: int | Sizes, padding: int | Sizes,
+    params: Params, x: core.ConvInput, *, stride: int | Sizes, padding: int | Sizes,
     output_padding: int | Sizes, groups: int, dilation: int | Sizes,
-) -> tuple[ConvOutput, Cache]:  # fmt: skip
+) -> tuple[core.ConvOutput, Cache]:  # fmt: skip
     """Compute y_o[t] = b_o + sum_c sum_(p,k: s p + d k - q = t) W_(c,o)[k] x_c[p]."""
     weight = params.weight
     layer, n = convolution.named("conv_transpose", weight), weight.ndim - 2
@@ -78,20 +78,20 @@ def forward(
     sizes = tuple(size - 2 * q + more for size, q, more in reached)
     convolution.check_fit(layer, x, weight, params.bias, weight.shape[1] * groups, sizes)
     y = convolution.convolve_transposed(x, weight, params.bias, *axes)
-    return y, Cache(x, Like.of(y), *axes)
+    return y, Cache(x, core.Like.of(y), *axes)
 
 
-def backward(params: Params, cache: Cache, g: ConvOutput) -> tuple[ConvInput, Params]:
+def backward(params: Params, cache: Cache, g: core.ConvOutput) -> tuple[core.ConvInput, Params]:
     """Compute dx as `input_grad` does, and dparams as `grads` does."""
     return input_grad(params, cache, g), grads(params, cache, g)
 
 
-def input_grad(params: Params, cache: Cache, g: ConvOutput) -> ConvInput:
+def input_grad(params: Params, cache: Cache, g: core.ConvOutput) -> core.ConvInput:
     """Compute dx_c[p] = sum_(o,k) W_(c,o)[k] g_o[s p + d k - q]."""
     return convolution.convolve(_padded(cache, g), params.weight, None, cache.geometry)
 
 
-def grads(params: Params, cache: Cache, g: ConvOutput) -> Params:
+def grads(params: Params, cache: Cache, g: core.ConvOutput) -> Params:
     """Compute dW_(c,o)[k] = sum_p x_c[p] g_o[s p + d k - q] and db_o = sum_t g_o[t]."""
     dweight = convolution.weight_gradient(cache.x, _padded(cache, g), params.weight, cache.geometry)
     return Params(dweight, convolution.bias_gradient(params.bias, g, cache.geometry))

@@ -25,12 +25,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, LayerError, Outer, PositiveInt, bare, record
+from lincoln_fn.core import Features, Key, Layer, LayerError, Outer, Outputs, PositiveInt, bare
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
-from lincoln_fn.layers.common.inputs import Features, Outputs
 
 
-@record
+@core.record
 class Params:
     """The matrix W, applied from the right, and the bias b, or None for a layer without one."""
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, PositiveInt, bare, constructor, record, static
-from lincoln_fn.layers.common.inputs import Dims, Elements, Moved, axes_of
+from lincoln_fn.core import Elements, Layer, Moved, PositiveInt, bare, constructor, record, static
+from lincoln_fn.layers.common.inputs import Dims, axes_of
 
 
 @record

@@ -25,8 +25,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, Like, Probability, bare, declare, keys, record
-from lincoln_fn.layers.common.inputs import Elements, stand_in
+from lincoln_fn.core import Elements, Key, Layer, Like, Probability, bare, declare, keys, record
 
 P = TypeVar("P")
 
@@ -80,7 +79,7 @@ def inference_forward(
     predict: Callable[..., Elements], params: Params, x: Elements, **options: object
 ) -> tuple[Elements, Elements]:
     """Compute y = x, and keep its shape, dtype and device in the memory of one number."""
-    return predict(params, x, **options), stand_in(x)
+    return predict(params, x, **options), core.stand_in(x)
 
 
 def inference_backward(params: P, cache: Elements, g: Elements) -> tuple[Elements, P]:

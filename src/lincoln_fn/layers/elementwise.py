@@ -29,8 +29,8 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Bound, Layer, bare, constructor, declare, record, require, static
-from lincoln_fn.layers.common.inputs import Elements
+from lincoln_fn import core
+from lincoln_fn.core import Bound, Elements, Layer, bare, constructor, record, require, static
 
 Numbers: TypeAlias = tuple[float | None, ...]
 
@@ -83,7 +83,7 @@ def forward(
     return y, Cache(x.new_zeros(()).expand(x.shape) if kept is None else kept, numbers)
 
 
-declare(forward, kind="activation")
+core.declare(forward, kind="activation")
 
 
 def backward(

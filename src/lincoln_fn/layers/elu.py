@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, bare, constructor, record, static
-from lincoln_fn.layers.common.inputs import Elements
+from lincoln_fn.core import Elements, Layer, bare, constructor, record, static
 
 
 @record

@@ -12,8 +12,8 @@ Cache: the shapes of x and y.
 
 from __future__ import annotations
 
-from lincoln_fn.core import Layer, LayerError, bare, check_axis, constructor, require
-from lincoln_fn.layers.common.inputs import Elements, Moved, StandIns, stand_ins
+from lincoln_fn import core
+from lincoln_fn.core import Elements, Layer, Moved, StandIns, bare, check_axis, require, stand_ins
 
 
 def forward(
@@ -24,7 +24,7 @@ def forward(
     check_axis("flatten", x, end_dim)
     if start_dim % x.ndim > end_dim % x.ndim:
         problem = f"expected start_dim={start_dim} at or before end_dim={end_dim}"
-        raise LayerError("flatten", f"{problem}, got shape {tuple(x.shape)}")
+        raise core.LayerError("flatten", f"{problem}, got shape {tuple(x.shape)}")
     y = x.flatten(start_dim, end_dim)
     return y, stand_ins(x, y)
 
@@ -34,7 +34,7 @@ def backward(params: tuple[()], cache: StandIns, g: Moved) -> tuple[Elements, tu
     return g.reshape(cache.x.shape), ()
 
 
-@constructor(kind="moving")
+@core.constructor(kind="moving")
 def flatten(start_dim: int = 1, end_dim: int = -1) -> Layer:
     """Join the axes from start_dim to end_dim; by default, all but the batch.
 

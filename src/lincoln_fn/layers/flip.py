@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, bare, constructor, record, require, static
-from lincoln_fn.layers.common.inputs import Elements, axes_of
+from lincoln_fn.core import Elements, Layer, bare, constructor, record, require, static
+from lincoln_fn.layers.common.inputs import axes_of
 
 
 @record

@@ -37,8 +37,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Key, Layer, PositiveSizes, keys, require
-from lincoln_fn.layers.common.inputs import Image, Sizes, per_axis
+from lincoln_fn.core import Arrays, Image, Key, Layer, PositiveSizes, Sizes, keys, require
+from lincoln_fn.layers.common.inputs import per_axis
 from lincoln_fn.layers.common.pooling import check_spatial, flat_positions, summed_in
 from lincoln_fn.layers.dropout import Params, advance, init
 from lincoln_fn.layers.max_pool import Cache, given_back, pooled

@@ -46,9 +46,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, PositiveInt, keys, record, static
+from lincoln_fn.core import Key, Layer, PositiveInt, Sequence, keys, record, static
 from lincoln_fn.layers.common import sequences
-from lincoln_fn.layers.common.inputs import Sequence
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of, one_batch
 from lincoln_fn.layers.linear_scan import Scan, before, scan, scan_backward

@@ -24,8 +24,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lincoln_fn.core import Layer, bare, constructor, declare, record, static, unexpected
-from lincoln_fn.layers.common.inputs import Elements, Moved, check_indexed, in_range, stand_ins
+from lincoln_fn import core
+from lincoln_fn.core import Elements, Layer, Moved, bare, constructor, declare, record, stand_ins
+from lincoln_fn.layers.common.inputs import check_indexed, in_range
 
 Indexed: TypeAlias = tuple[Elements, Int[Tensor, "*positions"]]
 
@@ -37,7 +38,7 @@ class Cache:
     index: Int[Tensor, "*positions"]
     x: Elements
     y: Moved
-    dim: int = static()
+    dim: int = core.static()
 
 
 def forward(params: tuple[()], x: Indexed, *, dim: int) -> tuple[Moved, Cache]:
@@ -48,7 +49,7 @@ def forward(params: tuple[()], x: Indexed, *, dim: int) -> tuple[Moved, Cache]:
     pairs = enumerate(zip(index.shape, x_0.shape, strict=False))
     if index.ndim != x_0.ndim or any(n > m for axis, (n, m) in pairs if axis != dim):
         wanted = f"an index no larger than x but along axis {dim}"
-        raise unexpected("gather", wanted, f"{tuple(x_0.shape)} and {tuple(index.shape)}")
+        raise core.unexpected("gather", wanted, f"{tuple(x_0.shape)} and {tuple(index.shape)}")
     y = in_range("gather", index, x_0.shape[dim], lambda: torch.gather(x_0, dim, index))
     like = stand_ins(x_0, y)
     return y, Cache(index, like.x, like.y, dim)

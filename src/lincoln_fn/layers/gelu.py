@@ -29,8 +29,7 @@ from typing import Final, Literal
 
 import torch
 
-from lincoln_fn.core import Layer, bare, constructor, record, static
-from lincoln_fn.layers.common.inputs import Elements
+from lincoln_fn.core import Elements, Layer, bare, constructor, record, static
 
 SQRT_8_BY_PI: Final = math.sqrt(8 / math.pi)
 CUBIC: Final = 0.044715

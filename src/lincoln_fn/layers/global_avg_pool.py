@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from math import prod
 
-from lincoln_fn.core import Layer, bare, constructor, wrong_shape
-from lincoln_fn.layers.common.inputs import Channels, Moved, StandIns, stand_ins
+from lincoln_fn import core
+from lincoln_fn.core import Channels, Layer, Moved, StandIns, bare, constructor, stand_ins
 
 
 def forward(params: tuple[()], x: Channels, *, keepdim: bool) -> tuple[Moved, StandIns]:
     """Compute y_bc = (1 / N) sum_i x_bci."""
     if x.ndim < 3 or 0 in x.shape[2:]:
-        raise wrong_shape("global_avg_pool", "x", x, "(batch, channels, *spatial)")
+        raise core.wrong_shape("global_avg_pool", "x", x, "(batch, channels, *spatial)")
     y = x.mean(tuple(range(2, x.ndim)), keepdim=keepdim)
     return y, stand_ins(x, y)
 

@@ -15,8 +15,7 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, bare, check_axis, record
-from lincoln_fn.layers.common.inputs import Elements, Moved
+from lincoln_fn.core import Elements, Layer, LayerError, Moved, bare, check_axis, record
 
 
 @record

@@ -39,8 +39,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, bare, record, static
-from lincoln_fn.layers.common.inputs import add_at, check_integers, in_range, stand_in
+from lincoln_fn.core import Layer, LayerError, bare, record, stand_in, static
+from lincoln_fn.layers.common.inputs import add_at, check_integers, in_range
 
 NAME = "graph_conv"
 Nodes: TypeAlias = Float[Tensor, "*batch nodes features"]

@@ -25,9 +25,9 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import Key, Layer, NonNegative, PositiveInt, bare, constructor, record
+from lincoln_fn import core
+from lincoln_fn.core import Channels, Key, Layer, NonNegative, PositiveInt, bare, record
 from lincoln_fn.layers.common import normalisation
-from lincoln_fn.layers.common.inputs import Channels
 from lincoln_fn.layers.common.normalisation_checks import check_grouped
 
 
@@ -82,7 +82,7 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     return normalisation.affine_terms(params, cache.x_hat, g, (1,))
 
 
-@constructor(kind="norm", terms=terms)
+@core.constructor(kind="norm", terms=terms)
 def group_norm(
     num_groups: PositiveInt, eps: NonNegative = 1e-5, affine: bool = True, *, bias: bool = True
 ) -> Layer:

@@ -32,14 +32,13 @@ from typing import Any
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, Positive, PositiveInt, Probability, record, unexpected
+from lincoln_fn.core import Key, Layer, Positive, PositiveInt, Probability, Sequence, unexpected
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
 from lincoln_fn.layers import dropout as dropouts
 from lincoln_fn.layers.attention_heads import attention_heads
 from lincoln_fn.layers.common import attention_forms
 from lincoln_fn.layers.common.attention_forms import Cache, Gradients, Inputs
-from lincoln_fn.layers.common.inputs import Sequence
 from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.rotary_embedding import rotary_embedding
@@ -48,7 +47,7 @@ from lincoln_fn.walk import fields
 NAME = "grouped_query_attention"
 
 
-@record
+@core.record
 class Params:
     """The params of the projections, of the norms (() without them), and of the heads' dropout."""
 

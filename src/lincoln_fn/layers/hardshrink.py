@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, NonNegative, bare, constructor
-from lincoln_fn.layers.common.inputs import Elements
+from lincoln_fn.core import Elements, Layer, NonNegative, bare, constructor
 
 
 def forward(params: tuple[()], x: Elements, *, lambd: float) -> tuple[Elements, Elements]:

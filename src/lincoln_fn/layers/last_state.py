@@ -16,8 +16,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from lincoln_fn.core import Layer, bare, constructor, record, static
-from lincoln_fn.layers.common.inputs import Features, Sequence, stand_ins
+from lincoln_fn.core import Features, Layer, Sequence, bare, constructor, record, stand_ins, static
 from lincoln_fn.layers.common.sequences import Inputs, Mask, mirrored, sequence_and_mask
 
 

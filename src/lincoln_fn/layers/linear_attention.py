@@ -61,10 +61,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, record, static
+from lincoln_fn.core import Layer, LayerError, PositiveInt, Sequence, bare, record, static
 from lincoln_fn.layers.attention_heads import merge_heads, split_heads
 from lincoln_fn.layers.common import sequences
-from lincoln_fn.layers.common.inputs import Sequence, check_inputs
+from lincoln_fn.layers.common.inputs import check_inputs
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of, one_batch
 from lincoln_fn.layers.linear_scan import Scan, before, chunks, scan, scan_backward

@@ -22,10 +22,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, bare, declare, record
+from lincoln_fn.core import Features, Key, Layer, PositiveInt, bare, declare, record, stand_in
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
-from lincoln_fn.layers.common.inputs import Features, stand_in
 
 NAME = "linear_head"
 Factors: TypeAlias = tuple[Features, Float[Tensor, "n_out n_in"]]
@@ -56,7 +55,7 @@ def forward(params: dense.Params, x: Features) -> tuple[Factors, Cache]:
 def backward(params: dense.Params, cache: Cache, g: Factors) -> tuple[Features, dense.Params]:
     """Compute dx = g_x and dW = g_W^T."""
     if type(g) is not tuple or len(g) != 2:
-        raise LayerError(NAME, f"expected g to be (g_x, g_W), got {type(g).__name__}")
+        raise core.LayerError(NAME, f"expected g to be (g_x, g_W), got {type(g).__name__}")
     for of_factor, factor in zip(g, (cache.x, cache.weight), strict=True):
         core.check_cotangent(NAME, of_factor, factor)
     return g[0], dense.Params(g[1].mT, None)

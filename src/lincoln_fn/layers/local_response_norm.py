@@ -29,8 +29,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lincoln_fn.core import Layer, PositiveInt, bare, constructor, record, static
-from lincoln_fn.layers.common.inputs import Channels
+from lincoln_fn.core import Channels, Layer, PositiveInt, bare, constructor, record, static
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.normalisation_checks import check_channels
 

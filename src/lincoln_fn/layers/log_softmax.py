@@ -19,8 +19,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lincoln_fn.core import Layer, bare, check_axis, constructor, is_transformed, record, static
-from lincoln_fn.layers.common.inputs import Elements
+from lincoln_fn import core
+from lincoln_fn.core import Elements, Layer, bare, check_axis, constructor, record, static
 
 
 @record
@@ -48,7 +48,7 @@ def minus_one_hot(y: Elements, index: Int[Tensor, "*ones"], dim: int) -> Element
     """Compute e^y, less 1 at the index of each example: the gradient of a cross-entropy."""
     # expm1 adds no error where e^y is near 1; that of y, which is rounded, stays.
     p, of_index = torch.exp(y), torch.expm1(y.gather(dim, index))
-    if is_transformed(y, index):
+    if core.is_transformed(y, index):
         return p.scatter(dim, index, of_index)
     return p.scatter_(dim, index, of_index)  # of a language model, p is one of the largest tensors
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, LayerError, bare, constructor, record, static
-from lincoln_fn.layers.common.inputs import Dims, Elements, Reduced, axes_of, with_axes
+from lincoln_fn.core import Elements, Layer, LayerError, Reduced, bare, constructor, record, static
+from lincoln_fn.layers.common.inputs import Dims, axes_of, with_axes
 
 
 @record

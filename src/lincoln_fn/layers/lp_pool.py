@@ -31,12 +31,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core import Layer, PositiveSizes, at_least, bare, over_axes, record, static
+from lincoln_fn import core
+from lincoln_fn.core import Image, Layer, Pooled, PositiveSizes, Sizes, bare, record, static
 from lincoln_fn.layers.common import pooling
-from lincoln_fn.layers.common.inputs import Image, Pooled, Sizes
 from lincoln_fn.layers.common.pooling import Window
 
-Power: TypeAlias = Annotated[float, at_least(1)]
+Power: TypeAlias = Annotated[float, core.at_least(1)]
 
 
 @record
@@ -110,4 +110,4 @@ def _lp_pool_nd(
     return bare(Layer, partial(forward, kernel_size=window.kernel_size), backward)
 
 
-lp_pool1d, lp_pool2d, lp_pool3d = over_axes(_lp_pool_nd, kind="average")
+lp_pool1d, lp_pool2d, lp_pool3d = core.over_axes(_lp_pool_nd, kind="average")

@@ -18,8 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Layer, bare, constructor, record, static
-from lincoln_fn.layers.common.inputs import Features, Sequence, stand_ins
+from lincoln_fn.core import Features, Layer, Sequence, bare, constructor, record, stand_ins, static
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Inputs, Mask, mirrored, sequence_and_mask
 

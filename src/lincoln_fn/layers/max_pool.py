@@ -28,13 +28,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Layer, NonNegativeSizes, PositiveSizes, bare, record, static
+from lincoln_fn.core import Arrays, Image, Layer, NonNegativeSizes, PositiveSizes, Sizes, static
 from lincoln_fn.layers.common import pooling
-from lincoln_fn.layers.common.inputs import Image, Sizes, stand_in
 from lincoln_fn.layers.common.pooling import Window
 
 
-@record
+@core.record
 class Cache:
     """The input's shape, the position of each window's largest element, and the spatial axes."""
 
@@ -70,7 +69,7 @@ def pooled(
     is_largest = (seen == seen.amax(-1, keepdim=True)) | seen.isnan()
     m = torch.where(is_largest, positions, prod(x.shape[-n:])).min(-1).values
     y = pooling.picked(x, m.unsqueeze(-1), n, -inf).squeeze(-1)
-    return (y, m) if return_indices else y, Cache(stand_in(x), m, n, return_indices, window)
+    return (y, m) if return_indices else y, Cache(core.stand_in(x), m, n, return_indices, window)
 
 
 def given_back(family: str, cache: Cache, g: Arrays) -> Image:
@@ -112,7 +111,7 @@ def _max_pool_nd(
         (tensor([[[5.]]]), tensor([[[1]]]))
     """
     window = pooling.window_of("max_pool", n, kernel_size, stride, padding, dilation)
-    return bare(Layer, partial(forward, kernel_size=window.kernel_size), backward)
+    return core.bare(Layer, partial(forward, kernel_size=window.kernel_size), backward)
 
 
 max_pool1d, max_pool2d, max_pool3d = core.over_axes(_max_pool_nd, kind="max_pool")

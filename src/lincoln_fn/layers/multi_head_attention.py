@@ -24,14 +24,13 @@ from typing import Any
 import torch
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, Probability, record
+from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, Probability, Sequence, record
 from lincoln_fn.initializers import Initializer, fan_in_uniform, glorot_uniform, zeros
 from lincoln_fn.layers import dense, dropout
 from lincoln_fn.layers.attention_heads import attention_heads
 from lincoln_fn.layers.common import attention_forms
 from lincoln_fn.layers.common.attention import check_mask
 from lincoln_fn.layers.common.attention_forms import Cache, Given, Gradients, Inputs
-from lincoln_fn.layers.common.inputs import Sequence
 from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
 from lincoln_fn.walk import fields
 from lincoln_fn.walk.internal import Record, VisitRecord

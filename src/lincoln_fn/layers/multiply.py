@@ -13,8 +13,8 @@ from functools import reduce
 
 import torch
 
-from lincoln_fn.core import Layer, bare, check_cotangent, constructor, record
-from lincoln_fn.layers.common.inputs import Elements, Several, check_inputs, check_one_shape
+from lincoln_fn.core import Elements, Layer, Several, bare, check_cotangent, constructor, record
+from lincoln_fn.layers.common.inputs import check_inputs, check_one_shape
 
 
 @record

@@ -20,8 +20,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lincoln_fn.core import Layer, Positive, bare, check_axis, constructor, record, static
-from lincoln_fn.layers.common.inputs import Elements
+from lincoln_fn.core import Elements, Layer, Positive, bare, check_axis, constructor, record, static
 from lincoln_fn.layers.common.normalisation import norm_over, widened
 
 

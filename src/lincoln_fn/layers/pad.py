@@ -28,14 +28,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lincoln_fn import core
-from lincoln_fn.core import Bound, Layer, NonNegativeSizes, bare, over_axes, record, static
-from lincoln_fn.layers.common.inputs import Image, Moved, Sizes, check_image, stand_in
+from lincoln_fn.core import Bound, Image, Layer, Moved, NonNegativeSizes, Sizes, over_axes, static
+from lincoln_fn.layers.common.inputs import check_image
 
 # For each of the last axes, in their order, how many elements come before and how many after.
 Amounts = tuple[tuple[int, int], ...]
 
 
-@record
+@core.record
 class Cache:
     """A stand-in for y, how many elements were added before and after each axis, and the mode."""
 
@@ -53,7 +53,7 @@ def forward(
     check_image(layer, x, len(amounts))
     check_amounts(layer, x, amounts, mode)
     y = pad(x, amounts, mode, value)
-    return y, Cache(stand_in(y), amounts, mode)
+    return y, Cache(core.stand_in(y), amounts, mode)
 
 
 core.declare(forward, kind="moving")
@@ -143,7 +143,7 @@ def _pad(n: int, kind: str, mode: str, padding: int | Sizes, value: float = 0.0)
     fits = len(sizes) == 2 * n
     core.require(fits, layer, f"padding as an int or a tuple of {2 * n}", padding)
     there = partial(forward, padding=sizes, mode=mode, value=value, layer=layer)
-    return bare(Layer, there, backward)
+    return core.bare(Layer, there, backward)
 
 
 def check_amounts(layer: str, x: Tensor, amounts: Amounts, mode: str) -> None:

@@ -21,8 +21,8 @@ from typing import Final, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Layer, LayerError, bare, constructor, declare, record
-from lincoln_fn.layers.common.inputs import Elements, check_inputs, check_one_shape
+from lincoln_fn.core import Elements, Layer, LayerError, bare, constructor, declare, record
+from lincoln_fn.layers.common.inputs import check_inputs, check_one_shape
 
 Pair: TypeAlias = tuple[Elements, Elements]
 

@@ -10,8 +10,8 @@ Cache: the shape of y, and the order d.
 
 from __future__ import annotations
 
-from lincoln_fn.core import Layer, LayerError, bare, constructor, record, require, static
-from lincoln_fn.layers.common.inputs import Elements, Moved, stand_in
+from lincoln_fn import core
+from lincoln_fn.core import Elements, Layer, Moved, bare, record, require, stand_in, static
 
 
 @record
@@ -26,7 +26,7 @@ def forward(params: tuple[()], x: Elements, *, dims: tuple[int, ...]) -> tuple[M
     """Make axis dims[k] of x the axis k of y, for every k."""
     if sorted(dim + x.ndim if dim < 0 else dim for dim in dims) != list(range(x.ndim)):
         problem = f"expected x whose axes are {dims}, each once"
-        raise LayerError("permute", f"{problem}, got shape {tuple(x.shape)}")
+        raise core.LayerError("permute", f"{problem}, got shape {tuple(x.shape)}")
     y = x.permute(dims)
     return y, Cache(stand_in(y), dims)
 
@@ -37,7 +37,7 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple
     return g.permute(inverse), ()
 
 
-@constructor(kind="moving")
+@core.constructor(kind="moving")
 def permute(*dims: int) -> Layer:
     """Put the axes, including the batch, in another order; y is a view of x.
 

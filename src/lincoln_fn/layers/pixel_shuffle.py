@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, constructor, record, static
-from lincoln_fn.layers.common.inputs import Elements, Moved, stand_in
+from lincoln_fn import core
+from lincoln_fn.core import Elements, Layer, Moved, PositiveInt, bare, record, stand_in, static
 
 
 @record
@@ -33,7 +33,7 @@ def forward(params: tuple[()], x: Elements, *, upscale_factor: int) -> tuple[Mov
     if x.ndim < 3 or x.shape[-3] % upscale_factor**2:
         problem = "expected x of shape (..., channels, height, width), the channels a multiple"
         problem = f"{problem} of {upscale_factor**2}, got {tuple(x.shape)}"
-        raise LayerError("pixel_shuffle", problem)
+        raise core.LayerError("pixel_shuffle", problem)
     r, (*batch, channels, height, width) = upscale_factor, x.shape
     # torch leaves a batch without elements in its old shape.
     y = torch.pixel_shuffle(x, r).reshape(*batch, channels // r**2, r * height, r * width)
@@ -47,7 +47,7 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple
     return dx.reshape(*batch, channels * r**2, height // r, width // r), ()
 
 
-@constructor(kind="moving")
+@core.constructor(kind="moving")
 def pixel_shuffle(upscale_factor: PositiveInt) -> Layer:
     """Turn r^2 channels into one of r times the height and width, with r = upscale_factor.
 

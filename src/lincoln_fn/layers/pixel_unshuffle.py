@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, constructor, record, static
-from lincoln_fn.layers.common.inputs import Elements, Moved, stand_in
+from lincoln_fn import core
+from lincoln_fn.core import Elements, Layer, Moved, PositiveInt, bare, record, stand_in, static
 
 
 @record
@@ -32,7 +32,7 @@ def forward(params: tuple[()], x: Elements, *, downscale_factor: int) -> tuple[M
     if x.ndim < 3 or x.shape[-2] % downscale_factor or x.shape[-1] % downscale_factor:
         problem = "expected x of shape (..., channels, height, width), both sizes multiples"
         problem = f"{problem} of {downscale_factor}, got {tuple(x.shape)}"
-        raise LayerError("pixel_unshuffle", problem)
+        raise core.LayerError("pixel_unshuffle", problem)
     r, (*batch, channels, height, width) = downscale_factor, x.shape
     # torch leaves a batch without elements in its old shape.
     y = torch.pixel_unshuffle(x, r).reshape(*batch, channels * r**2, height // r, width // r)
@@ -46,7 +46,7 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple
     return dx.reshape(*batch, channels // r**2, r * height, r * width), ()
 
 
-@constructor(kind="moving")
+@core.constructor(kind="moving")
 def pixel_unshuffle(downscale_factor: PositiveInt) -> Layer:
     """Turn one channel into r^2 of height and width divided by r = downscale_factor.
 

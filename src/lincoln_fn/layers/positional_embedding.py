@@ -17,9 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, PositiveInt, bare, mirror, record
+from lincoln_fn.core import Key, Layer, PositiveInt, Sequence, bare, mirror, record
 from lincoln_fn.initializers import Fans, Initializer, normal
-from lincoln_fn.layers.common.inputs import Sequence
 
 
 @record

@@ -17,8 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, PositiveInt, bare, mirror, record
-from lincoln_fn.layers.common.inputs import Elements
+from lincoln_fn.core import Elements, Key, Layer, PositiveInt, bare, mirror, record
 from lincoln_fn.layers.common.normalisation import widened
 
 

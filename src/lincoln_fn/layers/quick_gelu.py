@@ -15,8 +15,7 @@ from typing import Final
 
 import torch
 
-from lincoln_fn.core import Layer, bare, constructor
-from lincoln_fn.layers.common.inputs import Elements
+from lincoln_fn.core import Elements, Layer, bare, constructor
 
 K: Final = 1.702
 

@@ -28,8 +28,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, at_least, bare, constructor, declare, record, static
-from lincoln_fn.layers.common.inputs import Dims, Elements, Reduced, axes_of, with_axes
+from lincoln_fn.core import Elements, Layer, LayerError, Reduced, bare, constructor, record, static
+from lincoln_fn.layers.common.inputs import Dims, axes_of, with_axes
 from lincoln_fn.layers.common.normalisation import norm_over
 
 
@@ -93,7 +93,7 @@ def forward(
 
 
 # They have f(c x) = c f(x) for c > 0, so that sum_i x_i dy/dx_i = y.
-declare(forward, kind="average", along="axes")
+core.declare(forward, kind="average", along="axes")
 
 
 def backward(
@@ -152,7 +152,7 @@ def amax(dim: Dims = None, *, keepdim: bool = False) -> Layer:
 
 @constructor
 def norm(
-    p: Annotated[float, at_least(1)] = 2.0, dim: Dims = None, *, keepdim: bool = False
+    p: Annotated[float, core.at_least(1)] = 2.0, dim: Dims = None, *, keepdim: bool = False
 ) -> Layer:
     """Measure the length of vectors: y = (sum_i |x_i|^p)^(1/p).
 

@@ -36,9 +36,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Gather, Key, Layer, PositiveInt, bare, record, require
+from lincoln_fn.core import Gather, Key, Layer, PositiveInt, Sequence, bare, record, require
 from lincoln_fn.initializers import Fans, Initializer, normal
-from lincoln_fn.layers.common.inputs import Sequence, add_at, stand_ins
+from lincoln_fn.layers.common.inputs import add_at
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Inputs, mirrored, sequence_and_mask
 
@@ -88,7 +88,7 @@ def forward(
     y = bias.expand(*sequence.shape[:-2], *bias.shape)
     if mask is not None:
         y = y.masked_fill(~mask[..., None, None, :], -math.inf)
-    like = stand_ins(sequence, y)
+    like = core.stand_ins(sequence, y)
     return y, Cache(like.x, like.y, buckets, mask, isinstance(x, tuple))
 
 

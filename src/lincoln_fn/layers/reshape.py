@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from math import prod
 
-from lincoln_fn.core import Layer, LayerError, OpenSize, bare, constructor, require
-from lincoln_fn.layers.common.inputs import Elements, Moved, StandIns, filled, stand_ins
+from lincoln_fn import core
+from lincoln_fn.core import Elements, Layer, Moved, OpenSize, StandIns, bare, require, stand_ins
+from lincoln_fn.layers.common.inputs import filled
 
 
 def forward(params: tuple[()], x: Elements, *, shape: tuple[int, ...]) -> tuple[Moved, StandIns]:
@@ -21,7 +22,7 @@ def forward(params: tuple[()], x: Elements, *, shape: tuple[int, ...]) -> tuple[
     sizes = filled(shape, prod(x.shape[1:])) if x.ndim else None
     if sizes is None:
         problem = f"expected x with a batch axis and examples to reshape to {shape}"
-        raise LayerError("reshape", f"{problem}, got {tuple(x.shape)}")
+        raise core.LayerError("reshape", f"{problem}, got {tuple(x.shape)}")
     y = x.reshape(x.shape[0], *sizes)
     return y, stand_ins(x, y)
 
@@ -31,7 +32,7 @@ def backward(params: tuple[()], cache: StandIns, g: Moved) -> tuple[Elements, tu
     return g.reshape(cache.x.shape), ()
 
 
-@constructor(kind="moving")
+@core.constructor(kind="moving")
 def reshape(*shape: OpenSize) -> Layer:
     """Give each example another shape; y is a view of x where x's memory layout allows it.
 

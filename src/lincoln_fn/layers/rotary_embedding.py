@@ -32,7 +32,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Layer, LayerError, Positive, PositiveInt, bare, record, require, static
-from lincoln_fn.layers.common.inputs import check_integers, stand_in
+from lincoln_fn.layers.common.inputs import check_integers
 from lincoln_fn.layers.common.rope_scaling import RopeScaling, unscaled
 
 NAME = "rotary_embedding"
@@ -67,7 +67,7 @@ def forward(
     if positions is None:
         positions = torch.arange(heads.shape[-2], device=heads.device)
     cos, sin = (part.to(heads.dtype) for part in _cos_and_sin(positions, theta, n, scaling))
-    cache = Cache(stand_in(heads), cos, sin, interleaved, isinstance(x, tuple))
+    cache = Cache(core.stand_in(heads), cos, sin, interleaved, isinstance(x, tuple))
     return turned(heads, cos, sin, interleaved=interleaved), cache
 
 

@@ -17,8 +17,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import leaky_relu
 
-from lincoln_fn.core import Key, Layer, bare, constructor, declare, keys, require
-from lincoln_fn.layers.common.inputs import Elements
+from lincoln_fn.core import Elements, Key, Layer, bare, constructor, declare, keys, require
 from lincoln_fn.layers.dropout import Params, advance
 
 

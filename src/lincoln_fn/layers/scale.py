@@ -9,8 +9,7 @@ Cache: the shape of x, and s.
 
 from __future__ import annotations
 
-from lincoln_fn.core import Layer, bare, constructor, record, static
-from lincoln_fn.layers.common.inputs import Elements
+from lincoln_fn.core import Elements, Layer, bare, constructor, record, static
 
 
 @record

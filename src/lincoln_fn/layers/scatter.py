@@ -23,8 +23,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lincoln_fn.core import Layer, LayerError, bare, constructor, record, static
-from lincoln_fn.layers.common.inputs import Elements, Moved, check_indexed, in_range, stand_in
+from lincoln_fn import core
+from lincoln_fn.core import Elements, Layer, LayerError, Moved, bare, record, stand_in, static
+from lincoln_fn.layers.common.inputs import check_indexed, in_range
 
 Inputs: TypeAlias = tuple[Elements, Int[Tensor, "*positions"], Moved]
 
@@ -66,7 +67,7 @@ def backward(
     return (dx, None, torch.gather(g, dim, index)), ()
 
 
-@constructor(kind="addition", along="dim")
+@core.constructor(kind="addition", along="dim")
 def scatter(dim: int, *, reduce: Literal["add"] | None = None) -> Layer:
     """Write a source into x at one position for each of its elements, as `torch.scatter`.
 

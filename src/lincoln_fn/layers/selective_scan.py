@@ -44,9 +44,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, PositiveInt, bare, record, static
+from lincoln_fn.core import Key, Layer, PositiveInt, Sequence, bare, record, static
 from lincoln_fn.layers.common import sequences
-from lincoln_fn.layers.common.inputs import Sequence
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of, one_batch
 from lincoln_fn.layers.linear_scan import Scan, before, scan, scan_backward

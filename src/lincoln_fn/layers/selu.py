@@ -19,8 +19,7 @@ from typing import Final
 
 import torch
 
-from lincoln_fn.core import Layer, bare, constructor
-from lincoln_fn.layers.common.inputs import Elements
+from lincoln_fn.core import Elements, Layer, bare, constructor
 
 ALPHA: Final = 1.6732632423543772848170429916717
 SCALE: Final = 1.0507009873554804934193349852946

@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, bare, constructor, wrong_shape
-from lincoln_fn.layers.common.inputs import Sequence, stand_in
+from lincoln_fn.core import Layer, Sequence, bare, constructor, stand_in, wrong_shape
 
 
 def forward(params: tuple[()], x: Sequence) -> tuple[Sequence, Sequence]:

@@ -20,8 +20,7 @@ from typing import Final
 import torch
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn.core import Bound, Layer, Positive, bare, constructor, record, static
-from lincoln_fn.layers.common.inputs import Elements
+from lincoln_fn.core import Bound, Elements, Layer, Positive, bare, constructor, record, static
 
 EXACT_PAST: Final = 40.0
 

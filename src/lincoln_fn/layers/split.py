@@ -14,11 +14,10 @@ from typing import Annotated
 import torch
 
 from lincoln_fn import core
-from lincoln_fn.core import NOT_EMPTY, Layer, LayerError, Like, NonNegativeInt, PositiveInt, record
-from lincoln_fn.layers.common.inputs import Elements, Several
+from lincoln_fn.core import NOT_EMPTY, Elements, Layer, Like, NonNegativeInt, PositiveInt, Several
 
 
-@record
+@core.record
 class Cache:
     """The shape, dtype and device of each output, and the axis."""
 
@@ -41,7 +40,7 @@ def backward(params: tuple[()], cache: Cache, g: Several) -> tuple[Elements, tup
     """Compute dx = [g_1, ..., g_n]."""
     if type(g) is not tuple or len(g) != len(cache.y):
         expected = f"expected g to be a tuple of {len(cache.y)} tensors"
-        raise LayerError("split", f"{expected}, got {core.describe_non_tuple(g)}")
+        raise core.LayerError("split", f"{expected}, got {core.describe_non_tuple(g)}")
     for g_i, y_i in zip(g, cache.y, strict=True):
         core.check_cotangent("split", g_i, y_i)
     return torch.cat(g, cache.dim), ()

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, Like, bare, check_axis, constructor, record, static
-from lincoln_fn.layers.common.inputs import Elements, Moved, check_inputs, check_one_shape
+from lincoln_fn import core
+from lincoln_fn.core import Elements, Layer, Like, Moved, bare, check_axis, record, static
+from lincoln_fn.layers.common.inputs import check_inputs, check_one_shape
 
 
 @record
@@ -37,7 +38,7 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[tuple[Elements,
     return torch.unbind(g, cache.dim), ()
 
 
-@constructor(kind="moving", along="dim")
+@core.constructor(kind="moving", along="dim")
 def stack(dim: int = 0) -> Layer:
     """Stack inputs of one shape along a new axis.
 

@@ -19,9 +19,8 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from lincoln_fn.core import Layer, LayerError, Probability, bare, constructor, declare
+from lincoln_fn.core import Elements, Layer, LayerError, Probability, bare, constructor, declare
 from lincoln_fn.layers import dropout
-from lincoln_fn.layers.common.inputs import Elements
 from lincoln_fn.layers.dropout import Cache, Params, advance, backward, init
 
 __all__ = [

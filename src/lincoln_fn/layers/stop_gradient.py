@@ -15,8 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Layer, bare, constructor, tree
-from lincoln_fn.layers.common.inputs import stand_in
+from lincoln_fn.core import Arrays, Layer, bare, constructor, stand_in, tree
 
 
 def forward(params: tuple[()], x: Arrays) -> tuple[Arrays, Arrays]:

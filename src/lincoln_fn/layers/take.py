@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, LayerError, bare, constructor, record, static
-from lincoln_fn.layers.common.inputs import Elements, Moved, stand_in
+from lincoln_fn import core
+from lincoln_fn.core import Elements, Layer, LayerError, Moved, bare, record, stand_in, static
 
 
 @record
@@ -43,7 +43,7 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple
     return torch.where(is_index.reshape(-1, *behind), g.unsqueeze(cache.dim), 0.0), ()
 
 
-@constructor(kind="moving")
+@core.constructor(kind="moving")
 def take(index: int, dim: int) -> Layer:
     """Take one index of an axis: y has every axis of x but this one, and is a view of x.
 

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Bound, Layer, bare, constructor, record, static
-from lincoln_fn.layers.common.inputs import Elements
+from lincoln_fn.core import Bound, Elements, Layer, bare, constructor, record, static
 
 
 @record

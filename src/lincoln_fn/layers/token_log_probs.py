@@ -21,8 +21,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core import Layer, bare, constructor, record, wrong_shape
-from lincoln_fn.layers.common.inputs import check_indexed, in_range, stand_in
+from lincoln_fn.core import Layer, bare, constructor, record, stand_in, wrong_shape
+from lincoln_fn.layers.common.inputs import check_indexed, in_range
 from lincoln_fn.layers.common.sequences import Mask, check_mask
 from lincoln_fn.layers.log_softmax import minus_one_hot
 

@@ -15,8 +15,8 @@ from typing import Annotated, TypeAlias
 import torch
 
 from lincoln_fn import core
-from lincoln_fn.core import NOT_EMPTY, Layer, LayerError, OpenSize, bare, check_axis
-from lincoln_fn.layers.common.inputs import Elements, Moved, StandIns, filled, stand_ins
+from lincoln_fn.core import NOT_EMPTY, Elements, Layer, Moved, OpenSize, StandIns, bare, stand_ins
+from lincoln_fn.layers.common.inputs import filled
 
 OpenSizes: TypeAlias = Annotated[tuple[OpenSize, ...], NOT_EMPTY]
 
@@ -25,11 +25,11 @@ def forward(
     params: tuple[()], x: Elements, *, dim: int, unflattened_size: tuple[int, ...]
 ) -> tuple[Moved, StandIns]:
     """Split axis dim into several."""
-    check_axis("unflatten", x, dim)
+    core.check_axis("unflatten", x, dim)
     sizes = filled(unflattened_size, x.shape[dim])
     if sizes is None:
         problem = f"expected x with an axis dim={dim} to split into {unflattened_size}"
-        raise LayerError("unflatten", f"{problem}, got shape {tuple(x.shape)}")
+        raise core.LayerError("unflatten", f"{problem}, got shape {tuple(x.shape)}")
     y = torch.unflatten(x, dim, sizes)
     return y, stand_ins(x, y)
 

@@ -38,8 +38,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, Positive, PositiveSizes, record, require, static
-from lincoln_fn.layers.common.inputs import Channels, Moved, Sizes, stand_in
+from lincoln_fn.core import Channels, Layer, Moved, Positive, PositiveSizes, Sizes, require, static
 
 Factors: TypeAlias = Positive | Annotated[tuple[Positive, ...], core.NOT_EMPTY]
 Mode: TypeAlias = Literal["nearest", "nearest-exact", "linear", "bilinear", "trilinear", "bicubic"]
@@ -62,7 +61,7 @@ class Axis(NamedTuple):
     ratio: float
 
 
-@record
+@core.record
 class Cache:
     """A stand-in for y, and the numbers that A is computed from."""
 
@@ -83,7 +82,7 @@ def forward(
         terms = _terms(axis, mode, align_corners, x)
         y = reduce(torch.add, [_along(dim, a, y) * y.index_select(dim, i) for i, a in terms])
     y = y.to(x.dtype)
-    return y, Cache(stand_in(y), axes, mode, align_corners)
+    return y, Cache(core.stand_in(y), axes, mode, align_corners)
 
 
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Channels, tuple[()]]:
@@ -107,7 +106,7 @@ def _axes(
     if len(own) not in _AXES[mode] or 0 in x.shape[1:]:
         axes = " or ".join(map(str, _AXES[mode]))
         problem = f"expected x of shape (batch, channels, *spatial) with {axes} spatial axes"
-        raise LayerError("upsample", f"{problem} for mode={mode!r}, got {tuple(x.shape)}")
+        raise core.LayerError("upsample", f"{problem} for mode={mode!r}, got {tuple(x.shape)}")
     asked = size if scale_factor is None else scale_factor
     wanted = asked if isinstance(asked, tuple) else (asked or 0,) * len(own)
     pairs = zip(own, wanted, strict=False)
@@ -115,7 +114,7 @@ def _axes(
     if len(wanted) != len(own) or min(sizes) < 1:
         name = "size" if scale_factor is None else "scale_factor"
         problem = f"expected x with spatial axes to upsample to {name}={asked}"
-        raise LayerError("upsample", f"{problem}, got {tuple(x.shape)}")
+        raise core.LayerError("upsample", f"{problem}, got {tuple(x.shape)}")
     scales = (None,) * len(own) if scale_factor is None else wanted
     return tuple(
         Axis(of_x, of_y, _ratio(of_x, of_y, scale, mode, align_corners))

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 from math import prod
 
-from lincoln_fn.core import Layer, LayerError, NonNegativeInt, bare, constructor, record, static
-from lincoln_fn.layers.common.inputs import Dims, Elements, Reduced, axes_of, with_axes
+from lincoln_fn import core
+from lincoln_fn.core import Elements, Layer, NonNegativeInt, Reduced, bare, record, static
+from lincoln_fn.layers.common.inputs import Dims, axes_of, with_axes
 from lincoln_fn.layers.common.normalisation import statistics, widened
 
 
@@ -43,7 +44,7 @@ def forward(
     n = prod(x.shape[axis] for axis in axes)
     if n <= correction:
         problem = f"expected more than {correction} elements, got {n} for correction={correction}"
-        raise LayerError("variance", problem)
+        raise core.LayerError("variance", problem)
     z, _, _ = statistics(widened(x), axes)
     y = (z.square().sum(axes, keepdim=keepdim) / (n - correction)).to(x.dtype)
     return y, Cache(z, x.new_zeros(()).expand(y.shape), axes, keepdim, 2 / (n - correction))
@@ -55,7 +56,7 @@ def backward(params: tuple[()], cache: Cache, g: Reduced) -> tuple[Elements, tup
     return (g * cache.factor * cache.z).to(g.dtype), ()
 
 
-@constructor(kind="other", along="axes")
+@core.constructor(kind="other", along="axes")
 def variance(dim: Dims = None, *, correction: NonNegativeInt = 1, keepdim: bool = False) -> Layer:
     """Measure how far elements are from their mean: y = 1/(N - c) sum_i (x_i - mu)^2.
 

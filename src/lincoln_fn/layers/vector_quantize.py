@@ -49,9 +49,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Decay, Key, Layer, LayerError, PositiveInt, record
+from lincoln_fn.core import Arrays, Decay, Key, Layer, LayerError, PositiveInt, record, stand_in
 from lincoln_fn.initializers import Fans, Initializer, normal
-from lincoln_fn.layers.common.inputs import add_at, stand_in
+from lincoln_fn.layers.common.inputs import add_at
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.stop_gradient import stop_gradient
 from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, check_entries, composition

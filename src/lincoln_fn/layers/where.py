@@ -20,9 +20,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from lincoln_fn.core import Layer, LayerError, bare, constructor, record
+from lincoln_fn.core import Elements, Layer, LayerError, bare, constructor, record, stand_in
 from lincoln_fn.layers.common import inputs
-from lincoln_fn.layers.common.inputs import Elements, stand_in
 
 Inputs: TypeAlias = tuple[Bool[Tensor, "*s"], Elements, Elements]
 Gradients: TypeAlias = tuple[None, Elements, Elements]

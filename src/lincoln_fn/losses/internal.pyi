@@ -1,4 +1,4 @@
-from lincoln_fn.layers.common.inputs import Elements as Elements
+from lincoln_fn.core import Elements as Elements
 from lincoln_fn.losses.common.checks import (
     any_true as any_true, check_between as check_between,
     check_same_shape as check_same_shape, check_vector as check_vector,

@@ -16,7 +16,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Cache, LayerError, Made, tree
+from lincoln_fn.core import Arrays, Cache, LayerError, Made, tree, unexpected
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 
@@ -58,8 +58,7 @@ class Loss(Made):
 def check_one_number(loss: str, value: Tensor) -> None:
     """Check that the value of a loss is one number."""
     if value.ndim:
-        mend = "use reduction='mean' or 'sum'"
-        raise LayerError(loss, f"expected one number, got {tuple(value.shape)}; {mend}")
+        raise unexpected(loss, "one number", tuple(value.shape), "use reduction='mean' or 'sum'")
 
 
 def check_each_alone(

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, LayerError, PositiveInt, bare, check_cache, constructor, record
+from lincoln_fn.core import Arrays, PositiveInt, bare, check_cache, constructor, record, unexpected
 from lincoln_fn.losses.common.reduction import Cotangent
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.losses.router_z import Logits, Tokens, read
@@ -43,8 +43,7 @@ def forward(prediction: Arrays, target: Tensor | None, *, top_k: int) -> tuple[T
     z, m = tokens.z, tokens.m.unsqueeze(-1)
     n_experts = z.shape[-1]
     if top_k > n_experts:
-        problem = f"expected logits of at least {top_k} experts, top_k, got {n_experts}"
-        raise LayerError("router_balance", problem)
+        raise unexpected("router_balance", f"logits of at least {top_k} experts, top_k", n_experts)
     p = z.softmax(-1)
     f = (m * torch.zeros_like(z).scatter(-1, z.topk(top_k, -1).indices, 1.0)).sum(0)
     return n_experts * (f * (m * p).sum(0)).sum(), Cache(tokens, p, f)

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import LayerError, Params, Positive, PositiveInt, bare, record, svd, tree
+from lincoln_fn.core import LayerError, Params, Positive, PositiveInt, bare, record, tree
 from lincoln_fn.optim import leaves
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
 from lincoln_fn.optim.transforms import Transform, transform
+from lincoln_fn.runtime import svd, when_due
 
 NO_ADJOINT: Final = (
     "its subspace is of singular vectors, whose derivative is infinite where two values are equal"
@@ -92,7 +93,7 @@ def _is_projected(rank: int, p: Tensor) -> bool:
     return p.ndim == 2 and min(p.shape) > rank
 
 
-@core.when_due
+@when_due
 def _subspace(dp: Tensor, *, old: Tensor) -> tuple[Tensor]:
     """Compute the left singular vectors of the largest values of a matrix of few rows."""
     return (svd(dp)[0][:, : old.shape[1]],)

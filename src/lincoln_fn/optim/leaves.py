@@ -14,7 +14,7 @@ import optree
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import TRAINED, LayerError, Params, State, describe, tree
+from lincoln_fn.core import TRAINED, LayerError, Params, State, describe, tree, unexpected
 from lincoln_fn.optim.optimizer import OptimizerState
 
 S = TypeVar("S")
@@ -122,8 +122,7 @@ def check_state(
     if expected and is_right and (field := next(wrong, None)):
         is_right, wanted = False, f"{wanted} {'with' if kept[field] else 'without'} {field}"
     if not is_right:
-        problem = f"expected state {wanted}, got {describe(state)}; init(params) makes one"
-        raise LayerError(name, problem)
+        raise unexpected(name, f"state {wanted}", describe(state), "init(params) makes one")
 
 
 def states_in(state: OptimizerState, kind: type[S]) -> list[S]:

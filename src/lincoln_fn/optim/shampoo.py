@@ -28,6 +28,7 @@ from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
 from lincoln_fn.optim.leaves import LeafState, check_whole
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import add_scaled, take_step
+from lincoln_fn.runtime import eigh, when_due
 
 NO_ADJOINT: Final = (
     "its steps use eigenvectors, whose derivative is infinite where two eigenvalues are equal"
@@ -62,10 +63,10 @@ def _begin(p: Tensor, *, momentum: float, max_size: int) -> Preconditioner:
     return Preconditioner(products, roots, torch.zeros_like(p) if momentum else None)
 
 
-@core.when_due
+@when_due
 def _inverse_root(matrix: Tensor, order: Tensor, eps: Tensor, *, old: Tensor) -> tuple[Tensor]:
     """Compute (A + eps I)^(-1/order)."""
-    values, vectors = core.eigh(matrix)
+    values, vectors = eigh(matrix)
     scaled = vectors * ((values.clamp(min=0) + eps) ** (-1 / order)).to(values.dtype)
     return (scaled @ vectors.mT,)
 

@@ -28,12 +28,13 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Decay, Epsilon, NonNegative, Params, PositiveInt, eigh, record, when_due
+from lincoln_fn.core import Decay, Epsilon, NonNegative, Params, PositiveInt, record
 from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
 from lincoln_fn.optim.leaves import LeafState, check_whole
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import root, running_mean, take_step
 from lincoln_fn.optim.shampoo import NO_ADJOINT, are_of, axis_matrices, axis_product, multiply_axes
+from lincoln_fn.runtime import eigh, when_due
 
 
 @record

@@ -228,9 +228,7 @@ def examples_in(g: Arrays) -> int:
     for leaf in tree.leaves(g):
         if isinstance(leaf, Tensor) and leaf.ndim:
             return len(leaf)
-    raise LayerError(
-        "per_example", f"expected g with the examples on axis 0, got {core.format_briefly(g)}"
-    )
+    raise core.unexpected("per_example", "g with the examples on axis 0", core.format_briefly(g))
 
 
 def check_any(name: str, count: int) -> None:

@@ -38,7 +38,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, record, tree
+from lincoln_fn.core import Arrays, Cache, Layer, Params, record, tree, unexpected
 from lincoln_fn.curvature import internal as duals
 from lincoln_fn.fastpath import fast
 from lincoln_fn.losses import Loss
@@ -176,8 +176,7 @@ class SharedAdjoint(StepAdjoint):
     def of(cls, adjoint: StepAdjoint, reduce: Reduce, name: str) -> SharedAdjoint:
         """Share the adjoint of a step of this name."""
         if reduce.bind_shards is None:
-            problem = f"expected a step of one process or of distributed.mean, got {name}"
-            raise LayerError("metagradient", problem)
+            raise unexpected("metagradient", "a step of one process or of distributed.mean", name)
         of_gradient = reduce.bind(*adjoint.fast, name)
         of_shards = reduce.bind_shards(adjoint.net, adjoint.loss, name)
         fields = adjoint.net, adjoint.loss, adjoint.optimizer, adjoint.wants

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 from torch import Tensor
 
 from lincoln_fn import combine, core
-from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, Spec, tree
+from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, Spec, tree, unexpected
 from lincoln_fn.initializers import Fans, Initializer
 from lincoln_fn.layers import multi_head_attention
 from lincoln_fn.walk import VisitThere, composition, is_trained
@@ -72,8 +72,7 @@ def map_chosen(rule: str, f: Callable[[Layer], Layer], net: Layer, layers: Selec
 
 def no_matrices(rule: str, net: Layer) -> LayerError:
     """Make the error about a network in which a rule has nothing to replace."""
-    problem = f"expected a layer with matrices, got {net}"
-    return LayerError(rule, f"{problem}; name your own layers by `layers=`")
+    return unexpected(rule, "a layer with matrices", net, "name your own layers by `layers=`")
 
 
 def matrices(params: Params) -> tuple[Tensor, ...]:

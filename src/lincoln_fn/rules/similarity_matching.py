@@ -35,7 +35,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, at_least, constructor
+from lincoln_fn.core import at_least, constructor, unexpected
 from lincoln_fn.losses import Loss, Reduction
 from lincoln_fn.losses.internal import Cotangent, check_between, label_column, make_loss
 
@@ -50,8 +50,7 @@ def forward(
 ) -> tuple[Float[Tensor, "N N"], Cache]:
     """Compute l = (S - T)^2."""
     if h.ndim < 2:
-        problem = f"expected prediction of shape (N, C, ...), got {tuple(h.shape)}"
-        raise LayerError("similarity_matching", problem)
+        raise unexpected("similarity_matching", "prediction of shape (N, C, ...)", tuple(h.shape))
     x, positions = h, None
     if h.ndim > 2:
         positions = h - h.mean(tuple(range(2, h.ndim)), keepdim=True)

@@ -1,4 +1,4 @@
-"""What belongs to the whole process: threads, memory, the log and the notebook. Not pure."""
+"""What belongs to the whole process: threads, the log, torch's operations. Not pure."""
 
 from lincoln_fn.faces import face
 

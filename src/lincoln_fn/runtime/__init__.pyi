@@ -3,6 +3,10 @@ from lincoln_fn.runtime.on_meta import (
     VARIABLE as VARIABLE, defer_compiler as defer_compiler, make_cache_folder as make_cache_folder,
     temporary_folder as temporary_folder,
 )
+from lincoln_fn.runtime.operations import (
+    Operation as Operation, RunsHere as RunsHere, eigh as eigh, losses_of as losses_of,
+    operation as operation, runs_here as runs_here, svd as svd, when_due as when_due,
+)
 from lincoln_fn.runtime.process import (
     current_shell as current_shell, in_notebook as in_notebook, precision as precision,
 )

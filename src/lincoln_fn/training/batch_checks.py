@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import TRAINED, LayerError, describe, format_briefly, tree, warn
+from lincoln_fn.core import TRAINED, LayerError, describe, format_briefly, tree, unexpected, warn
 
 
 def as_tensors(arrays: object) -> tuple[core.Arrays, ...]:
@@ -94,13 +94,11 @@ def check_walkable(where: str, batches: object) -> None:
     """Check that an argument can be iterated over batch by batch, and is not a single batch."""
     is_batch = isinstance(batches, tuple) and any(map(is_array, batches))
     if is_batch:
-        problem = f"expected batches, got one batch, {describe(batches)}; write [(x, target)]"
-        raise LayerError(where, problem)
+        raise unexpected(where, "batches", f"one batch, {describe(batches)}", "write [(x, target)]")
     # A user's class may be iterable by `__getitem__` alone.
     can_be_walked = hasattr(batches, "__iter__") or hasattr(type(batches), "__getitem__")
     if is_array(batches) or isinstance(batches, Mapping | str) or not can_be_walked:
-        problem = f"expected batches, an iterable of (x, target), got {describe(batches)}"
-        raise LayerError(where, problem)
+        raise unexpected(where, "batches, an iterable of (x, target)", describe(batches))
 
 
 def check_batch(where: str, batch: object) -> None:

@@ -121,8 +121,7 @@ def batches(
     tensors = as_tensors(arrays)
     lengths = [len(tensor) if tensor.ndim else 0 for tensor in tree.leaves(tensors)]
     if len(set(lengths)) != 1 or lengths[0] == 0:
-        problem = f"expected arrays of one length, at least 1, got lengths {lengths}"
-        raise core.LayerError("batches", problem)
+        raise core.unexpected("batches", "arrays of one length, at least 1", f"lengths {lengths}")
     near = None if key is None else key.near(tree.leaves(tensors)[0])
     result = Batches(tensors, batch_size, near, epochs, start, drop_last, shard)
     if result.per_epoch == 0:

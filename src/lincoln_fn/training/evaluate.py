@@ -74,8 +74,7 @@ def check_metrics(where: str, metrics: object) -> None:
     """Check that metrics are a mapping from names to functions."""
     if not isinstance(metrics, Mapping):
         mend = 'write {"accuracy": lf.metrics.accuracy}'
-        problem = f"expected metrics to be functions by name, got {describe(metrics)}; {mend}"
-        raise LayerError(where, problem)
+        raise core.unexpected(where, "metrics to be functions by name", describe(metrics), mend)
     core.require(bool(metrics), where, "at least one metric by name", metrics)
     for name, metric in metrics.items():
         check_metric(where, f"metrics[{name!r}]", metric)
@@ -92,5 +91,5 @@ def _number(name: str, score: Any) -> float:  # Any: whatever a metric returns
     try:
         return float(score)
     except (TypeError, ValueError, RuntimeError) as error:
-        problem = f"expected one number of metrics[{name!r}], got {describe(score)}"
-        raise LayerError("evaluate", problem) from error
+        wanted = f"one number of metrics[{name!r}]"
+        raise core.unexpected("evaluate", wanted, describe(score)) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from lincoln_fn.core import Layer, LayerError, Params, called, checked
+from lincoln_fn.core import Layer, LayerError, Params, called, checked, unexpected
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses import internal as losses
 from lincoln_fn.optim import Optimizer
@@ -144,8 +144,7 @@ def _check_gradient(gradient: Gradient, reduce: Reduce | None, loss: Loss) -> No
     """Refuse a gradient beside reduce, and one for another reduction or another kind of loss."""
     where = f"make_step: {gradient}"
     if reduce is not None:
-        problem = "expected gradient or reduce, got both"
-        raise LayerError("make_step", f"{problem}; leave one of them out")
+        raise unexpected("make_step", "gradient or reduce", "both", "leave one of them out")
     formula = losses.formula_of(loss)
     has = None if formula is None else "mean" if formula.is_mean else "sum"
     if has and gradient.reduction and gradient.reduction != has:

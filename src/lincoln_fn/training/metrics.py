@@ -12,7 +12,7 @@ from typing import Annotated, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.core import BY_HAND, LayerError, PositiveInt, checked, wrong_kind
+from lincoln_fn.core import BY_HAND, LayerError, PositiveInt, checked, unexpected, wrong_kind
 from lincoln_fn.losses.internal import check_between, label_column, right_values
 
 Metric: TypeAlias = Annotated[Callable[[Tensor, Tensor], float], BY_HAND]
@@ -96,8 +96,7 @@ def _labels(name: str, prediction: Tensor, target: Tensor, k: int) -> Tensor:
     if len(shape) != 2 or shape[1] < k:
         one = len(shape) == 1 or shape[1:] == (1,)
         mend = "; for two classes with one number an example see binary_accuracy" if one else ""
-        problem = f"expected prediction of shape (N, C) with C >= {k}, got {shape}{mend}"
-        raise LayerError(name, problem)
+        raise unexpected(name, f"prediction of shape (N, C) with C >= {k}", f"{shape}{mend}")
     labels = label_column(name, prediction, target, dim=1).flatten()
     check_between(name, "labels", labels, 0, shape[1] - 1)
     return labels

@@ -13,7 +13,7 @@ from lincoln_fn.core import Layer, LayerError, Params, Version, describe, is_bet
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses.internal import check_one_number
 from lincoln_fn.optim import Optimizer
-from lincoln_fn.runtime import adapt_waiting
+from lincoln_fn.runtime import adapt_waiting, losses_of
 from lincoln_fn.training import step_errors
 from lincoln_fn.training.batch_checks import check_batch
 from lincoln_fn.training.data import Batch
@@ -76,7 +76,7 @@ class Step:
         try:
             if core.is_traced(state.step):  # within a function that is compiled
                 new_state, value = self.pure(state, batch)
-                core.losses_of(state.step).append(total_of(value))
+                losses_of(state.step).append(total_of(value))
                 return new_state, value
             noted = self._begun(state, batch)
             new_state, value = self.run(state, batch)

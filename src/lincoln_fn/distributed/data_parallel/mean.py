@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lincoln_fn import compiler, core
 from lincoln_fn.compiler.internal import digest
-from lincoln_fn.core import Layer, LayerError, Params, Positive, PositiveInt, bare, tree
+from lincoln_fn.core import Layer, Params, Positive, PositiveInt, bare, tree, unexpected
 from lincoln_fn.distributed.data_parallel import agreement, synchronised
 from lincoln_fn.distributed.data_parallel.passes import DataParallelSetup, Passes, run_pass
 from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
@@ -86,8 +86,7 @@ def mean(
         agreement.check_same("mean", group, described)
     check_divisible("mean", "shards", total, group)
     if not deterministic and total != group.size:
-        problem = f"expected shards=None, since deterministic is False, got {total}"
-        raise LayerError("mean", problem)
+        raise unexpected("mean", "shards=None, since deterministic is False", total)
     divided = Shards(group.duplicate(), total, deterministic)
     size = int(bucket_mb * 2**20)
     return bare(
@@ -125,8 +124,7 @@ def _bind_shards(
     why: str = "in metagradient",
 ) -> ComputeShards:  # fmt: skip
     if synchronised.communicates(net):
-        problem = f"expected layers that do not communicate, {why}, got {net}"
-        raise LayerError("mean", problem)
+        raise unexpected("mean", f"layers that do not communicate, {why}", net)
     nets = dict.fromkeys(shards.own, net)
     setup = DataParallelSetup(shards, loss, size, group, nets, None, communicates=False)
     return partial(_compute_shards, setup, name)

@@ -32,7 +32,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, NonNegative, Probability, bare
+from lincoln_fn.core import Layer, NonNegative, Probability, bare, unexpected
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.layers import batch_norm
 from lincoln_fn.layers.batch_norm import Params
@@ -62,8 +62,7 @@ def forward(
     m, (mu_s, q_s) = shards[:, :1], shards[:, 1:].chunk(2, dim=1)
     count = m.sum()
     if count <= 1:
-        problem = f"expected more than one value for each channel, got {int(count)}"
-        raise LayerError("sync_batch_norm", problem)
+        raise unexpected("sync_batch_norm", "more than one value for each channel", int(count))
     mean = (m * mu_s).sum(0) / count
     squares = (q_s + m * (mu_s - mean).square()).sum(0)
     shape = (1, -1, *(1,) * (x.ndim - 2))

@@ -28,7 +28,7 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
-from lincoln_fn.core import LayerError, PositiveInt, checked, describe
+from lincoln_fn.core import LayerError, PositiveInt, checked, describe, unexpected
 
 Kind: TypeAlias = Literal["F", "B", "W"]  # in the order in which a microbatch needs them
 
@@ -176,8 +176,7 @@ def check_schedule(
         if limit is not None and peak > limit:
             mend = "put W earlier, or fewer F before the first B"
             caches = "1 cache" if limit == 1 else f"{limit} caches"
-            problem = f"expected at most {caches} in stage {stage}, got {peak}"
-            raise LayerError("schedule", f"{problem}; {mend}")
+            raise unexpected("schedule", f"at most {caches} in stage {stage}", peak, mend)
     return peaks
 
 

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import combine
-from lincoln_fn.core import Key, Layer, LayerError, Params, PositiveInt, checked, tree
+from lincoln_fn.core import Key, Layer, LayerError, Params, PositiveInt, checked, tree, unexpected
 from lincoln_fn.layers.embedding import embedding
 
 # Paths in the params of a pipeline, one for each copy. The first entry is the stage.
@@ -44,8 +44,7 @@ def check_tied(tied: Sequence[Tied], stages: int) -> None:
             problem = f'expected tied paths such as ("0.0", "{stages - 1}.2"), got {paths}'
             raise LayerError("pipeline", problem)
         if sorted(paths, key=stage_of) != list(paths):
-            problem = f"expected tied paths in the order of their stages, got {paths}"
-            raise LayerError("pipeline", problem)
+            raise unexpected("pipeline", "tied paths in the order of their stages", paths)
 
 
 def leaves_at(params: Params, path: str) -> dict[str, Tensor]:

@@ -35,7 +35,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Layer, LayerError, Params, Spec, T, format_briefly, tree
+from lincoln_fn.core import Layer, LayerError, Params, Spec, T, format_briefly, tree, unexpected
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.walk import VisitBack, VisitThere
@@ -165,6 +165,5 @@ def _axis(function: str, whole: Tensor, part: Tensor, group: Group) -> int | Non
 
 def _map(function: str, f: Callable[[Tensor, Tensor], Tensor], given: T, like: T) -> T:
     if not tree.same_structure(given, like, states=True):
-        expected = f"expected a tree like {format_briefly(like)}"
-        raise LayerError(function, f"{expected}, got {format_briefly(given)}")
+        raise unexpected(function, f"a tree like {format_briefly(like)}", format_briefly(given))
     return tree.map(f, given, like, states=True)

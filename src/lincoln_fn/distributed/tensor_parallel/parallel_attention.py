@@ -29,7 +29,7 @@ from typing import Any
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, PositiveInt, Probability, bare, bind_like, record, static
+from lincoln_fn.core import Key, Layer, PositiveInt, Probability, Sequence, bare, record, static
 from lincoln_fn.distributed.group import Group, check_divisible
 from lincoln_fn.distributed.tensor_parallel.collectives import join_parts, sum_over, take_own_part
 from lincoln_fn.distributed.tensor_parallel.column_parallel import copy_own_columns
@@ -39,7 +39,6 @@ from lincoln_fn.initializers import Initializer, fan_in_uniform, glorot_uniform,
 from lincoln_fn.layers import attention_heads, dropout
 from lincoln_fn.layers.common import attention
 from lincoln_fn.layers.common.attention_forms import Gradients, Inputs
-from lincoln_fn.layers.common.inputs import Sequence
 from lincoln_fn.layers.multi_head_attention import Params, multi_head_attention
 from lincoln_fn.walk import VisitBack, VisitThere
 from lincoln_fn.walk.internal import Back, Record, around, composition_of
@@ -131,7 +130,7 @@ def _make_own_heads(num_heads: int, group: Group, p: float, is_causal: bool) -> 
     )
     if p:
         # A function of this file: `lf.fast` has another one for that of the heads.
-        forward = bind_like(partial(_forward_dropped, group=group), heads.forward)
+        forward = core.bind_like(partial(_forward_dropped, group=group), heads.forward)
         heads = heads.replace(forward=forward, predict=heads.predict)
     loops = partial(heads_there, group=group), partial(heads_back, group=group)
     return around("parallel_heads", heads, *loops, advance=_advance_heads)

@@ -14,10 +14,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, Params, Spec, check_params, record, static
+from lincoln_fn.core import Layer, LayerError, Params, Sequence, Spec, check_params, record, static
 from lincoln_fn.layers.attention_heads import merge_heads, split_heads
 from lincoln_fn.layers.common.attention import Mask, check_mask, check_sequences
-from lincoln_fn.layers.common.inputs import Sequence
 from lincoln_fn.walk import Arrangement, VisitBack, VisitThere, check_entries, composition
 from lincoln_fn.walk.internal import Record, VisitRecord, visit_parts
 

@@ -21,9 +21,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from lincoln_fn.core import Key, LayerError, NonNegativeSizes, check_bias, check_like, require, warn
+from lincoln_fn import core
+from lincoln_fn.core import ConvInput, ConvOutput, Key, LayerError, NonNegativeSizes, Sizes, warn
 from lincoln_fn.initializers import Fans, Initializer
-from lincoln_fn.layers.common.inputs import ConvInput, ConvOutput, Sizes, check_image, per_axis
+from lincoln_fn.layers.common.inputs import check_image, per_axis
 from lincoln_fn.layers.dense import drawn
 from lincoln_fn.layers.pad import Amounts
 
@@ -117,8 +118,8 @@ def check_fit(
     layer: str, x: Tensor, weight: Tensor, bias: Tensor | None, n_out: int, y_spatial: Sizes
 ) -> None:
     """Check that x and the bias are of the weight's dtype, the bias's shape, and y not empty."""
-    check_like(layer, "x", x, weight)
-    check_bias(layer, bias, weight, n_out)
+    core.check_like(layer, "x", x, weight)
+    core.check_bias(layer, bias, weight, n_out)
     if min(y_spatial) < 1:
         given = f"x of shape {tuple(x.shape)} for a kernel of {tuple(weight.shape[2:])}"
         raise LayerError(layer, f"expected at least one position for the kernel, got {given}")
@@ -177,9 +178,7 @@ def conv_transpose_axes(
     dilations = per_axis(layer, "dilation", dilation, n)
     more = per_axis(layer, "output_padding", output_padding, n)
     if any(extra >= max(pair) for extra, *pair in zip(more, steps, dilations, strict=True)):
-        raise LayerError(
-            layer, f"expected output_padding below stride or dilation, got {output_padding}"
-        )
+        raise core.unexpected(layer, "output_padding below stride or dilation", output_padding)
     return Geometry(steps, dilations, groups), per_axis(layer, "padding", padding, n), more
 
 
@@ -188,5 +187,5 @@ def kernel_axes(
 ) -> Sizes:
     """Check what both kinds of layers are made with, and find the kernel's size on each axis."""
     divides = out_channels % groups == 0
-    require(divides, layer, f"out_channels that groups={groups} divides", out_channels)
+    core.require(divides, layer, f"out_channels that groups={groups} divides", out_channels)
     return per_axis(layer, "kernel_size", kernel_size, n)

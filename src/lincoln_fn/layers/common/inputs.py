@@ -1,7 +1,4 @@
-"""What layers share about inputs: names of shapes, checks, sizes, axes, indices, and stand-ins.
-
-A stand-in is the cache of a layer whose backward needs no values.
-"""
+"""What layers share about inputs: checks, sizes, axes and indices."""
 
 from __future__ import annotations
 
@@ -10,54 +7,14 @@ from math import prod
 from typing import Annotated, Any, Final, TypeAlias
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import NOT_EMPTY, LayerError, check_axis, check_input, check_like, record
+from lincoln_fn.core import NOT_EMPTY, LayerError, Sizes, check_axis, check_input, check_like
 
-Sizes = tuple[int, ...]
 # One axis, several, or None for all.
 Dims: TypeAlias = int | Annotated[tuple[int, ...], NOT_EMPTY] | None
 _INTEGERS: Final = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
-
-Elements: TypeAlias = Float[Tensor, "*s"]
-# Of another shape than x: its elements moved, left out or repeated, or numbers made of them.
-Moved: TypeAlias = Float[Tensor, "*moved"]
-Several: TypeAlias = tuple[Elements, ...]
-Features: TypeAlias = Float[Tensor, "*batch n_in"]
-Outputs: TypeAlias = Float[Tensor, "*batch n_out"]
-Reduced: TypeAlias = Float[Tensor, "*reduced"]
-Rows: TypeAlias = Float[Tensor, "*batch_and_row"]
-Sequence: TypeAlias = Float[Tensor, "*batch length features"]
-Channels: TypeAlias = Float[Tensor, "batch channels *spatial"]
-# With the channels before the spatial axes, and a batch or none before the channels: of a
-# normalisation, and the x and the y of a convolution.
-Instances: TypeAlias = Float[Tensor, "*channels_and_spatial"]
-ConvInput: TypeAlias = Float[Tensor, "*in_channels_and_spatial"]
-ConvOutput: TypeAlias = Float[Tensor, "*out_channels_and_positions"]
-# With any axes before the spatial ones.
-Image: TypeAlias = Float[Tensor, "*batch_and_spatial"]
-Pooled: TypeAlias = Float[Tensor, "*batch_and_pooled"]
-
-
-@record
-class StandIns:
-    """Stand-ins for a layer's input and output."""
-
-    x: Elements
-    y: Moved
-
-
-def stand_in(x: Tensor) -> Tensor:
-    """Make an expanded zero with x's shape, dtype and device, and the memory of one number."""
-    return x.new_zeros(()).expand(x.shape)
-
-
-def stand_ins(x: Elements, y: Moved) -> StandIns:
-    """Make stand-ins for a layer's input and output, of one dtype and device."""
-    zero = x.new_zeros(())
-    return StandIns(zero.expand(x.shape), zero.expand(y.shape))
 
 
 def filled(sizes: tuple[int, ...], count: int) -> tuple[int, ...] | None:

@@ -24,9 +24,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from lincoln_fn.core import Cache, Key, Params, State, evolve, mirror, no_batch, record, sum_axes
+from lincoln_fn import core
+from lincoln_fn.core import Cache, Key, Params, Sizes, State, evolve, mirror, record, sum_axes
 
-Sizes = tuple[int, ...]
 Axes = tuple[int, ...]
 P = TypeVar("P")  # the params of a normalisation: a weight and perhaps a bias
 
@@ -138,7 +138,7 @@ def weight_gradient(g: Tensor, x_hat: Tensor, weight: Tensor, shared: Axes) -> T
 def affine_terms(params: P, x_hat: Tensor, g: Tensor, axes: Axes) -> P:
     """Return dw_n = sum of g x_hat and db_n = sum of g, over what shares w in example n."""
     if 0 in axes:
-        raise no_batch(type(params).__module__.rpartition(".")[-1], g)  # the layer's file
+        raise core.no_batch(type(params).__module__.rpartition(".")[-1], g)  # the layer's file
     shared, dy = tuple(axis for axis in range(1, g.ndim) if axis not in axes), widened(g)
     return mirror(params, weight=sum_axes(dy * widened(x_hat), shared), bias=sum_axes(dy, shared))
 

@@ -8,8 +8,7 @@ from typing import Annotated, TypeAlias
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import BY_POSITION, NOT_EMPTY, LayerError, OpenSize, Params, check_like
-from lincoln_fn.layers.common.normalisation import Sizes
+from lincoln_fn.core import BY_POSITION, NOT_EMPTY, LayerError, OpenSize, Params, Sizes, check_like
 
 NormalizedShape: TypeAlias = Annotated[
     OpenSize | Annotated[Sequence[OpenSize], NOT_EMPTY], BY_POSITION

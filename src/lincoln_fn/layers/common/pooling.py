@@ -24,8 +24,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, PositiveInt, require
-from lincoln_fn.layers.common.inputs import Image, Sizes, check_image, per_axis
+from lincoln_fn.core import Image, LayerError, PositiveInt, Sizes, require
+from lincoln_fn.layers.common.inputs import check_image, per_axis
 
 OutputSize: TypeAlias = PositiveInt | tuple[PositiveInt | None, ...] | None
 

@@ -25,9 +25,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import check_cache, check_cotangent, check_input, check_params, declare, record
+from lincoln_fn.core import Instances, check_cache, check_input, check_params, declare, record
 from lincoln_fn.layers.common import normalisation
-from lincoln_fn.layers.common.inputs import Instances
 from lincoln_fn.layers.common.normalisation import Running, scale_and_shift, widened
 
 # Of either normalisation, which has params, caches and hyperparameters of its own.
@@ -80,7 +79,7 @@ def backward(
     if params.running is None:
         return norm.backward(params, cache, g)
     check_cache(norm.name, cache, Cache)
-    check_cotangent(norm.name, g, cache.x_hat)
+    core.check_cotangent(norm.name, g, cache.x_hat)
     dx_hat, dparams = normalisation.affine_backward(params, cache.x_hat, g, (cache.axis,))
     return scale_and_shift(dx_hat, cache.rstd, None, g.ndim - 1 - cache.axis).to(g.dtype), dparams
 

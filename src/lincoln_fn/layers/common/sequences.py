@@ -16,8 +16,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, LayerError, check_cotangent, record, static, unexpected
-from lincoln_fn.layers.common.inputs import Sequence, check_inputs
+from lincoln_fn.core import Arrays, LayerError, Sequence, check_cotangent, static, unexpected
+from lincoln_fn.layers.common.inputs import check_inputs
 from lincoln_fn.layers.common.normalisation import widened
 
 Mask: TypeAlias = Bool[Tensor, "*batch length"]
@@ -56,7 +56,7 @@ def mirrored(dx: Sequence, has_mask_entry: bool) -> Sequence | tuple[Sequence, N
     return (dx, None) if has_mask_entry else dx
 
 
-@record
+@core.record
 class Form:
     """Stand-ins for y and the last state; whether x has a place for a state, and a state in it."""
 

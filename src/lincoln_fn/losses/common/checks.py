@@ -13,7 +13,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, LayerError, is_between
+from lincoln_fn.core import Arrays, LayerError, is_between, unexpected
 
 # A logarithm computed in a short dtype may be above 0 because of rounding, and so may values that a
 # finite difference has changed.
@@ -96,8 +96,7 @@ def check_vector(name: str, what: str, given: Tensor) -> None:
 def check_same_shape(name: str, what: str, given: Tensor, other: str, like: Tensor) -> None:
     """Check that a tensor has another's shape."""
     if given.shape != like.shape:
-        shapes = f"{other}'s shape {tuple(like.shape)}, got {tuple(given.shape)}"
-        raise LayerError(name, f"expected {what} of {shapes}")
+        raise unexpected(name, f"{what} of {other}'s shape {tuple(like.shape)}", tuple(given.shape))
 
 
 def check_integers(name: str, target: Tensor) -> None:

@@ -160,8 +160,7 @@ def _backward(formula: Formula, cache: ReducedCache, g: Cotangent = 1.0) -> Arra
     """Compute dprediction, from dl = g or dl = g / n."""
     check_cache(formula.name, cache, ReducedCache)
     if cache.loss != formula.name:
-        problem = f"expected the cache of its own forward, got that of {cache.loss}"
-        raise LayerError(formula.name, problem)
+        raise core.unexpected(formula.name, "the cache of its own forward", f"that of {cache.loss}")
     expected = cache.shape if formula.reduction == "none" else ()
     if isinstance(g, Tensor) and g.shape != expected:
         raise LayerError(formula.name, f"expected g of shape {expected}, got {tuple(g.shape)}")
@@ -193,8 +192,7 @@ def _check_given(formula: Formula, prediction: Arrays, target: Arrays) -> Tensor
         if given.device != first.device:
             raise LayerError(name, f"expected {what} on {first.device}, got {given.device}")
         if what in formula.masks and given.dtype is not torch.bool:
-            problem = f"expected {what} of booleans, got {given.dtype}"
-            raise LayerError(name, f"{problem}; write {what} > 0")
+            raise core.unexpected(name, f"{what} of booleans", given.dtype, f"write {what} > 0")
     of_names = dict((*predicted, *labels))
     for what, other in {**formula.like, **formula.masks}.items():
         if what in of_names:

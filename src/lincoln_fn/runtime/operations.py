@@ -1,8 +1,8 @@
-"""Work that is due at some steps only, such as the eigenvectors of a matrix.
+"""Operations of this library in torch's graphs: work that is due at some steps only.
 
     @when_due
     def eigenvectors(matrix, old):
-        return (torch.linalg.eigh(matrix).eigenvectors,)
+        return (eigh(matrix)[1],)
 
     (vectors,) = eigenvectors(step % 10 == 0, matrix, old=vectors)
 
@@ -15,20 +15,23 @@ when it is due, and there is one graph. Under `torch.func.vmap`, where each case
 and in a graph for another process, both are computed, and `torch.where` chooses.
 
 `operation` registers every operation of this library: here, and in the rooms of kernels.
+
+The decompositions are nan for a matrix that is not finite. torch refuses such a matrix by an error
+about its eigenvalues. With nan, a step finds that its loss is not finite, and says so.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial, wraps
 from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from lincoln_fn.core.tracing import is_traced, is_transformed, runs_here
-from lincoln_fn.errors.annotations import Function
+from lincoln_fn.core import Function, called, is_traced, is_transformed
 
 # Any: torch writes no types for these. The names live as long as the library object.
 _OF_TORCH: Any = torch.library
@@ -46,7 +49,7 @@ def operation(
     """Register an operation, once, when a module is imported. Inductor does not compile it."""
     # `like` makes tensors like the results on `meta`; None if the kernel itself does. Inductor need
     # not copy arguments that may have any strides.
-    name = schema.partition("(")[0]
+    name = called(schema)
     _LIBRARY.define(schema, tags=(torch.Tag.flexible_layout,) if any_strides else ())
     _LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")
     if like:
@@ -91,3 +94,47 @@ def _run(work: Work, olds: list[str], is_due: Tensor, *tensors: Tensor) -> list[
 
 def _run_on_meta(kept: int, is_due: Tensor, *tensors: Tensor) -> list[Tensor]:
     return list(map(torch.empty_like, tensors[-kept:]))
+
+
+def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the eigenvalues of a symmetric matrix, ascending, and the eigenvectors as columns."""
+    values, vectors = _if_finite(torch.linalg.eigh, matrix)
+    return values, vectors
+
+
+def svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute the reduced U, the singular values, descending, and V^T."""
+    u, values, vt = _if_finite(partial(torch.linalg.svd, full_matrices=False), matrix)
+    return u, values, vt
+
+
+def _if_finite(decompose: Callable[[Tensor], Iterable[Tensor]], matrix: Tensor) -> list[Tensor]:
+    is_finite = matrix.isfinite().all()
+    # Both are computed: a branch on a tensor's value could not be traced.
+    parts = decompose(torch.where(is_finite, matrix, 0))
+    return [torch.where(is_finite, part, torch.nan) for part in parts]
+
+
+class RunsHere(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch's own
+    """The mode of fake tensors for a step that will run in this process, and not be exported."""
+
+    # Whether the compiler supports loops whose body is traced once (combine/_loops.py).
+    has_loops = False
+    supports_higher_order_operators = True
+
+    def __init__(self, **options: Any) -> None:  # Any: torch's own
+        super().__init__(**options)
+        # Losses of steps within the function. Where one is not finite, the function is run as it
+        # is, so that its step raises the error.
+        self.losses: list[Tensor] = []
+
+
+def runs_here(x: Tensor) -> bool:
+    """Return whether x's step runs in this process, which knows this library's operations."""
+    return not isinstance(x, FakeTensor) or isinstance(x.fake_mode, RunsHere)
+
+
+def losses_of(x: Tensor) -> list[Tensor]:
+    """Return the list of losses of x's tracer; an empty one if there is no tracer."""
+    mode = x.fake_mode if isinstance(x, FakeTensor) else None
+    return mode.losses if isinstance(mode, RunsHere) else []

@@ -6,7 +6,7 @@ from helpers.compare import same_bits, same_number
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import lincoln_fn as lf
-from lincoln_fn.core.due import when_due
+from lincoln_fn.runtime import when_due
 
 CALLS = []
 

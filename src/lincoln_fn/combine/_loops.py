@@ -19,10 +19,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import GraphModule, Node
 
-from lincoln_fn.core.record import EVERYTHING, record, static
-from lincoln_fn.core.tracing import RunsHere
-from lincoln_fn.core.tree import Tree
-from lincoln_fn.core.values import Arrays
+from lincoln_fn.core import EVERYTHING, Arrays, Tree, record, static
+from lincoln_fn.runtime import RunsHere
 
 Step: TypeAlias = Callable[[Tree, Tree], tuple[Tree, Tree]]
 
