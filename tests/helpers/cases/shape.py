@@ -73,6 +73,7 @@ def pad(kind, x, *arguments, note=""):
 
 PADDING = [
     pad("zero", LINE, (2, 1)),
+    pad("zero", PLANE, (1, 2, 3, 0)),
     pad("zero", PLANE, (1, -2, -1, 3)),
     pad("zero", SPACE, (1, 2, 0, 3, 1, 0)),
     pad("constant", LINE, (2, 1), 0.5),
@@ -85,6 +86,7 @@ PADDING = [
         for case in (
             pad(kind, LINE, (2, 1)),
             pad(kind, LINE, 4),
+            pad(kind, normal(3, 5), (2, 1), note="without batch"),
             pad(kind, PLANE, (1, 3, 2, 0)),
             pad(kind, normal(3, 5, 4), (1, 2, 3, 0), note="without batch"),
             pad(kind, SPACE, (1, 2, 0, 3, 1, 2)),
