@@ -28,8 +28,6 @@ def reason_of(case):
     return next((why for start, why in UNDECIDED.items() if str(case).startswith(start)), None)
 
 
-# In the short suite, check_layer and check_loss prove a row of each, in layers/ and in losses/.
-@pytest.mark.full(but=("[dense(4)-", "[tanhshrink"))
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_layer_is_proven(case):
     verdict = prove(case.layer, case.params(), case.x, predict_is_forward=case.predict_is_forward)
@@ -53,7 +51,6 @@ LOSSES = [
 UNDECIDED_LOSSES = {"triplet_margin(p=3.5,eps=0.1)": "", "triplet_margin(p=0.5)": ""}
 
 
-@pytest.mark.full(but=("mse",))
 @pytest.mark.parametrize(("row", "reduction"), LOSSES, ids=str)
 def test_a_loss_is_proven(row, reduction):
     verdict = prove(row.loss(reduction), row.prediction, row.target)
