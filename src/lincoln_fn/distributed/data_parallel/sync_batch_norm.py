@@ -28,11 +28,10 @@ from functools import partial
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, NonNegative, Probability, bare, unexpected
+from lincoln_fn.core import Channels, Layer, NonNegative, Probability, bare, unexpected
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.layers import batch_norm
 from lincoln_fn.layers.batch_norm import Params
@@ -44,15 +43,9 @@ Gather: TypeAlias = Callable[[Tensor], Tensor]
 
 
 def forward(
-    params: Params,
-    x: Float[Tensor, "batch channels *spatial"],
-    *,
-    gather: Gather,
-    eps: float = 1e-5,
-    momentum: float | None = 0.1,
-) -> tuple[Float[Tensor, "batch channels *spatial"], batch_norm.Cache]:
+    params: Params, x: Channels, *, gather: Gather, eps: float = 1e-5, momentum: float | None = 0.1
+) -> tuple[Channels, batch_norm.Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by the statistics of all shards."""
-    core.check_input("sync_batch_norm", params, x, Params)
     check_batch(params, x, None)
     axes, wide = (0, *range(2, x.ndim)), normalisation.widened(x)
     own = x.shape[0] * x.shape[2:].numel()
@@ -75,16 +68,9 @@ def forward(
 
 
 def backward(
-    params: Params,
-    cache: batch_norm.Cache,
-    g: Float[Tensor, "batch channels *spatial"],
-    *,
-    gather: Gather,
-) -> tuple[Float[Tensor, "batch channels *spatial"], Params]:
+    params: Params, cache: batch_norm.Cache, g: Channels, *, gather: Gather
+) -> tuple[Channels, Params]:
     """Compute dx = rstd (dx_hat - sum_s a_s / m - x_hat sum_s b_s / m), and the shard's dw, db."""
-    core.check_params("sync_batch_norm", params, Params)
-    core.check_cache("sync_batch_norm", cache, batch_norm.Cache)
-    core.check_cotangent("sync_batch_norm", g, cache.x_hat)
     axes, x_hat = (0, *range(2, g.ndim)), normalisation.widened(cache.x_hat)
     dx_hat, dparams = normalisation.affine_backward(params, x_hat, g, (1,))
     a, b = (normalisation.sum_over(d, axes).double() for d in (dx_hat, dx_hat * x_hat))
