@@ -290,6 +290,17 @@ def test_nothing_in_gives_nothing_out_and_gradients_of_zero(layer, shape):
     assert all((leaf == 0).all() for leaf in dparams)
 
 
+@pytest.mark.parametrize("shape", [(0, 4, 3), (2, 4, 0)])
+def test_the_gradients_of_an_empty_group_norm_are_0(shape):
+    net, x = lf.group_norm(2), torch.empty(shape)
+    params = net.init(lf.Key(0), torch.empty(2, 4, 3))
+    for layer in (net, lf.fast(net)):
+        y, cache = layer.forward(params, x)
+        dx, dparams = layer.backward(params, cache, y)
+        assert (y.shape, dx.shape) == (shape, shape)
+        assert same_bits(lf.tree.leaves(dparams), [torch.zeros(4)] * 2)
+
+
 @either
 @pytest.mark.parametrize("shape", [(0, 3, 4), (2, 3, 0)])
 def test_an_empty_batch_leaves_the_statistics_of_instance_norm(shape, change):
