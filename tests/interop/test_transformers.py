@@ -281,8 +281,10 @@ LAYER.forward(PARAMS, (*SOURCES, None)) -> ^transformer: expected x to be (sourc
     masks
 LAYER.forward(PARAMS, (SOURCES[0][..., :3], SOURCES[1])) -> ^transformer[0] transformer_encoder[0]
     transformer_encoder_block[1]
-transformer_encoder(norm=layer_norm()) -> ValueError: ^transformer_encoder: expected at least one block
-transformer_decoder(norm=layer_norm()) -> ValueError: ^transformer_decoder: expected at least one block
+transformer_encoder(norm=layer_norm()) -> ValueError: ^transformer_encoder: expected at least one
+    block
+transformer_decoder(norm=layer_norm()) -> ValueError: ^transformer_decoder: expected at least one
+    block
 """,
     globals(),
 )
