@@ -246,6 +246,20 @@ def begun(layer):
     return lf.decode(net).init(net.init(lf.Key(0), TOKENS[:, :5]), 3, LENGTH)
 
 
+def stepped(*parts):
+    """Take a step for each part of a text, with room for six positions."""
+    decoder = lf.decode(on_tokens(lf.gru(4)))
+    params = decoder.net.init(lf.Key(0), TOKENS)
+    state = decoder.init(params, 3, 6)
+    for part in parts:
+        _, state = decoder.step(params, state, part)
+    return state.position
+
+
+def test_a_state_has_room_for_its_max_length():
+    assert stepped(TOKENS[:, :5], TOKENS[:, :1]) == 6
+
+
 test_what_cannot_decode_is_refused_with_its_path = refusals(
     """
 begun(over_positions(dense(3))) -> ^decode: ... runs over the positions
@@ -290,37 +304,16 @@ begun(serial(*(permute(0, 2, 1), zero_pad1d((4, 0)), conv1d(4, 3), permute(0, 2,
     text; pad 2 fewer
 begun(serial(fixed_point(serial(add(), multi_head_attention(4, is_causal=True))))) -> ^decode: ...
     1.0 fixed_point( ... mixes positions
+# all that cannot decode in one error, and steps of a network that can
+begun(serial(lstm(4, bidirectional=True), residual(multi_head_attention(4)))) -> 1.0 lstm( ... ;
+    1.1.0.3 attention_heads(4,
+stepped(TOKENS[:, :5], TOKENS[:, :2]) -> at most 6 positions, the state's max_length, got 5 a
+stepped(torch.tensor([1, 2])) -> decode: expected x to be a tensor with positions in
+decode(on_tokens()).init(on_tokens().init(Key(0), TOKENS), 0, 5) -> decode: expected batch_size
+decode(dense) -> decode: expected net to be a Layer
 """,
     globals(),
 )
-
-
-def test_all_layers_that_cannot_decode_are_in_one_error():
-    net = on_tokens(lf.lstm(4, bidirectional=True), lf.residual(lf.multi_head_attention(4)))
-    params = net.init(lf.Key(0), TOKENS)
-    with pytest.raises(lf.LayerError, match=r"1 lstm\(.*; 2\.0\.3 attention_heads\(4, "):
-        lf.decode(net).init(params, 3, LENGTH)
-
-
-def test_more_positions_than_the_state_has_room_for_are_refused():
-    net = on_tokens(lf.gru(4))
-    params = net.init(lf.Key(0), TOKENS)
-    decoder = lf.decode(net)
-    _, state = decoder.step(params, decoder.init(params, 3, 6), TOKENS[:, :5])
-    decoder.step(params, state, TOKENS[:, :1])
-    with pytest.raises(lf.LayerError, match="at most 6 positions, the state's max_length, got 5 a"):
-        decoder.step(params, state, TOKENS[:, :2])
-
-
-def test_wrong_inputs_are_refused():
-    decoder = lf.decode(on_tokens())
-    params = decoder.net.init(lf.Key(0), TOKENS)
-    with pytest.raises(lf.LayerError, match="decode: expected batch_size"):
-        decoder.init(params, 0, 5)
-    with pytest.raises(lf.LayerError, match="decode: expected x to be a tensor with positions in"):
-        decoder.step(params, decoder.init(params, 1, 5), torch.tensor([1, 2]))
-    with pytest.raises(lf.LayerError, match="decode: expected net to be a Layer"):
-        lf.decode(lf.dense)
 
 
 # Every layer of the library without a row: `tests/library/test_tables.py` lists those with one.

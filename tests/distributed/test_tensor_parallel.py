@@ -67,7 +67,7 @@ def embedding(**options):
     )
 
 
-SEQUENCE, SQUARE = normal(1, 3, 5, 8), normal(2, 3, 5, 5)
+SEQUENCE = normal(1, 3, 5, 8)
 QUERY, KEY, VALUE = normal(3, 3, 5, 16), normal(4, 3, 7, 6), normal(5, 3, 7, 9)
 CASES = {
     "column": dense(distributed.column_parallel, y_axis=-1),

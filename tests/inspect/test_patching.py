@@ -168,16 +168,12 @@ def test_a_patch_of_g_before_the_first_trained_layer_is_refused_by_grads(path, a
     dx, dparams = both.backward(params, cache, G)
     assert not same_number(dx, own_dx)
     assert same_bits(both.input_grad(params, cache, G), dx)
-    for run in (both.grads, partial(gradients, both), partial(cotangents_alone, both)):
+    for run in (both.grads, partial(gradients, both), partial(lf.cotangents, both, dx=False)):
         with pytest.raises(lf.LayerError, match=rf"the patch of g at '{path}' has no effect"):
             run(params, cache, G)
     patched_alone = patched(net, gradients={"0.2": lambda g: 3 * g})
     assert same_bits(patched_alone.grads(params, cache, G), dparams)
     assert not same_number(tree.leaves(dparams)[0], tree.leaves(own)[0])
-
-
-def cotangents_alone(net, params, cache, g):
-    return lf.cotangents(net, params, cache, g, dx=False)
 
 
 def test_a_patch_of_g_behind_the_first_trained_layer_reaches_grads():

@@ -16,14 +16,6 @@ import lincoln_fn as lf
 from lincoln_fn.interop import from_function, from_module, from_state_dict, to_state_dict
 
 
-def cosine(x):
-    return F.cosine_similarity(*x)
-
-
-def both(x):
-    return x[0] * x[1], x[0].sin()
-
-
 class InNumpy(torch.autograd.Function):
     """A function that needs numbers, which there are none of on `meta`."""
 
@@ -47,8 +39,8 @@ WEIGHT = normal(3, 3, seed=2)
 
 LAYERS = [
     (from_function(torch.erf), normal(5, 3)),
-    (from_function(cosine), (normal(5, 3), normal(5, 3, seed=1))),
-    (from_function(both), (normal(5, 3), normal(5, 3, seed=1))),
+    (from_function(lambda x: F.cosine_similarity(*x)), (normal(5, 3), normal(5, 3, seed=1))),
+    (from_function(lambda x: (x[0] * x[1], x[0].sin())), (normal(5, 3), normal(5, 3, seed=1))),
     (from_function(Cube.apply), normal(5, 3)),
     (from_function(InNumpy.apply), normal(5, 3)),
     (from_function(lambda x: x @ WEIGHT), normal(5, 3)),

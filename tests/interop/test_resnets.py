@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
+from helpers.compare import same_number
 from torch import nn
 
 import lincoln_fn as lf
@@ -93,39 +93,10 @@ def test_an_activation_with_parameters_is_refused_for_it_would_become_two():
         from_torch(nn.Sequential(nn.ReLU(), activated(nn.PReLU())))
 
 
-def test_a_whole_resnet18_is_taken_with_its_names_and_another_head():
-    torch.manual_seed(0)
-    module = resnet.resnet18(weights=None)
-    module.fc = nn.Linear(512, 3)
-    layer, params = from_torch(module)
-    x = normal(2, 3, 32, 32)
-    module.eval()
-    assert same_number(layer.predict(params, x), module(x).detach())
-    fast = lf.fast(layer).predict(params, x)
-    assert same_number(fast, module(x).detach())
-
-
 def test_the_params_of_another_network_do_not_fit_a_module():
     dense, module = lf.dense(2), small(resnet.BasicBlock)
     with pytest.raises(lf.LayerError, match=r"missing there: bias, weight; missing here: 0"):
         lf.interop.to_state_dict(dense, dense.init(lf.Key(0), normal(1, 3)), module)
-
-
-def test_a_frozen_backbone_trains_its_head_alone():
-    module = small(resnet.BasicBlock).float()
-    for parameter in module.parameters():
-        parameter.requires_grad_(False)
-    module.fc = nn.Linear(512, 3)
-    layer, params = from_torch(module)
-    assert lf.tree.paths(params) == ["10.weight", "10.bias"]
-    still = lf.inference(layer)
-    optimizer = lf.optim.sgd(0.1)
-    x, target = normal(4, 3, 32, 32), torch.tensor([0, 1, 2, 1])
-    state = lf.init_state(still, optimizer, lf.Key(0), x, params=params)
-    new, _ = lf.make_step(still, lf.losses.softmax_cross_entropy(), optimizer)(state, (x, target))
-    body, before = (lf.tree.leaves(of.params[:10], states=True) for of in (new, state))
-    assert same_bits(body, before)
-    assert not same_bits(new.params[10].weight, state.params[10].weight)
 
 
 def test_a_module_within_that_has_no_counterpart_is_named_by_its_path():

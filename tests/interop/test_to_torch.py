@@ -49,15 +49,6 @@ def test_gradcheck(layer, x):
     assert torch.autograd.gradcheck(run, (*inputs, *parameters))
 
 
-def test_the_backward_is_the_layers_own():
-    forgetful = lf.Layer(
-        "own()", lambda params, x: (2 * x, None), lambda params, cache, g: (100 * g, ())
-    )
-    x = normal(3).requires_grad_()
-    to_torch(forgetful, ())(x).sum().backward()
-    assert same_number(x.grad, torch.full((3,), 100.0))
-
-
 def test_only_what_is_asked_for_is_computed():
     asked = []
 

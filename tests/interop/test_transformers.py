@@ -8,6 +8,7 @@ import torch
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
 from helpers.names import names_of
+from helpers.refusals import refusals
 from torch import nn
 
 import lincoln_fn as lf
@@ -270,19 +271,20 @@ def test_dropout_draws_other_masks_in_each_block_and_at_each_step():
     assert same_number(layer.predict(params, x), module.eval()(*x).detach())
 
 
-def test_errors_say_their_place():
-    layer, params = from_torch(whole(batch_first=True))
-    x = sequence(SOURCE, 0), sequence(TARGET, 1)
-    for wrong in (x[0], (*x, None)):
-        with pytest.raises(lf.LayerError) as raised:
-            layer.forward(params, wrong)
-        expected = "(source, target) or with masks of source, target and memory behind"
-        assert str(raised.value).startswith(f"transformer: expected x to be {expected}, got ")
-    with pytest.raises(lf.LayerError) as raised:
-        layer.forward(params, (x[0][..., :3], x[1]))
-    assert str(raised.value).startswith(
-        "transformer[0] transformer_encoder[0] transformer_encoder_block[1]"
-    )
-    for constructor in (transformer_encoder, transformer_decoder):
-        with pytest.raises(ValueError, match=r"^transformer_\w+: expected at least one block"):
-            constructor(norm=lf.layer_norm())
+LAYER, PARAMS = from_torch(whole(batch_first=True))
+SOURCES = sequence(SOURCE, 0), sequence(TARGET, 1)
+test_errors_say_their_place = refusals(
+    """
+LAYER.forward(PARAMS, SOURCES[0]) -> ^transformer: expected x to be (source, target) or with masks
+    of source, target and memory behind, got
+LAYER.forward(PARAMS, (*SOURCES, None)) -> ^transformer: expected x to be (source, target) or with
+    masks
+LAYER.forward(PARAMS, (SOURCES[0][..., :3], SOURCES[1])) -> ^transformer[0] transformer_encoder[0]
+    transformer_encoder_block[1]
+transformer_encoder(norm=layer_norm()) -> ValueError: ^transformer_encoder: expected at least one
+    block
+transformer_decoder(norm=layer_norm()) -> ValueError: ^transformer_decoder: expected at least one
+    block
+""",
+    globals(),
+)

@@ -86,38 +86,6 @@ def test_noise_has_its_size_and_comes_from_the_key():
     assert not same_number(other[0].weight, noisy[0].weight)
 
 
-def trained(steps, **options):
-    optimizer, loss = lf.optim.sgd(0.5), lf.losses.softmax_cross_entropy()
-    gradient = per_example.clipped(2.0, noise=0.05, batch_size=len(X))
-    step = lf.make_step(NET, loss, optimizer, gradient=gradient, **options)
-    state = lf.init_state(NET, optimizer, lf.Key(3), X, gradient=gradient)
-    values = []
-    for _ in range(steps):
-        state, value = step(state, (X, TARGET))
-        values.append(value.item())
-    return state, values
-
-
-def test_a_network_learns_by_it():
-    state, values = trained(40)
-    assert values[-1] < values[0] / 2
-    again, _ = trained(40)
-    formula, _ = trained(40, fast=False)
-    assert same_bits(state.params, again.params)
-    assert same_number(state.params, formula.params)
-
-
-def test_each_step_draws_other_noise():
-    optimizer, loss = lf.optim.sgd(1.0), lf.losses.softmax_cross_entropy()
-    gradient = per_example.clipped(1e-9, noise=1e9, batch_size=4)  # the noise alone
-    step = lf.make_step(NET, loss, optimizer, gradient=gradient)
-    states = [lf.init_state(NET, optimizer, lf.Key(3), X, gradient=gradient)]
-    for _ in range(2):
-        states.append(step(states[-1], (X, TARGET))[0])
-    weights = [state.params[0].weight for state in states]
-    assert not same_number(weights[1] - weights[0], weights[2] - weights[1])
-
-
 @pytest.mark.full
 def test_a_compiled_step_takes_the_same(uncompiled):
     optimizer, loss = lf.optim.sgd(0.5), lf.losses.softmax_cross_entropy()

@@ -44,13 +44,10 @@ def test_the_form_that_costs_less_is_taken(name, make):
     params, cache, g = example(net, x)
     check(net, params, cache, g, run_alone(net, params, x, g))
     terms = terms_of("test", net, params, cache, g)
-    at = lf.tree.paths(params).index(weight_of(params))
+    paths = lf.tree.paths(params)
+    at = paths.index(max(paths, key=lambda path: "weight" in path))
     weight, p = lf.tree.leaves(terms)[at], lf.tree.leaves(params)[at]
     assert isinstance(forms.measure(weight, p)[1], Explicit) != from_factors
-
-
-def weight_of(params):
-    return max(lf.tree.paths(params), key=lambda path: "weight" in path)
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 9])

@@ -143,22 +143,6 @@ def test_a_parameter_that_is_used_in_several_places_gives_its_visitor_every_use(
     assert same_number(whole, net.grads(params, cache, g)[0].weight)
 
 
-def test_a_walk_there_with_forward_gives_y_and_the_cache():
-    for name, (layer, x) in STATEFUL.items():
-        params = layer.init(lf.Key(1), x)
-        paths = []
-
-        def visit(layer, path, params, x, paths=paths):
-            paths.append(path)
-            return layer.forward(params, x)
-
-        y, cache = lf.walk.there(visit, layer, params, x)
-        expected_y, expected = layer.forward(params, x)
-        assert same_bits(y, expected_y), name
-        assert same_bits(cache, expected), name
-        assert paths
-
-
 def test_a_visitors_error_names_the_place():
     net = lf.serial(lf.dense(4), lf.residual(lf.tanh()))
     params, _, cache, g = run(net, X)
