@@ -46,6 +46,7 @@ def test_positions_say_where_a_sequence_begins():
     assert same_number(y[1], layer.predict(params, X)[1])
 
 
+@pytest.mark.full
 def test_it_is_used_in_a_block_with_masks_and_positions_as_context():
     attention = lf.serial(
         lf.parallel(lf.rms_norm(), lf.identity(), lf.identity()), GQA(3, 1)
