@@ -361,14 +361,6 @@ def test_what_is_useful_is_taken(call):
     assert str(TAKEN[call]()) == call
 
 
-def test_a_function_serves_as_a_schedule():
-    optimizer = optim.sgd(lambda step: 0.5 / (step + 1))
-    params, grads = (torch.tensor([1.0]),), (torch.tensor([1.0]),)
-    params, state = optimizer.update(params, grads, optimizer.init(params))
-    assert params[0].item() == 0.5
-    assert optimizer.update(params, grads, state)[0][0].item() == 0.25
-
-
 def test_weights_that_no_number_can_be_read_of_are_taken():
     weight = torch.ones(3, device="meta")
     assert str(losses.nll(weight=weight)) == "nll(weight=float32[3])"
