@@ -217,21 +217,3 @@ def test_tied_takes_a_tuple_of_indices_alone_in_init_as_in_forward():
     params = net.init(lf.Key(0), (x,))
     assert same_bits(params, net.init(lf.Key(0), x))
     assert same_bits(net.predict(params, (x,)), net.predict(params, x))
-
-
-def test_map_layers_replaces_every_single_layer_and_keeps_the_composition():
-    net = lf.serial(lf.dense(4), lf.serial(lf.tanh(), lf.serial(lf.relu())))
-    seen = []
-    same = lf.map_layers(lambda layer: (seen.append(layer.name), layer)[1], net)
-    assert seen == ["dense(4)", "tanh()", "relu()"]
-    assert same.name == net.name == "serial(dense(4), serial(tanh(), serial(relu())))"
-    swapped = lf.map_layers(lambda layer: lf.sigmoid() if layer.name == "relu()" else layer, net)
-    assert swapped.name == "serial(dense(4), serial(tanh(), serial(sigmoid())))"
-    assert [part.name for part in swapped.parts] == [
-        "dense(4)",
-        "serial(tanh(), serial(sigmoid()))",
-    ]
-    params = net.init(lf.Key(0), X)
-    assert same_number(
-        swapped.predict(params, X), torch.sigmoid(torch.tanh(lf.dense(4).predict(params[0], X)))
-    )

@@ -13,7 +13,9 @@ import torch
 from helpers.cases import CASES
 from helpers.cases.case import normal, uniform
 from helpers.constructors import CONSTRUCTORS
+from helpers.losses import TABLE
 from helpers.refusals import refusals
+from helpers.sweep import OTHERS
 
 import lincoln_fn as lf
 from lincoln_fn import layers, losses, optim, schedules
@@ -86,40 +88,20 @@ OF_CLASSES = [(ROWS / ROWS.sum(1, keepdim=True), torch.tensor([0, 2, 1, 0, 2]))]
 OF_TWO_CLASSES = [(ROWS[:, :2] / ROWS[:, :2].sum(1, keepdim=True), torch.tensor([0, 1, 1, 0, 1]))]
 CLASSES_FIRST = [(rows.mT, target) for rows, target in OF_CLASSES]
 OF_ELEMENTS = [(rows, (rows > 0.5).float()) for rows in (ROWS, ROWS[:, :2])]
-OF_SIGNS = [(ROWS, (ROWS > 0.5) * 2.0 - 1), (ROWS, ROWS.sign())]
-OF_SEQUENCES = torch.tensor([[1, 2], [2, 1]]), torch.tensor([5, 5]), torch.tensor([2, 2])
-SIGNED, LOG_PROBS = PAIR[0][:, 0], (PAIR[0][:, 0], PAIR[1][:, 0])
-GROUPS = normal(2, 3, 4)
+# What has two classes, or its classes first, by loss; all else is in the tables.
 TARGETS = {
-    "info_nce": [(normal(4, 4), None)],
-    "nt_xent": [(PAIR, None)],
-    "dpo": [(LOG_PROBS, LOG_PROBS[::-1])],
-    "kto": [(LOG_PROBS, (SIGNED > 0, *LOG_PROBS[::-1]))],
-    "ppo_clip": [(SIGNED, LOG_PROBS)],
-    "grpo": [(GROUPS, (GROUPS[..., 0], GROUPS)), (GROUPS, (GROUPS[..., 0], GROUPS, GROUPS))],
-    "reinforce": [(SIGNED, SIGNED)],
-    "distillation": [PAIR],
-    "dice": [(normal(2, 3, 4).sigmoid(), normal(2, 3, 4, seed=1).sigmoid())],
-    "linear_cross_entropy": [((ROWS, normal(n, 3)), torch.tensor([0, 1, 1, 0, 1])) for n in (3, 2)],
-    "cosine_embedding": [(PAIR, torch.tensor([1.0, -1, 1, -1, 1]))],
-    "margin_ranking": [((PAIR[0], PAIR[1]), torch.ones(5, 3))],
-    "gaussian_nll": [((PAIR[0], ROWS), PAIR[1])],
-    "triplet_margin": [((*PAIR, normal(5, 3, seed=2)), None)],
-    "ctc": [(normal(5, 2, 4).log_softmax(-1), OF_SEQUENCES)],
-    "flow_nll": [((ROWS, normal(5)), None)],
-    "vector_quantization": [(PAIR, None)],
-    "kl_div": [(ROWS.log(), ROWS)],
-    "through": [(ROWS, ROWS)],
-    "router_balance": [(ROWS, None)],
-    "router_z": [(ROWS, None)],
-    "cross_entropy": [*OF_CLASSES, *OF_TWO_CLASSES, *CLASSES_FIRST],
-    "multi_label_margin": [(ROWS, torch.tensor([[0, -1, -1]] * 5))],
-    "hinge_embedding": OF_SIGNS,
-    "soft_margin": OF_SIGNS,
-    "nll": [
-        (rows.log(), target) for rows, target in (*OF_CLASSES, *OF_TWO_CLASSES, *CLASSES_FIRST)
-    ],
+    "linear_cross_entropy": [((ROWS, normal(2, 3)), torch.tensor([0, 1, 1, 0, 1]))],
+    "cross_entropy": [*OF_TWO_CLASSES, *CLASSES_FIRST],
+    "nll": [(rows.log(), target) for rows, target in (*OF_TWO_CLASSES, *CLASSES_FIRST)],
 }
+
+
+def targets_of(name):
+    """List a loss's predictions with their targets."""
+    rows = [(row.prediction, row.target) for row in TABLE if row.name == name]
+    others = [(x, target) for loss, x, target in OTHERS if loss.name.startswith(f"{name}(")]
+    generic = [*OF_CLASSES, *OF_TWO_CLASSES, *OF_ELEMENTS]
+    return [*TARGETS.get(name, ()), *rows, *others, *generic]
 
 
 class UnfitError(Exception):
@@ -173,8 +155,7 @@ def use(name, made):
     if isinstance(made, lf.Layer):
         return first_that_fits(run_layer, made, [(x,) for x in inputs_of(name)])
     if isinstance(made, lf.Loss):
-        own = TARGETS.get(name.rpartition(".")[2], [])
-        return first_that_fits(run_loss, made, [*own, *OF_CLASSES, *OF_TWO_CLASSES, *OF_ELEMENTS])
+        return first_that_fits(run_loss, made, targets_of(name.rpartition(".")[2]))
     if isinstance(made, optim.Transform):
         made = optim.chain(made, optim.sgd(0.1))
     if isinstance(made, lf.Optimizer):
@@ -378,14 +359,6 @@ TAKEN = {
 @pytest.mark.parametrize("call", TAKEN)
 def test_what_is_useful_is_taken(call):
     assert str(TAKEN[call]()) == call
-
-
-def test_a_function_serves_as_a_schedule():
-    optimizer = optim.sgd(lambda step: 0.5 / (step + 1))
-    params, grads = (torch.tensor([1.0]),), (torch.tensor([1.0]),)
-    params, state = optimizer.update(params, grads, optimizer.init(params))
-    assert params[0].item() == 0.5
-    assert optimizer.update(params, grads, state)[0][0].item() == 0.25
 
 
 def test_weights_that_no_number_can_be_read_of_are_taken():

@@ -70,16 +70,10 @@ def test_probabilities_that_sum_to_one_do_not_warn():
     "call",
     [
         lambda x: lf.add().forward((), [x, x]),
-        lambda x: lf.concatenate().forward((), [x, x]),
         lambda x: lf.bilinear(2).init(lf.Key(0), [x, x]),
-        lambda x: lf.shared(lf.relu()).forward((), [x, x]),
-        lambda x: lf.parallel(lf.relu(), lf.relu()).forward(((), ()), [x, x]),
         lambda x: lf.select(0).forward((), [x, x]),
-        lambda x: lf.with_context(lf.add()).forward(((),), [x, x]),
         lambda x: lf.masked(lf.relu()).forward(((),), [x, x]),
-        lambda x: lf.masked_mean().forward((), [x, x]),
         lambda x: lf.losses.triplet_margin().forward([x, x, x], None),
-        lambda x: lf.losses.weighted({"a": (1.0, lf.losses.mse())}).forward([x], (x,)),
     ],
 )
 def test_a_list_for_a_tuple_has_its_mend(call):

@@ -46,6 +46,7 @@ def test_positions_say_where_a_sequence_begins():
     assert same_number(y[1], layer.predict(params, X)[1])
 
 
+@pytest.mark.full
 def test_it_is_used_in_a_block_with_masks_and_positions_as_context():
     attention = lf.serial(
         lf.parallel(lf.rms_norm(), lf.identity(), lf.identity()), GQA(3, 1)
@@ -56,17 +57,6 @@ def test_it_is_used_in_a_block_with_masks_and_positions_as_context():
     mask = torch.tensor([[True, True, True, False, False], [True] * 5])
     x = (X, mask, torch.arange(5))
     lf.testing.check_layer(net, net.init(lf.Key(0), x), x)
-
-
-@pytest.mark.full
-def test_a_compiled_step_is_the_eager_one():
-    attention = GQA(3, 1, head_dim=4, qk_norm=lf.rms_norm(), sliding_window=3, softcap=2.0)
-    block = lf.serial(lf.residual(attention), lf.residual(lf.swiglu(7)))
-    net = lf.serial(block, lf.softcap(3.0), lf.scale(0.5), lf.masked_mean(), lf.dense(4))
-    loss, optimizer = lf.losses.softmax_cross_entropy(), lf.optim.sgd(0.1)
-    step, state = lf.make_step(net, loss, optimizer), lf.init_state(net, optimizer, lf.Key(0), X)
-    batch = (X, torch.tensor([1, 3]))
-    assert same_number(lf.compile(step)(state, batch), step(state, batch))
 
 
 def test_params_by_the_names_of_transformers():

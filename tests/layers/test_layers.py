@@ -17,12 +17,18 @@ def leaves_that_float(tree):
     return [leaf for leaf in lf.tree.leaves(tree) if leaf.is_floating_point()]
 
 
+def has_few_params(case):
+    return len(lf.tree.leaves(case.params())) < 12
+
+
 # The other configurations have torch's answer below; testing/test_prove.py proves every one.
-ALONE = [case for case in CASES if not case.torch and len(lf.tree.leaves(case.params())) < 12]
+ALONE = [case for case in CASES if not case.torch and has_few_params(case)]
+LARGE = [pytest.param(case, marks=pytest.mark.full) for case in FIRST if not has_few_params(case)]
+CHECKED = dict.fromkeys([*filter(has_few_params, FIRST), *ALONE])
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("case", dict.fromkeys([*FIRST, *ALONE]), ids=str)
+@pytest.mark.parametrize("case", [*CHECKED, *LARGE], ids=str)
 def test_gradients_are_proven(case):
     lf.testing.check_layer(
         case.layer, case.params(), case.x, predict_is_forward=case.predict_is_forward

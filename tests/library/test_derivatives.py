@@ -22,16 +22,7 @@ from torch.autograd import forward_ad
 from torch.func import grad, jvp, vjp
 
 import lincoln_fn as lf
-from lincoln_fn import (
-    attribution,
-    curvature,
-    distributed,
-    inspect,
-    losses,
-    optim,
-    per_example,
-    rules,
-)
+from lincoln_fn import losses, optim
 from lincoln_fn.core.record import evolve
 from lincoln_fn.fastpath.optimizers import fast_optimizer
 
@@ -139,10 +130,12 @@ def test_a_step_that_updates_its_state_in_place_says_so(kind, transform):
 
 
 def test_a_step_of_several_processes_says_so():
-    step, state = step_and_state("fast", lf.dense(3), reduce=distributed.mean(distributed.alone()))
+    step, state = step_and_state(
+        "fast", lf.dense(3), reduce=lf.distributed.mean(lf.distributed.alone())
+    )
     with pytest.raises(lf.LayerError, match=r"step: .*since it has reduce; use a step of one"):
         grad(lambda x: step(state, (x, T))[1])(X)
-    group = distributed.Group(0, (0, 1), handle=object())
+    group = lf.distributed.Group(0, (0, 1), handle=object())
     for send in (group.gather, group.sum_in_place, lambda x: group.exchange(x, (1, 1)),
                  lambda x: group.send(x, 1)):  # fmt: skip
         with pytest.raises(lf.LayerError, match=r"Group: .*; compute the derivative in one"):
@@ -156,7 +149,7 @@ def test_a_step_of_several_processes_says_so():
 )
 def test_a_step_with_a_gradient_of_its_own_has_its_derivative(net):
     x = normal(5, 4, 2) if "lstm" in net.name else normal(5, 6)
-    gradient = per_example.clipped(0.1)
+    gradient = lf.per_example.clipped(0.1)
     made = []
     for kind, dtype in (("formula", torch.float64), ("fast", torch.float32)):
         step, state = step_and_state(kind, net, optim.sgd(0.1), x, gradient=gradient)
@@ -320,51 +313,53 @@ PIXELS = normal(2, 2, 8, 8).double()
 
 
 def last_layer(params, x):
-    posterior = curvature.laplace(MLP, params, [(x, T)], SUM, structure="last_layer")
-    return curvature.laplace_predictive(MLP, posterior, x).covariance
+    posterior = lf.curvature.laplace(MLP, params, [(x, T)], SUM, structure="last_layer")
+    return lf.curvature.laplace_predictive(MLP, posterior, x).covariance
 
 
 def first_factors(params, x):
-    return [attrs.astuple(f) for f in curvature.kfac_factors(MLP, params, x, LOSS, T).values()]
+    return [attrs.astuple(f) for f in lf.curvature.kfac_factors(MLP, params, x, LOSS, T).values()]
 
 
 def clipped_gradients(params, x):
     y, cache = MLP.forward(params, x)
     g = LOSS.backward(LOSS.forward(y, T)[1])
-    return per_example.gradients(MLP, params, cache, g)
+    return lf.per_example.gradients(MLP, params, cache, g)
 
 
 def traced(params, x):
-    return [(record.output, record.gradient) for record in inspect.trace(MLP, params, x, LOSS, T)]
+    return [
+        (record.output, record.gradient) for record in lf.inspect.trace(MLP, params, x, LOSS, T)
+    ]
 
 
 def through_rule(params, x):
-    net = rules.feedback_alignment(MLP)
+    net = lf.rules.feedback_alignment(MLP)
     y, cache = net.forward(params, x)
     return net.backward(params, cache, LOSS.backward(LOSS.forward(y, T)[1]))
 
 
 FUNCTIONS = {
-    "gradient": lambda p, x: attribution.gradient(MLP, p, x, 1),
-    "gradient_times_input": lambda p, x: attribution.gradient_times_input(MLP, p, x, 1),
+    "gradient": lambda p, x: lf.attribution.gradient(MLP, p, x, 1),
+    "gradient_times_input": lambda p, x: lf.attribution.gradient_times_input(MLP, p, x, 1),
     "integrated_gradients": lambda p, x: tuple(
-        attribution.integrated_gradients(MLP, p, x, 1, steps=4)
+        lf.attribution.integrated_gradients(MLP, p, x, 1, steps=4)
     ),
-    "smooth_grad": lambda p, x: attribution.smooth_grad(MLP, p, x, 1, key=lf.Key(3), samples=2),
+    "smooth_grad": lambda p, x: lf.attribution.smooth_grad(MLP, p, x, 1, key=lf.Key(3), samples=2),
     "attribution_patching": lambda p, x: dict(
-        attribution.attribution_patching(MLP, p, x[:2], x[2:4], 0)
+        lf.attribution.attribution_patching(MLP, p, x[:2], x[2:4], 0)
     ),
-    "ggn_diagonal": lambda p, x: curvature.ggn_diagonal(MLP, p, x, LOSS, T),
+    "ggn_diagonal": lambda p, x: lf.curvature.ggn_diagonal(MLP, p, x, LOSS, T),
     "kfac_factors": first_factors,
-    "laplace": lambda p, x: curvature.laplace(MLP, p, [(x, T)], SUM).precision,
+    "laplace": lambda p, x: lf.curvature.laplace(MLP, p, [(x, T)], SUM).precision,
     "laplace_predictive": last_layer,
     "per_example": clipped_gradients,
     "trace": traced,
 }
 OF_IMAGES = {
-    "guided_backpropagation": lambda p, x: attribution.guided_backpropagation(IMAGE, p, x, 1),
-    "grad_cam": lambda p, x: attribution.grad_cam(IMAGE, p, x, 1, path="0"),
-    "lrp": lambda p, x: attribution.lrp(IMAGE, p, x, 1).x,
+    "guided_backpropagation": lambda p, x: lf.attribution.guided_backpropagation(IMAGE, p, x, 1),
+    "grad_cam": lambda p, x: lf.attribution.grad_cam(IMAGE, p, x, 1, path="0"),
+    "lrp": lambda p, x: lf.attribution.lrp(IMAGE, p, x, 1).x,
 }
 
 
@@ -373,7 +368,7 @@ def test_a_function_of_a_network_has_its_derivative(name):
     if name in OF_IMAGES:
         assert_differentiable(OF_IMAGES[name], params_of(IMAGE, PIXELS), PIXELS)
     elif name == "feedback_alignment":
-        net = rules.feedback_alignment(MLP)
+        net = lf.rules.feedback_alignment(MLP)
         assert_differentiable(through_rule, params_of(net, X), X)
     else:
         assert_differentiable(FUNCTIONS[name], params_of(MLP, X), X)
@@ -384,13 +379,13 @@ def test_what_is_a_derivative_in_forward_mode_has_none(transform):
     params = params_of(MLP, X)
     v = lf.tree.map(torch.ones_like, params)
     products = {
-        "hessian_vector_product": lambda x: curvature.hessian_vector_product(
+        "hessian_vector_product": lambda x: lf.curvature.hessian_vector_product(
             MLP, params, x, LOSS, T, v
         ),
-        "gauss_newton_vector_product": lambda x: curvature.gauss_newton_vector_product(
+        "gauss_newton_vector_product": lambda x: lf.curvature.gauss_newton_vector_product(
             MLP, params, x, LOSS, T, v
         ),
-        "influence": lambda x: curvature.influence(
+        "influence": lambda x: lf.curvature.influence(
             MLP, params, x, SUM, T, (X[:1], T[:1]), damping=1.0
         ),
     }

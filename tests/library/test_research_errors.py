@@ -48,24 +48,17 @@ in_curvature(curvature.influence, LOSS, X) -> ^influence: expected test to be a 
     got float32[6, 5]
 curvature.laplace(NET, PARAMS, (X, LABELS), SUM) -> ^laplace: expected batches, got one batch,
     (float32[6, 5], int64[6]); write [(x, target)]
-curvature.laplace(NET, PARAMS, [X], SUM) -> ^laplace: expected a batch (x, target), got float32[6,
-    5]
 curvature.log_marginal_likelihood(X) -> ^log_marginal_likelihood: expected posterior to be a
     Posterior, got float32[6, 5]
 per_example.gradients(NET, PARAMS, NET.forward(PARAMS, X)[1], [1.0]) -> ^per_example: expected g
     with the examples on axis 0, got [1.0]
 rules.with_label(X, LABELS[:2], 3) -> ^with_label: expected labels to be class indices of shape
     (6,), got int64[2]
-rules.with_label(X, LABELS.float(), 3) -> ^with_label: expected labels to be class indices of shape
-    (6,), got float32[6]
 rules.true_and_false_labels(Key(0), X, LABELS + 1, 3) -> ^with_label: expected labels from 0 to 2,
     got 3
 stepped(rules.local_losses(NET, 3), rules.local_loss(3, kind='similarity')) -> ^local_loss: expected
     the output of head 0 to be a tensor, got (float32[6, 3], float32[6, 4]); give local_losses and
     local_loss the same kind
-stepped(rules.local_losses(NET, 3, kind='prediction'), rules.local_loss(3)) -> ^local_loss: expected
-    the output of head 0 to be a pair of logits and features, got float32[6, 3]; give local_losses
-    and local_loss the same kind
 rules.local_losses(NET, 4).init(Key(0), X) -> ^local_losses: expected a network that ends with
     logits of 4 classes, got float32[6, 3]
 inspect.patched(NET, ['1']) -> ^patched: expected outputs to be a mapping of patches by path, got
@@ -78,17 +71,11 @@ attribution.attribution_patching(NET, PARAMS, X, X[:2], 0) -> ^attribution_patch
     both runs to have outputs of one shape
 attribution.composite(attribution.rules.epsilon()) -> ^composite: expected choices[0] to be a pair
     of a kind and a rule, got epsilon(1e-06); write (kinds.DENSE, rules.epsilon())
-attribution.composite(first=[(dense, attribution.rules.flat())]) -> ^composite: expected first[0] to
-    be a pair of a kind and a rule, got (the constructor dense, flat()); write (kinds.DENSE,
-    rules.epsilon())
 attribution.composite(by_path={'0': abs}) -> ^composite: expected by_path['0'] to be a Rule, got the
     function abs
 attribution.rules.z_box(1.0, -1.0) -> ^z_box: expected low up to high, got (1.0, -1.0)
-attribution.conservation(X) -> ^conservation: expected relevance to be a Relevance, got float32[6,
-    5]
 replayed(saved='run') -> ^Run: expected saved to be a checkpoint.Directory, or a list of states, got
     'run'
-replayed(net=PARAMS[0]) -> ^Run: expected net to be a Layer or None, got Params(
 replay.first_difference(replayed(), steps=-1) -> ^first_difference: expected steps of at least 0 or
     None, got -1
 """,

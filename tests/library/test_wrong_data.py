@@ -28,18 +28,13 @@ test_data_that_is_something_else_is_named = refusals(
     """
 metrics.accuracy(LOGITS, torch.tensor([1, 0, 1])) -> ^accuracy ... (N, C) ... (3, 1) ...
     binary_accuracy
-fit(net=dense(1), loss=losses.sigmoid_cross_entropy(), data=(X, T % 2), valid=(X, T % 2),
-    metric=metrics.accuracy) -> ^accuracy ... binary_accuracy
 metrics.accuracy(torch.eye(3), torch.eye(3).long()) -> ^accuracy ... (3,) ... (3, 3) ... argmax(1)
 metrics.accuracy(torch.eye(3), torch.tensor([1, 2, 3])) -> ^accuracy ... from 0 to 2 ... 3
 metrics.accuracy(torch.tensor([0, 1, 2]), torch.tensor([0, 1, 2])) -> ^accuracy ... (N, C) ... (3,)
 metrics.accuracy(np.eye(3), np.arange(3)) -> ^accuracy ... prediction ... ndarray ...
     torch.as_tensor
-metrics.accuracy(torch.zeros(0, 3), torch.zeros(0).long()) -> ^accuracy ... at least one example
 metrics.binary_accuracy(LOGITS, torch.tensor([1, -1, 1])) -> ^binary_accuracy ... 0 or 1 ... -1
-metrics.binary_accuracy(LOGITS, torch.tensor([0.9, 0.1, 0.8])) -> ^binary_accuracy ... 0 or 1
 fit(FRAME) -> ^fit ... (x, target) ... DataFrame
-fit((pd.DataFrame({'a': ['b'] * 6}), SERIES)) -> ^batches ... arrays[0] ... numbers ... DataFrame
 data.batches((pd.DataFrame({'age': [1.0, 2.0], 'city': ['a', 'b']}),), 2) -> ^batches: expected
     arrays[0] ... DataFrame of ... in column 'city' ... pandas.get_dummies
 data.batches((pd.DataFrame({'age': [1.0, 2.0], 'old': [False, True]}),), 2) -> arrays[0] ... bool in
@@ -49,28 +44,22 @@ init_state(NET, SGD, KEY, FRAME) -> ^init_state ... DataFrame ...
     torch.as_tensor(x.to_numpy('float32'))
 make_step(NET, NLL, SGD)(STATE, (X, SERIES)) -> ^nll ... Series ... y.to_numpy()
 fit(X) -> ^fit ... (x, target) ... float32[6, 3]
-fit((X, T, T)) -> ^fit ... (x, target) ... 3
 fit(LOADER.dataset) -> ^fit ... batch_size ... DataLoader(dataset, 2)
 fit(None) -> ^fit ... batches ... None
 fit(list(zip(X, T, strict=True)), batch_size=None) -> ^nll ... (4,)
-fit([(X, T, T)], batch_size=None) -> batch (x, target) ... int64[6])
 fit([{'x': X, 'target': T}], batch_size=None) -> batch (x, target) ... dict
 fit(data.map(lambda x, t: (x, t), iter([(X, T)])), epochs=2, batch_size=None) -> iterator
-fit(batch_size=2.5) -> batch_size ... 2.5
 fit(epochs=1.5) -> epochs ... 1.5
 fit(LOADER, batch_size=None, valid=(X, T), metric=metrics.accuracy) -> batch_size
 used_up() -> ^train ... at least one batch ... used up
 list(train(STEP, STATE, (X, T))) -> ^train ... [(x, target)]
 list(train(STEP, STATE, X)) -> ^train ... an iterable of (x, target) ... float32[6, 3]
-list(train(STEP, STATE, lambda: [(X, T)])) -> ^train ... batches ... function
 data.batches(X, 2) -> ^batches ... tuple ... (x,)
 data.batches(X, T) -> ^batches ... batch_size ... int64[6]
 data.batches((), 2) -> ^batches ... at least one array
 data.batches((X, T), 2, start=STATE) -> ^batches ... start
-data.batches((X, None), 2) -> ^batches ... None
 data.batches((X, T), 2).at(-1) -> ^batches ... -1
 data.map(LOADER, lambda x, t: (x, t)) -> ^map ... f ... DataLoader
-evaluate(NET, PARAMS, (X, T), ACCURACY) -> ^evaluate ... [(x, target)]
 evaluate(NET, PARAMS, [(X, T)], {}) -> ^evaluate ... metric
 evaluate(NET, PARAMS, [(X, T)], {'right': lambda p, t: p.argmax(1) == t}) -> ^evaluate ... one
     number ... right

@@ -1,42 +1,16 @@
 """The table of cases: every layer in every configuration that changes its code path."""
 
-from helpers.cases import (
-    activations,
-    arithmetic,
-    attention,
-    basic,
-    combinators,
-    convolution,
-    dropout,
-    embedding,
-    graphs,
-    linear_recurrence,
-    normalisation,
-    pooling,
-    recurrent,
-    shape,
-)
+from importlib import import_module
+
 from helpers.cases.case import Case
 
+FAMILIES = (
+    *("basic", "combinators", "activations", "arithmetic", "convolution", "normalisation"),
+    *("dropout", "embedding", "graphs", "pooling", "recurrent", "linear_recurrence", "shape"),
+    "attention",
+)
 CASES: list[Case] = [
-    case
-    for family in (
-        basic,
-        combinators,
-        activations,
-        arithmetic,
-        convolution,
-        normalisation,
-        dropout,
-        embedding,
-        graphs,
-        pooling,
-        recurrent,
-        linear_recurrence,
-        shape,
-        attention,
-    )
-    for case in family.CASES
+    case for family in FAMILIES for case in import_module(f"helpers.cases.{family}").CASES
 ]
 
 
