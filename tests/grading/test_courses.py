@@ -23,8 +23,6 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "docs/_tools"))
 import course_pages
 
 FILES = Path(__file__).parent.parent / "helpers" / "courses"
-# JAX, which the tests of the benchmarks import, warns of every fork from then on.
-pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 
 
 def graded(capsys, *arguments):

@@ -17,9 +17,6 @@ import lincoln_fn as lf
 from lincoln_fn.grading.courses import course
 from lincoln_fn.grading.courses.graded import grade_file, main
 
-# JAX, which the tests of the benchmarks import, warns of every fork from then on.
-pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
-
 RELU = """
 import numpy as np
 def relu_forward(x): return np.maximum(x, 0), x

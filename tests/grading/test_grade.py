@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import types
+import warnings
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,6 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.grading import isolated
 from lincoln_fn.layers import dense
 from lincoln_fn.testing import GradeError, grade, make_cases, otter_results
-
-# JAX, which the tests of the benchmarks import, warns of every fork from then on.
-pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 
 REFERENCE = lf.dense(4)
 CASES = make_cases(REFERENCE, torch.zeros(5, 3))
@@ -203,6 +201,13 @@ def test_what_is_printed_is_kept_and_not_shown(capfd):
     assert "secret" not in f"{graded}{graded!r}{graded.to_json()}{graded._repr_html_()}"
     assert "secret" in graded.to_json(output=True)
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_is_warned_of_a_fork_is_no_teachers_matter():
+    warned = ["os.fork() is incompatible with multithreaded code"]  # as JAX says
+    os.register_at_fork(before=lambda: [warnings.warn(told, stacklevel=1) for told in warned])
+    assert grade(lf.tanh(), lf.tanh(), TANH).points == 1
+    warned.clear()
 
 
 def test_gradients_are_held_against_the_reference_if_forward_is_another():

@@ -16,9 +16,6 @@ from lincoln_fn.grading.courses import course
 from lincoln_fn.grading.courses.graded import grade_file
 from lincoln_fn.testing.diagnosis import Finding, Report
 
-# JAX, which the tests of the benchmarks import, warns of every fork from then on.
-pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
-
 FINDING = Finding("1.0", "mine()", "dx", "wrong", "sign", "a sentence", (0, 2), 0.5, ((1,), ()))
 REPORT = Report("mine()", (FINDING, Finding("", "tanh()", "dx", "right")), ("a remark",))
 

@@ -84,9 +84,9 @@ def run_isolated(
             target=target, args=(sender, *given), daemon=True
         )
         with warnings.catch_warnings():
-            # Since 3.12 Python warns of a fork beside threads. The new process uses no lock of
-            # theirs, and one thread of torch.
-            warnings.simplefilter("ignore", DeprecationWarning)
+            # Since 3.12 Python warns of a fork beside threads, and JAX of any. The new process uses
+            # no lock of theirs, and one thread of torch.
+            warnings.simplefilter("ignore")
             process.start()
     except Exception as error:
         mend = "give the path of its file, or install cloudpickle"

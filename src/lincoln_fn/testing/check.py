@@ -53,14 +53,14 @@ def check_layer(
     x: Arrays,
     *,
     key: Key = Key(0),
-    directions: int = 3,
+    directions: int = 1,
     predict_is_forward: bool | None = None,
     reference: Layer | None = None,
     all: bool = False,  # noqa: A002  # as the option is called
 ) -> Report | None:
     """Check a layer's gradients, in float64, and that its functions are pure.
 
-    Compares `backward`, for a random g, with central differences along random directions and with
+    Compares `backward`, for a random g, with central differences along a random direction and with
     autograd of the same `forward`. Also checks that nothing is changed in place, that a second call
     gives the same result, that `backward` is linear in g, that `grads` and `input_grad` equal the
     halves of `backward`, that `predict` equals `forward` where it should, and that gradients have
@@ -81,7 +81,7 @@ def check_layer(
 
     Args:
         x: an input, a tensor or a tuple. Floating x and params are converted to float64.
-        directions: the number of random directions per leaf.
+        directions: the number of random directions per leaf. One shows any mistake but by chance.
         predict_is_forward: whether `predict` should equal `forward`; None expects it of layers
             without state, that is, without an `advance`.
         reference: the right layer, which takes the same params and x. Where `forward` computes

@@ -32,6 +32,8 @@ from lincoln_fn.testing.oracles import (
 from lincoln_fn.testing.sample import Sample, floating_leaves, random_like
 
 Comparison: TypeAlias = Literal["right", "wrong", "blind"]
+# A gradient that differs by this part of its terms from a slope is right.
+SAME = 2e-6
 # Differences whose steps disagree by more than this part cannot tell.
 UNSTEADY = 1e-4
 LARGEST_FULL_GRADIENT = 3000
@@ -51,13 +53,15 @@ def by_differences(at: Sample, i: int, gradient: Tensor, key: Key) -> Comparison
     array = at.arrays[i]
     draw = keys.normal(key.near(array), tuple(array.shape), dtype=array.dtype)
     direction = draw * scales(array)
-    value, error = steady_slope(at.forward, at.arrays, i, direction, at.g)
     products = gradient * direction
-    size = max(float(products.abs().sum()), abs(value))
+    claimed, size = float(products.sum()), float(products.abs().sum())
+    run = at.forward, at.arrays, i, direction, at.g
+    value, error = steady_slope(*run, claimed, SAME * size)
+    size = max(size, abs(value))
     noise = floor(at) * float(direction.abs().sum()) + least_slope(at.y, at.g)
     if not math.isfinite(value) or error > UNSTEADY * size + noise:
         return "blind"
-    is_right = abs(float(products.sum()) - value) <= 2e-6 * size + 10 * error + noise
+    is_right = abs(claimed - value) <= SAME * size + 10 * error + noise
     return "right" if is_right else "wrong"
 
 

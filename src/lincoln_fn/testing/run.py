@@ -52,7 +52,7 @@ class Options:
     """The options of `check_layer`, and the gradients whose mistakes need no name."""
 
     key: Key = Key(0)
-    directions: int = 3
+    directions: int = 1
     predict_is_forward: bool | None = None
     all: bool = False
     reference: Layer | None = None
