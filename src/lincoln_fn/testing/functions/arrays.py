@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
+import attrs
 import numpy as np
 import torch
 from torch import Tensor
@@ -66,7 +67,7 @@ def function_of_pair(pair: Pair, inputs: Sequence[Any]) -> Function:
 
     made = function_of(Both, values)
     own = getattr(pair.of, "__name__", "forward")
-    return Function(own, made.call, made.inputs, names, made.which, backward=pair.backward)
+    return attrs.evolve(made, name=own, names=names, backward=pair.backward)
 
 
 def _checked(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, overload
+from contextlib import suppress
+from typing import Any, Final, Literal, overload
 
 import attrs
 import torch
@@ -12,12 +14,13 @@ from torch import Tensor, nn
 from lincoln_fn.core import Key, check_argument
 from lincoln_fn.testing.diagnosis import Finding, GradientError, Report
 from lincoln_fn.testing.functions.arrays import Pair, function_of_pair, pair_of_vjp
-from lincoln_fn.testing.functions.function import Function, function_of
-from lincoln_fn.testing.functions.further import FURTHER, compiled, second_derivative
-from lincoln_fn.testing.functions.trials import TRIALS, Point, raised
+from lincoln_fn.testing.functions.function import Function, Run, function_of
+from lincoln_fn.testing.functions.further import ASKED, FURTHER, compiled
+from lincoln_fn.testing.functions.trials import TRIALS, NotTriedError, Point, raised
 from lincoln_fn.testing.functions.value import AGREEMENT, Judge, error_of_y, other_y
-from lincoln_fn.testing.precision import Doubled
+from lincoln_fn.testing.precision import LOW, Doubled
 
+_NOT_DIFFERENTIABLE: Final = re.compile(r"not differentiable with respect to argument '(\w+)'")
 # By which part inputs change where a function in float64 has to change, too.
 LAST_DIGITS = 1e-12
 
@@ -166,8 +169,11 @@ def _findings(
     if not f.which:
         yield _finding(f, "inputs", "no input is a floating tensor")
         return
-    run = f.run()
-    f = attrs.evolve(f, outputs=tuple(i for i, y in enumerate(run.y) if y.requires_grad))
+    f, run = _settled(f)
+    if not run.y:
+        yield Finding("", f.name, "y", "not judged")
+        remarks.append("no output is a floating tensor")
+        return
     if not f.outputs:
         yield _finding(f, "y", "no output requires grad: it has no backward that autograd sees")
         return
@@ -181,22 +187,42 @@ def _findings(
     judge = Judge(reference, _is_exact(f, reference, key))
     if reference is not None:
         yield _finding(f, "y", other_y(f, reference))
-    judged = judge.of(f, key)
+    judged = judge.of(f, key, elsewhere=True)
     yield from judged.findings
     remarks += judged.remarks
     at = Point(f, judge, key, run, g, grads)
     trials = dict(TRIALS if judged.mistakes else TRIALS | FURTHER)
     if is_compiled:
         trials["torch.compile"] = compiled
-    if twice:
-        trials["second derivative"] = second_derivative
+    asked = {"second derivative": twice, "long sums": grads[0].dtype in LOW}
+    trials |= {name: ASKED[name] for name, is_asked in asked.items() if is_asked}
     for name, trial in trials.items():
         try:
             yield _finding(f, name, next(trial(at), ""))
+        except NotTriedError as error:
+            remarks.append(f"not tried: {name}: {error}")
         except Exception as error:  # a function may refuse in any way to be tried
             remarks.append(f"not tried: {name}: {type(error).__name__}: {error}")
-    if not twice and not judged.mistakes:
-        remarks += second_derivative(at)
+    for name, is_asked in asked.items():
+        if not is_asked and not judged.mistakes:
+            with suppress(Exception):  # as above
+                remarks += ASKED[name](at)
+
+
+def _settled(f: Function) -> tuple[Function, Run]:
+    """Find the inputs and the outputs that have gradients."""
+    while True:
+        try:
+            run = f.run()
+        except RuntimeError as error:
+            fixed = _NOT_DIFFERENTIABLE.search(str(error))
+            left = tuple(i for i in f.which if fixed and f.names[i] != fixed[1])
+            if fixed is None or left == f.which:
+                raise
+            f = attrs.evolve(f, which=left)
+            continue
+        outputs = tuple(i for i, y in enumerate(run.y) if y.requires_grad)
+        return attrs.evolve(f, outputs=outputs), run
 
 
 def _finding(f: Function, what: str, told: str) -> Finding:

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from lincoln_fn.core import Key, keys, tree
 
-# Functions that draw, such as dropout, draw the same each time.
-SEED = 0
-
 
 @attrs.frozen(eq=False)
 class Run:
-    """One call: its inputs, those that get gradients, and the outputs that have one."""
+    """One call: its inputs, those that get gradients, and the outputs that have one.
+
+    Functions that draw, such as dropout, draw the same in each run.
+    """
 
     inputs: tuple[object, ...]
     leaves: tuple[Tensor, ...]
@@ -66,6 +66,8 @@ class Function:
     inputs: tuple[object, ...]
     names: tuple[str, ...]
     which: tuple[int, ...]
+    # So many inputs are the caller's; the others are parameters of a module.
+    of_caller: int
     outputs: tuple[int, ...] | None = None
     backward: Callable[..., object] | None = None
 
@@ -85,27 +87,24 @@ class Function:
         """Convert the floating inputs."""
         return attrs.evolve(self, inputs=tuple(_cast(value, dtype) for value in self.inputs))
 
-    def outputs_of(self, inputs: Sequence[object]) -> tuple[Tensor, ...]:
+    def outputs_of(self, inputs: Sequence[object], seed: int = 0) -> tuple[Tensor, ...]:
         """Call it, and list the outputs that have a gradient."""
-        with drawing(inputs):
+        with drawing(inputs, seed):
             y = self.call(*inputs)
         found = [t for t in tree.leaves(y) if isinstance(t, Tensor) and t.is_floating_point()]
         return tuple(found if self.outputs is None else (found[i] for i in self.outputs))
 
-    def run(
-        self, inputs: Sequence[object] | None = None, which: Sequence[int] | None = None
-    ) -> Run:
+    def run(self, inputs: Sequence[object] | None = None, *, seed: int = 0) -> Run:
         """Call it with copies of its inputs, or of others."""
-        which = self.which if which is None else which
         given = self.inputs if inputs is None else inputs
         copies = [copied(value) for value in given]
-        # Any: each of `which` is a tensor.
-        leaves: Any = tuple(copies[i] for i in which)
+        # Any: each is a tensor.
+        leaves: Any = tuple(copies[i] for i in self.which)
         with torch.enable_grad():
             for leaf in leaves:
                 leaf.requires_grad_()
             try:
-                y = self.outputs_of(copies)
+                y = self.outputs_of(copies, seed)
             except RuntimeError as error:
                 if "a leaf Variable that requires grad" not in str(error):
                     raise
@@ -135,11 +134,11 @@ def function_of(f: Callable[..., Any] | type[torch.autograd.Function], inputs: A
         has_context = of.setup_context is torch.autograd.Function.setup_context
         names = names_of(of.forward, len(inputs), skipped=int(has_context))
         return Function(
-            of.__name__, of.apply, tuple(inputs), names, which, backward=of.backward
+            of.__name__, of.apply, tuple(inputs), names, which, len(inputs), backward=of.backward
         )
     name = getattr(of, "__name__", None) or getattr(of, "_qualname", None) or type(of).__name__
     names = names_of(getattr(of, "_init_fn", of), len(inputs))
-    return Function(str(name), of, tuple(inputs), names, which)
+    return Function(str(name), of, tuple(inputs), names, which, len(inputs))
 
 
 def _of_module(module: nn.Module, inputs: tuple[object, ...]) -> Function:
@@ -157,7 +156,7 @@ def _of_module(module: nn.Module, inputs: tuple[object, ...]) -> Function:
     values = (*inputs, *(p.detach() for p in parameters.values()))
     trained = [len(inputs) + n for n, p in enumerate(parameters.values()) if p.requires_grad]
     which = (*_differentiable(inputs), *trained)
-    return Function(type(module).__name__, call, values, names, which)
+    return Function(type(module).__name__, call, values, names, which, len(inputs))
 
 
 def gradient_of(name: str) -> str:
@@ -178,11 +177,14 @@ def copied(value: object) -> Any:  # Any: of the same kind
 
 
 @contextmanager
-def drawing(inputs: Sequence[object]) -> Iterator[None]:
-    """Let torch's generators begin at the same state, and put them back at the end."""
+def drawing(inputs: Sequence[object], seed: int = 0) -> Iterator[None]:
+    """Let torch's generators begin at a seed, and put them back at the end."""
     devices = {t.device for t in inputs if isinstance(t, Tensor) and t.is_cuda}
     with torch.random.fork_rng(devices=list(devices)):
-        torch.manual_seed(SEED)
+        # torch.manual_seed also visits every other kind of device.
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed_all(seed)
         yield
 
 

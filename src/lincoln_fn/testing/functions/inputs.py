@@ -58,7 +58,10 @@ def _noisy(value: object, key: Key) -> Tensor:
 
 
 def resized(f: Function, old: int, new: int) -> tuple[object, ...]:
-    """Repeat or drop rows along each axis of a size, and keep what counts them below the new size."""
+    """Repeat or drop rows along each axis of a size, in all that the caller gives.
+
+    Integers that count such rows, as indices do, stay below the new size.
+    """
 
     def sized(value: object) -> object:
         if not isinstance(value, Tensor):
@@ -71,10 +74,11 @@ def resized(f: Function, old: int, new: int) -> tuple[object, ...]:
             return torch.where(value >= new, value % max(new, 1), value)
         return value
 
-    return tuple(map(sized, f.inputs))
+    of_caller = f.inputs[: f.of_caller]
+    return (*map(sized, of_caller), *f.inputs[f.of_caller :])
 
 
 def sizes_of(f: Function) -> list[int]:
-    """List the sizes of the axes of a function's inputs."""
-    tensors = [value for value in f.inputs if isinstance(value, Tensor)]
+    """List the sizes of the axes of what the caller gives."""
+    tensors = [value for value in f.inputs[: f.of_caller] if isinstance(value, Tensor)]
     return [*dict.fromkeys(size for t in tensors for size in t.shape)]

@@ -60,10 +60,10 @@ class Judge:
     reference: Callable[..., object] | None
     is_exact: bool
 
-    def of(self, f: Function, key: Key) -> Judged:
-        """Judge the gradients of a function where it is called."""
+    def of(self, f: Function, key: Key, *, elsewhere: bool = False) -> Judged:
+        """Judge the gradients of a function where it is called, and `elsewhere`."""
         if self.is_exact:
-            return self._exactly(f.in_dtype(torch.float64), key)
+            return self._exactly(f.in_dtype(torch.float64), key, elsewhere)
         if self.reference is not None:
             return self._by_reference(f, key)
         return by_coarse_differences(f, key)
@@ -75,12 +75,12 @@ class Judge:
             return None
         return of.in_dtype(torch.float64).run().gradients([each.double() for each in g])
 
-    def _exactly(self, f: Function, key: Key) -> Judged:
+    def _exactly(self, f: Function, key: Key, elsewhere: bool) -> Judged:
         layer = layer_of(f, self.reference)
         params = {f.names[i]: f.inputs[i] for i in f.which}
-        with_doubled = Doubled().inside(layer)
-        at = sample(with_doubled, params, _INTEGERS, key)
-        moved = perturbed(at, key)
+        of = (layer, params) if elsewhere else _joined(layer, params)
+        at = sample(Doubled().inside(of[0]), of[1], _INTEGERS, key)
+        moved = perturbed(at, key) if elsewhere else None
         if all(is_plainly_right(point, key, 1) for point in (at, moved) if point):
             return Judged(tuple(Finding("", f.name, leaf, "right") for leaf in f.leaves))
         hidden = layer if self.reference else layer_of(f, None, hides=True)
@@ -187,6 +187,27 @@ def layer_of(
         return None, dict(zip(params, found, strict=True))
 
     return Layer(f.name, forward, backward)
+
+
+def _joined(layer: Layer, params: dict[str, Tensor]) -> tuple[Layer, Params]:
+    """Put all params into one vector, so that one direction in it tries all gradients at once."""
+
+    def split(vector: Tensor) -> dict[str, Tensor]:
+        parts = vector.split([each.numel() for each in params.values()])
+        pairs = zip(params.items(), parts, strict=True)
+        return {name: part.view(each.shape) for (name, each), part in pairs}
+
+    def backward(vector: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
+        dx, grads = layer.backward(split(vector), cache, g)
+        return dx, _vector(grads)
+
+    forward = layer.forward
+    joined = layer.replace(forward=lambda vector, x: forward(split(vector), x), backward=backward)
+    return joined, _vector(params)
+
+
+def _vector(tensors: dict[str, Tensor]) -> Tensor:
+    return torch.cat([each.flatten() for each in tensors.values()])
 
 
 def referred(f: Function, reference: Callable[..., object]) -> Function:
