@@ -58,7 +58,7 @@ def rows_of_the_next_program_stored(fixed):
 @pair(
     "fla-org/flash-linear-attention#1141",
     (leaf(5, 2), leaf(3, 2, seed=1), leaf(4, seed=2)),
-    "dstate is wrong .* where the axes of size 5 have size 1",
+    "dstate is wrong .*axes of size 5 have size 1",
 )
 def last_state_of_a_chunk_shorter_than_the_window(fixed):
     def forward(ctx, x, state, w):
@@ -83,7 +83,7 @@ def last_state_of_a_chunk_shorter_than_the_window(fixed):
 @pair(
     "deeplearning4j/deeplearning4j#1452",
     (leaf(4, 3),),
-    "dx is 3 times too small.* where the axes of size 4 have size 1",
+    "dx is 3 times too small.*axes of size 4 have size 1",
 )
 def divided_by_the_columns_of_a_batch_of_one(fixed):
     def forward(ctx, x):
@@ -97,7 +97,7 @@ def divided_by_the_columns_of_a_batch_of_one(fixed):
     return function(forward, backward)
 
 
-@pair("databricks/megablocks#47", (leaf(2, 8), leaf(8, seed=1)), "dx .* size 8 have size \\d{4}")
+@pair("databricks/megablocks#47", (leaf(2, 8), leaf(8, seed=1)), r"dx .* size 8 have size \d{4}")
 def columns_behind_the_largest_block(fixed):
     def forward(ctx, x, w):
         ctx.save_for_backward(x, w)
@@ -118,7 +118,7 @@ LOW = {"dtype": torch.bfloat16}
 @pair(
     "karpathy/llm.c#476",
     (leaf(8, 3, **LOW), leaf(3, seed=1, **LOW), leaf(3, seed=2, **LOW)),
-    "db is wrong in bfloat16 .*sum over 1031 rows",
+    r"d[wb] is wrong in bfloat16 .*sum over \d+ rows",
 )
 def sums_over_rows_in_bfloat16(fixed):
     def forward(ctx, x, w, b):
