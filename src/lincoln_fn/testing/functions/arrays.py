@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.functions.function import Function, function_of, gradient_of, names_of
-from lincoln_fn.testing.functions.trials import shape_told
+from lincoln_fn.testing.functions.point import shape_told
 
 
 class Pair(NamedTuple):
@@ -39,7 +39,7 @@ def pair_of_vjp(f: object) -> Pair | None:
 def function_of_pair(pair: Pair, inputs: Sequence[Any]) -> Function:
     """Make the function that torch's engine differentiates by a pair."""
     to_arrays: Callable[[Any], Any] = _to_numpy
-    precisely: Callable[[Sequence[object]], Any] = lambda tensors: nullcontext()
+    precisely: Callable[[Sequence[object]], AbstractContextManager[object]] = nullcontext
     if any(map(_is_of_jax, (pair.of, *inputs))):
         to_arrays, precisely = _to_jax, _x64_of_jax
     elif any(isinstance(value, Tensor) for value in inputs):
@@ -88,9 +88,10 @@ def _checked(
             continue
         if grad is None:
             raise GradientError(f"{gradient_of(name)} is None, and {name} gets a gradient")
-        found.append(_tensor(grad))
-        if found[-1].shape != shape:
-            raise GradientError(f"{gradient_of(name)} {shape_told(found[-1].shape, shape)}")
+        tensor = _tensor(grad)
+        if tensor.shape != shape:
+            raise GradientError(f"{gradient_of(name)} {shape_told(tensor.shape, shape)}")
+        found.append(tensor)
     return tuple(found)
 
 
@@ -110,10 +111,11 @@ def _to_jax(value: Any) -> Any:
 
 def _x64_of_jax(tensors: Sequence[object]) -> AbstractContextManager[object]:
     """Let jax compute in float64, if it is given that."""
-    import jax
+    import jax as module
 
+    jax: Any = module  # Any: its versions have it in two places
     is_needed = any(isinstance(t, Tensor) and t.dtype is torch.float64 for t in tensors)
-    enable: Any = getattr(jax, "enable_x64", None) or jax.experimental.enable_x64
+    enable = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
     return enable(True) if is_needed else nullcontext()
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-import re
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import torch
 from torch import Tensor, nn
 
 from lincoln_fn.core import Key, keys, tree
+from lincoln_fn.testing.functions.source import line_of_value, line_of_write
+
+_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @attrs.frozen(eq=False)
@@ -36,17 +36,21 @@ class Run:
             for i, y in draws
         )
 
-    def gradients(self, g: Sequence[Tensor], *, twice: bool = False) -> list[Tensor]:
-        """Run the backward pass; a None is a gradient of 0."""
+    def backward(self, g: Sequence[Tensor], *, twice: bool = False) -> list[Tensor | None]:
+        """Run the backward pass; with `twice`, so that what it gives can be differentiated."""
         pairs = [(y, of_y) for y, of_y in zip(self.y, g, strict=True) if y.requires_grad]
         if not pairs:
-            return [torch.zeros_like(leaf) for leaf in self.leaves]
+            return [None] * len(self.leaves)
         y, of_y = zip(*pairs, strict=True)
         with drawing(self.leaves):
             found = torch.autograd.grad(
                 y, self.leaves, of_y, retain_graph=True, create_graph=twice, allow_unused=True
             )
-        both = zip(self.leaves, found, strict=True)
+        return list(found)
+
+    def gradients(self, g: Sequence[Tensor]) -> list[Tensor]:
+        """Run the backward pass on a copy of g; a None is a gradient of 0."""
+        both = zip(self.leaves, self.backward([copied(each) for each in g]), strict=True)
         return [torch.zeros_like(leaf) if grad is None else grad for leaf, grad in both]
 
 
@@ -115,12 +119,12 @@ class Function:
     @property
     def line_of_write(self) -> str:
         """The first line of backward that changes a tensor in place; "" if none is seen."""
-        found = self.backward and _written(self.backward)
+        found = self.backward and line_of_write(self.backward)
         return f" ({found})" if found else ""
 
     def look(self, i: int) -> str:
         """Say which line of backward returns the gradient of an input; "" if it has no source."""
-        return f" ({found})" if self.backward and (found := _returned(self.backward, i)) else ""
+        return f" ({found})" if self.backward and (found := line_of_value(self.backward, i)) else ""
 
 
 def function_of(f: Callable[..., Any] | type[torch.autograd.Function], inputs: Any) -> Function:
@@ -172,8 +176,8 @@ def copied(value: object) -> Any:  # Any: of the same kind
     if value.is_contiguous() or value.is_sparse:
         return value.clone()
     new = torch.empty_like(value, memory_format=torch.contiguous_format)
-    storage = value.untyped_storage().clone()
-    return new.set_(storage, value.storage_offset(), value.shape, value.stride())
+    storage: Any = value.untyped_storage()  # Any: its methods have no types
+    return new.set_(storage.clone(), value.storage_offset(), value.shape, value.stride())
 
 
 @contextmanager
@@ -198,14 +202,13 @@ def _dtype(values: Sequence[object]) -> torch.dtype | None:
 
 def _differentiable(inputs: Sequence[object]) -> tuple[int, ...]:
     """List the inputs that require grad; if none does, all floating ones."""
-    floating = [
-        i for i, t in enumerate(inputs) if isinstance(t, Tensor) and t.is_floating_point()
-    ]
+    floating = [i for i, t in enumerate(inputs) if isinstance(t, Tensor) and t.is_floating_point()]
     asked = [i for i in floating if inputs[i].requires_grad]  # type: ignore[attr-defined]
     return tuple(asked or floating)
 
 
 def names_of(of: Callable[..., object], count: int, *, skipped: int = 0) -> tuple[str, ...]:
+    """Name the inputs of a call by the parameters of a function, but the first `skipped`."""
     schema = getattr(getattr(of, "default", of), "_schema", None)
     if schema is not None:  # of an operator
         found = [argument.name for argument in schema.arguments]
@@ -214,52 +217,15 @@ def names_of(of: Callable[..., object], count: int, *, skipped: int = 0) -> tupl
             parameters = [*inspect.signature(of).parameters.values()][skipped:]
         except (TypeError, ValueError):  # of a built-in function
             parameters = []
-        found = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        found = [p.name for p in parameters if p.kind in _POSITIONAL]
     return tuple(found[i] if i < len(found) else f"x{i}" for i in range(count))
 
 
-def _returned(backward: Callable[..., object], i: int) -> str:
-    """Find the line of a function that makes the i-th value that it returns."""
-    body = _body(backward)
-    returned = [n.value for n in body if isinstance(n, ast.Return) and n.value is not None]
-    if not returned:
-        return ""
-    value = returned[-1]
-    if isinstance(value, ast.Tuple) and i < len(value.elts):
-        value = value.elts[i]
-    name = value.id if isinstance(value, ast.Name) else ""
-    made = [node for node in body if name and _assigns(node, name)]
-    return _line(backward, (made or [value])[-1].lineno)
+def referred(f: Function, reference: Callable[..., object]) -> Function:
+    """Put a reference in a function's place; it returns the outputs that have a gradient."""
+    return attrs.evolve(f, call=reference, outputs=tuple(range(len(f.outputs or ()))))
 
 
-def _written(backward: Callable[..., object]) -> str:
-    """Find the first line of a function that changes a tensor in place."""
-    for node in _body(backward):
-        is_call = isinstance(node, ast.Expr) and re.search(r"[a-z]_\(", ast.unparse(node))
-        is_part = isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript)
-        if isinstance(node, ast.AugAssign) or is_call or is_part:
-            return _line(backward, node.lineno)
-    return ""
-
-
-def _body(function: Callable[..., object]) -> list[ast.stmt]:
-    """List the statements of a function of Python; [] if its source is not there."""
-    try:
-        lines, _ = inspect.getsourcelines(function)
-        body = ast.parse(textwrap.dedent("".join(lines))).body[0]
-    except (OSError, SyntaxError, TypeError, IndexError):
-        return []
-    is_it = getattr(body, "name", "") == function.__name__
-    return [n for n in ast.walk(body) if isinstance(n, ast.stmt)] if is_it else []
-
-
-def _line(function: Callable[..., object], line: int) -> str:
-    lines, first = inspect.getsourcelines(function)
-    return f"line {first + line - 1}: {lines[line - 1].strip()}"
-
-
-def _assigns(node: ast.stmt, name: str) -> bool:
-    """Return whether a statement assigns to a name."""
-    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    named = [each for target in targets if target for each in ast.walk(target)]
-    return any(isinstance(each, ast.Name) and each.id == name for each in named)
+def size_of(t: Tensor) -> float:
+    """Return the largest of a tensor's values; nan if one is."""
+    return float(t.detach().abs().max()) if t.numel() else 0.0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import attrs
@@ -11,12 +12,14 @@ from torch import Tensor
 
 from lincoln_fn.core import Key, keys
 from lincoln_fn.testing.functions.function import Function
-from lincoln_fn.testing.functions.inputs import noisy, resized, sizes_of
-from lincoln_fn.testing.precision import LOW
-from lincoln_fn.testing.functions.trials import Point, Trial, raised
+from lincoln_fn.testing.functions.inputs import noisy, numbers_at, resized, sizes_of
+from lincoln_fn.testing.functions.point import Point, differs, raised
+from lincoln_fn.testing.functions.trials import Trial, memory
 
 # A size above a block of 1024, and no multiple of any.
 LONG = 1031
+# Sums over so many rows show whether they are kept in few digits.
+ROWS, HALF = 4099, (torch.bfloat16, torch.float16)
 # Of more numbers than these, no call is tried.
 MOST = 20_000
 # An error above this part of the largest value is told; of long sums, if few rows have less.
@@ -30,10 +33,10 @@ def sizes(at: Point) -> Iterator[str]:
     for n, old in enumerate(sizes_of(at.f)):
         # The first axis is the batch's, which may be empty.
         for new in dict.fromkeys((1, old + 1, LONG, *(0,) * (not n))):
-            f = attrs.evolve(at.f, inputs=resized(at.f, old, new))
-            if new != old and numbers_in(f) <= MOST:
-                told = f"where the axes of size {old} have size {new}"
-                yield from _at_size(at, f, told, is_one=new == 1)
+            if new != old and numbers_at(at.f, old, new) <= MOST:
+                f = attrs.evolve(at.f, inputs=resized(at.f, old, new))
+                where = f"where axes of size {old} have size {new}"
+                yield from _at_size(at, f, where, is_one=new == 1)
 
 
 def _at_size(at: Point, f: Function, where: str, *, is_one: bool) -> Iterator[str]:
@@ -47,29 +50,25 @@ def _at_size(at: Point, f: Function, where: str, *, is_one: bool) -> Iterator[st
     is_finite = all(bool(y.isfinite().all()) for y in run.y)
     if not is_finite or not all(y.requires_grad for y in run.y):
         return
-    here = attrs.evolve(at, f=f, run=run, g=g, grads=[])
-    zeros = [torch.zeros_like(leaf) for leaf in run.leaves]
-    if not any(y.numel() for y in run.y):
-        yield from here.told(where, lambda: run.gradients(g), zeros)
-        return
+    here = attrs.evolve(at, f=f, run=run, g=g, also=f", {where}")
     try:
         grads = run.gradients(g)
     except Exception as error:
-        yield f"{raised(f, error)} {where}"
+        yield f"{raised(f, error)}, {where}"
+        return
+    yield from memory(attrs.evolve(here, grads=grads))
+    if not any(y.numel() for y in run.y):
+        zeros = [torch.zeros_like(leaf) for leaf in run.leaves]
+        yield from attrs.evolve(here, grads=zeros, also="").told(where, lambda: grads)
         return
     # One number has no variance: there a derivative may be infinite.
     if not is_one or all(bool(grad.isfinite().all()) for grad in grads):
         for finding in at.judge.of(f, at.key).mistakes:
-            yield f"{finding.sentence.removeprefix(f'{f.name}: ')} {where}"
+            yield f"{finding.sentence.removeprefix(f'{f.name}: ')}, {where}"
 
 
 def _has_numbers(value: object) -> bool:
     return isinstance(value, Tensor) and value.numel() > 0
-
-
-def numbers_in(f: Function) -> int:
-    """Count the numbers of the inputs."""
-    return sum(value.numel() for value in f.inputs if isinstance(value, Tensor))
 
 
 def own_dtype(at: Point) -> Iterator[str]:
@@ -87,24 +86,25 @@ def long_sums(at: Point) -> Iterator[str]:
     With g of one sign, the terms that are added become smaller than the last digit of the sum.
     """
     own, first = at.grads[0].dtype, next(iter(sizes_of(at.f)), 0)
-    dtype = own if own in LOW else torch.bfloat16
-    f = at.f.in_dtype(dtype)
-    many = attrs.evolve(f, inputs=resized(f, first, LONG))
-    if not first or numbers_in(many) > MOST:
+    dtype = own if own in HALF else torch.bfloat16
+    if not first or numbers_at(at.f, first, ROWS) > 5 * MOST:
         return
+    f = at.f.in_dtype(dtype)
+    many = attrs.evolve(f, inputs=resized(f, first, ROWS))
     try:
         few, all_ = _errors(at, f), _errors(at, many)
     except Exception:  # it may not take this dtype, or this size
         return
     for (n, error), (_, usual) in zip(all_, few, strict=True):
         if error > max(OF_SUMS, TIMES * usual):
-            why = f"right for few rows: is a sum over {LONG} rows kept in so few digits?"
+            why = f"right for few rows: is a sum over {ROWS} rows kept in so few digits?"
             yield _of_dtype(at, n, error, dtype, why)
 
 
 def _of_dtype(at: Point, n: int, error: float, dtype: torch.dtype, why: str) -> str:
     kind, look = str(dtype).removeprefix("torch."), at.f.look(at.f.which[n])
-    return f"{at.f.leaves[n]} is wrong in {kind} by {error:.2g} of its largest value, and {why}{look}"
+    told = f"{at.f.leaves[n]} is wrong in {kind} by {error:.2g} of its largest value"
+    return f"{told}, and {why}{look}"
 
 
 def _errors(at: Point, f: Function) -> list[tuple[int, float]]:
@@ -149,21 +149,20 @@ def second_derivative(at: Point) -> Iterator[str]:
     moved = [*run.leaves, *g]
     weights, along = _like(run.leaves, at.key.fold_in(1)), _like(moved, at.key.fold_in(2))
     try:
-        first = _dot(run.gradients(g, twice=True), weights)
-        if not first.requires_grad:
-            found: Any = [None] * len(moved)
-        else:
-            found = torch.autograd.grad(first, moved, allow_unused=True)
+        first = _dot(_filled(run.backward(g, twice=True), run.leaves), weights)
+        if first.requires_grad:
+            torch.autograd.backward(first)
     except Exception:  # it says so
         return
-    said = sum(float((a * b).sum()) for a, b in zip(found, along, strict=True) if a is not None)
+    pairs = zip(moved, along, strict=True)
+    said = sum(float((leaf.grad * d).sum()) for leaf, d in pairs if leaf.grad is not None)
 
     def there(step: float) -> float:
         values = [(v + step * d).detach() for v, d in zip(moved, along, strict=True)]
         point = f.run(f.placed(values[: len(run.leaves)]))
         return float(_dot(point.gradients(values[len(run.leaves) :]), weights))
 
-    here = float(first)
+    here = float(first.detach())
     slopes, jumps = [], []
     for step in (1e-5, 2.5e-6):
         above, below = there(step), there(-step)
@@ -174,6 +173,11 @@ def second_derivative(at: Point) -> Iterator[str]:
         how = "wrong" if said else "0"
         mend = "mark backward as @once_differentiable, or save only inputs and outputs"
         yield f"the second derivative is silently {how}: {mend}"
+
+
+def _filled(grads: list[Tensor | None], leaves: Sequence[Tensor]) -> list[Tensor]:
+    pairs = zip(grads, leaves, strict=True)
+    return [torch.zeros_like(leaf) if grad is None else grad for grad, leaf in pairs]
 
 
 def _like(tensors: Any, key: Key) -> list[Tensor]:  # Any: a list or a tuple
@@ -190,28 +194,40 @@ def _dot(a: list[Tensor], b: list[Tensor]) -> Tensor:
 def vmapped(at: Point) -> Iterator[str]:
     """`vmap` of it, if it declares that."""
     owner = getattr(at.f.call, "__self__", None)
-    declares = isinstance(owner, type) and issubclass(owner, torch.autograd.Function) and (
-        owner.generate_vmap_rule or owner.vmap is not torch.autograd.Function.vmap
+    declares = (
+        isinstance(owner, type)
+        and issubclass(owner, torch.autograd.Function)
+        and (owner.generate_vmap_rule or owner.vmap is not torch.autograd.Function.vmap)
     )
     if not declares:
         return
     others = [at.f.inputs, noisy(at.f, at.key)]
     stacked = [torch.stack([inputs[i] for inputs in others]) for i in at.f.which]  # type: ignore[misc]
 
-    def gradients(*values: Tensor) -> Any:
-        _, pull = torch.func.vjp(lambda *own: at.f.call(*at.f.placed(own)), *values)
-        return pull(at.g[0] if len(at.g) == 1 else at.g)
+    def both(*values: Tensor) -> Any:
+        y, pull, *_ = torch.func.vjp(lambda *own: at.f.call(*at.f.placed(own)), *values)
+        return y, pull(at.g[0] if len(at.g) == 1 else at.g)
 
-    rows = [at.f.run(inputs).gradients(at.g) for inputs in others]
-    expected = [torch.stack(pair) for pair in zip(*rows, strict=True)]
-    where = "under vmap"
-    yield from at.told(where, lambda: [*torch.func.vmap(gradients)(*stacked)], expected)
+    rows = [at.f.run(inputs) for inputs in others]
+    grads = zip(*(run.gradients(at.g) for run in rows), strict=True)
+    try:
+        y, found = torch.func.vmap(both)(*stacked)
+    except Exception as error:
+        yield f"{raised(at.f, error)}, under vmap"
+        return
+    outputs = y if isinstance(y, tuple) else (y,)
+    expected = map(torch.stack, zip(*(run.y for run in rows), strict=True))
+    if any(map(differs, outputs, expected)):
+        yield "y is wrong under vmap"
+    yield from at.told("under vmap", lambda: [*found], [*map(torch.stack, grads)])
 
 
 def compiled(at: Point) -> Iterator[str]:
     """`torch.compile` of it, without code generation."""
     f = attrs.evolve(at.f, call=torch.compile(at.f.call, backend="aot_eager"))
-    yield from at.told("under torch.compile", lambda: f.run().gradients(at.g))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own
+        yield from at.told("under torch.compile", lambda: f.run().gradients(at.g))
 
 
 FURTHER: Final[dict[str, Trial]] = {
@@ -219,8 +235,10 @@ FURTHER: Final[dict[str, Trial]] = {
     "its own dtype": own_dtype,
     "vmap": vmapped,
 }
-# Mistakes if one asks for them, else remarks.
+# Mistakes if one asks for them; some are remarks else.
 ASKED: Final[dict[str, Trial]] = {
     "second derivative": second_derivative,
     "long sums": long_sums,
+    "torch.compile": compiled,
 }
+REMARKED: Final = {"second derivative", "long sums"}

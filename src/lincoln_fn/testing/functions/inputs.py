@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -76,6 +77,12 @@ def resized(f: Function, old: int, new: int) -> tuple[object, ...]:
 
     of_caller = f.inputs[: f.of_caller]
     return (*map(sized, of_caller), *f.inputs[f.of_caller :])
+
+
+def numbers_at(f: Function, old: int, new: int) -> int:
+    """Count the numbers that `resized` would make."""
+    shapes = [value.shape for value in f.inputs[: f.of_caller] if isinstance(value, Tensor)]
+    return sum(math.prod(new if size == old else size for size in shape) for shape in shapes)
 
 
 def sizes_of(f: Function) -> list[int]:

@@ -6,128 +6,44 @@ function. A forward that refuses what is tried, by an error, is not told; a back
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Final, TypeAlias
 
 import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Key, version_of
-from lincoln_fn.testing.diagnosis import GradientError
-from lincoln_fn.testing.functions.function import Function, Run, copied, gradient_of
+from lincoln_fn.core import version_of
+from lincoln_fn.testing.functions.function import Function, copied
 from lincoln_fn.testing.functions.inputs import LAYOUTS, noisy
-from lincoln_fn.testing.functions.value import Judge
-
-Gradients: TypeAlias = list[Tensor]
-_INVALID: Final = re.compile(
-    r"an invalid gradient at index (\d+) - got \[(.*?)\] but expected shape compatible with \[(.*?)\]"
+from lincoln_fn.testing.functions.point import (
+    Gradients,
+    NotTriedError,
+    Point,
+    differs,
+    raised,
 )
-
-
-class NotTriedError(Exception):
-    """Raised if a trial would say nothing of a function."""
-
-
-@attrs.frozen(eq=False)
-class Point:
-    """A function where it is called: a run, a g, and the gradients."""
-
-    f: Function
-    judge: Judge
-    key: Key
-    run: Run
-    g: tuple[Tensor, ...]
-    grads: Gradients
-
-    def told(
-        self, where: str, compute: Callable[[], Gradients], expected: Gradients | None = None
-    ) -> Iterator[str]:
-        """Compare gradients that are computed in another way; with an error, say what is raised."""
-        try:
-            given = compute()
-        except Exception as error:
-            yield f"{raised(self.f, error)} {where}"
-            return
-        expected = expected or self.grads
-        # Where terms cancel, as in a norm's dx, the error is that of the terms.
-        size = max(map(size_of, (*self.grads, *self.g)))
-        pairs = enumerate(zip(given, expected, strict=True))
-        wrong = [n for n, (a, b) in pairs if differs(a, b, size)]
-        if wrong:
-            leaves = " and ".join(self.f.leaves[n] for n in wrong)
-            are = "are" if len(wrong) > 1 else "is"
-            yield f"{leaves} {are} wrong {where}{self.f.look(self.f.which[wrong[0]])}"
-
 
 Trial: TypeAlias = Callable[[Point], Iterator[str]]
 
 
-def differs(given: Tensor, expected: Tensor, size: float = 0.0) -> bool:
-    """Return whether two results of one function differ by more than another order of sums."""
-    if given.shape != expected.shape:
-        return True
-    is_finite = expected.isfinite()
-    error = (given - expected)[is_finite].abs()
-    if not error.numel():
-        return False
-    part = min(1e3 * torch.finfo(given.dtype).eps, 0.1)
-    return not bool(error.max() <= part * max(size_of(expected[is_finite]), 0.1 * size))
-
-
-def size_of(t: Tensor) -> float:
-    """Return the largest of a tensor's finite values."""
-    return float(t.detach().nan_to_num(0.0, 0.0, 0.0).abs().max()) if t.numel() else 0.0
-
-
-def raised(f: Function, error: Exception) -> str:
-    """Say what backward raised; of a gradient of another shape, which."""
-    if isinstance(error, GradientError):
-        return str(error)
-    told = str(error).strip().partition("\n")[0]
-    if (found := _INVALID.search(told)) and f.backward is not None:
-        i, got, expected = int(found[1]), *map(_shape, found.groups()[1:])
-        name = f.names[i] if i < len(f.names) else f"input {i}"
-        return f"{gradient_of(name)} {shape_told(got, expected)}{f.look(i)}"
-    return f"backward raised {type(error).__name__}: {told}"
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", text)))
-
-
-def shape_told(got: Sequence[int], expected: Sequence[int]) -> str:
-    """Say how a gradient's shape differs from that of its input."""
-    got, expected = tuple(got), tuple(expected)
-    shapes = f"shape {got}, expected {expected}"
-    more = len(got) - len(expected)
-    aligned = (*(1,) * more, *expected)
-    over = [axis for axis, (a, b) in enumerate(zip(got, aligned, strict=False)) if a != b]
-    if more >= 0 and over and all(aligned[axis] == 1 for axis in over):
-        return f"is not summed over {_axes(over)}, which its input has not: {shapes}"
-    for axis in range(len(expected)):
-        if got == (*expected[:axis], *expected[axis + 1 :]):
-            return f"is summed over axis {axis}, which it should keep: {shapes}"
-    return f"is transposed: {shapes}" if sorted(got) == sorted(expected) else f"has {shapes}"
-
-
-def _axes(axes: Sequence[int]) -> str:
-    return f"axis {axes[0]}" if len(axes) == 1 else f"axes {', '.join(map(str, axes))}"
+def _anew(f: Function, g: Sequence[Tensor]) -> Gradients:
+    return f.run().gradients(g)
 
 
 def layouts_of_g(at: Point) -> Iterator[str]:
     """A g whose numbers do not lie one after the other."""
     for how, layout in LAYOUTS.items():
         g = [layout(each) for each in at.g]
-        yield from at.told(f"where g is {how}", lambda g=g: at.f.run().gradients(g))
+        yield from at.told(f"where g is {how}", partial(_anew, at.f, g))
     same = [each.flatten()[:1].sum() if each.numel() else each.sum() for each in at.g]
     full = [one.expand(each.shape).contiguous() for one, each in zip(same, at.g, strict=True)]
     wide = [one.expand(each.shape) for one, each in zip(same, at.g, strict=True)]
     where = "where g is expanded, as that of sum() is"
-    yield from at.told(where, lambda: at.f.run().gradients(wide), at.f.run().gradients(full))
+    yield from at.told(where, partial(_anew, at.f, wide), _anew(at.f, full))
 
 
 def layouts_of_inputs(at: Point) -> Iterator[str]:
@@ -142,16 +58,18 @@ def layouts_of_inputs(at: Point) -> Iterator[str]:
                 yield from _likewise(at, where, inputs)
 
 
-def _likewise(at: Point, where: str, inputs: Sequence[object] | None = None) -> Iterator[str]:
+def _likewise(
+    at: Point, where: str, inputs: Sequence[object] | None = None, hint: str = ""
+) -> Iterator[str]:
     """Run it once more: y and the gradients have to be the same."""
     try:
         run = at.f.run(inputs)
     except Exception:  # forward may refuse it
         return
     if any(map(differs, run.y, at.run.y)):
-        yield f"y is wrong {where}"
+        yield f"y is wrong {where}{at.also}{hint and f': {hint}'}"
     else:
-        yield from at.told(where, lambda: run.gradients(at.g))
+        yield from at.told(where, lambda: run.gradients(at.g), hint=hint)
 
 
 def writes(at: Point) -> Iterator[str]:
@@ -176,7 +94,7 @@ def writes(at: Point) -> Iterator[str]:
     g = [each.clone() for each in at.g]
     before = [version_of(each) for each in g]
     try:
-        run.gradients(g)
+        run.backward(g)
     except Exception:  # told by others
         return
     look = at.f.line_of_write
@@ -203,23 +121,33 @@ def again(at: Point) -> Iterator[str]:
     try:
         second = run.gradients(at.g)
     except Exception as error:
-        if "second time" not in str(error):
-            yield f"{raised(at.f, error)} when it runs a second time"
+        if "modified by an inplace operation" in str(error):
+            yield f"backward writes into what was saved, and cannot run again{at.f.line_of_write}"
+        elif "second time" not in str(error):
+            yield f"{raised(at.f, error)}, when it runs again"
         return
-    where = "when backward runs a second time: does it write into what it reads, or add to it?"
-    yield from at.told(where, lambda: second)
+    hint = "does it write into what it reads, or add to what it returned?"
+    yield from at.told("when backward runs again", lambda: second, hint=hint)
 
 
 def runs(at: Point) -> Iterator[str]:
     """Further runs, of the same inputs."""
     for _ in range(2):
-        yield from _likewise(at, "in another run of the same: is it a race, or memory kept?")
+        hint = "is it a race, or does something stay from run to run?"
+        yield from _likewise(at, "in another run of the same", hint=hint)
 
 
 def memory(at: Point) -> Iterator[str]:
     """New memory holds nan."""
+    hint = "is a buffer read, or returned, where it was not written?"
     with _nan_in_new_memory():
-        yield from _likewise(at, "where new memory holds nan: is all of a buffer written?")
+        with suppress(Exception):  # which `_likewise` tells
+            run = at.f.run()
+            found = (*run.y, *run.gradients(at.g))
+            pairs = zip(found, (*at.run.y, *at.grads), strict=True)
+            if all(bool((a.isfinite() | ~b.isfinite()).all()) for a, b in pairs):
+                return
+        yield from _likewise(at, "where new memory holds nan", hint=hint)
 
 
 @contextmanager
@@ -244,8 +172,8 @@ def calls(at: Point) -> Iterator[str]:
         between.gradients(at.g)
     except Exception:  # other numbers may be outside of its domain
         return
-    where = "after another call: is something kept outside of ctx?"
-    yield from at.told(where, lambda: run.gradients(at.g))
+    hint = "does it read what forward kept outside of ctx?"
+    yield from at.told("after another call", lambda: run.gradients(at.g), hint=hint)
 
 
 def alone(at: Point) -> Iterator[str]:
@@ -254,7 +182,7 @@ def alone(at: Point) -> Iterator[str]:
         if len(at.f.which) > 1:
             of_one = attrs.evolve(at, f=attrs.evolve(at.f, which=(i,)), grads=[at.grads[n]])
             where = f"where {at.f.names[i]} alone requires grad"
-            yield from of_one.told(where, lambda f=of_one.f: f.run().gradients(at.g))
+            yield from of_one.told(where, partial(_anew, of_one.f, at.g))
 
 
 def outputs(at: Point) -> Iterator[str]:
@@ -272,14 +200,18 @@ def outputs(at: Point) -> Iterator[str]:
     yield from at.told("where one output alone gets a g", added)
 
 
+FIRST: Final[dict[str, Trial]] = {
+    "nothing written into": writes,
+    "new memory of nan": memory,
+    "a second backward": again,
+    "further runs": runs,
+    "a call between": calls,
+}
+# If one of these is wrong, runs cannot be compared.
+SAME: Final = ("new memory of nan", "a second backward", "further runs")
 TRIALS: Final[dict[str, Trial]] = {
     "strided, transposed and expanded g": layouts_of_g,
     "strided and transposed inputs": layouts_of_inputs,
-    "nothing written into": writes,
-    "a second backward": again,
-    "further runs": runs,
-    "new memory of nan": memory,
-    "a call between": calls,
     "each input alone": alone,
     "each output alone": outputs,
 }
