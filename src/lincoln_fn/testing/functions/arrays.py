@@ -53,7 +53,7 @@ def function_of_pair(pair: Pair, inputs: Sequence[Any]) -> Function:
             with precisely(tensors):
                 y, ctx.saved = pair.forward(*map(to_arrays, tensors))
             ctx.is_one = not isinstance(y, tuple | list)
-            ctx.shapes = [t.shape if isinstance(t, Tensor) else None for t in tensors]
+            ctx.kinds = [(t.shape, t.dtype) if isinstance(t, Tensor) else None for t in tensors]
             found = tuple(map(_tensor, (y,) if ctx.is_one else y))
             return found[0] if ctx.is_one else found
 
@@ -63,7 +63,7 @@ def function_of_pair(pair: Pair, inputs: Sequence[Any]) -> Function:
             with precisely(g):
                 arrays = tuple(map(to_arrays, g))
                 grads = pair.backward(ctx.saved, arrays[0] if ctx.is_one else arrays)
-            return _checked(names, values, ctx.shapes, grads)
+            return _checked(names, values, ctx.kinds, grads)
 
     made = function_of(Both, values)
     own = getattr(pair.of, "__name__", "forward")
@@ -71,9 +71,9 @@ def function_of_pair(pair: Pair, inputs: Sequence[Any]) -> Function:
 
 
 def _checked(
-    names: Sequence[str], values: Sequence[object], shapes: Sequence[Any], grads: Any
+    names: Sequence[str], values: Sequence[object], kinds: Sequence[Any], grads: Any
 ) -> tuple[Tensor | None, ...]:
-    """Convert the gradients of all inputs, and check that they have the inputs' shapes."""
+    """Convert the gradients of all inputs, and check their shapes and dtypes."""
     grads = tuple(grads) if isinstance(grads, tuple | list) else (grads,)
     floating = [isinstance(v, Tensor) and v.is_floating_point() for v in values]
     if len(grads) == sum(floating) != len(values):
@@ -82,15 +82,18 @@ def _checked(
     if len(grads) != len(values):
         raise GradientError(f"backward returns {len(grads)} gradients for {len(values)} inputs")
     found: list[Tensor | None] = []
-    for name, is_due, shape, grad in zip(names, floating, shapes, grads, strict=True):
+    for name, is_due, kind, grad in zip(names, floating, kinds, grads, strict=True):
         if not is_due:
             found.append(None)
             continue
         if grad is None:
             raise GradientError(f"{gradient_of(name)} is None, and {name} gets a gradient")
-        tensor = _tensor(grad)
+        tensor, (shape, dtype) = _tensor(grad), kind
         if tensor.shape != shape:
             raise GradientError(f"{gradient_of(name)} {shape_told(tensor.shape, shape)}")
+        if tensor.dtype != dtype:
+            told = f"{gradient_of(name)} has dtype {tensor.dtype}, expected {dtype}"
+            raise GradientError(told.replace("torch.", ""))
         found.append(tensor)
     return tuple(found)
 

@@ -30,11 +30,13 @@ class Run:
 
     def cotangent(self, key: Key) -> tuple[Tensor, ...]:
         """Draw a g for each output, the same in every dtype."""
-        draws = enumerate(self.y)
-        return tuple(
-            keys.normal(key.fold_in(i).near(y), tuple(y.shape), dtype=torch.float64).to(y)
-            for i, y in draws
-        )
+
+        def drawn(i: int, y: Tensor) -> Tensor:
+            g = keys.normal(key.fold_in(i).near(y), tuple(y.shape), dtype=torch.float64)
+            # One number near 1 would hide that it is forgotten.
+            return (g if y.numel() > 1 else g + 2 * g.sign()).to(y)
+
+        return tuple(drawn(i, y) for i, y in enumerate(self.y))
 
     def backward(self, g: Sequence[Tensor], *, twice: bool = False) -> list[Tensor | None]:
         """Run the backward pass; with `twice`, so that what it gives can be differentiated."""

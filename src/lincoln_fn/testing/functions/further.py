@@ -12,12 +12,12 @@ from torch import Tensor
 
 from lincoln_fn.core import Key, keys
 from lincoln_fn.testing.functions.function import Function
-from lincoln_fn.testing.functions.inputs import noisy, numbers_at, resized, sizes_of
+from lincoln_fn.testing.functions.inputs import noisy, numbers_at, repeats, resized, sizes_of
 from lincoln_fn.testing.functions.point import Point, differs, raised
 from lincoln_fn.testing.functions.trials import Trial, memory
 
-# A size above a block of 1024, and no multiple of any.
-LONG = 1031
+# A size above a block of 1024, and no multiple of any; and one of columns, above 4096.
+LONG, COLUMNS = 1031, 4099
 # Sums over so many rows show whether they are kept in few digits.
 ROWS, HALF = 4099, (torch.bfloat16, torch.float16)
 # Of more numbers than these, no call is tried.
@@ -30,11 +30,13 @@ CONDITION = 16
 
 def sizes(at: Point) -> Iterator[str]:
     """Other sizes: one row, none, one more, and many."""
-    for n, old in enumerate(sizes_of(at.f)):
+    for n, (old, is_last) in enumerate(sizes_of(at.f).items()):
         # The first axis is the batch's, which may be empty.
-        for new in dict.fromkeys((1, old + 1, LONG, *(0,) * (not n))):
+        for new in dict.fromkeys((1, old + 1, LONG, *(COLUMNS,) * is_last, *(0,) * (not n))):
             if new != old and numbers_at(at.f, old, new) <= MOST:
                 f = attrs.evolve(at.f, inputs=resized(at.f, old, new))
+                if repeats(at.f, f.inputs):
+                    continue
                 where = f"where axes of size {old} have size {new}"
                 yield from _at_size(at, f, where, is_one=new == 1)
 

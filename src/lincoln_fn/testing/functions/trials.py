@@ -77,7 +77,9 @@ def writes(at: Point) -> Iterator[str]:
     saved: list[Tensor] = []
 
     def pack(tensor: Tensor) -> Tensor:
-        saved.append(tensor)
+        # Those of other dtypes are workspaces of kernels.
+        if tensor.is_floating_point():
+            saved.append(tensor)
         return tensor
 
     def changed() -> Iterator[str]:

@@ -65,7 +65,8 @@ class Judge:
 
     def _exactly(self, f: Function, key: Key, elsewhere: bool) -> Judged:
         layer = layer_of(f, self.reference)
-        params: Any = {f.names[i]: f.inputs[i] for i in f.which}  # Any: of tensors
+        of_inputs: Any = {f.names[i]: f.inputs[i] for i in f.which}  # Any: of tensors
+        params = {name: value.detach() for name, value in of_inputs.items()}
         of = (layer, params) if elsewhere else _joined(layer, params)
         at = sample(Doubled().inside(of[0]), of[1], _INTEGERS, key)
         moved = perturbed(at, key) if elsewhere else None
