@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
@@ -28,10 +29,9 @@ class Pair(NamedTuple):
 
 def pair_of_vjp(f: object) -> Pair | None:
     """Make a pair of a `jax.custom_vjp`; None if it is none."""
-    if not (_is_of_jax(f) and type(f).__name__ == "custom_vjp"):
+    jax: Any = sys.modules.get("jax")
+    if jax is None or not isinstance(f, jax.custom_vjp):
         return None
-    import jax
-
     of: Any = f
     return Pair(lambda *inputs: jax.vjp(of, *inputs), lambda pull, g: pull(g), of)
 
@@ -107,16 +107,13 @@ def _to_numpy(value: Any) -> Any:
 
 
 def _to_jax(value: Any) -> Any:
-    import jax
-
+    jax: Any = sys.modules["jax"]
     return jax.numpy.asarray(_to_numpy(value)) if isinstance(value, Tensor) else value
 
 
 def _x64_of_jax(tensors: Sequence[object]) -> AbstractContextManager[object]:
     """Let jax compute in float64, if it is given that."""
-    import jax as module
-
-    jax: Any = module  # Any: its versions have it in two places
+    jax: Any = sys.modules["jax"]  # Any: its versions have it in two places
     is_needed = any(isinstance(t, Tensor) and t.dtype is torch.float64 for t in tensors)
     enable = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
     return enable(True) if is_needed else nullcontext()
@@ -131,4 +128,6 @@ def _is_array(value: object) -> bool:
 
 
 def _is_of_jax(value: object) -> bool:
-    return type(value).__module__.partition(".")[0] in ("jax", "jaxlib")
+    # What is of jax exists only if somebody has imported it.
+    jax: Any = sys.modules.get("jax")
+    return jax is not None and isinstance(value, jax.Array | jax.custom_vjp)
