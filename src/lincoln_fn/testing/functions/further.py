@@ -13,7 +13,7 @@ from torch import Tensor
 from lincoln_fn.core import Key, keys
 from lincoln_fn.testing.functions.function import Function
 from lincoln_fn.testing.functions.inputs import noisy, numbers_at, repeats, resized, sizes_of
-from lincoln_fn.testing.functions.point import Point, differs, raised
+from lincoln_fn.testing.functions.point import NotTriedError, Point, differs, raised
 from lincoln_fn.testing.functions.trials import Trial, memory
 
 # A size above a block of 1024, and no multiple of any; and one of columns, above 4096.
@@ -30,56 +30,61 @@ CONDITION = 16
 
 def sizes(at: Point) -> Iterator[str]:
     """Other sizes: one row, none, one more, and many."""
+    is_tried = False
     for n, (old, is_last) in enumerate(sizes_of(at.f).items()):
         # The first axis is the batch's, which may be empty.
         for new in dict.fromkeys((1, old + 1, LONG, *(COLUMNS,) * is_last, *(0,) * (not n))):
-            if new != old and numbers_at(at.f, old, new) <= MOST:
-                f = attrs.evolve(at.f, inputs=resized(at.f, old, new))
-                if repeats(at.f, f.inputs):
-                    continue
-                where = f"where axes of size {old} have size {new}"
-                yield from _at_size(at, f, where, is_one=new == 1)
+            if new == old or numbers_at(at.f, old, new) > MOST:
+                continue
+            here = _point_of_size(at, old, new)
+            is_tried |= here is not None
+            yield from _at_size(here, is_one=new == 1) if here else ()
+    if not is_tried:
+        raise NotTriedError("forward takes no other")
 
 
-def _at_size(at: Point, f: Function, where: str, *, is_one: bool) -> Iterator[str]:
-    if all(map(_has_numbers, (f.inputs[i] for i in f.which))):
+def _point_of_size(at: Point, old: int, new: int) -> Point | None:
+    """Call a function at another size; None if forward refuses that, or may not be determined."""
+    f = attrs.evolve(at.f, inputs=resized(at.f, old, new))
+    if repeats(at.f, f.inputs):
+        return None
+    if new:
         f = attrs.evolve(f, inputs=noisy(f, at.key))
     try:
         run = f.run()
-    except Exception:  # forward may refuse a size
-        return
-    g = run.cotangent(at.key)
-    is_finite = all(bool(y.isfinite().all()) for y in run.y)
-    if not is_finite or not all(y.requires_grad for y in run.y):
-        return
-    here = attrs.evolve(at, f=f, run=run, g=g, also=f", {where}")
+    except Exception:  # in any way
+        return None
+    g, also = run.cotangent(at.key), f", where axes of size {old} have size {new}"
+    if not all(y.requires_grad and bool(y.isfinite().all()) for y in run.y):
+        return None
+    return attrs.evolve(at, f=f, run=run, g=g, grads=[], also=also)
+
+
+def _at_size(at: Point, *, is_one: bool) -> Iterator[str]:
     try:
-        grads = run.gradients(g)
+        at = attrs.evolve(at, grads=at.run.gradients(at.g))
     except Exception as error:
-        yield f"{raised(f, error)}, {where}"
+        yield f"{raised(at.f, error)}{at.also}"
         return
-    yield from memory(attrs.evolve(here, grads=grads))
-    if not any(y.numel() for y in run.y):
-        zeros = [torch.zeros_like(leaf) for leaf in run.leaves]
-        yield from attrs.evolve(here, grads=zeros, also="").told(where, lambda: grads)
+    yield from memory(at)
+    if not any(y.numel() for y in at.run.y):
+        zeros = [torch.zeros_like(leaf) for leaf in at.run.leaves]
+        yield from at.told("with an empty y", lambda: at.grads, zeros)
         return
     # One number has no variance: there a derivative may be infinite.
-    if not is_one or all(bool(grad.isfinite().all()) for grad in grads):
-        for finding in at.judge.of(f, at.key).mistakes:
-            yield f"{finding.sentence.removeprefix(f'{f.name}: ')}, {where}"
-
-
-def _has_numbers(value: object) -> bool:
-    return isinstance(value, Tensor) and value.numel() > 0
+    if not is_one or all(bool(grad.isfinite().all()) for grad in at.grads):
+        for finding in at.judge.of(at.f, at.key).mistakes:
+            yield f"{finding.sentence.removeprefix(f'{at.f.name}: ')}{at.also}"
 
 
 def own_dtype(at: Point) -> Iterator[str]:
     """The dtype that was given, held against float64."""
     dtype = at.grads[0].dtype
-    if dtype is not torch.float64 and at.judge.is_exact:
-        for n, error in _errors(at, at.f):
-            if error > LARGE:
-                yield _of_dtype(at, n, error, dtype, "right in float64")
+    if dtype is torch.float64 or not at.judge.is_exact:
+        raise NotTriedError
+    for n, error in _errors(at, at.f):
+        if error > LARGE:
+            yield _of_dtype(at, n, error, dtype, "right in float64")
 
 
 def long_sums(at: Point) -> Iterator[str]:
@@ -89,7 +94,7 @@ def long_sums(at: Point) -> Iterator[str]:
     """
     own, first = at.grads[0].dtype, next(iter(sizes_of(at.f)), 0)
     dtype = own if own in HALF else torch.bfloat16
-    if not first or numbers_at(at.f, first, ROWS) > 5 * MOST:
+    if not first or numbers_at(at.f, first, ROWS) > 2 * MOST:
         return
     f = at.f.in_dtype(dtype)
     many = attrs.evolve(f, inputs=resized(f, first, ROWS))
@@ -202,7 +207,7 @@ def vmapped(at: Point) -> Iterator[str]:
         and (owner.generate_vmap_rule or owner.vmap is not torch.autograd.Function.vmap)
     )
     if not declares:
-        return
+        raise NotTriedError
     others = [at.f.inputs, noisy(at.f, at.key)]
     stacked = [torch.stack([inputs[i] for inputs in others]) for i in at.f.which]  # type: ignore[misc]
 

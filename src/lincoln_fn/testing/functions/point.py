@@ -22,7 +22,7 @@ _INVALID: Final = re.compile(
 
 
 class NotTriedError(Exception):
-    """Raised if a trial would say nothing of a function."""
+    """Raised if a trial would say nothing of a function; its reason becomes a remark."""
 
 
 @attrs.frozen(eq=False)
@@ -52,7 +52,7 @@ class Point:
             yield f"{raised(self.f, error)}, {where}{self.also}"
             return
         # Where terms cancel, as in a norm's dx, the error is that of the terms.
-        size = max(map(size_of, (*self.grads, *self.g)))
+        size = max(size_of(t[t.isfinite()]) for t in (*self.grads, *self.g))
         pairs = enumerate(zip(given, expected or self.grads, strict=True))
         wrong = [n for n, (a, b) in pairs if differs(a, b, size)]
         if wrong:

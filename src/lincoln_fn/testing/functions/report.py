@@ -84,7 +84,7 @@ def _tried(name: str, trial: Trial, at: Point, remarks: list[str]) -> Finding | 
     try:
         return _finding(at.f, name, next(trial(at), ""))
     except NotTriedError as error:
-        remarks.append(f"not tried: {name}: {error}")
+        remarks += [f"not tried: {name}: {error}"] * bool(str(error))
     except Exception as error:  # a function may refuse in any way to be tried
         remarks.append(f"not tried: {name}: {type(error).__name__}: {error}")
     return None

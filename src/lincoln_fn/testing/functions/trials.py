@@ -180,17 +180,18 @@ def calls(at: Point) -> Iterator[str]:
 
 def alone(at: Point) -> Iterator[str]:
     """Each input alone requires grad."""
+    if len(at.f.which) < 2:
+        raise NotTriedError
     for n, i in enumerate(at.f.which):
-        if len(at.f.which) > 1:
-            of_one = attrs.evolve(at, f=attrs.evolve(at.f, which=(i,)), grads=[at.grads[n]])
-            where = f"where {at.f.names[i]} alone requires grad"
-            yield from of_one.told(where, partial(_anew, of_one.f, at.g))
+        of_one = attrs.evolve(at, f=attrs.evolve(at.f, which=(i,)), grads=[at.grads[n]])
+        where = f"where {at.f.names[i]} alone requires grad"
+        yield from of_one.told(where, partial(_anew, of_one.f, at.g))
 
 
 def outputs(at: Point) -> Iterator[str]:
     """Each output alone gets a g; the gradients add up."""
     if len(at.g) < 2:
-        return
+        raise NotTriedError
 
     def added() -> Gradients:
         run, total = at.f.run(), [torch.zeros_like(grad) for grad in at.grads]

@@ -79,6 +79,8 @@ class Judge:
             attrs.evolve(each, leaf=plain(each.leaf), sentence=plain(each.sentence))
             for each in report.findings
         )
+        places = {leaf: n for n, leaf in enumerate(f.leaves)}
+        findings = tuple(sorted(findings, key=lambda each: places.get(each.leaf, -1)))
         known = DETACHED.partition("{}")[2]
         return Judged(findings, tuple(plain(r) for r in report.remarks if known not in r))
 
