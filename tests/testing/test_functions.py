@@ -301,6 +301,7 @@ def test_a_second_derivative_that_is_silently_wrong_is_a_remark_and_if_asked_a_m
     check_function(Scale, X, W, twice=True)
 
 
+@pytest.mark.full
 def test_sums_in_few_digits_are_told_of_bfloat16_and_a_remark_of_float32():
     def row_by_row(ctx, g):
         x, w = ctx.saved_tensors

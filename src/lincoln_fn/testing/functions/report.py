@@ -34,41 +34,25 @@ def findings_of(
     remarks: list[str],
 ) -> Iterator[Finding]:
     """Try one thing after the other, and what of `ASKED` is asked for; add remarks to a list."""
-    if not f.which:
-        yield _finding(f, "inputs", "no input is a floating tensor")
+    at = _point_of(f, reference, key)
+    if isinstance(at, Finding):
+        yield at
         return
-    f, run = _settled(f)
-    if not run.y:
-        yield Finding("", f.name, "y", "not judged")
-        remarks.append("no output is a floating tensor")
-        return
-    if not f.outputs:
-        yield _finding(f, "y", "no output requires grad: it has no backward that autograd sees")
-        return
-    run = f.run()
-    g = run.cotangent(key)
-    try:
-        grads, nones = run.gradients(g), [grad is None for grad in f.run().backward(g)]
-    except Exception as error:
-        yield _finding(f, "backward", raised(f, error))
-        return
-    judge = Judge(reference, _is_exact(f, reference, key))
-    at = Point(f, judge, key, run, run.cotangent(key), grads)
     first = {name: _tried(name, trial, at, remarks) for name, trial in FIRST.items()}
     yield from filter(None, first.values())
     if any((found := first[name]) and found.verdict == "wrong" for name in SAME):
         remarks.append("values, layouts, sizes and dtypes were not tried: two runs differ")
         return
     if reference is not None:
-        yield _finding(f, "y", other_y(f, reference))
+        yield _finding(at.f, "y", other_y(at.f, reference))
     try:
-        judged = judge.of(f, key, elsewhere=True)
+        judged = at.judge.of(at.f, key, elsewhere=True)
     except GradientError as error:
-        yield _finding(f, "backward", str(error).removeprefix(f"{f.name}: "))
+        yield _finding(at.f, "backward", str(error).removeprefix(f"{f.name}: "))
         return
-    yield from (_of_none(f, finding, nones) for finding in judged.findings)
+    yield from (_of_none(at, finding) for finding in judged.findings)
     remarks += judged.remarks
-    if grads[0].dtype in HALF:
+    if at.grads[0].dtype in HALF:
         asked = asked | {"long sums"}
     trials = TRIALS if judged.mistakes else TRIALS | FURTHER
     for name, trial in (trials | {name: ASKED[name] for name in asked}).items():
@@ -77,6 +61,25 @@ def findings_of(
     for name in REMARKED - asked if not judged.mistakes else ():
         with suppress(Exception):  # a function may refuse in any way to be tried
             remarks += ASKED[name](at)
+
+
+def _point_of(f: Function, reference: Callable[..., Any] | None, key: Key) -> Point | Finding:
+    """Run a function and its backward; or say why that cannot be judged."""
+    if not f.which:
+        return _finding(f, "inputs", "no input is a floating tensor")
+    f, run = _settled(f)
+    if not run.y:
+        told = f"{f.name}: no output is a floating tensor"
+        return Finding("", f.name, "y", "not judged", sentence=told)
+    if not f.outputs:
+        return _finding(f, "y", "no output requires grad: it has no backward that autograd sees")
+    run = f.run()
+    g = run.cotangent(key)
+    try:
+        grads = run.gradients(g)
+    except Exception as error:
+        return _finding(f, "backward", raised(f, error))
+    return Point(f, Judge(reference, _is_exact(f, reference, key)), key, run, g, grads)
 
 
 def _tried(name: str, trial: Trial, at: Point, remarks: list[str]) -> Finding | None:
@@ -90,13 +93,17 @@ def _tried(name: str, trial: Trial, at: Point, remarks: list[str]) -> Finding | 
     return None
 
 
-def _of_none(f: Function, finding: Finding, nones: list[bool]) -> Finding:
+def _of_none(at: Point, finding: Finding) -> Finding:
     """Tell of a wrong gradient that it is None, if it is."""
-    for i, leaf, is_none in zip(f.which, f.leaves, nones, strict=True):
-        if is_none and finding.leaf == leaf and finding.verdict == "wrong":
-            told = f"{f.name}: {leaf} is None, and y depends on {f.names[i]}{f.look(i)}"
-            return attrs.evolve(finding, name="None", sentence=told)
-    return finding
+    f = at.f
+    if finding.verdict != "wrong" or finding.leaf not in f.leaves:
+        return finding
+    n = f.leaves.index(finding.leaf)
+    if f.run().backward(at.g)[n] is not None:
+        return finding
+    i = f.which[n]
+    told = f"{f.name}: {finding.leaf} is None, and y depends on {f.names[i]}{f.look(i)}"
+    return attrs.evolve(finding, name="None", sentence=told)
 
 
 def _settled(f: Function) -> tuple[Function, Run]:
