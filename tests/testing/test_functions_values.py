@@ -10,6 +10,7 @@ from torch import nn
 from torch.autograd import Function
 from torch.nn import functional as F
 
+import lincoln_fn as lf
 from lincoln_fn.testing import GradientError, check_function, check_vjp
 from lincoln_fn.testing.functions.command import main, named
 from lincoln_fn.testing.functions.function import function_of
@@ -133,7 +134,11 @@ def test_what_has_no_gradient_is_not_called_right():
     report = check_function(torch.fft.fft, X, all=True)
     told = [finding.sentence for finding in report.findings]
     assert (report.verdict, told) == ("not judged", ["fft_fft: no output is a floating tensor"])
-    with pytest.raises(GradientError, match="no input is a floating tensor"):
+    with pytest.raises(GradientError, match="could be judged: fft_fft: no output is a floating"):
+        check_function(torch.fft.fft, X)
+    with pytest.raises(GradientError, match="could be judged: bfloat16 has too few digits"):
+        check_function(Kernel, X.bfloat16(), W.bfloat16())
+    with pytest.raises(lf.LayerError, match="neg: expected a floating tensor among the inputs"):
         check_function(torch.neg, torch.tensor([1, 2]))
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import nn
 
-from lincoln_fn.core import Key, check_argument
+from lincoln_fn.core import Key, LayerError, check_argument
 from lincoln_fn.testing.diagnosis import Finding, GradientError, Report
 from lincoln_fn.testing.functions.arrays import Pair, function_of_pair, pair_of_vjp
 from lincoln_fn.testing.functions.function import Function, function_of
@@ -57,7 +57,7 @@ def check_function(
         is_compiled: whether it is tried under `torch.compile`, too, which takes seconds.
 
     Raises:
-        GradientError: naming the mistake; not with `all=True`.
+        GradientError: naming the mistake, or why no gradient could be judged; not with `all=True`.
 
     Example:
         >>> x = torch.tensor([[1.0, -2.0, 3.0]])
@@ -137,10 +137,16 @@ def _report(
     asked: set[str],
     all: bool,  # noqa: A002  # as above
 ) -> Report | None:
+    if not f.which:
+        raise LayerError(f.name, "expected a floating tensor among the inputs, got none")
     remarks: list[str] = []
     findings: list[Finding] = []
     for finding in findings_of(f, reference, key, asked, remarks):
         if finding.verdict == "wrong" and not all:
             raise GradientError(finding.sentence)
         findings.append(finding)
+    values = [each.verdict for each in findings if each.leaf in ("y", *f.leaves)]
+    if not all and "right" not in values:
+        told = "; ".join(remarks) or findings[0].sentence
+        raise GradientError(f"{f.name}: no gradient could be judged: {told}")
     return Report(f.name, tuple(findings), tuple(remarks)) if all else None

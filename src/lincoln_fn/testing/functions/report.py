@@ -65,8 +65,6 @@ def findings_of(
 
 def _point_of(f: Function, reference: Callable[..., Any] | None, key: Key) -> Point | Finding:
     """Run a function and its backward; or say why that cannot be judged."""
-    if not f.which:
-        return _finding(f, "inputs", "no input is a floating tensor")
     f, run = _settled(f)
     if not run.y:
         told = f"{f.name}: no output is a floating tensor"
