@@ -40,6 +40,7 @@ BY_NAME = {
     "faces.py", "core/html.py", "layers/__init__.py", "layers/common/constructors.py",
     "interop/architectures/__init__.py", "grading/courses/graded.py",
     "grading/courses/course.py", "training/gears.py", "testing/prove.py",
+    "testing/functions/command.py",
 }  # fmt: skip
 # Where users find the names and the commands of a room: they are loaded when they are first named.
 LATER = dict.fromkeys(

@@ -9,6 +9,9 @@ from lincoln_fn.testing.diagnosis import (
 )
 from lincoln_fn.testing.digits import Digits as Digits, digits as digits
 from lincoln_fn.testing.from_numpy import from_numpy as from_numpy
+from lincoln_fn.testing.functions.check import (
+    check_function as check_function, check_vjp as check_vjp,
+)
 from lincoln_fn.testing.grade import grade as grade
 from lincoln_fn.testing.optimizer import check_optimizer as check_optimizer
 from lincoln_fn.testing.prove import prove as prove

@@ -1,0 +1,133 @@
+"""Pairs of functions of arrays, forward and backward, as functions of torch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from lincoln_fn.testing.diagnosis import GradientError
+from lincoln_fn.testing.functions.function import Function, function_of, gradient_of, names_of
+from lincoln_fn.testing.functions.point import shape_told
+
+
+class Pair(NamedTuple):
+    """A forward, (inputs) -> (y, saved), and a backward, (saved, g) -> gradients."""
+
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+    # What has the names of the inputs; a `jax.custom_vjp` of which the two were made.
+    of: Callable[..., Any]
+
+
+def pair_of_vjp(f: object) -> Pair | None:
+    """Make a pair of a `jax.custom_vjp`; None if it is none."""
+    jax: Any = sys.modules.get("jax")
+    if jax is None or not isinstance(f, jax.custom_vjp):
+        return None
+    of: Any = f
+    return Pair(lambda *inputs: jax.vjp(of, *inputs), lambda pull, g: pull(g), of)
+
+
+def function_of_pair(pair: Pair, inputs: Sequence[Any]) -> Function:
+    """Make the function that torch's engine differentiates by a pair."""
+    to_arrays: Callable[[Any], Any] = _to_numpy
+    precisely: Callable[[Sequence[object]], AbstractContextManager[object]] = nullcontext
+    if any(map(_is_of_jax, (pair.of, *inputs))):
+        to_arrays, precisely = _to_jax, _x64_of_jax
+    elif any(isinstance(value, Tensor) for value in inputs):
+        to_arrays = _detached
+    names = names_of(pair.of, len(inputs))
+    values = [_tensor(value) if _is_array(value) else value for value in inputs]
+
+    class Both(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *tensors: Any) -> Any:
+            with precisely(tensors):
+                y, ctx.saved = pair.forward(*map(to_arrays, tensors))
+            ctx.is_one = not isinstance(y, tuple | list)
+            ctx.kinds = [(t.shape, t.dtype) if isinstance(t, Tensor) else None for t in tensors]
+            found = tuple(map(_tensor, (y,) if ctx.is_one else y))
+            return found[0] if ctx.is_one else found
+
+        @staticmethod
+        @once_differentiable
+        def backward(ctx: Any, *g: Tensor) -> Any:
+            with precisely(g):
+                arrays = tuple(map(to_arrays, g))
+                grads = pair.backward(ctx.saved, arrays[0] if ctx.is_one else arrays)
+            return _checked(names, values, ctx.kinds, grads)
+
+    made = function_of(Both, values)
+    own = getattr(pair.of, "__name__", "forward")
+    return attrs.evolve(made, name=own, names=names, backward=pair.backward)
+
+
+def _checked(
+    names: Sequence[str], values: Sequence[object], kinds: Sequence[Any], grads: Any
+) -> tuple[Tensor | None, ...]:
+    """Convert the gradients of all inputs, and check their shapes and dtypes."""
+    grads = tuple(grads) if isinstance(grads, tuple | list) else (grads,)
+    floating = [isinstance(v, Tensor) and v.is_floating_point() for v in values]
+    if len(grads) == sum(floating) != len(values):
+        each = iter(grads)
+        grads = tuple(next(each) if is_due else None for is_due in floating)
+    if len(grads) != len(values):
+        raise GradientError(f"backward returns {len(grads)} gradients for {len(values)} inputs")
+    found: list[Tensor | None] = []
+    for name, is_due, kind, grad in zip(names, floating, kinds, grads, strict=True):
+        if not is_due:
+            found.append(None)
+            continue
+        if grad is None:
+            raise GradientError(f"{gradient_of(name)} is None, and {name} gets a gradient")
+        tensor, (shape, dtype) = _tensor(grad), kind
+        if tensor.shape != shape:
+            raise GradientError(f"{gradient_of(name)} {shape_told(tensor.shape, shape)}")
+        if tensor.dtype != dtype:
+            told = f"{gradient_of(name)} has dtype {tensor.dtype}, expected {dtype}"
+            raise GradientError(told.replace("torch.", ""))
+        found.append(tensor)
+    return tuple(found)
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else value
+
+
+def _to_numpy(value: Any) -> Any:
+    return value.detach().numpy() if isinstance(value, Tensor) else value
+
+
+def _to_jax(value: Any) -> Any:
+    jax: Any = sys.modules["jax"]
+    return jax.numpy.asarray(_to_numpy(value)) if isinstance(value, Tensor) else value
+
+
+def _x64_of_jax(tensors: Sequence[object]) -> AbstractContextManager[object]:
+    """Let jax compute in float64, if it is given that."""
+    jax: Any = sys.modules["jax"]  # Any: its versions have it in two places
+    is_needed = any(isinstance(t, Tensor) and t.dtype is torch.float64 for t in tensors)
+    enable = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+    return enable(True) if is_needed else nullcontext()
+
+
+def _tensor(array: Any) -> Tensor:
+    return array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
+
+
+def _is_array(value: object) -> bool:
+    return isinstance(value, np.ndarray) or _is_of_jax(value)
+
+
+def _is_of_jax(value: object) -> bool:
+    # What is of jax exists only if somebody has imported it.
+    jax: Any = sys.modules.get("jax")
+    return jax is not None and isinstance(value, jax.Array | jax.custom_vjp)

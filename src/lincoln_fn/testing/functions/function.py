@@ -1,0 +1,233 @@
+"""What is judged: a function of tensors with what it is called with, and one run of it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from lincoln_fn.core import Key, keys, tree
+from lincoln_fn.testing.functions.source import line_of_value, line_of_write
+
+_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+@attrs.frozen(eq=False)
+class Run:
+    """One call: its inputs, those that get gradients, and the outputs that have one.
+
+    Functions that draw, such as dropout, draw the same in each run.
+    """
+
+    inputs: tuple[object, ...]
+    leaves: tuple[Tensor, ...]
+    y: tuple[Tensor, ...]
+
+    def cotangent(self, key: Key) -> tuple[Tensor, ...]:
+        """Draw a g for each output, the same in every dtype."""
+
+        def drawn(i: int, y: Tensor) -> Tensor:
+            g = keys.normal(key.fold_in(i).near(y), tuple(y.shape), dtype=torch.float64)
+            # One number near 1 would hide that it is forgotten.
+            return (g if y.numel() > 1 else g + 2 * g.sign()).to(y)
+
+        return tuple(drawn(i, y) for i, y in enumerate(self.y))
+
+    def backward(self, g: Sequence[Tensor], *, twice: bool = False) -> list[Tensor | None]:
+        """Run the backward pass; with `twice`, so that what it gives can be differentiated."""
+        pairs = [(y, of_y) for y, of_y in zip(self.y, g, strict=True) if y.requires_grad]
+        if not pairs:
+            return [None] * len(self.leaves)
+        y, of_y = zip(*pairs, strict=True)
+        with drawing(self.leaves):
+            found = torch.autograd.grad(
+                y, self.leaves, of_y, retain_graph=True, create_graph=twice, allow_unused=True
+            )
+        return list(found)
+
+    def gradients(self, g: Sequence[Tensor]) -> list[Tensor]:
+        """Run the backward pass on a copy of g; a None is a gradient of 0."""
+        both = zip(self.leaves, self.backward([copied(each) for each in g]), strict=True)
+        return [torch.zeros_like(leaf) if grad is None else grad for leaf, grad in both]
+
+
+@attrs.frozen(eq=False)
+class Function:
+    """A function, and what it is called with.
+
+    Args:
+        names: those of the inputs.
+        which: the inputs that get a gradient.
+        outputs: those of the floating outputs that have one; None takes all.
+        backward: the function of Python that computes the gradients of all inputs, if there is one.
+    """
+
+    name: str
+    call: Callable[..., object]
+    inputs: tuple[object, ...]
+    names: tuple[str, ...]
+    which: tuple[int, ...]
+    # So many inputs are the caller's; the others are parameters of a module.
+    of_caller: int
+    outputs: tuple[int, ...] | None = None
+    backward: Callable[..., object] | None = None
+
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """The names of the gradients."""
+        return tuple(gradient_of(self.names[i]) for i in self.which)
+
+    def placed(self, values: Sequence[Tensor]) -> tuple[object, ...]:
+        """Replace the inputs that get gradients."""
+        inputs = list(self.inputs)
+        for i, value in zip(self.which, values, strict=True):
+            inputs[i] = value
+        return tuple(inputs)
+
+    def in_dtype(self, dtype: torch.dtype) -> Function:
+        """Convert the floating inputs."""
+        return attrs.evolve(self, inputs=tuple(_cast(value, dtype) for value in self.inputs))
+
+    def outputs_of(self, inputs: Sequence[object], seed: int = 0) -> tuple[Tensor, ...]:
+        """Call it, and list the outputs that have a gradient."""
+        with drawing(inputs, seed):
+            y = self.call(*inputs)
+        found = [t for t in tree.leaves(y) if isinstance(t, Tensor) and t.is_floating_point()]
+        return tuple(found if self.outputs is None else (found[i] for i in self.outputs))
+
+    def run(self, inputs: Sequence[object] | None = None, *, seed: int = 0) -> Run:
+        """Call it with copies of its inputs, or of others."""
+        given = self.inputs if inputs is None else inputs
+        copies = [copied(value) for value in given]
+        # Any: each is a tensor.
+        leaves: Any = tuple(copies[i] for i in self.which)
+        with torch.enable_grad():
+            for leaf in leaves:
+                leaf.requires_grad_()
+            try:
+                y = self.outputs_of(copies, seed)
+            except RuntimeError as error:
+                if "a leaf Variable that requires grad" not in str(error):
+                    raise
+                # It works in place by design.
+                y = self.outputs_of([t.clone() if isinstance(t, Tensor) else t for t in copies])
+        return Run(tuple(copies), leaves, y)
+
+    @property
+    def line_of_write(self) -> str:
+        """The first line of backward that changes a tensor in place; "" if none is seen."""
+        found = self.backward and line_of_write(self.backward)
+        return f" ({found})" if found else ""
+
+    def look(self, i: int) -> str:
+        """Say which line of backward returns the gradient of an input; "" if it has no source."""
+        return f" ({found})" if self.backward and (found := line_of_value(self.backward, i)) else ""
+
+
+def function_of(f: Callable[..., Any] | type[torch.autograd.Function], inputs: Any) -> Function:
+    """Make the function of what is given to `check_function`."""
+    owner = getattr(f, "__self__", None)
+    of = owner if isinstance(owner, type) and issubclass(owner, torch.autograd.Function) else f
+    if isinstance(of, nn.Module):
+        return _of_module(of, tuple(inputs))
+    which = _differentiable(inputs)
+    if isinstance(of, type) and issubclass(of, torch.autograd.Function):
+        has_context = of.setup_context is torch.autograd.Function.setup_context
+        names = names_of(of.forward, len(inputs), skipped=int(has_context))
+        return Function(
+            of.__name__, of.apply, tuple(inputs), names, which, len(inputs), backward=of.backward
+        )
+    name = getattr(of, "__name__", None) or getattr(of, "_qualname", None) or type(of).__name__
+    names = names_of(getattr(of, "_init_fn", of), len(inputs))
+    return Function(str(name), of, tuple(inputs), names, which, len(inputs))
+
+
+def _of_module(module: nn.Module, inputs: tuple[object, ...]) -> Function:
+    parameters = dict(module.named_parameters())
+    buffers = dict(module.named_buffers())
+
+    def call(*given: Any) -> object:  # Any: as the module takes it
+        own = dict(zip(parameters, given[len(inputs) :], strict=True))
+        dtype = next((p.dtype for p in own.values()), None) or _dtype(given)
+        # It may change its buffers.
+        state = own | {name: _cast(copied(each), dtype) for name, each in buffers.items()}
+        return torch.func.functional_call(module, state, given[: len(inputs)])
+
+    names = (*names_of(module.forward, len(inputs)), *parameters)
+    values = (*inputs, *(p.detach() for p in parameters.values()))
+    trained = [len(inputs) + n for n, p in enumerate(parameters.values()) if p.requires_grad]
+    which = (*_differentiable(inputs), *trained)
+    return Function(type(module).__name__, call, values, names, which, len(inputs))
+
+
+def gradient_of(name: str) -> str:
+    """Name the gradient of an input."""
+    return f"d{name}" if name.isidentifier() else f"the gradient of {name}"
+
+
+def copied(value: object) -> Any:  # Any: of the same kind
+    """Copy a tensor with its strides; what is no tensor stays."""
+    if not isinstance(value, Tensor):
+        return value
+    value = value.detach()
+    if value.is_contiguous() or value.is_sparse:
+        return value.clone()
+    new = torch.empty_like(value, memory_format=torch.contiguous_format)
+    storage: Any = value.untyped_storage()  # Any: its methods have no types
+    return new.set_(storage.clone(), value.storage_offset(), value.shape, value.stride())
+
+
+@contextmanager
+def drawing(inputs: Sequence[object], seed: int = 0) -> Iterator[None]:
+    """Let torch's generators begin at a seed, and put them back at the end."""
+    devices = {t.device for t in inputs if isinstance(t, Tensor) and t.is_cuda}
+    with torch.random.fork_rng(devices=list(devices)):
+        # torch.manual_seed also visits every other kind of device.
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed_all(seed)
+        yield
+
+
+def _cast(value: object, dtype: torch.dtype | None) -> Any:  # Any: of the same kind
+    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def _dtype(values: Sequence[object]) -> torch.dtype | None:
+    return next((t.dtype for t in values if isinstance(t, Tensor) and t.is_floating_point()), None)
+
+
+def _differentiable(inputs: Sequence[object]) -> tuple[int, ...]:
+    """List the inputs that require grad; if none does, all floating ones."""
+    floating = [i for i, t in enumerate(inputs) if isinstance(t, Tensor) and t.is_floating_point()]
+    asked = [i for i in floating if inputs[i].requires_grad]  # type: ignore[attr-defined]
+    return tuple(asked or floating)
+
+
+def names_of(of: Callable[..., object], count: int, *, skipped: int = 0) -> tuple[str, ...]:
+    """Name the inputs of a call by the parameters of a function, but the first `skipped`."""
+    schema = getattr(getattr(of, "default", of), "_schema", None)
+    if schema is not None:  # of an operator
+        found = [argument.name for argument in schema.arguments]
+    else:
+        try:
+            parameters = [*inspect.signature(of).parameters.values()][skipped:]
+        except (TypeError, ValueError):  # of a built-in function
+            parameters = []
+        found = [p.name for p in parameters if p.kind in _POSITIONAL]
+    return tuple(found[i] if i < len(found) else f"x{i}" for i in range(count))
+
+
+def referred(f: Function, reference: Callable[..., object]) -> Function:
+    """Put a reference in a function's place; it returns the outputs that have a gradient."""
+    return attrs.evolve(f, call=reference, outputs=tuple(range(len(f.outputs or ()))))
+
+
+def size_of(t: Tensor) -> float:
+    """Return the largest of a tensor's values; nan if one is."""
+    return float(t.detach().abs().max()) if t.numel() else 0.0

@@ -1,0 +1,251 @@
+"""What is tried at other inputs: other sizes, other dtypes, second derivatives, transforms."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn.core import Key, keys
+from lincoln_fn.testing.functions.function import Function
+from lincoln_fn.testing.functions.inputs import noisy, numbers_at, repeats, resized, sizes_of
+from lincoln_fn.testing.functions.point import NotTriedError, Point, differs, raised
+from lincoln_fn.testing.functions.trials import Trial, memory
+
+# A size above a block of 1024, and no multiple of any; and one of columns, above 4096.
+LONG, COLUMNS = 1031, 4099
+# Sums over so many rows show whether they are kept in few digits.
+ROWS, HALF = 4099, (torch.bfloat16, torch.float16)
+# Of more numbers than these, no call is tried.
+MOST = 20_000
+# An error above this part of the largest value is told; of long sums, if few rows have less.
+LARGE, OF_SUMS, TIMES = 0.05, 0.2, 8
+# The error that rounding of the inputs makes may be so many times as large.
+CONDITION = 16
+
+
+def sizes(at: Point) -> Iterator[str]:
+    """Other sizes: one row, none, one more, and many."""
+    is_tried = False
+    for n, (old, is_last) in enumerate(sizes_of(at.f).items()):
+        # The first axis is the batch's, which may be empty.
+        for new in dict.fromkeys((1, old + 1, LONG, *(COLUMNS,) * is_last, *(0,) * (not n))):
+            if new == old or numbers_at(at.f, old, new) > MOST:
+                continue
+            here = _point_of_size(at, old, new)
+            is_tried |= here is not None
+            yield from _at_size(here, is_one=new == 1) if here else ()
+    if not is_tried:
+        raise NotTriedError("forward takes no other")
+
+
+def _point_of_size(at: Point, old: int, new: int) -> Point | None:
+    """Call a function at another size; None if forward refuses that, or may not be determined."""
+    f = attrs.evolve(at.f, inputs=resized(at.f, old, new))
+    if repeats(at.f, f.inputs):
+        return None
+    if new:
+        f = attrs.evolve(f, inputs=noisy(f, at.key))
+    try:
+        run = f.run()
+    except Exception:  # in any way
+        return None
+    g, also = run.cotangent(at.key), f", where axes of size {old} have size {new}"
+    if not all(y.requires_grad and bool(y.isfinite().all()) for y in run.y):
+        return None
+    return attrs.evolve(at, f=f, run=run, g=g, grads=[], also=also)
+
+
+def _at_size(at: Point, *, is_one: bool) -> Iterator[str]:
+    try:
+        at = attrs.evolve(at, grads=at.run.gradients(at.g))
+    except Exception as error:
+        yield f"{raised(at.f, error)}{at.also}"
+        return
+    yield from memory(at)
+    if not any(y.numel() for y in at.run.y):
+        zeros = [torch.zeros_like(leaf) for leaf in at.run.leaves]
+        yield from at.told("with an empty y", lambda: at.grads, zeros)
+        return
+    # One number has no variance: there a derivative may be infinite.
+    if not is_one or all(bool(grad.isfinite().all()) for grad in at.grads):
+        for finding in at.judge.of(at.f, at.key).mistakes:
+            yield f"{finding.sentence.removeprefix(f'{at.f.name}: ')}{at.also}"
+
+
+def own_dtype(at: Point) -> Iterator[str]:
+    """The dtype that was given, held against float64."""
+    dtype = at.grads[0].dtype
+    if dtype is torch.float64 or not at.judge.is_exact:
+        raise NotTriedError
+    for n, error in _errors(at, at.f):
+        if error > LARGE:
+            yield _of_dtype(at, n, error, dtype, "right in float64")
+
+
+def long_sums(at: Point) -> Iterator[str]:
+    """Sums over many rows, in its own dtype if that has few digits, else in bfloat16.
+
+    With g of one sign, the terms that are added become smaller than the last digit of the sum.
+    """
+    own, first = at.grads[0].dtype, next(iter(sizes_of(at.f)), 0)
+    dtype = own if own in HALF else torch.bfloat16
+    if not first or numbers_at(at.f, first, ROWS) > 2 * MOST:
+        return
+    f = at.f.in_dtype(dtype)
+    many = attrs.evolve(f, inputs=resized(f, first, ROWS))
+    try:
+        few, all_ = _errors(at, f), _errors(at, many)
+    except Exception:  # it may not take this dtype, or this size
+        return
+    for (n, error), (_, usual) in zip(all_, few, strict=True):
+        if error > max(OF_SUMS, TIMES * usual):
+            why = f"right for few rows: is a sum over {ROWS} rows kept in so few digits?"
+            yield _of_dtype(at, n, error, dtype, why)
+
+
+def _of_dtype(at: Point, n: int, error: float, dtype: torch.dtype, why: str) -> str:
+    kind, look = str(dtype).removeprefix("torch."), at.f.look(at.f.which[n])
+    told = f"{at.f.leaves[n]} is wrong in {kind} by {error:.2g} of its largest value"
+    return f"{told}, and {why}{look}"
+
+
+def _errors(at: Point, f: Function) -> list[tuple[int, float]]:
+    """Compute the error of each gradient beside what rounding of the inputs makes."""
+    run = f.run()
+    g = [each.abs() for each in run.cotangent(at.key)]
+    given, right = run.gradients(g), at.judge.truth(f, g)
+    if right is None or any(y.dtype != leaf.dtype for y in run.y for leaf in run.leaves):
+        return []
+    nearby = at.judge.truth(attrs.evolve(f.in_dtype(torch.float64), inputs=_rounded(f, at.key)), g)
+    assert nearby is not None
+    found = []
+    for n, (a, b, c) in enumerate(zip(given, right, nearby, strict=True)):
+        size = max(float(b.abs().max()) if b.numel() else 0.0, 1e-30)
+        by_rounding = CONDITION * float((b - c).abs().max()) if b.numel() else 0.0
+        error = float((a.double() - b).abs().max()) if b.numel() else 0.0
+        found.append((n, 0.0 if error <= by_rounding else error / size))
+    return found
+
+
+def _rounded(f: Function, key: Key) -> tuple[object, ...]:
+    """Change the last digits of the inputs."""
+    of = f.in_dtype(torch.float64)
+    values = []
+    for i in f.which:
+        own, value = f.inputs[i], of.inputs[i]
+        assert isinstance(own, Tensor)
+        assert isinstance(value, Tensor)
+        eps = torch.finfo(own.dtype).eps
+        drawn = keys.uniform(key.fold_in(i).near(value), tuple(value.shape), -eps, eps)
+        values.append(value * (1 + drawn.double()))
+    return of.placed(values)
+
+
+def second_derivative(at: Point) -> Iterator[str]:
+    """A second derivative, where backward raises no error."""
+    if not at.judge.is_exact:
+        return
+    f = at.f.in_dtype(torch.float64)
+    run = f.run()
+    g = [each.requires_grad_() for each in run.cotangent(at.key)]
+    moved = [*run.leaves, *g]
+    weights, along = _like(run.leaves, at.key.fold_in(1)), _like(moved, at.key.fold_in(2))
+    try:
+        first = _dot(_filled(run.backward(g, twice=True), run.leaves), weights)
+        if first.requires_grad:
+            torch.autograd.backward(first)
+    except Exception:  # it says so
+        return
+    pairs = zip(moved, along, strict=True)
+    said = sum(float((leaf.grad * d).sum()) for leaf, d in pairs if leaf.grad is not None)
+
+    def there(step: float) -> float:
+        values = [(v + step * d).detach() for v, d in zip(moved, along, strict=True)]
+        point = f.run(f.placed(values[: len(run.leaves)]))
+        return float(_dot(point.gradients(values[len(run.leaves) :]), weights))
+
+    here = float(first.detach())
+    slopes, jumps = [], []
+    for step in (1e-5, 2.5e-6):
+        above, below = there(step), there(-step)
+        slopes.append((above - below) / (2 * step))
+        jumps.append(abs(above + below - 2 * here) / step)
+    unsure = 10 * abs(slopes[0] - slopes[1]) + max(jumps) + 1e-6 * (1 + abs(slopes[0]))
+    if abs(said - slopes[0]) > 1e-3 * abs(slopes[0]) + unsure:
+        how = "wrong" if said else "0"
+        mend = "mark backward as @once_differentiable, or save only inputs and outputs"
+        yield f"the second derivative is silently {how}: {mend}"
+
+
+def _filled(grads: list[Tensor | None], leaves: Sequence[Tensor]) -> list[Tensor]:
+    pairs = zip(grads, leaves, strict=True)
+    return [torch.zeros_like(leaf) if grad is None else grad for grad, leaf in pairs]
+
+
+def _like(tensors: Any, key: Key) -> list[Tensor]:  # Any: a list or a tuple
+    return [
+        keys.normal(key.fold_in(n).near(t), tuple(t.shape), dtype=torch.float64)
+        for n, t in enumerate(tensors)
+    ]
+
+
+def _dot(a: list[Tensor], b: list[Tensor]) -> Tensor:
+    return torch.stack([(x * y).sum() for x, y in zip(a, b, strict=True)]).sum()
+
+
+def vmapped(at: Point) -> Iterator[str]:
+    """`vmap` of it, if it declares that."""
+    owner = getattr(at.f.call, "__self__", None)
+    declares = (
+        isinstance(owner, type)
+        and issubclass(owner, torch.autograd.Function)
+        and (owner.generate_vmap_rule or owner.vmap is not torch.autograd.Function.vmap)
+    )
+    if not declares:
+        raise NotTriedError
+    others = [at.f.inputs, noisy(at.f, at.key)]
+    stacked = [torch.stack([inputs[i] for inputs in others]) for i in at.f.which]  # type: ignore[misc]
+
+    def both(*values: Tensor) -> Any:
+        y, pull, *_ = torch.func.vjp(lambda *own: at.f.call(*at.f.placed(own)), *values)
+        return y, pull(at.g[0] if len(at.g) == 1 else at.g)
+
+    rows = [at.f.run(inputs) for inputs in others]
+    grads = zip(*(run.gradients(at.g) for run in rows), strict=True)
+    try:
+        y, found = torch.func.vmap(both)(*stacked)
+    except Exception as error:
+        yield f"{raised(at.f, error)}, under vmap"
+        return
+    outputs = y if isinstance(y, tuple) else (y,)
+    expected = map(torch.stack, zip(*(run.y for run in rows), strict=True))
+    if any(map(differs, outputs, expected)):
+        yield "y is wrong under vmap"
+    yield from at.told("under vmap", lambda: [*found], [*map(torch.stack, grads)])
+
+
+def compiled(at: Point) -> Iterator[str]:
+    """`torch.compile` of it, without code generation."""
+    f = attrs.evolve(at.f, call=torch.compile(at.f.call, backend="aot_eager"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own
+        yield from at.told("under torch.compile", lambda: f.run().gradients(at.g))
+
+
+FURTHER: Final[dict[str, Trial]] = {
+    "other sizes": sizes,
+    "its own dtype": own_dtype,
+    "vmap": vmapped,
+}
+# Mistakes if one asks for them; some are remarks else.
+ASKED: Final[dict[str, Trial]] = {
+    "second derivative": second_derivative,
+    "long sums": long_sums,
+    "torch.compile": compiled,
+}
+REMARKED: Final = {"second derivative", "long sums"}

@@ -1,0 +1,151 @@
+"""The order in which a function is tried, and the findings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn.core import Key
+from lincoln_fn.testing.diagnosis import Finding, GradientError
+from lincoln_fn.testing.functions.few_digits import error_of_y, other_y
+from lincoln_fn.testing.functions.function import Function, Run
+from lincoln_fn.testing.functions.further import ASKED, FURTHER, HALF, REMARKED
+from lincoln_fn.testing.functions.point import NotTriedError, Point, raised
+from lincoln_fn.testing.functions.trials import FIRST, SAME, TRIALS, Trial
+from lincoln_fn.testing.functions.value import AGREEMENT, Judge
+from lincoln_fn.testing.precision import Doubled
+
+_NOT_DIFFERENTIABLE: Final = re.compile(r"not differentiable with respect to argument '(\w+)'")
+# By which part inputs change where a function in float64 has to change, too.
+LAST_DIGITS = 1e-12
+
+
+def findings_of(
+    f: Function,
+    reference: Callable[..., Any] | None,
+    key: Key,
+    asked: set[str],
+    remarks: list[str],
+) -> Iterator[Finding]:
+    """Try one thing after the other, and what of `ASKED` is asked for; add remarks to a list."""
+    at = _point_of(f, reference, key)
+    if isinstance(at, Finding):
+        yield at
+        return
+    first = {name: _tried(name, trial, at, remarks) for name, trial in FIRST.items()}
+    yield from filter(None, first.values())
+    if any((found := first[name]) and found.verdict == "wrong" for name in SAME):
+        remarks.append("values, layouts, sizes and dtypes were not tried: two runs differ")
+        return
+    if reference is not None:
+        yield _finding(at.f, "y", other_y(at.f, reference))
+    try:
+        judged = at.judge.of(at.f, key, elsewhere=True)
+    except GradientError as error:
+        yield _finding(at.f, "backward", str(error).removeprefix(f"{f.name}: "))
+        return
+    yield from (_of_none(at, finding) for finding in judged.findings)
+    remarks += judged.remarks
+    if at.grads[0].dtype in HALF:
+        asked = asked | {"long sums"}
+    trials = TRIALS if judged.mistakes else TRIALS | FURTHER
+    for name, trial in (trials | {name: ASKED[name] for name in asked}).items():
+        if finding := _tried(name, trial, at, remarks):
+            yield finding
+    for name in REMARKED - asked if not judged.mistakes else ():
+        with suppress(Exception):  # a function may refuse in any way to be tried
+            remarks += ASKED[name](at)
+
+
+def _point_of(f: Function, reference: Callable[..., Any] | None, key: Key) -> Point | Finding:
+    """Run a function and its backward; or say why that cannot be judged."""
+    f, run = _settled(f)
+    if not run.y:
+        told = f"{f.name}: no output is a floating tensor"
+        return Finding("", f.name, "y", "not judged", sentence=told)
+    if not f.outputs:
+        return _finding(f, "y", "no output requires grad: it has no backward that autograd sees")
+    run = f.run()
+    g = run.cotangent(key)
+    try:
+        grads = run.gradients(g)
+    except Exception as error:
+        return _finding(f, "backward", raised(f, error))
+    return Point(f, Judge(reference, _is_exact(f, reference, key)), key, run, g, grads)
+
+
+def _tried(name: str, trial: Trial, at: Point, remarks: list[str]) -> Finding | None:
+    """Make the finding of a trial; None, with a remark, if it cannot be tried."""
+    try:
+        return _finding(at.f, name, next(trial(at), ""))
+    except NotTriedError as error:
+        remarks += [f"not tried: {name}: {error}"] * bool(str(error))
+    except Exception as error:  # a function may refuse in any way to be tried
+        remarks.append(f"not tried: {name}: {type(error).__name__}: {error}")
+    return None
+
+
+def _of_none(at: Point, finding: Finding) -> Finding:
+    """Tell of a wrong gradient that it is None, if it is."""
+    f = at.f
+    if finding.verdict != "wrong" or finding.leaf not in f.leaves:
+        return finding
+    n = f.leaves.index(finding.leaf)
+    if f.run().backward(at.g)[n] is not None:
+        return finding
+    i = f.which[n]
+    told = f"{f.name}: {finding.leaf} is None, and y depends on {f.names[i]}{f.look(i)}"
+    return attrs.evolve(finding, name="None", sentence=told)
+
+
+def _settled(f: Function) -> tuple[Function, Run]:
+    """Find the inputs and the outputs that have gradients."""
+    while True:
+        try:
+            run = f.run()
+        except RuntimeError as error:
+            fixed = _NOT_DIFFERENTIABLE.search(str(error))
+            left = tuple(i for i in f.which if fixed and f.names[i] != fixed[1])
+            if fixed is None or left == f.which:
+                raise
+            f = attrs.evolve(f, which=left)
+            continue
+        outputs = tuple(i for i, y in enumerate(run.y) if y.requires_grad)
+        return attrs.evolve(f, outputs=outputs), run
+
+
+def _finding(f: Function, what: str, told: str) -> Finding:
+    """Make the finding of a trial: what it tells is wrong, if anything."""
+    if not told:
+        return Finding("", f.name, what, "right")
+    return Finding("", f.name, what, "wrong", what, f"{f.name}: {told}")
+
+
+def _is_exact(f: Function, reference: Callable[..., Any] | None, key: Key) -> bool:
+    """Return whether a function computes in float64, so that differences see small mistakes."""
+    f = f.in_dtype(torch.float64)
+    try:
+        with Doubled():
+            run = f.run()
+            run.gradients(run.cotangent(key))
+            moved = f.run([_in_last_digits(value) for value in f.inputs])
+    except Exception:  # a kernel may refuse float64 in any way
+        return False
+    if any(y.dtype is not torch.float64 for y in run.y):
+        return False
+    if reference is not None:
+        with Doubled():
+            return error_of_y(f, reference) <= AGREEMENT
+    return not all(map(torch.equal, run.y, moved.y))
+
+
+def _in_last_digits(value: object) -> object:
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value * (1 + LAST_DIGITS) + LAST_DIGITS  # so 0 moves, too
+    return value

@@ -1,0 +1,307 @@
+"""Whether values are right: of kernels, operators, modules, and pairs of numpy and jax."""
+
+import importlib.util
+import json
+
+import pytest
+import torch
+from helpers.cases.case import normal
+from torch import nn
+from torch.autograd import Function
+from torch.nn import functional as F
+
+import lincoln_fn as lf
+from lincoln_fn.testing import GradientError, check_function, check_vjp
+from lincoln_fn.testing.functions.command import main, named
+from lincoln_fn.testing.functions.function import function_of
+from lincoln_fn.testing.functions.inputs import resized
+from lincoln_fn.testing.functions.point import shape_told
+
+X, W = normal(4, 8).float(), normal(8, seed=1).float()
+
+
+def plain(x, w):
+    return torch.sin(x) * w
+
+
+class Kernel(Function):
+    """A kernel that knows no float64."""
+
+    factor = 1.0
+
+    @staticmethod
+    def forward(ctx, x, w):
+        if x.dtype is torch.float64:
+            raise TypeError("float32 or bfloat16")
+        ctx.save_for_backward(x, w)
+        return plain(x, w)
+
+    @classmethod
+    def gradients(cls, ctx, g):
+        x, w = ctx.saved_tensors
+        return cls.factor * g * w * torch.cos(x), (g * torch.sin(x)).sum(0)
+
+    @staticmethod
+    def backward(ctx, g):
+        return Kernel.gradients(ctx, g)
+
+
+class WrongKernel(Kernel):
+    factor = 1.2
+
+    @staticmethod
+    def backward(ctx, g):
+        return WrongKernel.gradients(ctx, g)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_kernel_without_float64_is_held_against_a_reference(dtype):
+    x, w = X.to(dtype), W.to(dtype)
+    assert check_function(Kernel, x, w, reference=plain, all=True).is_right
+    with pytest.raises(GradientError, match=r"Kernel: dx is 1\.\d* times the derivative"):
+        check_function(WrongKernel, x, w, reference=plain)
+    with pytest.raises(GradientError, match="forward does not compute the reference's y"):
+        check_function(Kernel, x, w, reference=lambda x, w: 2 * plain(x, w))
+
+
+def test_without_a_reference_differences_in_float32_tell_gross_mistakes_and_a_remark_says_so():
+    report = check_function(Kernel, X, W, all=True)
+    assert report.is_right
+    assert report.remarks == ("differences in float32 see no mistake below 5 %: give a reference",)
+    with pytest.raises(GradientError, match=r"dx is 1\.2 times the derivative"):
+        check_function(WrongKernel, X, W)
+    report = check_function(Kernel, X.bfloat16(), W.bfloat16(), all=True)
+    assert [f.verdict for f in report.findings if f.leaf in ("dx", "dw")] == ["not judged"] * 2
+    assert report.remarks == ("bfloat16 has too few digits: give a reference",)
+
+
+def test_code_that_computes_in_float32_on_the_way_is_checked_in_float64():
+    class Norm(Function):
+        @staticmethod
+        def forward(ctx, x, eps):
+            norm = torch.rsqrt(x.float().square().mean(-1, keepdim=True) + eps)
+            ctx.save_for_backward(x, norm)
+            return (x.float() * norm).to(x.dtype)
+
+        @staticmethod
+        def backward(ctx, g):
+            x, norm = ctx.saved_tensors
+            g = g.float()
+            mean = (g * x.float()).mean(-1, keepdim=True)
+            return (norm * g - norm**3 * x.float() * mean).to(x.dtype), None
+
+    assert check_function(Norm, X, 1e-6, all=True).is_right
+
+
+RIGHT = {
+    "operator": (torch.ops.aten.mul.Tensor, X, W),
+    "dropout": (F.dropout, X),
+    "in place": (nn.ReLU(inplace=True), X),
+    "two outputs": (torch.sort, X),
+    "indices": (F.embedding, torch.tensor([[1, 2], [3, 1]]), normal(5, 3).float()),
+    "labels": (F.cross_entropy, normal(5, 3).float(), torch.tensor([0, 2, 1, 1, 0])),
+    "running statistics": (F.batch_norm, X, torch.zeros(8), torch.ones(8), None, None, True),
+    "module": (nn.LayerNorm(8), X),
+    "batch norm": (nn.BatchNorm1d(8), X),
+    "cancelling": (F.softmax, X, -1),
+    "kinks": (lambda x: F.max_pool1d(x.relu(), 2), X),
+    "attention": (F.scaled_dot_product_attention, *(normal(2, 3, 5, 4).float(),) * 3),
+    "float64": (F.gelu, X.double()),
+    "bfloat16": (F.gelu, X.bfloat16()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_what_is_right_raises_no_alarm(name):
+    function, *inputs = RIGHT[name]
+    report = check_function(function, *inputs, all=True)
+    assert report.is_right, str(report)
+
+
+def test_names_are_those_of_the_parameters():
+    module = nn.Linear(8, 3)
+    assert function_of(module, (X,)).names == ("input", "weight", "bias")
+    assert function_of(torch.ops.aten.mul.Tensor, (X, W)).names == ("self", "other")
+    assert function_of(Kernel.apply, (X, W)).names == ("x", "w")
+    asks = X.clone().requires_grad_()
+    assert function_of(plain, (asks, W)).which == (0,)
+    assert function_of(plain, (X, W)).which == (0, 1)
+
+
+def test_what_has_no_gradient_is_not_called_right():
+    with pytest.raises(GradientError, match="no output requires grad"):
+        check_function(lambda x: x.detach(), X)
+    report = check_function(torch.fft.fft, X, all=True)
+    told = [finding.sentence for finding in report.findings]
+    assert (report.verdict, told) == ("not judged", ["fft_fft: no output is a floating tensor"])
+    with pytest.raises(GradientError, match="could be judged: fft_fft: no output is a floating"):
+        check_function(torch.fft.fft, X)
+    with pytest.raises(GradientError, match="could be judged: bfloat16 has too few digits"):
+        check_function(Kernel, X.bfloat16(), W.bfloat16())
+    with pytest.raises(lf.LayerError, match="neg: expected a floating tensor among the inputs"):
+        check_function(torch.neg, torch.tensor([1, 2]))
+
+
+def affine(x, w, b):
+    return x @ w + b, (x, w)
+
+
+def affine_back(saved, g):
+    x, w = saved
+    return g @ w.T, x.T @ g, g.sum(0)
+
+
+def changes_g(saved, g):
+    found = affine_back(saved, g.copy())
+    g[:] = 0
+    return found
+
+
+PAIRS = {
+    "averaged": (
+        lambda saved, g: (*affine_back(saved, g)[:2], g.mean(0)),
+        "db is 4 times too small",
+    ),
+    "not summed": (
+        lambda saved, g: (*affine_back(saved, g)[:2], g),
+        r"db is not summed over axis 0, which its input has not: shape \(4, 3\), expected \(3,\)",
+    ),
+    "transposed": (
+        lambda saved, g: (g @ saved[1].T, g.T @ saved[0], g.sum(0)),
+        r"dw is transposed: shape \(3, 8\), expected \(8, 3\)",
+    ),
+    "None": (lambda saved, g: (*affine_back(saved, g)[:2], None), "db is None, and b gets"),
+    "too few": (
+        lambda saved, g: affine_back(saved, g)[:2],
+        "backward returns 2 gradients for 3 inputs",
+    ),
+    "in place": (changes_g, "backward writes into g"),
+}
+ARRAYS = X.numpy(), normal(8, 3).float().numpy(), normal(3).float().numpy()
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_pair_of_functions_of_numpy_is_checked(name):
+    backward, sentence = PAIRS[name]
+    with pytest.raises(GradientError, match=f"affine: {sentence}"):
+        check_vjp(affine, backward, *ARRAYS)
+
+
+@pytest.mark.full
+def test_a_right_pair_is_right_of_numpy_and_of_torch():
+    report = check_vjp(affine, affine_back, *ARRAYS, all=True)
+    assert (report.verdict, report.remarks) == ("right", ())
+    check_vjp(affine, affine_back, *map(torch.from_numpy, ARRAYS))
+    check_vjp(lambda x, n: (x * n, n), lambda n, g: g * n, ARRAYS[0], 3)
+    check_vjp(affine, affine_back, *ARRAYS, reference=lambda x, w, b: x @ w + b)
+
+
+@pytest.mark.full
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs jax")
+def test_a_custom_vjp_of_jax_is_checked():
+    import jax
+
+    x, w = X.numpy(), W.numpy()
+
+    def forward(x, w):
+        return jax.numpy.sin(x) * w, (x, w)
+
+    def backward(saved, g):
+        x, w = saved
+        return g * w * jax.numpy.cos(x), (g * jax.numpy.sin(x)).sum(0)
+
+    def wrong(saved, g):
+        return -backward(saved, g)[0], backward(saved, g)[1]
+
+    mine = jax.custom_vjp(lambda x, w: forward(x, w)[0])
+    mine.defvjp(forward, backward)
+    assert check_vjp(mine, x, w, all=True).is_right
+    mine.defvjp(forward, wrong)
+    with pytest.raises(GradientError, match="dx has the wrong sign"):
+        check_function(mine, x, w)
+
+
+@pytest.mark.parametrize(
+    ("got", "expected", "told"),
+    [
+        ((4, 8), (8,), "is not summed over axis 0"),
+        ((4, 5, 8), (5, 1), "is not summed over axes 0, 2"),
+        ((4, 8), (4, 1), "is not summed over axis 1"),
+        ((8,), (4, 8), "is summed over axis 0, which it should keep"),
+        ((8, 4), (4, 8), "is transposed"),
+        ((7,), (8,), r"has shape (7,), expected (8,)"),
+    ],
+)
+def test_a_shape_is_told_by_its_axes(got, expected, told):
+    assert shape_told(got, expected).startswith(told)
+
+
+def test_other_sizes_change_equal_axes_together_and_keep_indices_in_their_range():
+    f = function_of(F.embedding, (torch.tensor([4, 0, 3]), normal(5, 2)))
+    index, table = resized(f, 5, 2)
+    assert table.shape == (2, 2)
+    assert index.tolist() == [0, 0, 1]
+    index, table = resized(f, 3, 4)
+    assert index.tolist() == [4, 0, 3, 4]
+
+
+OPS = """
+import torch
+
+class Mine(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, w):
+        ctx.save_for_backward(x, w)
+        return x * w
+
+    @staticmethod
+    def backward(ctx, g):
+        x, w = ctx.saved_tensors
+        return g * w, (g * x).FOLD(0)
+
+def forward(x, w):
+    return x * w, (x, w)
+
+def backward(saved, g):
+    x, w = saved
+    return g * w, (g * x).FOLD(0)
+
+def plain(x, w):
+    return x * w
+"""
+
+
+@pytest.mark.full(but=("Mine-sum",))
+@pytest.mark.parametrize(("fold", "code"), [("sum", 0), ("mean", 1)])
+@pytest.mark.parametrize("of", ["Mine", "forward", "reference"])
+def test_the_command_prints_a_report_or_a_record_and_ends_with_the_verdict(
+    fold, code, of, tmp_path, capsys
+):
+    file = tmp_path / "ops.py"
+    file.write_text(OPS.replace("FOLD", fold))
+    name = "forward" if of == "forward" else "Mine"
+    arguments = [f"{file}:{name}", "--inputs", "f32[4, 8], f32[8]"]
+    arguments += ["--backward", f"{file}:backward"] if of == "forward" else []
+    arguments += ["--reference", f"{file}:plain"] if of == "reference" else []
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == code
+    printed = capsys.readouterr().out
+    assert ("dw is 4 times too small" in printed) == bool(code)
+    assert f"to see it again: python -m lincoln_fn.testing {file}:{name}" in printed
+    with pytest.raises(SystemExit):
+        main([*arguments, "--json"])
+    record = json.loads(capsys.readouterr().out)
+    assert record["verdict"] == ("wrong" if code else "right")
+    wrong = [each["leaf"] for each in record["findings"] if each["verdict"] == "wrong"]
+    assert wrong == ["dw"] * code
+
+
+def test_the_command_says_what_it_expects():
+    assert named("torch.nn:LayerNorm(8)").normalized_shape == (8,)
+    for function, inputs, told in (
+        ("torch.sin", "f32[3]", "expected package.module:name"),
+        ("torch:sin", "f33[3]", "expected a number, None, or a tensor"),
+    ):
+        with pytest.raises(SystemExit, match=told):
+            main([function, "--inputs", inputs])
