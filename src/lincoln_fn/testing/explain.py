@@ -51,53 +51,47 @@ def _explained(evidence: Evidence, wrong: list[int]) -> dict[int, Mistake]:
     # The params of `init`, of 0 and 1, would hide what a term is made of.
     draws = [draw for n in (11, 12) if (draw := evidence.again(Key(n))) is not None]
     draws = [d for d in draws if not any(close(d.given[i], d.expected[i]) for i in wrong)]
-    draws = [*draws, evidence][:2] if draws else [evidence]
-    explanation = Explanation(evidence, Runs(draws[0]), draws)
+    explanation = Explanation(evidence, [*draws, evidence][:2])
     return {i: explanation.of(i) for i in wrong}
 
 
 class Explanation:
     """What the lines of backward say of wrong gradients, as far as all draws agree."""
 
-    def __init__(self, seen: Evidence, runs: Runs, draws: Sequence[Evidence]) -> None:
-        self.seen, self.runs, self.draws = seen, runs, draws
+    def __init__(self, seen: Evidence, draws: Sequence[Evidence]) -> None:
+        self.seen, self.draws, self.runs = seen, draws, Runs(draws[0])
         # Several gradients may be wrong by one line.
         self._relation, self._value = cache(self._find), cache(value_of)
 
     def of(self, i: int) -> Mistake:
         """Say what is wrong with a gradient: by one line, or else by two."""
         last = self.runs.first(i)
-        is_inner = last is not None and (last.which != i or last.is_constant)
-        step = last if last is not None and is_inner else Step(None, i)
+        inner = last if last is not None and (last.which != i or last.is_constant) else None
+        step = inner or Step(None, i)
         if relation := self._relation(step):
-            return _told(self.draws[0], relation, step, last)
+            return self._mistake(relation, step, last)
         for made_right, before in self.runs.before(i, last)[:MOST_BEFORE]:
-            relation, first = self._relation(step, before), self._relation(before, None, False)
-            if made_right > 0 or relation:
-                rest = _told(self.draws[0], relation or NOT_TOLD, step, last)
-                line = f"{before.describe(self.draws[0])} {(first or NOT_TOLD)[1]}"
-                said = f"is wrong by {line}; with that right, it {rest.sentence}"
+            relation = self._relation(step, before)
+            if made_right > 0 or (relation and self._relation(before)):
+                line = self._mistake(self._relation(before) or NOT_TOLD, before, before)
+                rest = self._mistake(relation or NOT_TOLD, step, last)
+                said = f"{line.sentence}; with that right, it {rest.sentence}"
                 return attrs.evolve(rest, sentence=said)
-        if is_inner:
-            return _told(self.draws[0], NOT_TOLD, step, last)
+        if inner is not None:
+            return self._mistake(NOT_TOLD, inner, last)
         return _unexplained(self.seen.given[i], self.seen.expected[i], last)
 
-    def _find(
-        self, step: Step, before: Step | None = None, in_pairs: bool = True
-    ) -> Relation | None:
+    def _find(self, step: Step, before: Step | None = None) -> Relation | None:
         """Relate what a line gave to what it should have given, with a line before it right."""
         found = []
         for at in self.draws:
             run = at.own if before is None else run_with(before, at)
             if run is None:
                 return None
-            in_pairs = in_pairs and before is None
-            found.append(self._relations(at, step, run, in_pairs=in_pairs))
+            found.append(self._relations(at, step, run))
         return _confirmed(found)
 
-    def _relations(
-        self, at: Evidence, step: Step, run: Run, *, in_pairs: bool
-    ) -> Iterator[Relation]:
+    def _relations(self, at: Evidence, step: Step, run: Run) -> Iterator[Relation]:
         series = step.series(at)
         values, again = (step.given(each, len(series)) for each in (run, at.scaled))
         pairs = list(zip(values, series, strict=False))
@@ -106,13 +100,21 @@ class Explanation:
             return
         value, right = pairs[n]
         if not step.is_constant:
-            yield from relations(self._value(at, step, n), value, in_pairs=in_pairs)
-            if in_pairs and not all(close(-2 * v, a) for v, a in zip(values, again, strict=False)):
+            yield from relations(self._value(at, step, n), value)
+            is_linear = all(close(-2 * v, a) for v, a in zip(values, again, strict=False))
+            if run is at.own and not is_linear:
                 yield "not linear in g", NOT_LINEAR
         elif float((value - right).abs().max()) <= SLIGHTLY * float(right.abs().max()):
             yield "eps missing", "differs slightly from it: is an eps missing?"
         else:
             yield "another value", "is another value"
+
+    def _mistake(self, relation: Relation, step: Step, last: Step | None) -> Mistake:
+        name, said = relation
+        if step.place is not None:
+            return Mistake(name, f"is wrong by {step.describe(self.draws[0])} {said}")
+        is_assigned = last is not None and last.place is not None and bool(last.place.target)
+        return Mistake(name, said + (_line(last) if is_assigned else ""))
 
 
 def value_of(at: Evidence, step: Step, n: int) -> Value:
@@ -121,14 +123,6 @@ def value_of(at: Evidence, step: Step, n: int) -> Value:
     tensor = (known.values[::-1] if step.turned else known.values)[n]
     hand = at.hand if len(known.gradients) == 1 else []
     return Value(at, known, right, tensor if at.tape and tensor.requires_grad else None, hand)
-
-
-def _told(at: Evidence, relation: Relation, step: Step, last: Step | None) -> Mistake:
-    name, said = relation
-    if step.place is not None:
-        return Mistake(name, f"is wrong by {step.describe(at)} {said}")
-    is_assigned = last is not None and last.place is not None and bool(last.place.target)
-    return Mistake(name, said + (_line(last) if is_assigned else ""))
 
 
 def _confirmed(draws: Sequence[Iterator[Relation]]) -> Relation | None:

@@ -92,16 +92,23 @@ class Value:
         ]
 
     @cached_property
+    def parts(self) -> list[Tensor]:
+        """What single positions of the first leaf of g give."""
+        assert self.tensor is not None
+        masks = torch.eye(self.of.g[0].numel()).view(-1, *self.of.g[0].shape)
+        return [self.of.gradient(self.tensor, _masked(self.of.sample.g, 0, m)) for m in masks]
+
+    @cached_property
     def terms(self) -> list[Change]:
         """Add a product of what is at hand."""
         return list_terms(self.right, self.of.gs, self.hand)
 
 
-def relations(at: Value, given: Tensor, *, in_pairs: bool = True) -> Iterator[Relation]:
-    """List what relates a value to the right one: two changes at once if `in_pairs`."""
+def relations(at: Value, given: Tensor) -> Iterator[Relation]:
+    """List what relates a value to the right one."""
     shapes = f"shape {tuple(given.shape)}, expected {tuple(at.right.shape)}"
     size = float(at.right.abs().max()) if at.right.numel() else 0.0
-    for hypothesis in (*HYPOTHESES, *(_IN_PAIRS if in_pairs else ())):
+    for hypothesis in HYPOTHESES:
         for name, said, guess in hypothesis(at, given):
             if not same(given, guess, size):
                 continue
@@ -262,9 +269,7 @@ def _overwritten(at: Value, given: Tensor) -> Iterator[Guess]:
         yield "one use", said, tape.passed(call)[k]
     if len(g) > 1 or not 1 < g[0].numel() <= MOST_PARTS:
         return
-    masks = torch.eye(g[0].numel()).view(-1, *g[0].shape)
-    parts = [at.of.gradient(at.tensor, _masked(at.of.sample.g, 0, mask)) for mask in masks]
-    every = torch.stack(parts).view(*g[0].shape, *at.tensor.shape)
+    every = torch.stack(at.parts).view(*g[0].shape, *at.tensor.shape)
     said = "keeps one part where those of several positions of g add up: is it overwritten?"
     # The parts that a loop adds at once are those along one axis, or single ones.
     for some in (every, *map(every.sum, range(g[0].ndim))):
@@ -298,6 +303,5 @@ def _two_changes(at: Value, given: Tensor) -> Iterator[Guess]:
 # The simple ones first.
 HYPOTHESES = (
     _zero, _times, _in_order, _summed, _clipped, _without_g, _one_change, _other_sums, _overwritten,
-    _another, _one_term,
+    _another, _one_term, _two_changes,
 )  # fmt: skip
-_IN_PAIRS = (_two_changes,)
