@@ -15,9 +15,10 @@ from lincoln_fn.testing.align import Runs, Step, run_with
 from lincoln_fn.testing.contract import not_finite
 from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.evidence import Evidence, Run
-from lincoln_fn.testing.hypotheses import Relation, Value, relations
+from lincoln_fn.testing.hypotheses import Relation, relations
 from lincoln_fn.testing.oracles import allowed, is_reached
 from lincoln_fn.testing.point import NOT_LINEAR
+from lincoln_fn.testing.value import Value
 
 NOT_TOLD: Relation = ("line", "is not right")
 # So many lines before the last wrong one are tried as a first of two mistakes.
@@ -100,7 +101,10 @@ class Explanation:
             return
         value, right = pairs[n]
         if not step.is_constant:
-            yield from relations(self._value(at, step, n), value)
+            for relation in relations(self._value(at, step, n), value):
+                # What a right line before makes zero is not explained.
+                if run is at.own or relation[0] != "zero":
+                    yield relation
             is_linear = all(close(-2 * v, a) for v, a in zip(values, again, strict=False))
             if run is at.own and not is_linear:
                 yield "not linear in g", NOT_LINEAR

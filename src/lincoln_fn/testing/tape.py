@@ -10,6 +10,7 @@ from __future__ import annotations
 import linecache
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache, cached_property
 from itertools import compress, islice
 from pathlib import Path
@@ -205,22 +206,25 @@ class Tape(TorchFunctionMode):
         sites = [c for c in sites if len(c) <= MOST_ROUNDS][:MOST_SITES]
         for calls in sorted(sites, key=lambda calls: calls[0].name not in _FIRST):
             for place in sorted({place for call in calls for place in call.tracked}):
-                sources: list[Tensor] = []
-                more: list[Tensor] = []
-                for call in reversed(calls):
-                    if place not in call.tracked or len(call.outputs) != 1:
-                        continue
-                    (g,), k = self.arrived(call), call.tracked.index(place)
-                    right = self.passed(call)[k]
-                    if sources and len(calls) <= MOST_IN_CHAIN:
-                        # A backward pass is linear: only what the mistakes add flows again.
-                        g = g + self.flow(sources, more, call.outputs)[0]
-                        right = call.vjp([g])[k]
-                    if (wrong := mistake(call, k, g, right)) is not None:
-                        sources.append(call.inputs[k])
-                        more.append(wrong - right)
-                if sources:
-                    yield calls[0], self.flow(sources, more, [to])[0]
+                with suppress(RuntimeError, TypeError, ValueError, IndexError):  # of any function
+                    yield calls[0], self._change(calls, place, mistake, to)
+
+    def _change(self, calls: list[Call], place: int, mistake: Mistake, to: Tensor) -> Tensor:
+        sources: list[Tensor] = []
+        more: list[Tensor] = []
+        for call in reversed(calls):
+            if place not in call.tracked or len(call.outputs) != 1:
+                continue
+            (g,), k = self.arrived(call), call.tracked.index(place)
+            right = self.passed(call)[k]
+            if sources and len(calls) <= MOST_IN_CHAIN:
+                # A backward pass is linear: only what the mistakes add flows again.
+                g = g + self.flow(sources, more, call.outputs)[0]
+                right = call.vjp([g])[k]
+            if (wrong := mistake(call, k, g, right)) is not None:
+                sources.append(call.inputs[k])
+                more.append(wrong - right)
+        return self.flow(sources, more, [to])[0]
 
     def flow(
         self, sources: list[Tensor], cotangents: list[Tensor], to: Sequence[Tensor]
