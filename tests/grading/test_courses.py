@@ -44,12 +44,12 @@ GRADES = {
         {"affine db": "averaged", "relu ": "in place", "batchnorm dx": "path missing",
         "max_pool_naive dx": "line"}),
     "micrograd": (11,
-        {"square dx": "factor", "tanh dx": "derivative",
+        {"square dx": "factor", "tanh dx": "term",
         "backward dx": "path missing"}),
     "minitorch": (6, {"inv dx": "sign"}),
-    "mytorch": (9, {"Linear dW": "averaged", "Tanh dZ": "derivative"}),
+    "mytorch": (9, {"Linear dW": "averaged", "Tanh dZ": "term"}),
     "deep_learning_from_scratch": (9, {"Relu ": "in place", "Sigmoid dx": "factor missing"}),
-    "deep_learning_from_scratch_2": (8, {"Embedding dW": "part of g"}),
+    "deep_learning_from_scratch_2": (8, {"Embedding dW": "overwritten"}),
     "dlsys": (7, {"divide dy": "further factor", "logsumexp dx": "derivative missing"}),
 }  # fmt: skip
 

@@ -47,8 +47,6 @@ def total(v):
 NORM = {
     "has the further factor r in the path through mul() (in `w * n`)":
         lambda x, n, r, d, g: r**2 * (d - mean(d) - n * mean(d * n)),
-    "is divided by r, where it should be multiplied":
-        lambda x, n, r, d, g: (d - mean(d) - n * mean(d * n)) / r,
     "has the further factor r in the path through mean()":
         lambda x, n, r, d, g: r * (d - mean(d) - r * n * mean(d * n)),
     "is its gradient - 1/5 n r sum(d, 1), and misses the path through mean()":

@@ -8,16 +8,12 @@ what is returned, it is one of two mistakes, and the rest is looked at with its 
 
 from __future__ import annotations
 
-from functools import cache
-
 import attrs
-import torch
 from torch import Tensor
 
 from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.evidence import Evidence, Known, Run
 from lincoln_fn.testing.lines import MOST, Place
-from lincoln_fn.testing.relations import ratio
 
 # A longer line is not quoted.
 LONGEST = 60
@@ -32,19 +28,25 @@ DIGITS = 6
 class Step:
     """A line of backward that should have given what is known."""
 
-    place: Place
+    # None for a gradient that backward returns.
+    place: Place | None
     # The number of what is known, and whether its rounds are met in the opposite order.
     which: int
-    turned: bool
-    is_constant: bool
-    # -1 for the gradient of the negative: of -x, say, where forward has x.
-    sign: int = 1
+    turned: bool = False
+    is_constant: bool = False
 
     def series(self, evidence: Evidence) -> list[Tensor]:
         """List what the line should have given, in its order."""
         known = self.known(evidence)
         found = known.values if self.is_constant else known.gradients
-        return [self.sign * right.detach() for right in (found[::-1] if self.turned else found)]
+        return [right.detach() for right in (found[::-1] if self.turned else found)]
+
+    def given(self, run: Run, count: int) -> list[Tensor]:
+        """List what it gave: as many values as there should be, the last one if that is one."""
+        if self.place is None:
+            return [run.given[self.which]]
+        values = run.trace.values.get(self.place, [])
+        return values[-1:] if count == 1 else values
 
     def known(self, evidence: Evidence) -> Known:
         """Return what the line should have given."""
@@ -52,11 +54,11 @@ class Step:
 
     def describe(self, evidence: Evidence) -> str:
         """Name the line and what it assigns."""
+        assert self.place is not None
         place, known = self.place, self.known(evidence)
         is_long = len(place.source) > LONGEST
         what = place.target or ("what it returns" if is_long else f"`{place.source}`")
-        name = known.name if self.sign > 0 else f"-{known.name}"
-        role = f"forward's {name}" if self.is_constant else f"the gradient of {name}"
+        role = f"forward's {known.name}" if self.is_constant else f"the gradient of {known.name}"
         return f"line {place.line}: {what}, {role},"
 
 
@@ -79,32 +81,30 @@ class Runs:
     def before(self, i: int, last: Step | None) -> list[tuple[int, Step]]:
         """List lines before the last wrong one, those that make most others right first."""
         end = self._place(last) if last is not None else len(self.order)
-        own = self.evidence.own
+        own = self.evidence.own.given[i]
         found = [
             (self._made_right(step, run), step)
             for step, run in self.tried
-            if self._place(step) < end
-            and not step.is_constant
-            and not close(run.given[i], own.given[i])
+            if self._place(step) < end and not step.is_constant and not close(run.given[i], own)
         ]
         return sorted(found, key=lambda row: (-row[0], self._place(row[1])))
 
-    @cache  # noqa: B019  # as long as one search
     def _made_right(self, step: Step, run: Run) -> int:
-        """Count the gradients, and the values of lines, that a right line makes right."""
-        at = self.evidence
-        leaves = zip(at.own.given, run.given, at.expected, strict=True)
-        count = sum(close(after, right) > close(given, right) for given, after, right in leaves)
-        for place, values in run.trace.values.items():
-            before = at.own.trace.values.get(place, [])
-            if place.target and place != step.place and not all(map(torch.equal, values, before)):
-                count += self._is_right(values) > self._is_right(before)
-        return count
+        """Count the gradients, and the values of other lines, that a right line makes right."""
 
-    def _is_right(self, values: list[Tensor]) -> bool:
-        return bool(values) and any(known.fits(values) for known in self.evidence.known)
+        def right(run: Run) -> int:
+            leaves = zip(run.given, at.expected, strict=True)
+            count = sum(close(given, right) for given, right in leaves)
+            for place, values in run.trace.values.items():
+                if place.target and not place.is_argument and place != step.place:
+                    count += any(known.fits(values) for known in at.known)
+            return count
+
+        at = self.evidence
+        return right(run) - right(at.own)
 
     def _place(self, step: Step) -> int:
+        assert step.place is not None
         return self.order[step.place]
 
 
@@ -119,25 +119,21 @@ def _candidates(evidence: Evidence) -> list[Step]:
         same_name = [k for k in evidence.known if k.name == place.target]
         once = [k for k in called if len(k.gradients) == 1]
         alike = same_name if is_constant else once or evidence.known
-        if any(k.fits(values, of_value=is_constant) for k in alike):
+        own = [k for k in called if k.calls and k.gradients[0].shape == shape] or evidence.known
+        if place.is_argument or any(k.fits(values, of_value=is_constant) for k in alike):
             continue
         for which, k in enumerate(evidence.known):
             series = k.values if is_constant else k.gradients
-            is_named = k in called and bool(k.values)
-            may_be_other = place.target.isidentifier() and (is_named or not k.calls)
-            if len(series) not in (1, count) or (count > MOST and len(series) > 1):
+            may_be_other = place.target.isidentifier() and (k in called or not k.calls)
+            if k not in own or len(series) not in (1, count) or (count > MOST and len(series) > 1):
                 continue
             is_other = any(s.shape != shape for s in series)
             if is_other and not may_be_other:
                 continue
-            rank = 0 if is_named else 1 + is_other
+            rank = 0 if k in called else 1 + is_other
             for turned in (True, False) if len(series) > 1 else (False,):
-                right = series[-1 if turned else 0]
-                likeness = _likeness(values[0], right)
-                may_be_minus = k.calls and not (is_constant or is_named)
-                is_minus = may_be_minus and likeness < 0 and ratio(values[0], right) is None
-                step = Step(place, which, turned, is_constant, -1 if is_minus else 1)
-                ranked.append((rank, -abs(likeness), step))
+                likeness = _likeness(values[0], series[-1 if turned else 0])
+                ranked.append((rank, -likeness, Step(place, which, turned, is_constant)))
     return [step for *_, step in sorted(ranked, key=lambda row: row[:2])]
 
 
@@ -145,18 +141,19 @@ def _likeness(value: Tensor, right: Tensor) -> float:
     """Return the cosine between two gradients: a wrong one is often like the right one."""
     if value.shape != right.shape or not value.numel():
         return 0.0
-    product = float((value * right.detach()).sum())
+    product = abs(float((value * right.detach()).sum()))
     return round(product / (float(value.norm() * right.detach().norm()) or 1.0), DIGITS)
 
 
 def _is_called(target: str, name: str) -> bool:
     """Return whether a value is called the gradient of another, such as dvar, d_var or grad_var."""
-    target, name = target.rpartition(".")[2], name.partition(" through ")[0]
+    target = target.rpartition(".")[2]
     return any(target == f"{d}{name}" for d in ("d", "d_", "grad_", "g_", "g"))
 
 
 def run_with(step: Step, evidence: Evidence) -> Run | None:
     """Run backward with what a line should have given; None if it fails."""
+    assert step.place is not None
     series = step.series(evidence)
     count = evidence.steps.counts.get(step.place, 1)
     which = range(count) if step.is_constant else [count - 1]

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import attrs
-import torch
 from torch import Tensor
 
 from lincoln_fn.core import Key, is_derived, tree
@@ -117,21 +116,11 @@ def _where(at: Sample, given: Sample, is_right: Callable[[Sample], bool]) -> str
     moved = leaves_of(at)
     for i, (path, old, new) in enumerate(_leaves(given, at)):
         if old is not new and is_right(with_leaves(at, [*moved[:i], old, *moved[i + 1 :]])):
-            return _hiding(path, old, new)
-    return "right at the given params and x; wrong where their numbers are smaller"
-
-
-def _hiding(path: str, old: Tensor, new: Tensor) -> str:
-    first = old.flatten()[0]
-    if bool((old == first).all()):
-        low, high = float(new.min()), float(new.max())
-        there = f"{low:.2g}" if low == high else f"between {low:.2g} and {high:.2g}"
-        return f"right where {path} is {float(first):.6g}, as given; wrong where it is {there}"
-    if bool((old == old[:1]).all()):
-        return f"right where {path} has equal rows, as given; wrong where it has not"
-    if old.ndim > 1 and old.shape[-1] == old.shape[-2] and torch.equal(old, old.mT):
-        return f"right where {path} is symmetric, as given; wrong where it is not"
-    return f"right at the given {path}; wrong where its numbers are smaller"
+            first = old.flatten()[0]
+            is_one = bool((old == first).all())
+            where = f"where {path} is {float(first):.6g}, as" if is_one else f"at the {path}"
+            return f"right {where} given; wrong at other numbers"
+    return "right at the params and x given; wrong at other numbers"
 
 
 def _of_eps(at: Sample, own: Sample, key: Key) -> tuple[Finding, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from functools import cached_property
 from itertools import combinations
 from math import prod
@@ -29,16 +28,14 @@ from lincoln_fn.testing.lines import (
 from lincoln_fn.testing.perturbed import perturbed
 from lincoln_fn.testing.point import autograd_at, truth
 from lincoln_fn.testing.sample import Sample, copies, floating_leaves, random_like, sample
-from lincoln_fn.testing.tape import Call, Tape, describe
+from lincoln_fn.testing.tape import Call, Tape
 from lincoln_fn.testing.terms import one_hot
 
-NOTHING = Trace({}, {}, {})
+NOTHING = Trace({}, {})
 # Of values that a term may be made of.
 MOST_AT_HAND = 14
 # A larger value is no factor of a term.
 LARGEST = 20_000
-# Of a value that is used more often, the parts of its gradient are not listed.
-MOST_USES = 3
 
 
 @attrs.frozen(eq=False)
@@ -95,11 +92,9 @@ class Evidence:
     @cached_property
     def sizes(self) -> list[int]:
         """The numbers that a mean may divide by: sizes of axes, and their products."""
-        found = set()
-        for leaf in (*self.y, *self.sample.arrays):
-            for first in range(leaf.ndim):
-                for last in range(first, leaf.ndim):
-                    found.add(leaf.shape[first : last + 1].numel())
+        shapes = [leaf.shape for leaf in (*self.y, *self.sample.arrays)]
+        ends = [(s, some) for s in shapes for some in combinations(range(len(s) + 1), 2)]
+        found = {shape[first:end].numel() for shape, (first, end) in ends}
         sizes = [leaf.numel() for leaf in (*floating_leaves(self.sample.x), *self.y)]
         # A pooling averages so many numbers.
         found |= {a // b for a in sizes for b in sizes if b and a % b == 0}
@@ -141,19 +136,7 @@ class Evidence:
                 name = name or (f"`{calls[0].code}`" if calls[0].code else f"{calls[0].name}()")
                 gradients = [tape.arrived(call)[n] for call in calls] if tape else []
                 found.append(Known(name, values, gradients, calls))
-        return [*found, *(part for known in found for part in self._parts_of(known))]
-
-    def _parts_of(self, known: Known) -> Iterator[Known]:
-        """List what some of the uses of a value add to its gradient: backward may add them up."""
-        tape = self.tape
-        uses = tape.uses(known.values[0]) if tape and len(known.values) == 1 else []
-        for count in range(1, len(uses) if len(uses) <= MOST_USES else 0):
-            for some in combinations(uses, count):
-                assert tape is not None
-                gradients = [tape.passed(call)[k] for call, k in some]
-                name = f"{known.name} through {' and '.join(describe(call) for call, _ in some)}"
-                total = torch.stack(gradients).sum(0)
-                yield Known(name, [], [total], [call for call, _ in some])
+        return found
 
     def run(self, g: Arrays, replaced: Replacements | None = None) -> Run | None:
         """Run backward, with some of what lines assign replaced; None if it fails in any way."""
@@ -188,15 +171,14 @@ class Evidence:
         return self.own.trace
 
     @cached_property
-    def constants(self) -> set[Place]:
+    def constants(self) -> list[Place]:
         """The lines of backward whose values do not depend on g."""
-        again = self.run(random_like(self.sample.y, Key(7)))
-        other = _values(again.trace) if again is not None else {}
-        return {
+        other = self.scaled.trace.values
+        return [
             place
-            for place, values in _values(self.steps).items()
+            for place, values in self.steps.values.items()
             if all(map(torch.equal, values, other.get(place, [torch.zeros(())])))
-        }
+        ]
 
     def _is_submitted(self, value: Tensor) -> bool:
         """Return whether a value is a wrong gradient that backward returns: it explains none."""
@@ -208,7 +190,7 @@ class Evidence:
         """The gradients that terms are made of: g, and right ones of backward by their names."""
         # The gradient of a loss has its g as a factor, which is 1 for who reads it.
         found = [("g" if g.ndim else "", g) for g in self.g[:2]]
-        for place, values in _values(self.steps).items():
+        for place, values in self.steps.values.items():
             is_one = len(values) == 1 and place.target and place not in self.constants
             is_right = is_one and any(k.calls and k.fits(values) for k in self.known)
             is_other = is_right and not self._is_submitted(values[0])
@@ -220,12 +202,9 @@ class Evidence:
     def hand(self) -> list[tuple[str, Tensor]]:
         """The values that backward has at hand, with their names, each once."""
         at = self.sample
-        named = [
-            (p.target, values[0])
-            for p, values in _values(self.steps).items()
-            if p in self.constants
+        found: list[tuple[str, Any]] = [
+            (place.target, self.steps.values[place][0]) for place in self.constants if place.target
         ]
-        found: list[tuple[str, Any]] = [(name, value) for name, value in named if name]
         found += [(k.name, k.values[0]) for k in self.known if not k.calls]
         found += [("y", y) for y in self.y]
         found += [("e^y", y.exp()) for y in self.y if bool((y <= 0).all())]
@@ -265,10 +244,6 @@ class Evidence:
             return None
 
 
-def _values(trace: Trace) -> dict[Place, list[Tensor]]:
-    return {**trace.arguments, **trace.values}
-
-
 def _record(at: Sample) -> tuple[Tape | None, dict[int, str]]:
     names: dict[int, str] = {}
 
@@ -278,7 +253,7 @@ def _record(at: Sample) -> tuple[Tape | None, dict[int, str]]:
             names.setdefault(id(tensor), place.target)
 
     try:
-        with assigned(seen, seen):
+        with assigned(seen):
             tape = Tape(at.forward, at.arrays, at.g)
     except Exception:  # forward may leave torch, or use what the tape cannot follow
         return None, names

@@ -14,14 +14,17 @@ from lincoln_fn.core import Key
 from lincoln_fn.testing.align import Runs, Step, run_with
 from lincoln_fn.testing.contract import not_finite
 from lincoln_fn.testing.diagnosis import close
-from lincoln_fn.testing.evidence import Evidence
+from lincoln_fn.testing.evidence import Evidence, Run
+from lincoln_fn.testing.hypotheses import Relation, relations
 from lincoln_fn.testing.oracles import allowed, is_reached
-from lincoln_fn.testing.relations import Relation
-from lincoln_fn.testing.search import Search
+from lincoln_fn.testing.point import NOT_LINEAR
+from lincoln_fn.testing.value import Value
 
 NOT_TOLD: Relation = ("line", "is not right")
 # So many lines before the last wrong one are tried as a first of two mistakes.
 MOST_BEFORE = 3
+# Two values that differ by a smaller part differ by an eps.
+SLIGHTLY = 0.2
 
 
 @attrs.frozen
@@ -49,65 +52,81 @@ def _explained(evidence: Evidence, wrong: list[int]) -> dict[int, Mistake]:
     # The params of `init`, of 0 and 1, would hide what a term is made of.
     draws = [draw for n in (11, 12) if (draw := evidence.again(Key(n))) is not None]
     draws = [d for d in draws if not any(close(d.given[i], d.expected[i]) for i in wrong)]
-    first, again = [*draws, evidence, None][:2] if draws else (evidence, None)
-    assert first is not None
-    searches = [Search(each) for each in (first, again) if each]
-    explanation = Explanation(evidence, Runs(first), searches)
+    explanation = Explanation(evidence, [*draws, evidence][:2])
     return {i: explanation.of(i) for i in wrong}
 
 
 class Explanation:
     """What the lines of backward say of wrong gradients, as far as all draws agree."""
 
-    def __init__(self, seen: Evidence, runs: Runs, searches: Sequence[Search]) -> None:
-        self.seen, self.runs, self.searches = seen, runs, searches
+    def __init__(self, seen: Evidence, draws: Sequence[Evidence]) -> None:
+        self.seen, self.draws, self.runs = seen, draws, Runs(draws[0])
         # Several gradients may be wrong by one line.
-        self._relation = cache(self._find)
+        self._relation, self._value = cache(self._find), cache(value_of)
 
     def of(self, i: int) -> Mistake:
         """Say what is wrong with a gradient: by one line, or else by two."""
         last = self.runs.first(i)
         inner = last if last is not None and (last.which != i or last.is_constant) else None
-        what = i if inner is None else inner
-        if relation := self._relation(what):
-            return self._mistake(relation, inner, last)
-        for made_right, step in self.runs.before(i, last)[:MOST_BEFORE]:
-            relation = self._relation(what, step)
-            if made_right or (relation and self._relation(step, in_pairs=False)):
-                rest = self._mistake(relation or NOT_TOLD, inner, last)
-                said = f"is wrong by {self._line(step)}; with that right, it {rest.sentence}"
+        step = inner or Step(None, i)
+        if relation := self._relation(step):
+            return self._mistake(relation, step, last)
+        for made_right, before in self.runs.before(i, last)[:MOST_BEFORE]:
+            relation = self._relation(step, before)
+            if made_right > 0 or (relation and self._relation(before)):
+                line = self._mistake(self._relation(before) or NOT_TOLD, before, before)
+                rest = self._mistake(relation or NOT_TOLD, step, last)
+                said = f"{line.sentence}; with that right, it {rest.sentence}"
                 return attrs.evolve(rest, sentence=said)
         if inner is not None:
             return self._mistake(NOT_TOLD, inner, last)
         return _unexplained(self.seen.given[i], self.seen.expected[i], last)
 
-    def _find(
-        self, what: int | Step, before: Step | None = None, *, in_pairs: bool = True
-    ) -> Relation | None:
-        """Relate a gradient, or a line's value, to what it should be, with a line before right."""
+    def _find(self, step: Step, before: Step | None = None) -> Relation | None:
+        """Relate what a line gave to what it should have given, with a line before it right."""
         found = []
-        for search in self.searches:
-            at = search.evidence
+        for at in self.draws:
             run = at.own if before is None else run_with(before, at)
             if run is None:
                 return None
-            is_first = before is None and in_pairs
-            if isinstance(what, int):
-                found.append(search.of_leaf(what, run, is_first=is_first))
-            else:
-                found.append(search.of_step(what, run, is_first=is_first))
+            found.append(self._relations(at, step, run))
         return _confirmed(found)
 
-    def _mistake(self, relation: Relation, inner: Step | None, last: Step | None) -> Mistake:
-        name, said = relation
-        if inner is not None:
-            return Mistake(name, f"is wrong by {inner.describe(self.runs.evidence)} {said}")
-        return Mistake(name, said + (_line(last) if last is not None and last.place.target else ""))
+    def _relations(self, at: Evidence, step: Step, run: Run) -> Iterator[Relation]:
+        series = step.series(at)
+        values, again = (step.given(each, len(series)) for each in (run, at.scaled))
+        pairs = list(zip(values, series, strict=False))
+        n = next((n for n, pair in enumerate(pairs) if not close(*pair, floor=0.0)), None)
+        if n is None:
+            return
+        value, right = pairs[n]
+        if not step.is_constant:
+            for relation in relations(self._value(at, step, n), value):
+                # What a right line before makes zero is not explained.
+                if run is at.own or relation[0] != "zero":
+                    yield relation
+            is_linear = all(close(-2 * v, a) for v, a in zip(values, again, strict=False))
+            if run is at.own and not is_linear:
+                yield "not linear in g", NOT_LINEAR
+        elif float((value - right).abs().max()) <= SLIGHTLY * float(right.abs().max()):
+            yield "eps missing", "differs slightly from it: is an eps missing?"
+        else:
+            yield "another value", "is another value"
 
-    def _line(self, step: Step) -> str:
-        """Say what a line gives, and what it should give."""
-        relation = self._relation(step, in_pairs=False) or NOT_TOLD
-        return f"{step.describe(self.runs.evidence)} {relation[1]}"
+    def _mistake(self, relation: Relation, step: Step, last: Step | None) -> Mistake:
+        name, said = relation
+        if step.place is not None:
+            return Mistake(name, f"is wrong by {step.describe(self.draws[0])} {said}")
+        is_assigned = last is not None and last.place is not None and bool(last.place.target)
+        return Mistake(name, said + (_line(last) if is_assigned else ""))
+
+
+def value_of(at: Evidence, step: Step, n: int) -> Value:
+    """Return what a line should have given in one round of a loop, for it to be compared with."""
+    known, right = step.known(at), step.series(at)[n]
+    tensor = (known.values[::-1] if step.turned else known.values)[n]
+    hand = at.hand if len(known.gradients) == 1 else []
+    return Value(at, known, right, tensor if at.tape and tensor.requires_grad else None, hand)
 
 
 def _confirmed(draws: Sequence[Iterator[Relation]]) -> Relation | None:
@@ -154,7 +173,7 @@ def _unexplained(given: Tensor, right: Tensor, step: Step | None) -> Mistake:
 
 
 def _line(step: Step | None) -> str:
-    return f" (line {step.place.line})" if step is not None else ""
+    return f" (line {step.place.line})" if step is not None and step.place is not None else ""
 
 
 def worst_place(given: Tensor, expected: Tensor) -> tuple[int, ...]:

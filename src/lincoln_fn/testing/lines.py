@@ -30,11 +30,16 @@ _NOT_OURS = (
 
 @attrs.frozen
 class Place:
-    """A line of code, and what it assigns to; "" for what a function returns."""
+    """A line of code, and what it assigns to or is given; "" for what a function returns."""
 
     code: CodeType
     line: int
     target: str
+
+    @property
+    def is_argument(self) -> bool:
+        """Whether it is where a function is given an argument."""
+        return self.line == self.code.co_firstlineno and bool(self.target)
 
     @property
     def source(self) -> str:
@@ -55,13 +60,11 @@ class Trace:
     values: dict[Place, list[Tensor]]
     # How often each ran.
     counts: dict[Place, int]
-    # The arguments of functions, at their first call.
-    arguments: dict[Place, list[Tensor]]
 
 
 @contextmanager
-def assigned(seen: Seen, arguments: Seen | None = None) -> Iterator[None]:
-    """Call a function for each value that is assigned or returned by code of a user."""
+def assigned(seen: Seen) -> Iterator[None]:
+    """Call a function for each value that code of a user is given, assigns or returns."""
     before, lines = sys.gettrace(), 0
     files: dict[str, Targets] = {}
 
@@ -69,9 +72,8 @@ def assigned(seen: Seen, arguments: Seen | None = None) -> Iterator[None]:
         code = frame.f_code
         if code.co_filename.startswith(_NOT_OURS):
             return None
-        if arguments is not None:
-            for name in code.co_varnames[: code.co_argcount]:
-                arguments(Place(code, frame.f_lineno, name), frame, frame.f_locals.get(name))
+        for name in code.co_varnames[: code.co_argcount]:
+            seen(Place(code, code.co_firstlineno, name), frame, frame.f_locals.get(name))
         if code.co_filename not in files:
             files[code.co_filename] = _targets("".join(linecache.getlines(code.co_filename)))
         targets = files[code.co_filename]
@@ -120,15 +122,9 @@ def trace_of(run: Callable[[], object], replaced: Replacements | None = None) ->
         if place in new and n in new[place]:
             _put(place, frame, value, new[place][n])
 
-    def given(place: Place, frame: FrameType, value: Any) -> None:
-        tensor = to_tensor(value)
-        if tensor is not None:
-            arguments.setdefault(place, [tensor])
-
-    arguments: dict[Place, list[Tensor]] = {}
-    with assigned(seen, given):
+    with assigned(seen):
         run()
-    return Trace(values, counts, arguments)
+    return Trace(values, counts)
 
 
 # Any: of any kind.

@@ -2,14 +2,15 @@
 
 A wrong backward is often the right one with a mistake at one operation: the derivative of one tanh
 is missing, or one mean is treated as a constant. `Tape` records the operations of `forward`. It
-then computes what all gradients would be if the derivative of some calls were another one.
+then computes what a gradient would be if one of them had another derivative.
 """
 
 from __future__ import annotations
 
 import linecache
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache, cached_property
 from itertools import compress, islice
 from pathlib import Path
@@ -79,25 +80,16 @@ class Call:
 
     @cached_property
     def _again(self) -> tuple[list[Tensor], list[Tensor]]:
-        inputs = [u.detach().clone().requires_grad_() for u in self.inputs]
-        return inputs, self.run(inputs)
-
-    def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Call the function of other inputs, and return its floating outputs."""
-        leaves = list(self.leaves)
+        inputs, leaves = [u.detach().clone().requires_grad_() for u in self.inputs], [*self.leaves]
         for i, u in zip(self.tracked, inputs, strict=True):
             leaves[i] = u
         args, kwargs = optree.tree_unflatten(self.spec, leaves)
         with torch.enable_grad():
-            return floats(self.function(*args, **kwargs))
+            return inputs, floats(self.function(*args, **kwargs))
 
-    def vjp(self, gs: Sequence[Tensor], at: Sequence[Tensor] | None = None) -> list[Tensor]:
-        """Compute the gradient of the inputs from that of the outputs, here or at other inputs."""
-        if at is None:
-            inputs, outputs = self._again
-        else:
-            inputs = [u.detach().clone().requires_grad_() for u in at]
-            outputs = self.run(inputs)
+    def vjp(self, gs: Sequence[Tensor]) -> list[Tensor]:
+        """Compute the gradient of the inputs from that of the outputs."""
+        inputs, outputs = self._again
         return list(
             torch.autograd.grad(
                 outputs, inputs, list(gs), retain_graph=True, materialize_grads=True
@@ -126,14 +118,18 @@ def floats(result: Any) -> list[Tensor]:
     return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
 
 
-# For one call, the gradients of its outputs and the right ones of its inputs, the wrong ones of the
-# inputs; None where they are right.
-Mistake: TypeAlias = Callable[[Call, list[Tensor], list[Tensor]], Sequence[Tensor | None]]
+# For one input of a call, from the gradient of its output and the right one, a wrong one.
+Mistake: TypeAlias = Callable[[Call, int, Tensor, Tensor], Tensor | None]
 
-MOST_IN_CHAIN = 16
+# Of a longer loop, the rounds count as independent, and of a much longer one none is looked at.
+MOST_IN_CHAIN, MOST_ROUNDS = 16, 400
+MOST_SITES = 60
 # So many frames tell one place of the code from another.
 DEEPEST = 8
 _TIMES = (torch.Tensor.mul, torch.Tensor.__mul__, torch.mul)
+_COPIES = ("clone", "to", "contiguous")
+# A mistake in a mean is said to be there, not in what is averaged.
+_FIRST = ("mean", "sum", "var", "std", "norm", "max", "amax")
 
 
 class Tape(TorchFunctionMode):
@@ -204,32 +200,31 @@ class Tape(TorchFunctionMode):
         """Return the right gradients of a call's outputs."""
         return [self._arrived[id(out)] for out in call.outputs]
 
-    def changes_if(
-        self, calls: Sequence[Call], mistake: Mistake, to: Sequence[Tensor]
-    ) -> list[Tensor]:
-        """Compute what the gradients of tensors change if these calls, in their order, have it."""
+    def changes_if(self, mistake: Mistake, to: Tensor) -> Iterator[tuple[Call, Tensor]]:
+        """Compute what the gradient of a tensor changes if an operation, one at a time, has it."""
+        sites = [c for c in self.sites.values() if c[0].name not in _COPIES]
+        sites = [c for c in sites if len(c) <= MOST_ROUNDS][:MOST_SITES]
+        for calls in sorted(sites, key=lambda calls: calls[0].name not in _FIRST):
+            for place in sorted({place for call in calls for place in call.tracked}):
+                with suppress(RuntimeError, TypeError, ValueError, IndexError):  # of any function
+                    yield calls[0], self._change(calls, place, mistake, to)
+
+    def _change(self, calls: list[Call], place: int, mistake: Mistake, to: Tensor) -> Tensor:
         sources: list[Tensor] = []
         more: list[Tensor] = []
-        # Of long loops, those alone whose rounds do not depend on each other.
-        is_chain = 1 < len(calls) <= MOST_IN_CHAIN
-        if len(calls) > MOST_IN_CHAIN:
-            last = calls[-1].inputs
-            if any(
-                bool(d.any())
-                for d in self.flow(last, [*map(torch.ones_like, last)], calls[0].outputs)
-            ):
-                raise ValueError("the loop is too long")
         for call in reversed(calls):
-            gs = self.arrived(call)
-            # A backward pass is linear: only what the mistakes add flows again.
-            added = self.flow(sources, more, call.outputs) if is_chain and sources else []
-            gs = [g + extra for g, extra in zip(gs, added, strict=True)] if added else gs
-            right = call.vjp(gs) if added else self.passed(call)
-            for u, wrong, du in zip(call.inputs, mistake(call, gs, right), right, strict=True):
-                if wrong is not None:
-                    sources.append(u)
-                    more.append(wrong - du)
-        return self.flow(sources, more, to)
+            if place not in call.tracked or len(call.outputs) != 1:
+                continue
+            (g,), k = self.arrived(call), call.tracked.index(place)
+            right = self.passed(call)[k]
+            if sources and len(calls) <= MOST_IN_CHAIN:
+                # A backward pass is linear: only what the mistakes add flows again.
+                g = g + self.flow(sources, more, call.outputs)[0]
+                right = call.vjp([g])[k]
+            if (wrong := mistake(call, k, g, right)) is not None:
+                sources.append(call.inputs[k])
+                more.append(wrong - right)
+        return self.flow(sources, more, [to])[0]
 
     def flow(
         self, sources: list[Tensor], cotangents: list[Tensor], to: Sequence[Tensor]

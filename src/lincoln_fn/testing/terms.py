@@ -18,8 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lincoln_fn.testing.relations import SAME, Relation, same, simple
-
+# A relation is as exact as the submission, unless the right gradient is from differences.
+SAME = 1e-6
+# A fraction with a larger denominator is no number that a student would write.
+SIMPLE = 1000
 MOST_FACTORS = 5
 # So many terms are tried alone, and the first of them in pairs.
 MOST_TERMS, MOST_PAIRED = 3000, 700
@@ -32,9 +34,25 @@ LARGEST = 1e30
 # Of more numbers than these, the largest stand for all until two terms fit.
 SAMPLED = 24
 Hand = Sequence[tuple[str, Tensor]]
+# A mistake's name, what is said of it, and the gradient that it makes.
+Guess: TypeAlias = tuple[str, str, Tensor]
 
 
-def of_sums(given: Tensor, right: Tensor, gs: Hand, hand: Hand) -> Iterator[Relation]:
+def same(given: Tensor, other: Tensor, size: float = 0.0) -> bool:
+    """Return whether two gradients are the same numbers."""
+    if given.shape != other.shape or not given.numel():
+        return False
+    size = max(float(given.abs().max()), float(other.abs().max()), 1e-6 * size)
+    return bool((given - other).abs().max() <= SAME * size)
+
+
+def simple(number: float) -> Fraction | None:
+    """Return the simple fraction that a number is; None if it is none."""
+    found = Fraction(number).limit_denominator(SIMPLE)
+    return found if found and abs(number - found) <= SAME * abs(number) else None
+
+
+def of_sums(given: Tensor, right: Tensor, gs: Hand, hand: Hand) -> Iterator[Guess]:
     """Find what was summed over other axes."""
     for (g_name, g), (name, value) in product(gs, [("", torch.ones(())), *hand]):
         try:
@@ -44,7 +62,7 @@ def of_sums(given: Tensor, right: Tensor, gs: Hand, hand: Hand) -> Iterator[Rela
         did = next((said for said, s in _sums(*summed, given.shape) if same(s, given)), None)
         should = next((said for said, s in _sums(*summed, right.shape) if same(s, right)), None)
         if did and should and did != should:
-            yield "wrong axes", f"is {did}; it should be {should}"
+            yield "wrong axes", f"is {did}; it should be {should}", given
 
 
 @attrs.frozen(eq=False)
@@ -58,40 +76,41 @@ class Change:
 
 def of_changes(
     given: Tensor, right: Tensor | None, changes: Sequence[Change], *, in_pairs: bool = False
-) -> Iterator[Relation]:
+) -> Iterator[Guess]:
     """Find the one change, or the two, that make the difference; or the gradient itself."""
+    if not changes or given.shape != changes[0].value.shape:
+        return
     target = (given if right is None else given - right).flatten()
-    if not changes or not 0 < target.numel() <= MOST_NUMBERS or not bool(target.isfinite().all()):
+    if not 0 < target.numel() <= MOST_NUMBERS or not bool(target.isfinite().all()):
         return
     rows = torch.stack([change.value.flatten() for change in changes])
     largest = target.abs().topk(min(SAMPLED, len(target))).indices
     for chosen in (_pairs if in_pairs else _single)(rows[:, largest], target[largest]):
         parts = [(changes[n], fraction) for n, c in chosen if (fraction := simple(c))]
         total = sum((float(c) * change.value for change, c in parts), torch.zeros(()))
-        if len(parts) == len(chosen) and same(total.flatten(), target):
-            yield from _told(parts, is_all=right is None)
+        is_fit = len(parts) == len(chosen) and same(total.flatten(), target)
+        if is_fit and (told := _told(parts, is_all=right is None)):
+            yield *told, given
 
 
-def _told(parts: list[tuple[Change, Fraction]], *, is_all: bool) -> Iterator[Relation]:
-    """Say what was changed; nothing if nobody would write it."""
+def _told(parts: list[tuple[Change, Fraction]], *, is_all: bool) -> tuple[str, str] | None:
+    """Say what was changed; None if nobody would write it."""
     terms = " ".join(f"{_signed(c)}{change.said}" for change, c in parts if change.name == TERM)
     if is_all:
-        yield TERM, f"is {terms.removeprefix('+ ')}, not its gradient"
-        return
+        return TERM, f"is {terms.removeprefix('+ ')}, not its gradient"
+    if any(c != 1 for change, c in parts if change.name not in (CUT, TERM)):
+        return None
     said = [(TERM, f"is its gradient {terms}")] if terms else []
+    said += [(change.name, change.said) for change, _ in parts if change.name not in (CUT, TERM)]
     paths: dict[Fraction, list[str]] = {}
     for change, c in parts:
         if change.name == CUT:
             paths.setdefault(c, []).append(change.said)
-        elif change.name != TERM:
-            if c != 1:
-                return
-            said.append((change.name, change.said))
-    said += [of_paths(c, names) for c, names in paths.items()]
-    yield said[0][0], ", and ".join(phrase for _, phrase in said)
+    said += [_of_paths(c, names) for c, names in paths.items()]
+    return said[0][0], ", and ".join(phrase for _, phrase in said)
 
 
-def of_paths(c: Fraction | int, names: Sequence[str]) -> Relation:
+def _of_paths(c: Fraction, names: Sequence[str]) -> tuple[str, str]:
     """Say how often the paths through operations are counted: all but c times."""
     is_one = len(names) == 1
     paths = f"the {'path' if is_one else 'paths'} through {' and '.join(names)}"

@@ -46,7 +46,7 @@ WRONG = [
     wrong("db zero", dx, dw, lambda x, w, b, g: 0 * b, "is zero"),
     wrong("db is the count", dx, dw, lambda x, w, b, g: torch.full_like(b, 5.0), "forgets g"),
     wrong("dw of the last example", dx, lambda x, w, b, g: torch.outer(x[-1], g[-1]), db,
-        "last position of axis 0"),
+        "keeps one part where those of several"),
     wrong("dx and dw exchanged signs", lambda x, w, b, g: -(g @ w.mT), dw, db, "wrong sign"),
     wrong("weight decay in dw", dx, lambda x, w, b, g: x.mT @ g + 0.1 * w, db,
         r"is its gradient \+ 1/10 w"),

@@ -62,7 +62,7 @@ WRONG = [
         lambda x, g: g * (x > 0) * 0.4, r"is 6\.25 times too small"),
     one("pooling", "overlapping maxima overwritten", lambda x: functional.max_pool1d(x, 3, 1),
         lambda x, g: scattered(x, g, add=False),
-            "is overwritten where parts of several", normal(2, 2, 7)),
+            "keeps one part where those of several", normal(2, 2, 7)),
     one("several outputs", "one of them forgotten", lambda x: (torch.sin(x), x**2),
         lambda x, g: g[0] * torch.cos(x), "forgets g.1"),
     two_gates("derivative of one gate missing", lambda g, z: g,

@@ -114,7 +114,7 @@ def of_embedding(mistake, what, says, x=WORDS):
 
 WRONG = [
     of_affine("mean of dw", "mean for a sum in dw", "averaged where it should be summed"),
-    of_affine("overwritten", "dw overwritten in the loop", "last position of axis 0"),
+    of_affine("overwritten", "dw overwritten in the loop", "keeps one part where those of several"),
     of_affine("ones", "db counts examples", "forgets g"),
     of_affine("sign", "sign of dx", "wrong sign"),
     of_affine("unsummed", "db not summed", "not summed over the batch"),
@@ -129,7 +129,7 @@ WRONG = [
     of_each(leaky, "slopes exchanged", lambda x, y, g: g * (0.1 if x > 0 else 1),
         r"counts the path through mul\(\) \(in `0\.1 \* x`\) 109/10 times"),
     of_embedding("overwritten",
-        "overwritten at repeated words", "is overwritten where parts of several"),
+        "overwritten at repeated words", "keeps one part where those of several"),
     of_embedding("mean", "averaged over the batch", "averaged where it should be summed"),
 ]  # fmt: skip
 RIGHT = [

@@ -76,7 +76,7 @@ WRONG = [
         r"is wrong in 15 of 15 places",
     ),
     wrong("dw without x_hat", right,
-        r"is the gradient of another leaf: dparams\.1", lambda c, g: (g.sum(0), g.sum(0))),
+        r"lacks the other factor of mul\(\) \(in `x_hat", lambda c, g: (g.sum(0), g.sum(0))),
     wrong("dw averaged", right, "5 times too small", lambda c, g: ((g * c[0]).mean(0), g.sum(0))),
     wrong("db over the wrong axis", right, r"it should be sum\(g, 0\)",
         lambda c, g: ((g * c[0]).sum(0), g.sum(1))),

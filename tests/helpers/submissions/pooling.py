@@ -32,7 +32,7 @@ WRONG = [
         pooled(lambda c, g: everywhere(c, g)), EVEN,
             r"is wrong in 108 of 144 places"),
     Submission("pooling", "written out: sent everywhere", layer(windows, everywhere), EVEN,
-        "to all its inputs"),
+        r"is wrong in 108 of 144 places, .* \(line \d+\)"),
     Submission("pooling", "written out: g forgotten",
         layer(windows, lambda c, g: mask_of(c).to(g.dtype)), EVEN, "forgets g"),
     Submission("pooling", "maximum of rows sent everywhere",
@@ -40,7 +40,7 @@ WRONG = [
         "is summed over axis 1, which it should keep"),
     Submission("pooling", "upsampling not summed",
         layer(lambda x: (x.repeat_interleave(2, 1), None), lambda c, g: g[:, ::2]), normal(5, 3),
-        "uses g only at positions 0, 2, 4 of axis 1;"),
+        "keeps one part where those of several"),
 ]  # fmt: skip
 RIGHT = [
     Submission("pooling", "by a mask of the largest",

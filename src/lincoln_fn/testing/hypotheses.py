@@ -1,0 +1,192 @@
+"""What may relate a wrong gradient to the right one: one small function for each hypothesis.
+
+A hypothesis says what the gradient would be if a mistake had been made. Where a value of backward
+is that, it is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations, permutations
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.core import tree
+from lincoln_fn.testing.terms import FEWEST, MOST_PAIRED, SAME, Guess, of_changes, of_sums, same
+from lincoln_fn.testing.value import Value, masked
+
+# What is told: a mistake's name, and what follows the name of the gradient.
+Relation: TypeAlias = tuple[str, str]
+
+MOST_AXES = 5
+# Of more positions of g, each is not looked at alone.
+MOST_PARTS = 200
+
+
+def relations(at: Value, given: Tensor) -> Iterator[Relation]:
+    """List what relates a value to the right one."""
+    shapes = f"shape {tuple(given.shape)}, expected {tuple(at.right.shape)}"
+    size = float(at.right.abs().max()) if at.right.numel() else 0.0
+    for hypothesis in HYPOTHESES:
+        for name, said, guess in hypothesis(at, given):
+            if not same(given, guess, size):
+                continue
+            if given.shape == at.right.shape:
+                yield name, said
+            else:
+                yield name, f"{said} Also: {shapes}" if said[-1] == "?" else f"{said}: {shapes}"
+
+
+def _zero(at: Value, given: Tensor) -> Iterator[Guess]:
+    if bool(at.right.any()):
+        yield "zero", "is zero", torch.zeros_like(given)
+
+
+def _times(at: Value, given: Tensor) -> Iterator[Guess]:
+    # An axis of 1 too many or too few is no other mistake.
+    one, other = ([n for n in each.shape if n > 1] for each in (given, at.right))
+    right, square = at.right, float(at.right.square().sum())
+    if one != other or not square:
+        return
+    right = right.reshape(given.shape)
+    times = float((given * right).sum()) / square
+    if times and abs(times - 1) > SAME:
+        yield *_multiple(times, at.of.sizes), times * right
+
+
+def _multiple(times: float, sizes: Sequence[int]) -> Relation:
+    if abs(times + 1) <= SAME:
+        return "sign", "has the wrong sign"
+    is_large, sign = abs(times) > 1, "has the wrong sign and " if times < 0 else ""
+    size = abs(times) if is_large else 1 / abs(times)
+    name, why = "factor", ""
+    if any(abs(size - n) <= SAME * n for n in sizes):
+        name, other = ("summed", "averaged") if is_large else ("averaged", "summed")
+        why = f": {name} where it should be {other}?"
+    return name, f"{sign}is {size:.6g} times too {'large' if is_large else 'small'}{why}"
+
+
+def _in_order(at: Value, given: Tensor) -> Iterator[Guess]:
+    """Keep the right numbers in another order."""
+    right = at.right
+    if given.numel() != right.numel():
+        return
+    for order in permutations(range(right.ndim)) if right.ndim <= MOST_AXES else ():
+        if moved := [n for n, axis in enumerate(order) if n != axis]:
+            is_last = moved == [right.ndim - 2, right.ndim - 1]
+            said = "is transposed" if is_last else f"has its axes in the order {order}"
+            yield "transposed", said, right.permute(order)
+    yield "another shape", "has the right values in another shape", right.reshape(given.shape)
+    if same(given.flatten().sort().values, right.flatten().sort().values):
+        said = "has the right values in the wrong places: moved, or reshaped for transposed?"
+        yield "reordered", said, given
+
+
+def _summed(at: Value, given: Tensor) -> Iterator[Guess]:
+    """Sum over too few axes, or too many."""
+    right = at.right
+    for axes in _subsets(given.ndim):
+        total = given.sum(axes)
+        if total.numel() == right.numel() and same(total.reshape(right.shape), right):
+            over = "the batch" if axes == (0,) else _list_axes(axes)
+            yield "not summed", f"is not summed over {over}", given
+    for axes in _subsets(right.ndim):
+        total = right.sum(axes, keepdim=True)
+        is_kept = given.shape == right.shape
+        if is_kept or total.numel() == given.numel():
+            said = f"is summed over {_list_axes(axes)}, which it should keep"
+            yield "summed", said, total.expand_as(given) if is_kept else total.reshape(given.shape)
+
+
+def _subsets(ndim: int) -> list[tuple[int, ...]]:
+    """List the sets of axes that are not empty, the small ones first."""
+    if ndim > MOST_AXES:
+        return []
+    return [some for n in range(1, ndim + 1) for some in combinations(range(ndim), n)]
+
+
+def _list_axes(axes: Sequence[int]) -> str:
+    return f"{'axis' if len(axes) == 1 else 'axes'} {', '.join(map(str, axes))}"
+
+
+def _clipped(at: Value, given: Tensor) -> Iterator[Guess]:
+    if given.numel():
+        low, high = float(given.min()), float(given.max())
+        if 1 < int(((at.right > high) | (at.right < low)).sum()) < given.numel():
+            said = f"is clipped to [{low:.6g}, {high:.6g}]"
+            yield "clipped", said, at.right.clamp(low, high)
+
+
+def _without_g(at: Value, given: Tensor) -> Iterator[Guess]:
+    g, of = at.of.sample.g, at.of
+    if of.tape is None or at.tensor is None:
+        return
+    alone = of.gradient(at.tensor, tree.map(torch.ones_like, g))
+    yield "g forgotten", "forgets g: it is the gradient for g = 1", alone
+    for n in range(len(tree.leaves(g)) if len(of.g) > 1 else 0):
+        said = f"forgets g.{n}, the gradient of output {n}"
+        yield "part of g", said, at.right - of.gradient(at.tensor, masked(g, n, 1.0))
+
+
+def _one_change(at: Value, given: Tensor) -> Iterator[Guess]:
+    yield from of_changes(given, at.right, at.cuts)
+    yield from of_changes(given, at.right, at.factors)
+    yield from of_changes(given, at.right, at.derivatives)
+    yield from of_changes(given, at.right, at.cuts, in_pairs=True)
+
+
+def _other_sums(at: Value, given: Tensor) -> Iterator[Guess]:
+    return of_sums(given, at.right, at.of.gs, at.hand)
+
+
+def _overwritten(at: Value, given: Tensor) -> Iterator[Guess]:
+    """Take the last use of a value for all of them, and the last position of g."""
+    tape, g = at.of.tape, at.of.g
+    if tape is None or at.tensor is None:
+        return
+    uses = tape.uses(at.tensor)
+    for n, (call, k) in enumerate(uses if len(uses) > 1 else ()):
+        only = f"use {n + 1} of {len(uses)} only, as if overwritten"
+        said = f"is the gradient of {only}: the gradients of all uses must add up"
+        yield "one use", said, tape.passed(call)[k]
+    if len(g) > 1 or not 1 < g[0].numel() <= MOST_PARTS:
+        return
+    every = torch.stack(at.parts).view(*g[0].shape, *at.tensor.shape)
+    said = "keeps one part where those of several positions of g add up: is it overwritten?"
+    # The parts that a loop adds at once are those along one axis, or single ones.
+    for some in (every, *map(every.sum, range(g[0].ndim))):
+        rows = some.reshape(-1, *at.tensor.shape)
+        for ordered in (rows, rows.flip(0)):
+            last = (ordered != 0).long().cumsum(0).argmax(0, keepdim=True)
+            yield "overwritten", said, ordered.gather(0, last)[0]
+
+
+def _another(at: Value, given: Tensor) -> Iterator[Guess]:
+    for g in at.of.g:
+        yield "derivative missing", "is g itself: the derivative is missing", g
+    for other in at.of.known:
+        is_named = other.name[-1:] != ")"  # "add()" tells nobody what it is
+        for gradient in other.gradients if is_named and other is not at.known else ():
+            yield "another gradient", f"is the gradient of {other.name}", gradient
+
+
+def _one_term(at: Value, given: Tensor) -> Iterator[Guess]:
+    yield from of_changes(given, at.right, at.terms)
+    yield from of_changes(given, None, at.terms)
+
+
+def _two_changes(at: Value, given: Tensor) -> Iterator[Guess]:
+    if at.right.numel() > FEWEST:
+        few = at.terms[:MOST_PAIRED]
+        mixed = [*at.cuts, *few, *at.factors, *at.derivatives]
+        yield from of_changes(given, at.right, mixed, in_pairs=True)
+        yield from of_changes(given, None, few, in_pairs=True)
+
+
+# The simple ones first.
+HYPOTHESES = (
+    _zero, _times, _in_order, _summed, _clipped, _without_g, _one_change, _other_sums, _overwritten,
+    _another, _one_term, _two_changes,
+)  # fmt: skip
