@@ -80,7 +80,6 @@ FAULTS = {
     "torch-pixel_shuffle": r"invalid gradient .*size 0",
     "torch-pixel_unshuffle": r"backward raised .*size 0",
     "torch-multi_margin_loss": r"size 0",
-    "layer-branch": r"size 1$",
 }
 
 

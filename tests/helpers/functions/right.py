@@ -176,8 +176,8 @@ def of_layer(case: Case) -> Right:
     return Right(f"layer-{case.constructor}", function(forward, backward), tuple(inputs))
 
 
-# Their gradients are another function's by design.
-ESTIMATORS = {"stop_gradient", "vector_quantize"}
+# Their gradients are another function's by design; the first `branch` has a `constant` in it.
+ESTIMATORS = {"stop_gradient", "vector_quantize", "branch"}
 RIGHT = [
     *FUNCTIONAL,
     *modules(),
