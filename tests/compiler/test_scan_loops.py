@@ -9,10 +9,10 @@ from helpers.compiling import compiles
 from helpers.graphs import drawn, targets, traced
 
 import lincoln_fn as lf
+from lincoln_fn.combine import _loops as loops
 from lincoln_fn.compiler.compile import of_function
 from lincoln_fn.compiler.inductor import disk_cache
 from lincoln_fn.compiler.trace.tracing import graphs_in, write_down
-from lincoln_fn.core import loops
 
 NOTE_ON = disk_cache.note_on
 STEPS = 7

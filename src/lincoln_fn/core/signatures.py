@@ -69,7 +69,8 @@ def _checks_of(function: Function) -> tuple[Any, ...]:  # Any: a check, and what
     check: Function
     types: tuple[object, ...]
     if names[2:] == ("g",):
-        home = vars(sys.modules[of_cache.__module__]) if of_cache else {}
+        module = sys.modules.get(getattr(of_cache, "__module__", ""))
+        home = vars(module) if module else own.__globals__
         fields = getattr(of_cache, "__annotations__", {}).items()
         types_of = [(key, _type_of(hint, home)) for key, hint in fields]
         like = [key for key, kind in types_of if kind is Like and floats[2]]
