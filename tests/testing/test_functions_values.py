@@ -15,7 +15,7 @@ from lincoln_fn.testing import GradientError, check_function, check_vjp
 from lincoln_fn.testing.functions.command import main, named
 from lincoln_fn.testing.functions.function import function_of
 from lincoln_fn.testing.functions.inputs import resized
-from lincoln_fn.testing.functions.point import shape_told
+from lincoln_fn.testing.functions.sentences import shape_told
 
 X, W = normal(4, 8).float(), normal(8, seed=1).float()
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lincoln_fn.testing.diagnosis import GradientError
-from lincoln_fn.testing.functions.function import Function, function_of, gradient_of, names_of
-from lincoln_fn.testing.functions.point import shape_told
+from lincoln_fn.testing.functions.function import Function, function_of, names_of
+from lincoln_fn.testing.functions.sentences import gradient_of, shape_told
 
 
 class Pair(NamedTuple):

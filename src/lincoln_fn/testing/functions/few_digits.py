@@ -14,8 +14,14 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Key, keys
-from lincoln_fn.testing.diagnosis import Finding
-from lincoln_fn.testing.functions.function import Function, Run, referred, size_of
+from lincoln_fn.testing.diagnosis import Finding, GradientError
+from lincoln_fn.testing.functions.function import (
+    Function,
+    RefusedError,
+    Run,
+    referred,
+    size_of,
+)
 
 # Kernels may multiply with 11 bits, as tensor cores do.
 OF_KERNELS = 1e-3
@@ -48,7 +54,7 @@ def by_reference(
 ) -> Judged:
     """Compare gradients with the right ones, and with a reference's in the same dtype."""
     given, errors = f.run().gradients(g), [0.0] * len(right)
-    with suppress(Exception):  # a reference may not take this dtype
+    with suppress(RefusedError, GradientError):  # a reference may not take this dtype
         low = referred(f, reference).run().gradients(g)
         errors = list(map(error_of, low, right))
     findings = []
@@ -86,7 +92,7 @@ def _finding(f: Function, n: int, how: str) -> Finding:
     leaf = f.leaves[n]
     if not how:
         return Finding("", f.name, leaf, "right")
-    told = f"{f.name}: {leaf} {how}{f.look(f.which[n])}"
+    told = f"{f.name}: {leaf} {how}{f.look(n)}"
     return Finding("", f.name, leaf, "wrong", "value", told)
 
 

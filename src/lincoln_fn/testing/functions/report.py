@@ -14,9 +14,9 @@ from torch import Tensor
 from lincoln_fn.core import Key
 from lincoln_fn.testing.diagnosis import Finding, GradientError
 from lincoln_fn.testing.functions.few_digits import error_of_y, other_y
-from lincoln_fn.testing.functions.function import Function, Run
+from lincoln_fn.testing.functions.function import Function, RefusedError, Run
 from lincoln_fn.testing.functions.further import ASKED, FURTHER, HALF, REMARKED
-from lincoln_fn.testing.functions.point import NotTriedError, Point, raised
+from lincoln_fn.testing.functions.point import NotTriedError, Point
 from lincoln_fn.testing.functions.trials import FIRST, SAME, TRIALS, Trial
 from lincoln_fn.testing.functions.value import AGREEMENT, Judge
 from lincoln_fn.testing.precision import Doubled
@@ -59,7 +59,7 @@ def findings_of(
         if finding := _tried(name, trial, at, remarks):
             yield finding
     for name in REMARKED - asked if not judged.mistakes else ():
-        with suppress(Exception):  # a function may refuse in any way to be tried
+        with suppress(NotTriedError, RefusedError, GradientError):
             remarks += ASKED[name](at)
 
 
@@ -75,8 +75,8 @@ def _point_of(f: Function, reference: Callable[..., Any] | None, key: Key) -> Po
     g = run.cotangent(key)
     try:
         grads = run.gradients(g)
-    except Exception as error:
-        return _finding(f, "backward", raised(f, error))
+    except GradientError as error:
+        return _finding(f, "backward", str(error))
     return Point(f, Judge(reference, _is_exact(f, reference, key)), key, run, g, grads)
 
 
@@ -84,10 +84,8 @@ def _tried(name: str, trial: Trial, at: Point, remarks: list[str]) -> Finding | 
     """Make the finding of a trial; None, with a remark, if it cannot be tried."""
     try:
         return _finding(at.f, name, next(trial(at), ""))
-    except NotTriedError as error:
+    except (NotTriedError, RefusedError, GradientError) as error:
         remarks += [f"not tried: {name}: {error}"] * bool(str(error))
-    except Exception as error:  # a function may refuse in any way to be tried
-        remarks.append(f"not tried: {name}: {type(error).__name__}: {error}")
     return None
 
 
@@ -100,7 +98,7 @@ def _of_none(at: Point, finding: Finding) -> Finding:
     if f.run().backward(at.g)[n] is not None:
         return finding
     i = f.which[n]
-    told = f"{f.name}: {finding.leaf} is None, and y depends on {f.names[i]}{f.look(i)}"
+    told = f"{f.name}: {finding.leaf} is None, and y depends on {f.names[i]}{f.look(n)}"
     return attrs.evolve(finding, name="None", sentence=told)
 
 
@@ -109,7 +107,7 @@ def _settled(f: Function) -> tuple[Function, Run]:
     while True:
         try:
             run = f.run()
-        except RuntimeError as error:
+        except RefusedError as error:
             fixed = _NOT_DIFFERENTIABLE.search(str(error))
             left = tuple(i for i in f.which if fixed and f.names[i] != fixed[1])
             if fixed is None or left == f.which:
@@ -135,7 +133,7 @@ def _is_exact(f: Function, reference: Callable[..., Any] | None, key: Key) -> bo
             run = f.run()
             run.gradients(run.cotangent(key))
             moved = f.run([_in_last_digits(value) for value in f.inputs])
-    except Exception:  # a kernel may refuse float64 in any way
+    except (RefusedError, GradientError):
         return False
     if any(y.dtype is not torch.float64 for y in run.y):
         return False

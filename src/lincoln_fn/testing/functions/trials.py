@@ -17,15 +17,11 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import version_of
-from lincoln_fn.testing.functions.function import Function, copied
+from lincoln_fn.testing.diagnosis import GradientError
+from lincoln_fn.testing.functions.function import Function, RefusedError, copied
 from lincoln_fn.testing.functions.inputs import LAYOUTS, noisy
-from lincoln_fn.testing.functions.point import (
-    Gradients,
-    NotTriedError,
-    Point,
-    differs,
-    raised,
-)
+from lincoln_fn.testing.functions.point import Gradients, NotTriedError, Point, differs
+from lincoln_fn.testing.functions.sentences import line_of_write
 
 Trial: TypeAlias = Callable[[Point], Iterator[str]]
 
@@ -64,7 +60,7 @@ def _likewise(
     """Run it once more: y and the gradients have to be the same."""
     try:
         run = at.f.run(inputs)
-    except Exception:  # forward may refuse it
+    except RefusedError:
         return
     if any(map(differs, run.y, at.run.y)):
         yield f"y is wrong {where}{at.also}{hint and f': {hint}'}"
@@ -97,9 +93,9 @@ def writes(at: Point) -> Iterator[str]:
     before = [version_of(each) for each in g]
     try:
         run.backward(g)
-    except Exception:  # told by others
+    except GradientError:  # told by others
         return
-    look = at.f.line_of_write
+    look = line_of_write(at.f.backward)
     counts = [version_of(each) for each in g]
     if before != counts or not all(map(_same, g, at.g)):
         told = "which other backward passes may read"
@@ -122,11 +118,12 @@ def again(at: Point) -> Iterator[str]:
     run.gradients(at.g)
     try:
         second = run.gradients(at.g)
-    except Exception as error:
+    except GradientError as error:
         if "modified by an inplace operation" in str(error):
-            yield f"backward writes into what was saved, and cannot run again{at.f.line_of_write}"
+            look = line_of_write(at.f.backward)
+            yield f"backward writes into what was saved, and cannot run again{look}"
         elif "second time" not in str(error):
-            yield f"{raised(at.f, error)}, when it runs again"
+            yield f"{error}, when it runs again"
         return
     hint = "does it write into what it reads, or add to what it returned?"
     yield from at.told("when backward runs again", lambda: second, hint=hint)
@@ -143,7 +140,7 @@ def memory(at: Point) -> Iterator[str]:
     """New memory holds nan."""
     hint = "is a buffer read, or returned, where it was not written?"
     with _nan_in_new_memory():
-        with suppress(Exception):  # which `_likewise` tells
+        with suppress(RefusedError, GradientError):  # which `_likewise` tells
             run = at.f.run()
             found = (*run.y, *run.gradients(at.g))
             pairs = zip(found, (*at.run.y, *at.grads), strict=True)
@@ -172,7 +169,7 @@ def calls(at: Point) -> Iterator[str]:
     try:
         between = at.f.run(other)
         between.gradients(at.g)
-    except Exception:  # other numbers may be outside of its domain
+    except (RefusedError, GradientError):  # other numbers may be outside of its domain
         return
     hint = "does it read what forward kept outside of ctx?"
     yield from at.told("after another call", lambda: run.gradients(at.g), hint=hint)
