@@ -9,11 +9,10 @@ from typing import Any, Final
 
 import attrs
 import torch
-from torch import Tensor
 
-from lincoln_fn.core import Key, keys
 from lincoln_fn.testing.diagnosis import GradientError
-from lincoln_fn.testing.functions.function import Function, RefusedError
+from lincoln_fn.testing.functions.few_digits import error_of
+from lincoln_fn.testing.functions.function import Function, RefusedError, size_of
 from lincoln_fn.testing.functions.inputs import noisy, numbers_at, repeats, resized, sizes_of
 from lincoln_fn.testing.functions.point import NotTriedError, Point, differs
 from lincoln_fn.testing.functions.trials import Trial, memory
@@ -124,29 +123,15 @@ def _errors(at: Point, f: Function) -> list[tuple[int, float]]:
     given, right = run.gradients(g), at.judge.truth(f, g)
     if right is None or any(y.dtype != leaf.dtype for y in run.y for leaf in run.leaves):
         return []
-    nearby = at.judge.truth(attrs.evolve(f.in_dtype(torch.float64), inputs=_rounded(f, at.key)), g)
-    assert nearby is not None
+    of, eps = f.in_dtype(torch.float64), torch.finfo(given[0].dtype).eps
+    nearby = at.judge.truth(attrs.evolve(of, inputs=noisy(of, at.key, eps)), g) or right
     found = []
     for n, (a, b, c) in enumerate(zip(given, right, nearby, strict=True)):
-        size = max(float(b.abs().max()) if b.numel() else 0.0, 1e-30)
-        by_rounding = CONDITION * float((b - c).abs().max()) if b.numel() else 0.0
-        error = float((a.double() - b).abs().max()) if b.numel() else 0.0
-        found.append((n, 0.0 if error <= by_rounding else error / size))
+        error = error_of(a, b)
+        found.append(
+            (n, 0.0 if error <= CONDITION * error_of(c, b) else error / (size_of(b) or 1.0))
+        )
     return found
-
-
-def _rounded(f: Function, key: Key) -> tuple[object, ...]:
-    """Change the last digits of the inputs."""
-    of = f.in_dtype(torch.float64)
-    values = []
-    for i in f.which:
-        own, value = f.inputs[i], of.inputs[i]
-        assert isinstance(own, Tensor)
-        assert isinstance(value, Tensor)
-        eps = torch.finfo(own.dtype).eps
-        drawn = keys.uniform(key.fold_in(i).near(value), tuple(value.shape), -eps, eps)
-        values.append(value * (1 + drawn.double()))
-    return of.placed(values)
 
 
 def second_derivative(at: Point) -> Iterator[str]:

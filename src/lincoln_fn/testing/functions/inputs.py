@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -52,15 +52,15 @@ LAYOUTS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
 }
 
 
-def noisy(f: Function, key: Key) -> tuple[object, ...]:
-    """Change the numbers of the inputs that get gradients, not their signs."""
-    return f.placed([_noisy(f.inputs[i], key.fold_in(i)) for i in f.which])
+def noisy(f: Function, key: Key, part: float = NOISE) -> tuple[object, ...]:
+    """Change the numbers of the inputs that get gradients by a part of them, not their signs."""
 
+    def changed(i: int) -> Tensor:
+        value: Any = f.inputs[i]  # Any: a tensor
+        drawn = keys.uniform(key.fold_in(i).near(value), tuple(value.shape), -part, part)
+        return value * (1 + drawn.to(value))
 
-def _noisy(value: object, key: Key) -> Tensor:
-    assert isinstance(value, Tensor)
-    drawn = keys.uniform(key.near(value), tuple(value.shape), 1 - NOISE, 1 + NOISE)
-    return value * drawn.to(value)
+    return f.placed(list(map(changed, f.which)))
 
 
 def resized(f: Function, old: int, new: int) -> tuple[object, ...]:
@@ -118,5 +118,6 @@ def sizes_of(f: Function) -> dict[int, bool]:
     for value in f.inputs[: f.of_caller]:
         if isinstance(value, Tensor):
             for axis, size in enumerate(value.shape, 1):
-                sizes[size] = sizes.get(size, True) and axis == value.ndim
+                if size:  # no row could be repeated
+                    sizes[size] = sizes.get(size, True) and axis == value.ndim
     return sizes

@@ -10,13 +10,12 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import version_of
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.functions.function import Function, RefusedError, copied
 from lincoln_fn.testing.functions.inputs import LAYOUTS, noisy
@@ -90,16 +89,13 @@ def writes(at: Point) -> Iterator[str]:
         yield f"forward writes into {', '.join(names)}"
         return
     g = [each.clone() for each in at.g]
-    before = [version_of(each) for each in g]
     try:
         run.backward(g)
     except GradientError:  # told by others
         return
     look = line_of_write(at.f.backward)
-    counts = [version_of(each) for each in g]
-    if before != counts or not all(map(_same, g, at.g)):
-        told = "which other backward passes may read"
-        yield f"backward writes into g, {told}{look}"
+    if not all(map(_same, g, at.g)):
+        yield f"backward writes into g, which other backward passes may read{look}"
     elif names := [*changed()]:
         yield f"backward writes into {', '.join(names)}{look}"
     elif shapes := [tuple(a.shape) for a, b in zip(saved, copies, strict=True) if not _same(a, b)]:
@@ -139,7 +135,7 @@ def runs(at: Point) -> Iterator[str]:
 def memory(at: Point) -> Iterator[str]:
     """New memory holds nan."""
     hint = "is a buffer read, or returned, where it was not written?"
-    with _nan_in_new_memory():
+    with nan_in_new_memory():
         with suppress(RefusedError, GradientError):  # which `_likewise` tells
             run = at.f.run()
             found = (*run.y, *run.gradients(at.g))
@@ -150,8 +146,10 @@ def memory(at: Point) -> Iterator[str]:
 
 
 @contextmanager
-def _nan_in_new_memory() -> Iterator[None]:
-    # So torch.empty is filled, in C++ as well.
+def nan_in_new_memory() -> Iterator[None]:
+    """Let torch fill new memory with nan, in C++ as well."""
+    settings: Any = torch.utils.deterministic  # Any: its one attribute has no type
+    is_filled, settings.fill_uninitialized_memory = settings.fill_uninitialized_memory, True
     before = torch.are_deterministic_algorithms_enabled()
     is_lax = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -161,6 +159,7 @@ def _nan_in_new_memory() -> Iterator[None]:
             yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=is_lax)
+        settings.fill_uninitialized_memory = is_filled
 
 
 def calls(at: Point) -> Iterator[str]:
