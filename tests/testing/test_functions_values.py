@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import warnings
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from lincoln_fn.testing import GradientError, check_function, check_vjp
 from lincoln_fn.testing.diagnosis import Finding, Report
 from lincoln_fn.testing.functions.command import main, named, record_of
 from lincoln_fn.testing.functions.function import function_of
-from lincoln_fn.testing.functions.inputs import resized
+from lincoln_fn.testing.functions.point import resized
 from lincoln_fn.testing.functions.sentences import shape_told
 from lincoln_fn.testing.functions.trials import nan_in_new_memory
 
@@ -196,6 +197,17 @@ def test_what_is_right_is_right_where_torch_is_set_otherwise():
         with mode():
             assert check_function(F.gelu, X * 1, all=True).is_right
     report = check_function(F.gelu, X[:0], all=True)
+    assert not [remark for remark in report.remarks if "not tried" in remark]
+
+
+def test_a_warning_at_other_sizes_is_not_the_callers():
+    def deviation(x):
+        if x.shape != X.shape:
+            warnings.warn("another shape", stacklevel=1)
+        return x.std(-1)
+
+    report = check_function(deviation, X, all=True)
+    assert report.is_right
     assert not [remark for remark in report.remarks if "not tried" in remark]
 
 

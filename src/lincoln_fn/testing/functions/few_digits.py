@@ -63,13 +63,9 @@ def by_differences(f: Function, key: Key) -> Report:
     given = run.gradients(g)
     told = []
     for n in range(len(f.leaves)):
-        ratios = [_ratio(f, run, g, given[n], n, key.fold_in(10 * n + k)) for k in range(2)]
-        if None in ratios:
-            told.append("")
-            continue
-        one, other = (ratio for ratio in ratios if ratio is not None)
-        is_factor = abs(one - other) < COARSE * abs(one)
-        told.append(f"is {one:.2g} times the derivative" if is_factor else "is wrong")
+        ratio = _ratio(f, run, g, given[n], n, key.fold_in(n))
+        along = "times the derivative along a random direction"
+        told.append("" if ratio is None else f"is {ratio:.2g} {along}")
     remark = f"differences in {_short(dtype)} see no mistake below 5 %: give a reference"
     findings = tuple(_finding(f, n, how) for n, how in enumerate(told))
     return Report(f.name, findings, (remark,))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
@@ -13,8 +12,16 @@ import torch
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.functions.few_digits import error_of
 from lincoln_fn.testing.functions.function import Function, RefusedError, size_of
-from lincoln_fn.testing.functions.inputs import noisy, numbers_at, repeats, resized, sizes_of
-from lincoln_fn.testing.functions.point import NotTriedError, Point, differs
+from lincoln_fn.testing.functions.point import (
+    NotTriedError,
+    Point,
+    differs,
+    noisy,
+    numbers_at,
+    repeats,
+    resized,
+    sizes_of,
+)  # fmt: skip
 from lincoln_fn.testing.functions.trials import Trial, memory
 from lincoln_fn.testing.functions.value import is_derivative
 
@@ -191,9 +198,7 @@ def vmapped(at: Point) -> Iterator[str]:
 def compiled(at: Point) -> Iterator[str]:
     """`torch.compile` of it, without code generation."""
     f = attrs.evolve(at.f, call=torch.compile(at.f.call, backend="aot_eager"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's own
-        yield from at.told("under torch.compile", lambda: f.run().gradients(at.g))
+    yield from at.told("under torch.compile", lambda: f.run().gradients(at.g))
 
 
 FURTHER: Final[dict[str, Trial]] = {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any, Final
 
 import attrs
@@ -63,8 +63,8 @@ def findings_of(
         if finding := _tried(name, trial, at, remarks):
             yield finding
     for name in REMARKED - asked if not judged.mistakes else ():
-        with suppress(NotTriedError, RefusedError, GradientError):
-            remarks += ASKED[name](at)
+        if (finding := _tried(name, ASKED[name], at, [])) and finding.sentence:
+            remarks.append(finding.sentence.removeprefix(f"{f.name}: "))
 
 
 def _point_of(f: Function, reference: Callable[..., Any] | None, key: Key) -> Point | Finding:
@@ -145,7 +145,10 @@ def _check_reference(f: Function, reference: Callable[..., Any]) -> None:
 def _tried(name: str, trial: Trial, at: Point, remarks: list[str]) -> Finding | None:
     """Make the finding of a trial; None, with a remark, if it cannot be tried."""
     try:
-        return _finding(at.f, name, next(trial(at), ""))
+        # What a function warns of elsewhere than where it was called does not concern the caller.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _finding(at.f, name, next(trial(at), ""))
     except (NotTriedError, RefusedError, GradientError) as error:
         remarks += [f"not tried: {name}: {error}"] * bool(str(error))
     return None
@@ -153,14 +156,12 @@ def _tried(name: str, trial: Trial, at: Point, remarks: list[str]) -> Finding | 
 
 def _of_none(at: Point, finding: Finding) -> Finding:
     """Tell of a wrong gradient that it is None, if it is."""
-    f = at.f
-    if finding.verdict != "wrong" or finding.leaf not in f.leaves:
+    grads = at.f.run().backward(at.g)
+    none = [n for n, leaf in enumerate(at.f.leaves) if leaf == finding.leaf and grads[n] is None]
+    if finding.verdict != "wrong" or not none:
         return finding
-    n = f.leaves.index(finding.leaf)
-    if f.run().backward(at.g)[n] is not None:
-        return finding
-    i = f.which[n]
-    told = f"{f.name}: {finding.leaf} is None, and y depends on {f.names[i]}{f.look(n)}"
+    name = at.f.names[at.f.which[none[0]]]
+    told = f"{at.f.name}: {finding.leaf} is None, and y depends on {name}{at.f.look(none[0])}"
     return attrs.evolve(finding, name="None", sentence=told)
 
 

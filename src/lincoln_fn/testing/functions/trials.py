@@ -6,7 +6,6 @@ function. A forward that refuses what is tried, by an error, is not told; a back
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -17,9 +16,15 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.testing.diagnosis import GradientError
-from lincoln_fn.testing.functions.function import Function, RefusedError, copied
-from lincoln_fn.testing.functions.inputs import LAYOUTS, noisy
-from lincoln_fn.testing.functions.point import Gradients, NotTriedError, Point, differs
+from lincoln_fn.testing.functions.function import Function, RefusedError, Run, copied
+from lincoln_fn.testing.functions.point import (
+    LAYOUTS,
+    Gradients,
+    NotTriedError,
+    Point,
+    differs,
+    noisy,
+)  # fmt: skip
 from lincoln_fn.testing.functions.sentences import line_of_write
 
 Trial: TypeAlias = Callable[[Point], Iterator[str]]
@@ -34,9 +39,8 @@ def layouts_of_g(at: Point) -> Iterator[str]:
     for how, layout in LAYOUTS.items():
         g = [layout(each) for each in at.g]
         yield from at.told(f"where g is {how}", partial(_anew, at.f, g))
-    same = [each.flatten()[:1].sum() if each.numel() else each.sum() for each in at.g]
-    full = [one.expand(each.shape).contiguous() for one, each in zip(same, at.g, strict=True)]
-    wide = [one.expand(each.shape) for one, each in zip(same, at.g, strict=True)]
+    wide = [each.flatten()[:1].sum().expand(each.shape) for each in at.g]
+    full = [each.contiguous() for each in wide]
     where = "where g is expanded, as that of sum() is"
     yield from at.told(where, partial(_anew, at.f, wide), _anew(at.f, full))
 
@@ -77,16 +81,11 @@ def writes(at: Point) -> Iterator[str]:
             saved.append(tensor)
         return tensor
 
-    def changed() -> Iterator[str]:
-        for i in at.f.which:
-            if not _same(run.inputs[i], at.f.inputs[i]):
-                yield at.f.names[i]
-
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         run = at.f.run()
     copies = list(map(copied, saved))
-    if names := [*changed()]:
-        yield f"forward writes into {', '.join(names)}"
+    if names := _changed(run):
+        yield f"forward writes into {names}"
         return
     g = [each.clone() for each in at.g]
     try:
@@ -96,10 +95,15 @@ def writes(at: Point) -> Iterator[str]:
     look = line_of_write(at.f.backward)
     if not all(map(_same, g, at.g)):
         yield f"backward writes into g, which other backward passes may read{look}"
-    elif names := [*changed()]:
-        yield f"backward writes into {', '.join(names)}{look}"
+    elif names := _changed(run):
+        yield f"backward writes into {names}{look}"
     elif shapes := [tuple(a.shape) for a, b in zip(saved, copies, strict=True) if not _same(a, b)]:
         yield f"backward writes into a saved tensor of shape {shapes[0]}{look}"
+
+
+def _changed(run: Run) -> str:
+    f = run.f
+    return ", ".join(f.names[i] for i in f.which if not _same(run.inputs[i], f.inputs[i]))
 
 
 def _same(a: object, b: object) -> bool:
@@ -142,7 +146,8 @@ def memory(at: Point) -> Iterator[str]:
             pairs = zip(found, (*at.run.y, *at.grads), strict=True)
             if all(bool((a.isfinite() | ~b.isfinite()).all()) for a, b in pairs):
                 return
-        yield from _likewise(at, "where new memory holds nan", hint=hint)
+        told = [*_likewise(at, "where new memory holds nan", hint=hint)]
+    yield from told
 
 
 @contextmanager
@@ -154,9 +159,7 @@ def nan_in_new_memory() -> Iterator[None]:
     is_lax = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=is_lax)
         settings.fill_uninitialized_memory = is_filled
