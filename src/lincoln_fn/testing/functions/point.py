@@ -115,7 +115,8 @@ def noisy(f: Function, key: Key, part: float = NOISE) -> tuple[object, ...]:
     def changed(i: int) -> Tensor:
         value: Any = f.inputs[i]  # Any: a tensor
         drawn = keys.uniform(key.fold_in(i).near(value), tuple(value.shape), -part, part)
-        return value * (1 + drawn.to(value))
+        moved: Tensor = value * (1 + drawn.to(value))
+        return moved
 
     return f.placed(list(map(changed, f.which)))
 

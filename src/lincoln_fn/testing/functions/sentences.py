@@ -94,7 +94,8 @@ def _body(function: Backward) -> list[ast.stmt]:
     return sorted(found, key=lambda node: node.lineno)
 
 
-def _line(function: Callable[..., object], line: int) -> str:
+def _line(function: Backward, line: int) -> str:
+    assert function is not None  # which has no body
     lines, first = inspect.getsourcelines(function)
     return f" (line {first + line - 1}: {lines[line - 1].strip()})"
 
