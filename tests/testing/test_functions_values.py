@@ -264,6 +264,7 @@ PAIRS = {
 ARRAYS = X.numpy(), normal(8, 3).float().numpy(), normal(3).float().numpy()
 
 
+@pytest.mark.full(but=("averaged", "not summed", "in place"))
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_pair_of_functions_of_numpy_is_checked(name):
     backward, sentence = PAIRS[name]
