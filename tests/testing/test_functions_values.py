@@ -115,6 +115,7 @@ RIGHT = {
 }  # fmt: skip
 
 
+@pytest.mark.full(but=("operator", "in place", "two outputs", "labels", "module", "cancelling"))
 @pytest.mark.parametrize("name", RIGHT)
 def test_what_is_right_raises_no_alarm(name):
     function, *inputs = RIGHT[name]
