@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import math
+import warnings
 
 import pytest
 import torch
@@ -12,10 +14,12 @@ from torch.nn import functional as F
 
 import lincoln_fn as lf
 from lincoln_fn.testing import GradientError, check_function, check_vjp
-from lincoln_fn.testing.functions.command import main, named
+from lincoln_fn.testing.diagnosis import Finding, Report
+from lincoln_fn.testing.functions.command import main, named, record_of
 from lincoln_fn.testing.functions.function import function_of
-from lincoln_fn.testing.functions.inputs import resized
-from lincoln_fn.testing.functions.point import shape_told
+from lincoln_fn.testing.functions.point import resized
+from lincoln_fn.testing.functions.sentences import shape_told
+from lincoln_fn.testing.functions.trials import nan_in_new_memory
 
 X, W = normal(4, 8).float(), normal(8, seed=1).float()
 
@@ -123,6 +127,7 @@ RIGHT = {
 }  # fmt: skip
 
 
+@pytest.mark.full(but=("operator", "in place", "two outputs", "labels", "module", "cancelling"))
 @pytest.mark.parametrize("name", RIGHT)
 def test_what_is_right_raises_no_alarm(name):
     function, *inputs = RIGHT[name]
@@ -150,8 +155,88 @@ def test_what_has_no_gradient_is_not_called_right():
         check_function(torch.fft.fft, X)
     with pytest.raises(GradientError, match="could be judged: bfloat16 has too few digits"):
         check_function(Kernel, X.bfloat16(), W.bfloat16())
-    with pytest.raises(lf.LayerError, match="neg: expected a floating tensor among the inputs"):
-        check_function(torch.neg, torch.tensor([1, 2]))
+
+
+GIVEN = r"; it was given x = float32\[4, 8\]"
+REFUSED = {
+    "no gradient": (torch.neg, (torch.tensor([1]),), None, "neg: expected a floating tensor among"),
+    "a list": (torch.cat, ([X, X],), None, r"x0 = list; .*of the tensors: lambda a, b:"),
+    "no function": (3, (X,), None, "int: expected f to be a function, got 3"),
+    "a layer": (lf.relu(), (X,), None, "a Layer is judged by lf.testing.check_layer"),
+    "too few": (Kernel, (X,), None, rf"Kernel: forward raises TypeError: .* argument: 'w'{GIVEN}"),
+    "sparse": (torch.sum, (X.to_sparse(),), None, "expected x0 dense, in .*, got .* sparse_coo"),
+    "another reference": (
+        Kernel, (X, W), lambda x: x,
+        rf"expected a reference of the same inputs, and it raises TypeError: .*{GIVEN}",
+    ),
+    "fewer outputs": (
+        lambda x: (x, 2 * x), (X,), lambda x: x,
+        "expected the reference to return as many tensors as f, 2, got 1",
+    ),
+    "detached": (
+        Kernel, (X, W), lambda x, w: plain(x, w).detach(),
+        "expected a reference that autograd differentiates",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_error_says_what_to_write(name):
+    function, inputs, reference, sentence = REFUSED[name]
+    with pytest.raises(lf.LayerError, match=sentence):
+        check_function(function, *inputs, reference=reference)
+
+
+def test_a_pair_is_told_what_its_forward_has_to_return():
+    with pytest.raises(
+        lf.LayerError, match=r"expected forward to return \(y, saved\), got ndarray"
+    ):
+        check_vjp(lambda x: 2 * x, lambda saved, g: 2 * g, X.numpy())
+
+
+def test_a_gradient_of_nan_is_named():
+    class Nan(Kernel):
+        @staticmethod
+        def backward(ctx, g):
+            dx, dw = Kernel.gradients(ctx, g)
+            return dx * torch.nan, dw
+
+    with pytest.raises(GradientError, match="Nan: dx is nan in 32 of 32 places"):
+        check_function(Nan, X, W)
+
+
+def test_what_is_right_is_right_where_torch_is_set_otherwise():
+    for mode in (torch.inference_mode, torch.no_grad):
+        with mode():
+            assert check_function(F.gelu, X * 1, all=True).is_right
+    report = check_function(F.gelu, X[:0], all=True)
+    assert not [remark for remark in report.remarks if "not tried" in remark]
+
+
+def test_a_warning_at_other_sizes_is_not_the_callers():
+    def deviation(x):
+        if x.shape != X.shape:
+            warnings.warn("another shape", stacklevel=1)
+        return x.std(-1)
+
+    report = check_function(deviation, X, all=True)
+    assert report.is_right
+    assert not [remark for remark in report.remarks if "not tried" in remark]
+
+
+def test_what_draws_in_place_draws_from_the_seed():
+    f = function_of(nn.Dropout(inplace=True), (X,))
+    assert torch.equal(f.run(seed=1).y[0], f.run(seed=1).y[0])
+    assert not torch.equal(f.run(seed=1).y[0], f.run(seed=2).y[0])
+
+
+def test_new_memory_is_nan_and_the_settings_are_put_back(monkeypatch):
+    settings = torch.utils.deterministic
+    monkeypatch.setattr(settings, "fill_uninitialized_memory", False)
+    with nan_in_new_memory():
+        assert torch.empty(100).isnan().all()
+    assert not settings.fill_uninitialized_memory
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def affine(x, w, b):
@@ -182,7 +267,7 @@ PAIRS = {
         lambda saved, g: (g @ saved[1].T, g.T @ saved[0], g.sum(0)),
         r"dw is transposed: shape \(3, 8\), expected \(8, 3\)",
     ),
-    "None": (lambda saved, g: (*affine_back(saved, g)[:2], None), "db is None, and b gets"),
+    "None": (lambda saved, g: (*affine_back(saved, g)[:2], None), "db is None, and y depends on b"),
     "too few": (
         lambda saved, g: affine_back(saved, g)[:2],
         "backward returns 2 gradients for 3 inputs",
@@ -192,6 +277,7 @@ PAIRS = {
 ARRAYS = X.numpy(), normal(8, 3).float().numpy(), normal(3).float().numpy()
 
 
+@pytest.mark.full(but=("averaged", "not summed", "in place"))
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_pair_of_functions_of_numpy_is_checked(name):
     backward, sentence = PAIRS[name]
@@ -227,7 +313,7 @@ def test_a_custom_vjp_of_jax_is_checked():
 
     mine = jax.custom_vjp(lambda x, w: forward(x, w)[0])
     mine.defvjp(forward, backward)
-    assert check_vjp(mine, x, w, all=True).is_right
+    assert check_function(mine, x, w, all=True).is_right
     mine.defvjp(forward, wrong)
     with pytest.raises(GradientError, match="dx has the wrong sign"):
         check_function(mine, x, w)
@@ -309,11 +395,22 @@ def test_the_command_prints_a_report_or_a_record_and_ends_with_the_verdict(
     assert wrong == ["dw"] * code
 
 
-def test_the_command_says_what_it_expects():
+def test_the_command_says_what_it_expects_and_ends_with_2(capsys):
     assert named("torch.nn:LayerNorm(8)").normalized_shape == (8,)
     for function, inputs, told in (
         ("torch.sin", "f32[3]", "expected package.module:name"),
         ("torch:sin", "f33[3]", "expected a number, None, or a tensor"),
+        ("torch:no_such", "f32[3]", "NameError: name 'no_such' is not defined"),
+        ("no_such.py:f", "f32[3]", "No such file"),
+        ("torch:sin", "i64[3]", "expected a floating tensor among the inputs"),
     ):
-        with pytest.raises(SystemExit, match=told):
+        with pytest.raises(SystemExit) as ended:
             main([function, "--inputs", inputs])
+        assert ended.value.code == 2
+        assert told in capsys.readouterr().err
+
+
+def test_a_record_is_json_where_an_error_is_not_finite():
+    finding = Finding("", "f", "dx", "wrong", error=math.inf)
+    record = json.loads(record_of(Report("f", (finding,)), "again"), parse_constant=pytest.fail)
+    assert record["findings"][0]["error"] is None

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lincoln_fn.core import describe
 from lincoln_fn.testing.diagnosis import GradientError
-from lincoln_fn.testing.functions.function import Function, function_of, gradient_of, names_of
-from lincoln_fn.testing.functions.point import shape_told
+from lincoln_fn.testing.functions.function import Function, function_of, names_of
+from lincoln_fn.testing.functions.sentences import gradient_of, shape_told
 
 
 class Pair(NamedTuple):
@@ -51,7 +52,10 @@ def function_of_pair(pair: Pair, inputs: Sequence[Any]) -> Function:
         @staticmethod
         def forward(ctx: Any, *tensors: Any) -> Any:
             with precisely(tensors):
-                y, ctx.saved = pair.forward(*map(to_arrays, tensors))
+                result = pair.forward(*map(to_arrays, tensors))
+            if not isinstance(result, tuple) or len(result) != 2:
+                raise TypeError(f"expected forward to return (y, saved), got {describe(result)}")
+            y, ctx.saved = result
             ctx.is_one = not isinstance(y, tuple | list)
             ctx.kinds = [(t.shape, t.dtype) if isinstance(t, Tensor) else None for t in tensors]
             found = tuple(map(_tensor, (y,) if ctx.is_one else y))
@@ -83,11 +87,9 @@ def _checked(
         raise GradientError(f"backward returns {len(grads)} gradients for {len(values)} inputs")
     found: list[Tensor | None] = []
     for name, is_due, kind, grad in zip(names, floating, kinds, grads, strict=True):
-        if not is_due:
+        if not is_due or grad is None:
             found.append(None)
             continue
-        if grad is None:
-            raise GradientError(f"{gradient_of(name)} is None, and {name} gets a gradient")
         tensor, (shape, dtype) = _tensor(grad), kind
         if tensor.shape != shape:
             raise GradientError(f"{gradient_of(name)} {shape_told(tensor.shape, shape)}")

@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import nn
 
-from lincoln_fn.core import Key, LayerError, check_argument
+from lincoln_fn.core import Key, check_argument
 from lincoln_fn.testing.diagnosis import Finding, GradientError, Report
 from lincoln_fn.testing.functions.arrays import Pair, function_of_pair, pair_of_vjp
 from lincoln_fn.testing.functions.function import Function, function_of
@@ -80,17 +80,17 @@ def check_function(
 
 @overload
 def check_vjp(
-    forward: Callable[..., Any], backward: Any = ..., *inputs: object,
+    forward: Callable[..., Any], backward: Callable[..., Any], *inputs: object,
     reference: Callable[..., Any] | None = ..., key: Key = ..., all: Literal[False] = ...,
 ) -> None: ...  # fmt: skip
 @overload
 def check_vjp(
-    forward: Callable[..., Any], backward: Any = ..., *inputs: object,
+    forward: Callable[..., Any], backward: Callable[..., Any], *inputs: object,
     reference: Callable[..., Any] | None = ..., key: Key = ..., all: Literal[True],
 ) -> Report: ...  # fmt: skip
 def check_vjp(
     forward: Callable[..., Any],
-    backward: Any = None,
+    backward: Callable[..., Any],
     *inputs: object,
     reference: Callable[..., Any] | None = None,
     key: Key = Key(0),
@@ -103,7 +103,7 @@ def check_vjp(
     gradients have to have the shapes of the inputs.
 
     Args:
-        forward: the forward pass; or a `jax.custom_vjp`, with the inputs right behind it.
+        forward: the forward pass.
         backward: the backward pass.
         inputs: arrays of one kind, numbers and None.
         reference: a plain function of torch tensors, which says what y and the gradients are.
@@ -124,10 +124,8 @@ def check_vjp(
         lincoln_fn.testing.diagnosis.GradientError: forward: dw has the wrong sign
     """
     check_argument("check_vjp", "key", Key, key)
-    if (pair := pair_of_vjp(forward)) is not None:
-        inputs = (backward, *inputs)
-    pair = pair or Pair(forward, backward, forward)
-    return _report(function_of_pair(pair, inputs), reference, key, set(), all)
+    function = function_of_pair(Pair(forward, backward, forward), inputs)
+    return _report(function, reference, key, set(), all)
 
 
 def _report(
@@ -137,14 +135,13 @@ def _report(
     asked: set[str],
     all: bool,  # noqa: A002  # as above
 ) -> Report | None:
-    if not f.which:
-        raise LayerError(f.name, "expected a floating tensor among the inputs, got none")
     remarks: list[str] = []
     findings: list[Finding] = []
-    for finding in findings_of(f, reference, key, asked, remarks):
-        if finding.verdict == "wrong" and not all:
-            raise GradientError(finding.sentence)
-        findings.append(finding)
+    with torch.inference_mode(False):
+        for finding in findings_of(f, reference, key, asked, remarks):
+            if finding.verdict == "wrong" and not all:
+                raise GradientError(finding.sentence)
+            findings.append(finding)
     values = [each.verdict for each in findings if each.leaf in ("y", *f.leaves)]
     if not all and "right" not in values:
         told = "; ".join(remarks) or findings[0].sentence

@@ -12,20 +12,20 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import math
 import re
 import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
+from runpy import run_path
 from typing import Any, Final
 
 import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Key, keys
+from lincoln_fn.core import Key, LayerError, keys
 from lincoln_fn.testing.diagnosis import Report
 from lincoln_fn.testing.functions.check import check_function, check_vjp
 
@@ -51,21 +51,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--key", type=int, default=0, help="of the numbers that are drawn")
     parser.add_argument("--json", action="store_true", help="print a record for machines")
     of = parser.parse_args(given)
+    try:
+        report = _report(of)
+    except (ImportError, LayerError, NameError, AttributeError, OSError, ValueError) as error:
+        parser.error(f"{type(error).__name__}: {error}")
+    again = shlex.join(["python", "-m", "lincoln_fn.testing", *given])
+    print(record_of(report, again) if of.json else f"{report}\n  to see it again: {again}")
+    raise SystemExit(_EXITS[report.verdict])
+
+
+def _report(of: argparse.Namespace) -> Report:
     inputs = inputs_of(of.inputs, Key(of.key))
     options: Any = {"reference": of.reference and named(of.reference), "key": Key(of.key)}
     if of.backward:
         arrays = [value.numpy() if isinstance(value, Tensor) else value for value in inputs]
         pair = named(of.function), named(of.backward)
-        report = check_vjp(*pair, *arrays, **options, all=True)
-    else:
-        report = check_function(named(of.function), *inputs, **options, all=True)
-    again = shlex.join(["python", "-m", "lincoln_fn.testing", *given])
-    print(_record(report, again) if of.json else f"{report}\n  to see it again: {again}")
-    raise SystemExit(_EXITS[report.verdict])
+        return check_vjp(*pair, *arrays, **options, all=True)
+    return check_function(named(of.function), *inputs, **options, all=True)
 
 
-def _record(report: Report, again: str) -> str:
+def record_of(report: Report, again: str) -> str:
+    """Write a report as JSON."""
     findings = [attrs.asdict(finding) for finding in report.findings]
+    for each in findings:  # JSON has no nan and no infinity
+        each["error"] = each["error"] if math.isfinite(each["error"]) else None
     record = {"name": report.name, "verdict": report.verdict, "findings": findings}
     return json.dumps(record | {"remarks": report.remarks, "again": again}, indent=1)
 
@@ -74,16 +83,11 @@ def named(name: str) -> Any:  # Any: of any kind
     """Find what is named by `package.module:name` or `file.py:name`."""
     home, _, expression = name.rpartition(":")
     if not home:
-        raise SystemExit(f"expected package.module:name or file.py:name, got {name}")
+        raise ValueError(f"expected package.module:name or file.py:name, got {name}")
     if not home.endswith(".py"):
         return eval(expression, vars(import_module(home)))
-    spec = spec_from_file_location(Path(home).stem, home)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return eval(expression, vars(module))
+    # A name of its own would hide a module of that name.
+    return eval(expression, run_path(home))
 
 
 def inputs_of(text: str, key: Key) -> list[Any]:  # Any: tensors, numbers, None
@@ -105,7 +109,7 @@ def _input(text: str, key: Key) -> Any:  # Any: as above
         except (SyntaxError, ValueError):
             kinds = ", ".join(DTYPES)
             told = f"expected a number, None, or a tensor such as f32[4,8] of {kinds}; got {text}"
-            raise SystemExit(told) from None
+            raise ValueError(told) from None
     shape, dtype = tuple(map(int, re.findall(r"\d+", found[2]))), DTYPES[found[1]]
     if dtype.is_floating_point:
         return keys.normal(key, shape, dtype=torch.float64).to(dtype)

@@ -9,13 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-import attrs
 import torch
 from torch import Tensor
 
 from lincoln_fn.core import Key, keys
-from lincoln_fn.testing.diagnosis import Finding
-from lincoln_fn.testing.functions.function import Function, Run, referred, size_of
+from lincoln_fn.testing.diagnosis import Finding, GradientError, Report
+from lincoln_fn.testing.functions.function import (
+    Function,
+    RefusedError,
+    Run,
+    referred,
+    size_of,
+)
 
 # Kernels may multiply with 11 bits, as tensor cores do.
 OF_KERNELS = 1e-3
@@ -28,28 +33,15 @@ DIRECTIONS = 9
 FINE = 1e-6
 
 
-@attrs.frozen
-class Judged:
-    """The findings on the gradients' values, and remarks."""
-
-    findings: tuple[Finding, ...]
-    remarks: tuple[str, ...] = ()
-
-    @property
-    def mistakes(self) -> list[Finding]:
-        """The findings that are wrong."""
-        return [finding for finding in self.findings if finding.verdict == "wrong"]
-
-
 def by_reference(
     f: Function,
     reference: Callable[..., object],
     g: Sequence[Tensor],
     right: Sequence[Tensor],
-) -> Judged:
+) -> Report:
     """Compare gradients with the right ones, and with a reference's in the same dtype."""
     given, errors = f.run().gradients(g), [0.0] * len(right)
-    with suppress(Exception):  # a reference may not take this dtype
+    with suppress(RefusedError, GradientError):  # a reference may not take this dtype
         low = referred(f, reference).run().gradients(g)
         errors = list(map(error_of, low, right))
     findings = []
@@ -58,16 +50,16 @@ def by_reference(
         allowed = part * size_of(right[n]) + eps * max(map(size_of, right)) + TIMES * errors[n]
         is_right = error_of(given[n], right[n]) <= allowed
         findings.append(_finding(f, n, "" if is_right else _how(given[n], right[n])))
-    return Judged(tuple(findings))
+    return Report(f.name, tuple(findings))
 
 
-def by_differences(f: Function, key: Key) -> Judged:
+def by_differences(f: Function, key: Key) -> Report:
     """Compare gradients with differences of forward in its own dtype."""
     run = f.run()
     dtype = run.y[0].dtype
     if torch.finfo(dtype).eps > FINE:
         findings = tuple(Finding("", f.name, leaf, "not judged") for leaf in f.leaves)
-        return Judged(findings, (f"{_short(dtype)} has too few digits: give a reference",))
+        return Report(f.name, findings, (f"{_short(dtype)} has too few digits: give a reference",))
     g = run.cotangent(key)
     given = run.gradients(g)
     told = []
@@ -83,14 +75,15 @@ def by_differences(f: Function, key: Key) -> Judged:
         is_factor = largest - least < COARSE * abs(least)
         told.append(f"is {least:.2g} times the derivative" if is_factor else "is wrong")
     remark = f"differences in {_short(dtype)} see no mistake below 5 %: give a reference"
-    return Judged(tuple(_finding(f, n, how) for n, how in enumerate(told)), (remark,))
+    findings = tuple(_finding(f, n, how) for n, how in enumerate(told))
+    return Report(f.name, findings, (remark,))
 
 
 def _finding(f: Function, n: int, how: str) -> Finding:
     leaf = f.leaves[n]
     if not how:
         return Finding("", f.name, leaf, "right")
-    told = f"{f.name}: {leaf} {how}{f.look(f.which[n])}"
+    told = f"{f.name}: {leaf} {how}{f.look(n)}"
     return Finding("", f.name, leaf, "wrong", "value", told)
 
 

@@ -12,9 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from lincoln_fn.core import Key, keys, tree
-from lincoln_fn.testing.functions.source import line_of_value, line_of_write
+from lincoln_fn.testing.diagnosis import GradientError
+from lincoln_fn.testing.functions.sentences import gradient_of, line_of_value, raised
 
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class RefusedError(Exception):
+    """Raised if a forward refuses, by any error, what it is called with."""
 
 
 @attrs.frozen(eq=False)
@@ -24,6 +29,7 @@ class Run:
     Functions that draw, such as dropout, draw the same in each run.
     """
 
+    f: Function
     inputs: tuple[object, ...]
     leaves: tuple[Tensor, ...]
     y: tuple[Tensor, ...]
@@ -38,17 +44,19 @@ class Run:
 
         return tuple(drawn(i, y) for i, y in enumerate(self.y))
 
-    def backward(self, g: Sequence[Tensor], *, twice: bool = False) -> list[Tensor | None]:
-        """Run the backward pass; with `twice`, so that what it gives can be differentiated."""
+    def backward(self, g: Sequence[Tensor]) -> list[Tensor | None]:
+        """Run the backward pass; of an error, a `GradientError` says what is raised."""
         pairs = [(y, of_y) for y, of_y in zip(self.y, g, strict=True) if y.requires_grad]
         if not pairs:
             return [None] * len(self.leaves)
         y, of_y = zip(*pairs, strict=True)
+        options: Any = {"retain_graph": True, "allow_unused": True}
         with drawing(self.leaves):
-            found = torch.autograd.grad(
-                y, self.leaves, of_y, retain_graph=True, create_graph=twice, allow_unused=True
-            )
-        return list(found)
+            try:
+                return list(torch.autograd.grad(y, self.leaves, of_y, **options))
+            except Exception as error:  # of any kind: the code is the user's
+                told = raised(error, self.f.names, self.f.backward)
+                raise GradientError(told) from error
 
     def gradients(self, g: Sequence[Tensor]) -> list[Tensor]:
         """Run the backward pass on a copy of g; a None is a gradient of 0."""
@@ -110,23 +118,24 @@ class Function:
             for leaf in leaves:
                 leaf.requires_grad_()
             try:
-                y = self.outputs_of(copies, seed)
-            except RuntimeError as error:
-                if "a leaf Variable that requires grad" not in str(error):
-                    raise
-                # It works in place by design.
-                y = self.outputs_of([t.clone() if isinstance(t, Tensor) else t for t in copies])
-        return Run(tuple(copies), leaves, y)
+                y = self._outputs_of_leaves(copies, seed)
+            except Exception as error:  # of any kind: the code is the user's
+                raise RefusedError(f"{type(error).__name__}: {error}") from error
+        return Run(self, tuple(copies), leaves, y)
 
-    @property
-    def line_of_write(self) -> str:
-        """The first line of backward that changes a tensor in place; "" if none is seen."""
-        found = self.backward and line_of_write(self.backward)
-        return f" ({found})" if found else ""
+    def _outputs_of_leaves(self, leaves: Sequence[object], seed: int) -> tuple[Tensor, ...]:
+        try:
+            return self.outputs_of(leaves, seed)
+        except RuntimeError as error:
+            if "a leaf Variable that requires grad" not in str(error):
+                raise
+            # It works in place by design.
+            copies = [t.clone() if isinstance(t, Tensor) else t for t in leaves]
+            return self.outputs_of(copies, seed)
 
-    def look(self, i: int) -> str:
-        """Say which line of backward returns the gradient of an input; "" if it has no source."""
-        return f" ({found})" if self.backward and (found := line_of_value(self.backward, i)) else ""
+    def look(self, n: int) -> str:
+        """Say which line of backward returns the n-th gradient; "" if it has no source."""
+        return line_of_value(self.backward, self.which[n])
 
 
 def function_of(f: Callable[..., Any] | type[torch.autograd.Function], inputs: Any) -> Function:
@@ -165,11 +174,6 @@ def _of_module(module: nn.Module, inputs: tuple[object, ...]) -> Function:
     return Function(type(module).__name__, call, values, names, which, len(inputs))
 
 
-def gradient_of(name: str) -> str:
-    """Name the gradient of an input."""
-    return f"d{name}" if name.isidentifier() else f"the gradient of {name}"
-
-
 def copied(value: object) -> Any:  # Any: of the same kind
     """Copy a tensor with its strides; what is no tensor stays."""
     if not isinstance(value, Tensor):
@@ -185,12 +189,12 @@ def copied(value: object) -> Any:  # Any: of the same kind
 @contextmanager
 def drawing(inputs: Sequence[object], seed: int = 0) -> Iterator[None]:
     """Let torch's generators begin at a seed, and put them back at the end."""
-    devices = {t.device for t in inputs if isinstance(t, Tensor) and t.is_cuda}
+    devices = {t.device.index for t in inputs if isinstance(t, Tensor) and t.is_cuda}
     with torch.random.fork_rng(devices=list(devices)):
-        # torch.manual_seed also visits every other kind of device.
-        torch.default_generator.manual_seed(seed)
-        if devices:
-            torch.cuda.manual_seed_all(seed)
+        # torch.manual_seed also visits every other device.
+        generators = [torch.default_generator, *(torch.cuda.default_generators[i] for i in devices)]
+        for generator in generators:
+            generator.manual_seed(seed)
         yield
 
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import attrs
 import torch
-from torch import Tensor
 
-from lincoln_fn.core import Key, keys
-from lincoln_fn.testing.functions.function import Function
-from lincoln_fn.testing.functions.inputs import noisy, numbers_at, repeats, resized, sizes_of
-from lincoln_fn.testing.functions.point import NotTriedError, Point, differs, raised
+from lincoln_fn.testing.diagnosis import GradientError
+from lincoln_fn.testing.functions.few_digits import error_of
+from lincoln_fn.testing.functions.function import Function, RefusedError, size_of
+from lincoln_fn.testing.functions.point import (
+    NotTriedError,
+    Point,
+    differs,
+    noisy,
+    numbers_at,
+    repeats,
+    resized,
+    sizes_of,
+)  # fmt: skip
 from lincoln_fn.testing.functions.trials import Trial, memory
+from lincoln_fn.testing.functions.value import is_derivative
 
 # A size above a block of 1024, and no multiple of any; and one of columns, above 4096.
 LONG, COLUMNS = 1031, 4099
@@ -52,7 +61,7 @@ def _point_of_size(at: Point, old: int, new: int) -> Point | None:
         f = attrs.evolve(f, inputs=noisy(f, at.key))
     try:
         run = f.run()
-    except Exception:  # in any way
+    except RefusedError:
         return None
     g, also = run.cotangent(at.key), f", where axes of size {old} have size {new}"
     if not all(y.requires_grad and bool(y.isfinite().all()) for y in run.y):
@@ -63,8 +72,8 @@ def _point_of_size(at: Point, old: int, new: int) -> Point | None:
 def _at_size(at: Point, *, is_one: bool) -> Iterator[str]:
     try:
         at = attrs.evolve(at, grads=at.run.gradients(at.g))
-    except Exception as error:
-        yield f"{raised(at.f, error)}{at.also}"
+    except GradientError as error:
+        yield f"{error}{at.also}"
         return
     yield from memory(at)
     if not any(y.numel() for y in at.run.y):
@@ -100,7 +109,7 @@ def long_sums(at: Point) -> Iterator[str]:
     many = attrs.evolve(f, inputs=resized(f, first, ROWS))
     try:
         few, all_ = _errors(at, f), _errors(at, many)
-    except Exception:  # it may not take this dtype, or this size
+    except (RefusedError, GradientError):  # it may not take this dtype, or this size
         return
     for (n, error), (_, usual) in zip(all_, few, strict=True):
         if error > max(OF_SUMS, TIMES * usual):
@@ -109,7 +118,7 @@ def long_sums(at: Point) -> Iterator[str]:
 
 
 def _of_dtype(at: Point, n: int, error: float, dtype: torch.dtype, why: str) -> str:
-    kind, look = str(dtype).removeprefix("torch."), at.f.look(at.f.which[n])
+    kind, look = str(dtype).removeprefix("torch."), at.f.look(n)
     told = f"{at.f.leaves[n]} is wrong in {kind} by {error:.2g} of its largest value"
     return f"{told}, and {why}{look}"
 
@@ -121,81 +130,45 @@ def _errors(at: Point, f: Function) -> list[tuple[int, float]]:
     given, right = run.gradients(g), at.judge.truth(f, g)
     if right is None or any(y.dtype != leaf.dtype for y in run.y for leaf in run.leaves):
         return []
-    nearby = at.judge.truth(attrs.evolve(f.in_dtype(torch.float64), inputs=_rounded(f, at.key)), g)
-    assert nearby is not None
+    of, eps = f.in_dtype(torch.float64), torch.finfo(given[0].dtype).eps
+    nearby = at.judge.truth(attrs.evolve(of, inputs=noisy(of, at.key, eps)), g) or right
     found = []
     for n, (a, b, c) in enumerate(zip(given, right, nearby, strict=True)):
-        size = max(float(b.abs().max()) if b.numel() else 0.0, 1e-30)
-        by_rounding = CONDITION * float((b - c).abs().max()) if b.numel() else 0.0
-        error = float((a.double() - b).abs().max()) if b.numel() else 0.0
-        found.append((n, 0.0 if error <= by_rounding else error / size))
+        error = error_of(a, b)
+        found.append(
+            (n, 0.0 if error <= CONDITION * error_of(c, b) else error / (size_of(b) or 1.0))
+        )
     return found
-
-
-def _rounded(f: Function, key: Key) -> tuple[object, ...]:
-    """Change the last digits of the inputs."""
-    of = f.in_dtype(torch.float64)
-    values = []
-    for i in f.which:
-        own, value = f.inputs[i], of.inputs[i]
-        assert isinstance(own, Tensor)
-        assert isinstance(value, Tensor)
-        eps = torch.finfo(own.dtype).eps
-        drawn = keys.uniform(key.fold_in(i).near(value), tuple(value.shape), -eps, eps)
-        values.append(value * (1 + drawn.double()))
-    return of.placed(values)
 
 
 def second_derivative(at: Point) -> Iterator[str]:
     """A second derivative, where backward raises no error."""
     if not at.judge.is_exact:
-        return
-    f = at.f.in_dtype(torch.float64)
-    run = f.run()
-    g = [each.requires_grad_() for each in run.cotangent(at.key)]
-    moved = [*run.leaves, *g]
-    weights, along = _like(run.leaves, at.key.fold_in(1)), _like(moved, at.key.fold_in(2))
+        raise NotTriedError
+    f, count = at.f.in_dtype(torch.float64), len(at.f.inputs)
+
+    def gradients(*given: Any) -> object:  # Any: the inputs, and what is g
+        values = [each if i not in which or each.requires_grad else each.detach().requires_grad_()
+                  for i, each in enumerate(given)]  # fmt: skip
+        with torch.enable_grad():
+            y = f.outputs_of(values[:count])
+            leaves = [values[i] for i in f.which]
+            return torch.autograd.grad(
+                y, leaves, values[count:], create_graph=True, materialize_grads=True
+            )
+
+    g = f.run().cotangent(at.key)
+    names = (*f.names, *(f"g of output {n}" for n in range(len(g))))
+    which = (*f.which, *range(count, len(names)))
+    twice = Function(f.name, gradients, (*f.inputs, *g), names, which, count)
+    y = [each.sum() for each in twice.run().y if each.requires_grad]
     try:
-        first = _dot(_filled(run.backward(g, twice=True), run.leaves), weights)
-        if first.requires_grad:
-            torch.autograd.backward(first)
-    except Exception:  # it says so
+        torch.autograd.backward(y)  # torch.autograd.grad would not reach what refuses
+    except Exception:  # of any kind: the code is the user's
         return
-    pairs = zip(moved, along, strict=True)
-    said = sum(float((leaf.grad * d).sum()) for leaf, d in pairs if leaf.grad is not None)
-
-    def there(step: float) -> float:
-        values = [(v + step * d).detach() for v, d in zip(moved, along, strict=True)]
-        point = f.run(f.placed(values[: len(run.leaves)]))
-        return float(_dot(point.gradients(values[len(run.leaves) :]), weights))
-
-    here = float(first.detach())
-    slopes, jumps = [], []
-    for step in (1e-5, 2.5e-6):
-        above, below = there(step), there(-step)
-        slopes.append((above - below) / (2 * step))
-        jumps.append(abs(above + below - 2 * here) / step)
-    unsure = 10 * abs(slopes[0] - slopes[1]) + max(jumps) + 1e-6 * (1 + abs(slopes[0]))
-    if abs(said - slopes[0]) > 1e-3 * abs(slopes[0]) + unsure:
-        how = "wrong" if said else "0"
+    if not is_derivative(twice, at.key):
         mend = "mark backward as @once_differentiable, or save only inputs and outputs"
-        yield f"the second derivative is silently {how}: {mend}"
-
-
-def _filled(grads: list[Tensor | None], leaves: Sequence[Tensor]) -> list[Tensor]:
-    pairs = zip(grads, leaves, strict=True)
-    return [torch.zeros_like(leaf) if grad is None else grad for grad, leaf in pairs]
-
-
-def _like(tensors: Any, key: Key) -> list[Tensor]:  # Any: a list or a tuple
-    return [
-        keys.normal(key.fold_in(n).near(t), tuple(t.shape), dtype=torch.float64)
-        for n, t in enumerate(tensors)
-    ]
-
-
-def _dot(a: list[Tensor], b: list[Tensor]) -> Tensor:
-    return torch.stack([(x * y).sum() for x, y in zip(a, b, strict=True)]).sum()
+        yield f"the second derivative is silently wrong: {mend}"
 
 
 def vmapped(at: Point) -> Iterator[str]:
@@ -208,33 +181,24 @@ def vmapped(at: Point) -> Iterator[str]:
     )
     if not declares:
         raise NotTriedError
-    others = [at.f.inputs, noisy(at.f, at.key)]
-    stacked = [torch.stack([inputs[i] for inputs in others]) for i in at.f.which]  # type: ignore[misc]
-
-    def both(*values: Tensor) -> Any:
-        y, pull, *_ = torch.func.vjp(lambda *own: at.f.call(*at.f.placed(own)), *values)
-        return y, pull(at.g[0] if len(at.g) == 1 else at.g)
-
-    rows = [at.f.run(inputs) for inputs in others]
-    grads = zip(*(run.gradients(at.g) for run in rows), strict=True)
-    try:
-        y, found = torch.func.vmap(both)(*stacked)
-    except Exception as error:
-        yield f"{raised(at.f, error)}, under vmap"
-        return
-    outputs = y if isinstance(y, tuple) else (y,)
-    expected = map(torch.stack, zip(*(run.y for run in rows), strict=True))
-    if any(map(differs, outputs, expected)):
+    rows = [at.run, at.f.run(noisy(at.f, at.key))]
+    axes = tuple(0 if i in at.f.which else None for i in range(len(at.f.inputs)))
+    inputs = at.f.placed(
+        [torch.stack(both) for both in zip(*(row.leaves for row in rows), strict=True)]
+    )
+    many = attrs.evolve(at.f, call=torch.func.vmap(at.f.call, axes), inputs=inputs)
+    y = map(torch.stack, zip(*(row.y for row in rows), strict=True))
+    if any(map(differs, many.run().y, y)):
         yield "y is wrong under vmap"
-    yield from at.told("under vmap", lambda: [*found], [*map(torch.stack, grads)])
+    grads = zip(*(row.gradients(at.g) for row in rows), strict=True)
+    g = [torch.stack([each, each]) for each in at.g]
+    yield from at.told("under vmap", partial(many.run().gradients, g), [*map(torch.stack, grads)])
 
 
 def compiled(at: Point) -> Iterator[str]:
     """`torch.compile` of it, without code generation."""
     f = attrs.evolve(at.f, call=torch.compile(at.f.call, backend="aot_eager"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's own
-        yield from at.told("under torch.compile", lambda: f.run().gradients(at.g))
+    yield from at.told("under torch.compile", lambda: f.run().gradients(at.g))
 
 
 FURTHER: Final[dict[str, Trial]] = {

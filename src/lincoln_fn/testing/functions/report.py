@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any, Final
 
 import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Key
+from lincoln_fn.core import Key, Layer, LayerError, describe
 from lincoln_fn.testing.diagnosis import Finding, GradientError
 from lincoln_fn.testing.functions.few_digits import error_of_y, other_y
-from lincoln_fn.testing.functions.function import Function, Run
+from lincoln_fn.testing.functions.function import Function, RefusedError, Run
 from lincoln_fn.testing.functions.further import ASKED, FURTHER, HALF, REMARKED
-from lincoln_fn.testing.functions.point import NotTriedError, Point, raised
+from lincoln_fn.testing.functions.point import NotTriedError, Point
 from lincoln_fn.testing.functions.trials import FIRST, SAME, TRIALS, Trial
 from lincoln_fn.testing.functions.value import AGREEMENT, Judge
 from lincoln_fn.testing.precision import Doubled
 
 _NOT_DIFFERENTIABLE: Final = re.compile(r"not differentiable with respect to argument '(\w+)'")
+DTYPES: Final = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 # By which part inputs change where a function in float64 has to change, too.
 LAST_DIGITS = 1e-12
 
@@ -45,6 +46,9 @@ def findings_of(
         return
     if reference is not None:
         yield _finding(at.f, "y", other_y(at.f, reference))
+    if not_numbers := _not_numbers(at):
+        yield from not_numbers
+        return
     try:
         judged = at.judge.of(at.f, key, elsewhere=True)
     except GradientError as error:
@@ -59,48 +63,105 @@ def findings_of(
         if finding := _tried(name, trial, at, remarks):
             yield finding
     for name in REMARKED - asked if not judged.mistakes else ():
-        with suppress(Exception):  # a function may refuse in any way to be tried
-            remarks += ASKED[name](at)
+        if (finding := _tried(name, ASKED[name], at, [])) and finding.sentence:
+            remarks.append(finding.sentence.removeprefix(f"{f.name}: "))
 
 
 def _point_of(f: Function, reference: Callable[..., Any] | None, key: Key) -> Point | Finding:
     """Run a function and its backward; or say why that cannot be judged."""
-    f, run = _settled(f)
+    _check_inputs(f)
+    try:
+        f, run = _settled(f)
+    except RefusedError as error:
+        raise LayerError(f.name, f"forward raises {error}; {_given(f)}") from error
     if not run.y:
         told = f"{f.name}: no output is a floating tensor"
         return Finding("", f.name, "y", "not judged", sentence=told)
     if not f.outputs:
         return _finding(f, "y", "no output requires grad: it has no backward that autograd sees")
+    if reference is not None:
+        _check_reference(f, reference)
     run = f.run()
     g = run.cotangent(key)
     try:
         grads = run.gradients(g)
-    except Exception as error:
-        return _finding(f, "backward", raised(f, error))
+    except GradientError as error:
+        return _finding(f, "backward", str(error))
     return Point(f, Judge(reference, _is_exact(f, reference, key)), key, run, g, grads)
+
+
+def _not_numbers(at: Point) -> list[Finding]:
+    """Tell of gradients that are nan where y is not: nothing can be compared with them."""
+    if any(bool(y.isnan().any()) for y in at.run.y):
+        return []
+    return [
+        _finding(at.f, leaf, f"{leaf} is nan in {count} of {grad.numel()} places{at.f.look(n)}")
+        for n, (leaf, grad) in enumerate(zip(at.f.leaves, at.grads, strict=True))
+        if (count := int(grad.isnan().sum()))
+    ]
+
+
+def _given(f: Function) -> str:
+    given = [f"{name} = {describe(each)}" for name, each in zip(f.names, f.inputs, strict=True)]
+    return f"it was given {', '.join(given) or 'nothing'}"
+
+
+def _check_inputs(f: Function) -> None:
+    """Refuse what cannot be judged."""
+    if isinstance(f.call, Layer):
+        raise LayerError(f.name, "a Layer is judged by lf.testing.check_layer(layer, params, x)")
+    if not callable(f.call):
+        raise LayerError(f.name, f"expected f to be a function, got {describe(f.call)}")
+    if not f.which:
+        mend = "of tensors in a list, make a function of the tensors: lambda a, b: f([a, b])"
+        told = f"expected a floating tensor among the inputs; {_given(f)}; {mend}"
+        raise LayerError(f.name, told)
+    for i in f.which:
+        value: Any = f.inputs[i]  # Any: a tensor
+        if value.layout != torch.strided or value.is_meta or value.dtype not in DTYPES:
+            of = f"{value.dtype} and {value.layout} on {value.device}".replace("torch.", "")
+            told = (
+                f"expected {f.names[i]} dense, in float64, float32, bfloat16 or float16, got {of}"
+            )
+            raise LayerError(f.name, told)
+
+
+def _check_reference(f: Function, reference: Callable[..., Any]) -> None:
+    """Refuse a reference that cannot say what is right."""
+    try:
+        y = attrs.evolve(f, call=reference, outputs=None).in_dtype(torch.float64).run().y
+    except RefusedError as error:
+        told = f"expected a reference of the same inputs, and it raises {error}; {_given(f)}"
+        raise LayerError(f.name, told) from error
+    due = len(f.outputs or ())
+    if len(y) < due:
+        told = f"expected the reference to return as many tensors as f, {due}, got {len(y)}"
+        raise LayerError(f.name, told)
+    if not all(each.requires_grad for each in y[:due]):
+        told = "expected a reference that autograd differentiates: compute it by functions of torch"
+        raise LayerError(f.name, f"{told}, without detach() and no_grad()")
 
 
 def _tried(name: str, trial: Trial, at: Point, remarks: list[str]) -> Finding | None:
     """Make the finding of a trial; None, with a remark, if it cannot be tried."""
     try:
-        return _finding(at.f, name, next(trial(at), ""))
-    except NotTriedError as error:
+        # What a function warns of elsewhere than where it was called does not concern the caller.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _finding(at.f, name, next(trial(at), ""))
+    except (NotTriedError, RefusedError, GradientError) as error:
         remarks += [f"not tried: {name}: {error}"] * bool(str(error))
-    except Exception as error:  # a function may refuse in any way to be tried
-        remarks.append(f"not tried: {name}: {type(error).__name__}: {error}")
     return None
 
 
 def _of_none(at: Point, finding: Finding) -> Finding:
     """Tell of a wrong gradient that it is None, if it is."""
-    f = at.f
-    if finding.verdict != "wrong" or finding.leaf not in f.leaves:
+    grads = at.f.run().backward(at.g)
+    none = [n for n, leaf in enumerate(at.f.leaves) if leaf == finding.leaf and grads[n] is None]
+    if finding.verdict != "wrong" or not none:
         return finding
-    n = f.leaves.index(finding.leaf)
-    if f.run().backward(at.g)[n] is not None:
-        return finding
-    i = f.which[n]
-    told = f"{f.name}: {finding.leaf} is None, and y depends on {f.names[i]}{f.look(i)}"
+    name = at.f.names[at.f.which[none[0]]]
+    told = f"{at.f.name}: {finding.leaf} is None, and y depends on {name}{at.f.look(none[0])}"
     return attrs.evolve(finding, name="None", sentence=told)
 
 
@@ -109,7 +170,7 @@ def _settled(f: Function) -> tuple[Function, Run]:
     while True:
         try:
             run = f.run()
-        except RuntimeError as error:
+        except RefusedError as error:
             fixed = _NOT_DIFFERENTIABLE.search(str(error))
             left = tuple(i for i in f.which if fixed and f.names[i] != fixed[1])
             if fixed is None or left == f.which:
@@ -135,7 +196,7 @@ def _is_exact(f: Function, reference: Callable[..., Any] | None, key: Key) -> bo
             run = f.run()
             run.gradients(run.cotangent(key))
             moved = f.run([_in_last_digits(value) for value in f.inputs])
-    except Exception:  # a kernel may refuse float64 in any way
+    except (RefusedError, GradientError):
         return False
     if any(y.dtype is not torch.float64 for y in run.y):
         return False

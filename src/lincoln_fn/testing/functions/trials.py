@@ -6,26 +6,26 @@ function. A forward that refuses what is tried, by an error, is not told; a back
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import version_of
-from lincoln_fn.testing.functions.function import Function, copied
-from lincoln_fn.testing.functions.inputs import LAYOUTS, noisy
+from lincoln_fn.testing.diagnosis import GradientError
+from lincoln_fn.testing.functions.function import Function, RefusedError, Run, copied
 from lincoln_fn.testing.functions.point import (
+    LAYOUTS,
     Gradients,
     NotTriedError,
     Point,
     differs,
-    raised,
-)
+    noisy,
+)  # fmt: skip
+from lincoln_fn.testing.functions.sentences import line_of_write
 
 Trial: TypeAlias = Callable[[Point], Iterator[str]]
 
@@ -39,9 +39,8 @@ def layouts_of_g(at: Point) -> Iterator[str]:
     for how, layout in LAYOUTS.items():
         g = [layout(each) for each in at.g]
         yield from at.told(f"where g is {how}", partial(_anew, at.f, g))
-    same = [each.flatten()[:1].sum() if each.numel() else each.sum() for each in at.g]
-    full = [one.expand(each.shape).contiguous() for one, each in zip(same, at.g, strict=True)]
-    wide = [one.expand(each.shape) for one, each in zip(same, at.g, strict=True)]
+    wide = [each.flatten()[:1].sum().expand(each.shape) for each in at.g]
+    full = [each.contiguous() for each in wide]
     where = "where g is expanded, as that of sum() is"
     yield from at.told(where, partial(_anew, at.f, wide), _anew(at.f, full))
 
@@ -64,7 +63,7 @@ def _likewise(
     """Run it once more: y and the gradients have to be the same."""
     try:
         run = at.f.run(inputs)
-    except Exception:  # forward may refuse it
+    except RefusedError:
         return
     if any(map(differs, run.y, at.run.y)):
         yield f"y is wrong {where}{at.also}{hint and f': {hint}'}"
@@ -82,32 +81,29 @@ def writes(at: Point) -> Iterator[str]:
             saved.append(tensor)
         return tensor
 
-    def changed() -> Iterator[str]:
-        for i in at.f.which:
-            if not _same(run.inputs[i], at.f.inputs[i]):
-                yield at.f.names[i]
-
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         run = at.f.run()
     copies = list(map(copied, saved))
-    if names := [*changed()]:
-        yield f"forward writes into {', '.join(names)}"
+    if names := _changed(run):
+        yield f"forward writes into {names}"
         return
     g = [each.clone() for each in at.g]
-    before = [version_of(each) for each in g]
     try:
         run.backward(g)
-    except Exception:  # told by others
+    except GradientError:  # told by others
         return
-    look = at.f.line_of_write
-    counts = [version_of(each) for each in g]
-    if before != counts or not all(map(_same, g, at.g)):
-        told = "which other backward passes may read"
-        yield f"backward writes into g, {told}{look}"
-    elif names := [*changed()]:
-        yield f"backward writes into {', '.join(names)}{look}"
+    look = line_of_write(at.f.backward)
+    if not all(map(_same, g, at.g)):
+        yield f"backward writes into g, which other backward passes may read{look}"
+    elif names := _changed(run):
+        yield f"backward writes into {names}{look}"
     elif shapes := [tuple(a.shape) for a, b in zip(saved, copies, strict=True) if not _same(a, b)]:
         yield f"backward writes into a saved tensor of shape {shapes[0]}{look}"
+
+
+def _changed(run: Run) -> str:
+    f = run.f
+    return ", ".join(f.names[i] for i in f.which if not _same(run.inputs[i], f.inputs[i]))
 
 
 def _same(a: object, b: object) -> bool:
@@ -122,11 +118,12 @@ def again(at: Point) -> Iterator[str]:
     run.gradients(at.g)
     try:
         second = run.gradients(at.g)
-    except Exception as error:
+    except GradientError as error:
         if "modified by an inplace operation" in str(error):
-            yield f"backward writes into what was saved, and cannot run again{at.f.line_of_write}"
+            look = line_of_write(at.f.backward)
+            yield f"backward writes into what was saved, and cannot run again{look}"
         elif "second time" not in str(error):
-            yield f"{raised(at.f, error)}, when it runs again"
+            yield f"{error}, when it runs again"
         return
     hint = "does it write into what it reads, or add to what it returned?"
     yield from at.told("when backward runs again", lambda: second, hint=hint)
@@ -142,28 +139,30 @@ def runs(at: Point) -> Iterator[str]:
 def memory(at: Point) -> Iterator[str]:
     """New memory holds nan."""
     hint = "is a buffer read, or returned, where it was not written?"
-    with _nan_in_new_memory():
-        with suppress(Exception):  # which `_likewise` tells
+    with nan_in_new_memory():
+        with suppress(RefusedError, GradientError):  # which `_likewise` tells
             run = at.f.run()
             found = (*run.y, *run.gradients(at.g))
             pairs = zip(found, (*at.run.y, *at.grads), strict=True)
             if all(bool((a.isfinite() | ~b.isfinite()).all()) for a, b in pairs):
                 return
-        yield from _likewise(at, "where new memory holds nan", hint=hint)
+        told = [*_likewise(at, "where new memory holds nan", hint=hint)]
+    yield from told
 
 
 @contextmanager
-def _nan_in_new_memory() -> Iterator[None]:
-    # So torch.empty is filled, in C++ as well.
+def nan_in_new_memory() -> Iterator[None]:
+    """Let torch fill new memory with nan, in C++ as well."""
+    settings: Any = torch.utils.deterministic  # Any: its one attribute has no type
+    is_filled, settings.fill_uninitialized_memory = settings.fill_uninitialized_memory, True
     before = torch.are_deterministic_algorithms_enabled()
     is_lax = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=is_lax)
+        settings.fill_uninitialized_memory = is_filled
 
 
 def calls(at: Point) -> Iterator[str]:
@@ -172,7 +171,7 @@ def calls(at: Point) -> Iterator[str]:
     try:
         between = at.f.run(other)
         between.gradients(at.g)
-    except Exception:  # other numbers may be outside of its domain
+    except (RefusedError, GradientError):  # other numbers may be outside of its domain
         return
     hint = "does it read what forward kept outside of ctx?"
     yield from at.told("after another call", lambda: run.gradients(at.g), hint=hint)

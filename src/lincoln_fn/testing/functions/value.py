@@ -17,12 +17,13 @@ from torch import Tensor
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, keys
 from lincoln_fn.testing.blame import UNSEEN
 from lincoln_fn.testing.check import check_layer
-from lincoln_fn.testing.diagnosis import Finding
-from lincoln_fn.testing.functions.few_digits import Judged, by_differences, by_reference
+from lincoln_fn.testing.diagnosis import Finding, Report
+from lincoln_fn.testing.functions.few_digits import by_differences, by_reference
 from lincoln_fn.testing.functions.function import Function, referred
 from lincoln_fn.testing.oracles import scales, steady_slope
 from lincoln_fn.testing.perturbed import perturbed
 from lincoln_fn.testing.point import DETACHED, is_plainly_right
+from lincoln_fn.testing.point import by_differences as by_slopes
 from lincoln_fn.testing.precision import Doubled
 from lincoln_fn.testing.sample import Sample, sample
 
@@ -45,7 +46,7 @@ class Judge:
     reference: Callable[..., object] | None
     is_exact: bool
 
-    def of(self, f: Function, key: Key, *, elsewhere: bool = False) -> Judged:
+    def of(self, f: Function, key: Key, *, elsewhere: bool = False) -> Report:
         """Judge the gradients of a function where it is called, and `elsewhere`."""
         if self.is_exact:
             return self._exactly(f.in_dtype(torch.float64), key, elsewhere)
@@ -63,17 +64,14 @@ class Judge:
             return None
         return of.in_dtype(torch.float64).run().gradients([each.double() for each in g])
 
-    def _exactly(self, f: Function, key: Key, elsewhere: bool) -> Judged:
-        layer = layer_of(f, self.reference)
-        of_inputs: Any = {f.names[i]: f.inputs[i] for i in f.which}  # Any: of tensors
-        params = {name: value.detach() for name, value in of_inputs.items()}
-        of = (layer, params) if elsewhere else _joined(layer, params)
-        at = sample(Doubled().inside(of[0]), of[1], _INTEGERS, key)
+    def _exactly(self, f: Function, key: Key, elsewhere: bool) -> Report:
+        layer, params = layer_of(f, self.reference), params_of(f)
+        at = _sample(layer, params, key) if elsewhere else _sample(*_joined(layer, params), key)
         moved = perturbed(at, key) if elsewhere else None
         is_right = all(is_plainly_right(point, key, 1) for point in (at, moved) if point)
         if is_right or (not elsewhere and _is_slight(at, key)):
-            return Judged(tuple(Finding("", f.name, leaf, "right") for leaf in f.leaves))
-        hidden = layer if self.reference else layer_of(f, None, hides=True)
+            return Report(f.name, tuple(Finding("", f.name, leaf, "right") for leaf in f.leaves))
+        hidden = layer if self.reference else layer_of(f, hides=True)
         report = check_layer(hidden, params, _INTEGERS, key=key, all=True)
         findings = tuple(
             attrs.evolve(each, leaf=plain(each.leaf), sentence=plain(each.sentence))
@@ -82,7 +80,23 @@ class Judge:
         places = {leaf: n for n, leaf in enumerate(f.leaves)}
         findings = tuple(sorted(findings, key=lambda each: places.get(each.leaf, -1)))
         known = DETACHED.partition("{}")[2]
-        return Judged(findings, tuple(plain(r) for r in report.remarks if known not in r))
+        return Report(f.name, findings, tuple(plain(r) for r in report.remarks if known not in r))
+
+
+def is_derivative(f: Function, key: Key) -> bool:
+    """Return whether no difference contradicts the gradients of a function in float64."""
+    at = _sample(*_joined(layer_of(f, hides=True), params_of(f)), key)
+    return by_slopes(at, 0, at.given[0], key) != "wrong"
+
+
+def params_of(f: Function) -> dict[str, Tensor]:
+    """List the inputs that get gradients, by name."""
+    of_inputs: Any = {f.names[i]: f.inputs[i] for i in f.which}  # Any: of tensors
+    return {name: value.detach() for name, value in of_inputs.items()}
+
+
+def _sample(layer: Layer, params: Params, key: Key) -> Sample:
+    return sample(Doubled().inside(layer), params, _INTEGERS, key)
 
 
 def layer_of(
