@@ -5,6 +5,7 @@ import json
 import math
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from helpers.cases.case import normal
@@ -21,6 +22,7 @@ from lincoln_fn.testing.functions.point import resized
 from lincoln_fn.testing.functions.sentences import shape_told
 from lincoln_fn.testing.functions.trials import nan_in_new_memory
 
+EMPTY = np.empty
 X, W = normal(4, 8).float(), normal(8, seed=1).float()
 
 
@@ -414,3 +416,17 @@ def test_a_record_is_json_where_an_error_is_not_finite():
     finding = Finding("", "f", "dx", "wrong", error=math.inf)
     record = json.loads(record_of(Report("f", (finding,)), "again"), parse_constant=pytest.fail)
     assert record["findings"][0]["error"] is None
+
+
+def test_memory_of_numpy_that_nobody_wrote_is_told():
+    def forward(x):
+        return x * x, x
+
+    def backward(x, g):
+        dx = np.empty(x.shape)
+        dx[:-1] = 2 * x[:-1] * g[:-1]
+        return dx
+
+    with pytest.raises(GradientError, match="is a buffer read, or returned, where it was not"):
+        check_vjp(forward, backward, X.double().numpy())
+    assert np.empty is EMPTY

@@ -66,6 +66,7 @@ def check_function(
         Traceback (most recent call last):
         lincoln_fn.testing.diagnosis.GradientError: <lambda>: dx has the wrong sign
     """
+    __tracebackhide__ = True  # pytest then shows the caller
     check_argument("check_function", "key", Key, key)
     if (pair := pair_of_vjp(f)) is not None:
         function = function_of_pair(pair, inputs)
@@ -123,6 +124,7 @@ def check_vjp(
         Traceback (most recent call last):
         lincoln_fn.testing.diagnosis.GradientError: forward: dw has the wrong sign
     """
+    __tracebackhide__ = True
     check_argument("check_vjp", "key", Key, key)
     function = function_of_pair(Pair(forward, backward, forward), inputs)
     return _report(function, reference, key, set(), all)
@@ -135,6 +137,7 @@ def _report(
     asked: set[str],
     all: bool,  # noqa: A002  # as above
 ) -> Report | None:
+    __tracebackhide__ = True
     remarks: list[str] = []
     findings: list[Finding] = []
     with torch.inference_mode(False):

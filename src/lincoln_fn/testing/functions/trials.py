@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final, TypeAlias
+from unittest import mock
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -150,16 +152,28 @@ def memory(at: Point) -> Iterator[str]:
     yield from told
 
 
+def _of_nan(empty: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    def filled(*args: object, **options: object) -> np.ndarray:
+        array = empty(*args, **options)
+        if array.dtype.kind in "fc":
+            array.fill(np.nan)
+        return array
+
+    return filled
+
+
 @contextmanager
 def nan_in_new_memory() -> Iterator[None]:
-    """Let torch fill new memory with nan, in C++ as well."""
+    """Let torch fill new memory with nan, in C++ as well; and let numpy."""
     settings: Any = torch.utils.deterministic  # Any: its one attribute has no type
     is_filled, settings.fill_uninitialized_memory = settings.fill_uninitialized_memory, True
     before = torch.are_deterministic_algorithms_enabled()
     is_lax = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
+    made, made_like = _of_nan(np.empty), _of_nan(np.empty_like)
     try:
-        yield
+        with mock.patch.object(np, "empty", made), mock.patch.object(np, "empty_like", made_like):
+            yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=is_lax)
         settings.fill_uninitialized_memory = is_filled
