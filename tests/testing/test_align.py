@@ -90,7 +90,7 @@ def test_two_mistakes_at_once_are_both_told():
 
     mistakes = check_layer(from_numpy(affine_forward, affine_backward), (W,), X, all=True).mistakes
     told = {m.leaf: m.sentence for m in mistakes}
-    says = "dz, the gradient of z, is its gradient - g y + g y y"
+    says = "dz, the gradient of z, has 1 - y in place of the derivative of tanh()"
     assert f"line {line_of(affine_backward, 'dz =')}: {says}" in told["dx"]
     assert f"line {line_of(affine_backward, 'dw =')}" in told["dparams.0"]
 

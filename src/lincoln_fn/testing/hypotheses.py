@@ -39,6 +39,15 @@ def relations(at: Value, given: Tensor) -> Iterator[Relation]:
                 yield name, f"{said} Also: {shapes}" if said[-1] == "?" else f"{said}: {shapes}"
 
 
+def _swapped(at: Value, given: Tensor) -> Iterator[Guess]:
+    """Return the gradients of two leaves for each other."""
+    names, returned, right = at.of.sample.names, at.of.given, at.of.expected
+    for i, j in permutations(range(len(right)), 2):
+        if torch.equal(returned[i], given) and same(returned[j], right[i]):
+            both = f"{names[min(i, j)]} and {names[max(i, j)]} are swapped"
+            yield "swapped", f"is the gradient of another leaf: {both}", right[j]
+
+
 def _zero(at: Value, given: Tensor) -> Iterator[Guess]:
     if bool(at.right.any()):
         yield "zero", "is zero", torch.zeros_like(given)
@@ -98,6 +107,12 @@ def _summed(at: Value, given: Tensor) -> Iterator[Guess]:
         if is_kept or total.numel() == given.numel():
             said = f"is summed over {_list_axes(axes)}, which it should keep"
             yield "summed", said, total.expand_as(given) if is_kept else total.reshape(given.shape)
+
+
+def _on_diagonal(at: Value, given: Tensor) -> Iterator[Guess]:
+    """Multiply every column with every other, where each is multiplied with its own."""
+    if given.ndim == 2 and at.right.ndim == 1 and same(given.diagonal(), at.right):
+        yield "matrix product", "is a matrix product, of which only the diagonal is right", given
 
 
 def _subsets(ndim: int) -> list[tuple[int, ...]]:
@@ -187,6 +202,6 @@ def _two_changes(at: Value, given: Tensor) -> Iterator[Guess]:
 
 # The simple ones first.
 HYPOTHESES = (
-    _zero, _times, _in_order, _summed, _clipped, _without_g, _one_change, _other_sums, _overwritten,
-    _another, _one_term, _two_changes,
+    _swapped, _zero, _times, _in_order, _summed, _on_diagonal, _clipped, _without_g,
+    _one_change, _other_sums, _overwritten, _another, _one_term, _two_changes,
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from itertools import count
 
@@ -106,12 +106,33 @@ def _untransposed(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor | None
     return attrs.evolve(call, leaves=leaves).vjp([g])[k] if turned else None
 
 
+def _written(formula: Callable[[Tensor, Tensor], Tensor]) -> Mistake:
+    """Make the mistake of another derivative, a formula of the input x and the output y."""
+
+    def mistake(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor | None:
+        x, y = call.inputs[k].detach(), call.outputs[0].detach()
+        return (g * formula(x, y)).sum_to_size(right.shape) if fits(x.shape, y.shape) else None
+
+    return mistake
+
+
 def _is_square(leaf: object) -> bool:
     return isinstance(leaf, Tensor) and leaf.ndim > 1 and leaf.shape[-1] == leaf.shape[-2]
 
 
+_FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "x": lambda x, y: x,
+    "y": lambda x, y: y,
+    "1 - y": lambda x, y: 1 - y,
+    "y (1 - y)": lambda x, y: y * (1 - y),
+    "x (1 - x)": lambda x, y: x * (1 - x),
+    "1 - y^2": lambda x, y: 1 - y * y,
+    "1 - x^2": lambda x, y: 1 - x * x,
+}
+_INSTEAD = "has {} in place of the {{}} of {{}}, with x its input and y its output"
 _MISTAKES: tuple[tuple[str, str, Mistake], ...] = (
     ("derivative missing", "lacks the {} of {}", _passed_on),
     ("mask inverted", "has 1 - d in place of the {} d of {}: is a mask inverted?", _inverted),
     ("transposed", "takes the {} of {} without its transposition", _untransposed),
+    *(("derivative", _INSTEAD.format(said), _written(how)) for said, how in _FORMULAS.items()),
 )

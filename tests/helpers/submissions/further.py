@@ -58,7 +58,7 @@ WRONG = [
             lambda w, x: (torch.einsum("bi,oij,bj->bo", x[0], w, x[1]), x), lambda w, x, g: ((
                     torch.einsum("bo,oij,bi->bj", g, w, x[0]),
                     torch.einsum("bo,oij,bj->bi", g, w, x[1])),
-                torch.einsum("bo,bi,bj->oij", g, *x))), r"is the gradient of x\.1", (X, T),
+                torch.einsum("bo,bi,bj->oij", g, *x))), "are swapped", (X, T),
         normal(3, 4, 4, seed=11)),
     one("weight norm: norm constant", trained(weight_norm,
             lambda w, x, g: (g @ (w / w.norm(dim=0)).mT, x.mT @ g / w.norm(dim=0))),

@@ -131,7 +131,7 @@ def of_svm(m, what, says, reg=0.1):
 
 WRONG = [
     of_rnn("time", "time's path missing", "d, the gradient of h, misses the path through"),
-    of_rnn("y", "1 - y for 1 - y^2", r"d, the gradient of .*, is not right"),
+    of_rnn("y", "1 - y for 1 - y^2", "tanh"),
     of_rnn("none", "tanh's derivative missing", r"d, the gradient of `x\[:, t\] @ wx`, lacks the"),
     of_rnn("overwritten", "dWx overwritten", "use 1 of 4 only, as if overwritten"),
     of_rnn("new", "dWh by the new state", r"is wrong in 9 of 9 places, .* \(line \d+\)"),
@@ -140,7 +140,7 @@ WRONG = [
     of_lstm("of df", "sigmoid(df) for sigmoid(af)", "daf, the gradient of x, is not linear in g"),
     of_lstm("at f", "sigmoid at its output", r"`return 1 / \(1 \+ np\.exp\(-x\)\)`, forward's f"),
     of_lstm("tanh", "tanh's derivative missing", r"d, the gradient of `f \* c`, lacks the"),
-    of_lstm("c", "1 - c^2 for 1 - tanh(c)^2", "d, the gradient of .*, is not right"),
+    of_lstm("c", "1 - c^2 for 1 - tanh(c)^2", "tanh"),
     of_lstm("i by c", "input gate by the cell", "di, the gradient of i, is the gradient of f"),
     of_lstm("exchanged", "gates exchanged", "da, the gradient of a, has the right values"),
     of_lstm("f", "forget gate missing in dc", r"lacks the factor f in the path through mul\(\)"),

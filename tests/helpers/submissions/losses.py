@@ -56,7 +56,7 @@ WRONG = [
     entropy("one-hot missing", lambda p, c, g: g * p / 5, r"is its gradient \+ 1/5 onehot"),
     entropy("1/N missing", lambda p, c, g: g * (p - hot(c, p)), "5 times too large"),
     entropy("softmax's path missing", lambda p, c, g: -g * hot(c, p) / 5,
-        "is its gradient - 1/5 p"),
+        r"has y in place of the derivative of softmax\(\)"),
     entropy("gradient by p, not by z", lambda p, c, g: -g * hot(c, p) / p / 5, "softmax"),
     entropy("sign", lambda p, c, g: g * (hot(c, p) - p) / 5, "wrong sign"),
     entropy("g forgotten", lambda p, c, g: (p - hot(c, p)) / 5, "forgets g"),

@@ -40,7 +40,7 @@ def loop(cache, g):
 
 WRONG = [
     wrong("softmax: diagonal alone", of(lf.softmax(), lambda c, g: g * c.y * (1 - c.y)),
-        r"is its gradient \+ y sum\(g y, 1\) - g y y"),
+        r"has y \(1 - y\) in place of the derivative of"),
     wrong("softmax written out: diagonal alone", layer(softmax, lambda p, g: g * p * (1 - p)),
         r"is its gradient \+ cache sum\(g cache, 1\) - g"),
     wrong("softmax: sum over the examples",
