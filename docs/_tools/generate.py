@@ -25,6 +25,7 @@ from lincoln_fn.interop import architectures
 CHANGELOG: Final = Path(__file__).parents[2] / "CHANGELOG.md"
 TABLE: Final = re.compile(r"^<!-- table: (\w+) -->$", flags=re.MULTILINE)
 LISTING: Final = '<div class="language-python highlight" data-search-exclude>'
+LABELS: Final = '<span class="doc doc-labels">'  # such as "cached property", in a heading
 OF_LAYER: Final = re.compile(r"^<!-- (curve|jacobian): (\w+) -->$", flags=re.MULTILINE)
 FLOW: Final = "<!-- flow -->"
 PICTURE: Final = re.compile(r"^<!-- picture: (\w+) -->$", flags=re.MULTILINE)
@@ -103,7 +104,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def on_page_content(html: str, *, page: Any, **_: Any) -> str:  # Any: MkDocs' own object
-    """Draw the picture of the home page, and leave listings of layers out of the search's index.
+    """Draw the picture of the home page, and leave out of the search's index what is no text.
 
     Args:
         html: a page's content.
@@ -114,6 +115,7 @@ def on_page_content(html: str, *, page: Any, **_: Any) -> str:  # Any: MkDocs' o
     """
     if FLOW in html:
         html = html.replace(FLOW, flow.figure())
+    html = html.replace(LABELS, f"{LABELS[:-1]} data-search-exclude>")
     if page.file.src_uri.partition("/")[0] not in MADE:
         return html
     return html.replace('<div class="language-python highlight">', LISTING)

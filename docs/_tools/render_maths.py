@@ -78,9 +78,12 @@ def _rendered(engine: MiniRacer, problems: list[str], found: re.Match[str]) -> s
     if "problem" in answer:
         problems.append(answer["problem"])
         return found[0].replace(MARK, "")
-    # Display formulas would be a jumble of letters in the search index.
+    # The search index has a formula in a line once, and not what stands on its own.
     excluded = " data-search-exclude" if tag == "div" else ""
-    return f'<{tag} class="formula"{excluded}>{answer["html"]}</{tag}>'
+    once = answer["html"].replace(
+        'class="katex-mathml"', 'class="katex-mathml" data-search-exclude'
+    )
+    return f'<{tag} class="formula"{excluded}>{once}</{tag}>'
 
 
 def tex(formula: str) -> str:

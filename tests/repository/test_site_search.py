@@ -1,4 +1,4 @@
-"""The site's search answers what readers ask, in its first three results.
+"""The site's search answers what readers ask, nearly always in its first result.
 
 Its own search is asked: the JavaScript that a browser would run. `.ci/run` builds the site and
 names it; by hand that is
@@ -40,7 +40,7 @@ QUESTIONS = {
     "MultiheadAttention": ["layers/multi_head_attention.html"],
     "can I use it in a notebook?": ["guides/notebook.html"],
     "coming from PyTorch": ["coming-from/torch.html"],
-    "how do I install it?": ["index.html", "getting-started.html", "faq.html#how-do-i-install-it"],
+    "how do I install it?": ["index.html", "getting-started.html", "faq.html#installation"],
     "what is new in this version?": ["changelog.html", "faq.html#what-is-new-in-this-version"],
     "how do I write my own layer?": ["own-layer.html"],
     "how do I check a gradient?": ["own-layer.html", "faq.html#how-do-i-check-a-gradient"],
@@ -95,6 +95,23 @@ QUESTIONS = {
         "contract.html",
         "core.html#params-caches-and-states-are-records",
     ],
+    "learning rate schedule": ["guides/schedules.html"],
+    "save model": ["guides/checkpoints.html", "faq.html#how-do-i-save-and-load-a-model"],
+    "momentum": ["guides/optimizers.html", "reference/optimizers.html"],
+    "cosine annealing": ["guides/schedules.html", "reference/schedules.html"],
+    "kv cache": ["guides/writing-text.html"],
+    "differential privacy": ["recipes/per-example-gradients.html", "guides/per-example.html"],
+    "quantization": ["guides/fine-tuning.html"],
+    "distributed": ["guides/distributed.html"],
+    "class weights": ["guides/losses.html", "faq.html#how-do-i-handle-imbalanced-classes"],
+    "pandas": ["guides/scikit-learn.html"],
+    "license": ["faq.html#how-is-it-licensed-and-how-do-i-cite-it"],
+    "cite": ["faq.html#how-is-it-licensed-and-how-do-i-cite-it"],
+    "colab": ["faq.html#does-it-run-in-colab"],
+    "image classification": ["recipes/resnet.html", "faq.html#how-do-i-classify-images"],
+    "reinforcement learning": ["faq.html#is-there-reinforcement-learning"],
+    "gradient clipping": ["recipes/accumulate-clip-ema.html"],
+    "dataloader shuffle": ["recipes/data-loader.html"],
 }
 
 # What the search's script uses of a browser.
@@ -134,16 +151,17 @@ def ask(site):
         ]
 
 
-def test_the_search_answers_in_its_first_three_results(ask):
-    assert len(QUESTIONS) >= 50
-    missed = {}
+def test_the_search_answers_in_its_first_result_and_always_in_three(ask):
+    assert len(QUESTIONS) >= 70
+    missed, first = {}, 0
     for question, places in QUESTIONS.items():
         # A result is a page; its section that fits best stands first.
-        first = [page[0] for page in ask(question)[:3]]
-        found = {*first, *(place.partition("#")[0] for place in first)}
-        if not found.intersection(places):
-            missed[question] = first
+        found = [{page[0], page[0].partition("#")[0]} for page in ask(question)[:3]]
+        if not set().union(*found).intersection(places):
+            missed[question] = found
+        first += bool(found and found[0].intersection(places))
     assert not missed
+    assert first >= 0.95 * len(QUESTIONS)
 
 
 def test_a_question_and_its_telling_words_find_the_same(ask):
