@@ -38,7 +38,7 @@ def on_config(config: Any) -> None:  # Any: MkDocs' own objects
         config: the settings, in whose navigation the index of each stands.
     """
     read.cache_clear()  # `mkdocs serve` builds again when a file has changed
-    config.copyright = f"lincoln_fn {lf.__version__}"
+    config.copyright = f"lincoln_fn {lf.__version__}, MIT License"
     families = source_pages.by_family().items()
     pages = {
         "layers/index.md": [{key: [f"layers/{name}.md" for name in of]} for key, of in families],
