@@ -11,6 +11,9 @@ one a failure comes from, set one variable by hand and run the test that failed.
 The other processors are an Intel or AMD of 2008, and an old one as qemu emulates it. A test is
 here if it compares a kernel, a faster twin or a compiled step with its formula. Those that compare
 bits run with two threads, which divide a sum, and in the short suite below, whose last bits differ.
+They do not run a third time without vectors, by hand `ATEN_CPU_CAPABILITY=default` and their names:
+that takes 30 s of a gate that is at its 30 minutes. It orders sums in another way, as two threads
+do, and rounds in another way, as the suite below does.
 
 Then comes the whole short suite on a processor that nobody has: `tests/perturbed.py` gives each
 product another last bit. Each commit has a seed of its own, which is printed.

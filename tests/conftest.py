@@ -50,7 +50,7 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line("This was the short suite; `pytest --full` runs every test.")
 
 
-def prepare():
+def prepare(config):
     """Import what many tests use, and set it for all."""
     import perturbed  # before anything is computed, if it is asked for
 
@@ -71,8 +71,8 @@ def prepare():
         "lincoln", derandomize=True, deadline=None, max_examples=20, print_blob=False
     )
     hypothesis.settings.load_profile("lincoln")
-    # Many graphs are compiled here, for which the headers are compiled once.
-    compile_graph._OPTIONS["cpp_cache_precompile_headers"] = True
+    # Headers that are compiled once pay for the many graphs of the full suite, and for no others.
+    compile_graph._OPTIONS["cpp_cache_precompile_headers"] = not is_short(config)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -80,7 +80,7 @@ def pytest_collection(session):
     """Keep what is collected out of every garbage collection."""
     if session.config.getoption("dist", "no") != "no":
         return (yield)  # the process that hands the tests out uses nothing of the library
-    prepare()
+    prepare(session.config)
     gc.disable()
     result = yield
     gc.freeze()

@@ -146,7 +146,7 @@ def test_gradients_are_proven_within_other_compositions(layer, x, same, context)
     lf.testing.check_layer(layer, layer.init(lf.Key(1), x), x, predict_is_forward=same)
 
 
-@pytest.mark.full(but=("scan: own", "ode: images", "rk4, continuous", "three blocks", "encoder"))
+@pytest.mark.full(but=("scan: own", "rk4, continuous", "three blocks"))
 @pytest.mark.parametrize("name", WALKED)
 def test_walks_have_the_bits_of_backward(name):
     check_walks(*WALKED[name])

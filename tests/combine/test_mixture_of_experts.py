@@ -70,10 +70,7 @@ def test_a_gradient_of_another_kind_sees_all_tokens(gradient):
 def test_a_step_learns_from_the_routers_logits():
     net = lf.tapped(lf.serial(lf.dense(5), NET, NET), "*.router")
     loss = lf.losses.weighted(
-        {
-            "y": (1.0, lf.losses.mse()),
-            "balance": (0.1, lf.losses.router_balance()),
-        }
+        {"y": (1.0, lf.losses.mse()), "balance": (0.1, lf.losses.router_balance())}
     )
     sgd = lf.optim.sgd(1.0)
     state = lf.init_state(net, sgd, lf.Key(0), X)

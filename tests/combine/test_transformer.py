@@ -13,9 +13,6 @@ MHA = lf.multi_head_attention
 ENCODER, DECODER = lf.transformer_encoder_block, lf.transformer_decoder_block
 
 
-SEQUENCE, MEMORY, NARROW = normal(2, 5, 6), normal(2, 4, 6, seed=1), normal(2, 4, 3, seed=2)
-
-
 def test_dropout_stands_where_torch_has_it():
     x, p = normal(2, 5, 6), 0.3
     layer = ENCODER(2, 7, dropout=p)

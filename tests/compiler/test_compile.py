@@ -116,7 +116,7 @@ MORE = {
 }  # fmt: skip
 
 
-@pytest.mark.full(but=("single",))
+@pytest.mark.full
 @compiles
 @pytest.mark.parametrize("name", MORE)
 def test_compiled_steps_are_eager_steps(name):

@@ -22,17 +22,17 @@ aten = torch.ops.aten
 NET = lf.serial(lf.dense(20), lf.tanh(), lf.dense(3))
 
 
-def test_the_products_of_a_step_are_found():
-    for optimizer in (lf.optim.sgd(0.1), lf.optim.sgd(0.1, momentum=0.9)):
-        graph, arguments = traced(NET, drawn(0, 6, 5), optimizer=optimizer)
-        if optimizer.name == "sgd(0.1)":
-            products.rewrite(graph)
-        else:
-            assert_same_after(products.rewrite, graph, arguments)
-        called = targets(graph)
-        # Of two layers y, dW, and the second's dx; what is added to them is apart.
-        assert called.count(products.product) == 5
-        assert not {aten.mm.default, aten.addmm.default} & set(called)
+@pytest.mark.parametrize("momentum", [0.0, pytest.param(0.9, marks=pytest.mark.full)])
+def test_the_products_of_a_step_are_found(momentum):
+    graph, arguments = traced(NET, drawn(0, 6, 5), optimizer=lf.optim.sgd(0.1, momentum=momentum))
+    if momentum:  # for which the kernel of each product is built
+        assert_same_after(products.rewrite, graph, arguments)
+    else:
+        products.rewrite(graph)
+    called = targets(graph)
+    # Of two layers y, dW, and the second's dx; what is added to them is apart.
+    assert called.count(products.product) == 5
+    assert not {aten.mm.default, aten.addmm.default} & set(called)
 
 
 @pytest.mark.full(but=("[6-3276", "[6-3277", "[110"))
@@ -72,6 +72,7 @@ def made_by(a, b):
     return "plain"
 
 
+@pytest.mark.full(but=("of many rows", "large", "in double precision"))
 @pytest.mark.usefixtures("needs_vectors")
 @pytest.mark.parametrize("by_columns", [False, True])
 @pytest.mark.parametrize("name", WAYS)

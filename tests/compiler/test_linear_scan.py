@@ -29,6 +29,7 @@ def test_a_step_of_any_length_is_one_operation_for_each_scan():
     assert_same_after(sequences.rewrite, graph, arguments)
 
 
+@pytest.mark.full
 def test_an_exported_step_has_the_formulas_operations(tmp_path):
     net = lf.serial(lf.gated_linear_recurrence(), lf.flatten(), lf.dense(3))
     x = tuple(drawn(i, 6, 4, 5) for i in range(3))

@@ -182,7 +182,7 @@ OPTIMIZERS = [
 ]  # fmt: skip
 
 
-@pytest.mark.full(but=("rmsprop",))
+@pytest.mark.full
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 def test_every_optimizers_steps(optimizer, tmp_path):
     net, x = lf.serial(lf.dense(4), lf.tanh(), lf.dense(2)), normal(6, 5)
@@ -434,7 +434,7 @@ def test_pooling_is_exported_before_a_relu(tmp_path):
     assert "Mod" not in operations  # which makes places, that a prediction does not read
 
 
-@pytest.mark.full(but=("options0",))
+@pytest.mark.full
 @pytest.mark.parametrize("options", [{}, {"stride": 3}, {"stride": 1}, {"padding": 1}])
 def test_windows_apart_and_overlapping_are_exported(options, tmp_path):
     net = lf.serial(lf.conv2d(2, 3, padding=1), lf.max_pool2d(2, **options), lf.flatten())

@@ -31,7 +31,7 @@ def test_predictions_are_the_eager_ones(name):
     assert len(fast.predict.graphs.kinds) == (1 if few is x else 2)
 
 
-@compiles
+@pytest.mark.usefixtures("uncompiled")
 def test_trees_go_in_and_come_out():
     net = lf.parallel(lf.dense(4), lf.relu())
     x = drawn(0, 5, 8), drawn(1, 5, 2)

@@ -75,10 +75,7 @@ def test_a_record_shows_dtypes_and_shapes(value, text):
 
 @pytest.mark.parametrize(
     ("view", "leaves"),
-    [
-        (TRAINED, [MIXED.weight]),
-        (EVERYTHING, [MIXED.weight, STATISTICS.mean, STATISTICS.count]),
-    ],
+    [(TRAINED, [MIXED.weight]), (EVERYTHING, [MIXED.weight, STATISTICS.mean, STATISTICS.count])],
 )
 def test_optree_takes_a_record_apart_and_together_in_both_views(view, leaves):
     given, structure = optree.tree_flatten(MIXED, namespace=view)

@@ -261,10 +261,7 @@ def test_a_compiled_step_is_the_step_and_raises_its_error():
 @pytest.mark.full
 @pytest.mark.parametrize("name", ["window", "gru"])
 def test_compiled_texts_are_the_eager_ones(name):
-    net = {
-        "window": llama(sliding_window=3),
-        "gru": on_tokens(lf.gru(9), lf.dense(N)),
-    }[name]
+    net = {"window": llama(sliding_window=3), "gru": on_tokens(lf.gru(9), lf.dense(N))}[name]
     params = net.init(lf.Key(1), TOKENS)
     decoder = lf.decode(net)
     sampler = samplers.chain(samplers.temperature(0.8), samplers.top_k(5))

@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 import torch
 from helpers.compare import largest, same_bits, same_number
-from helpers.processes import run_in_processes
+from helpers.processes import errors_of, run_in_processes
 
 import lincoln_fn as lf
 from lincoln_fn import distributed
@@ -434,11 +434,7 @@ def refuse(group):
         one = lf.make_step(net, loss, optimizer, reduce=reduce)
         begin = lf.init_state(net, optimizer, lf.Key(0), batch[0].abs())
         tries[name] = partial(one, begin, batch)
-    errors = {}
-    for name, attempt in tries.items():
-        with pytest.raises(lf.LayerError) as caught:
-            attempt()
-        errors[name] = str(caught.value)
+    errors = errors_of(tries)
     # After all this the processes are still in step.
     step(state, (x, target))
     return errors

@@ -38,6 +38,7 @@ class Counted(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+@pytest.mark.full(but=("1f1b", "h2"))
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_each_schedule_gives_the_bits_of_the_same_shards_without_a_pipeline(name):
     batches = [mixed_batch(11), mixed_batch(12), mixed_batch(9)]

@@ -6,7 +6,7 @@ import attrs
 import pytest
 import torch
 from helpers.compare import same_bits, same_number
-from helpers.processes import run_in_processes
+from helpers.processes import errors_of, run_in_processes
 
 import lincoln_fn as lf
 from lincoln_fn import distributed
@@ -229,12 +229,7 @@ def refused(group):
         "shapes": lambda: distributed.split(torch.ones(4, 3), torch.ones(3, 3), group),
         "structure": lambda: distributed.join((torch.ones(4),), torch.ones(4), group),
     }
-    errors = {}
-    for name, attempt in tries.items():
-        with pytest.raises(lf.LayerError) as caught:
-            attempt()
-        errors[name] = str(caught.value)
-    return errors
+    return errors_of(tries)
 
 
 @pytest.mark.full

@@ -2,12 +2,15 @@
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from helpers.processes import free_port
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MNIST_FILES = (
     "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
@@ -29,3 +32,15 @@ def table(lines):
         for line in lines
         if re.match(r" *\d|epoch \d", line)
     ]
+
+
+def run_in_two_processes(script, *options):
+    """Run an example by torchrun, and give what it prints."""
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
+    ran = subprocess.run(
+        [sys.executable, *launch, "--master-port", str(free_port()), EXAMPLES / script, *options],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+        timeout=120,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout

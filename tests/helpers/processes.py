@@ -6,8 +6,10 @@ import traceback
 from contextlib import contextmanager
 from multiprocessing import connection
 
+import pytest
 import torch
 
+import lincoln_fn as lf
 from helpers.children import context
 from lincoln_fn import distributed
 
@@ -80,3 +82,13 @@ def run_in_processes(world, function, *arguments, patience=120):
     for rank, (how, what) in sorted(found.items()):
         assert how == "returned", f"rank {rank} {how}:\n{what}"
     return [found[rank][1] for rank in range(world)]
+
+
+def errors_of(tries):
+    """Try what must be refused, and give each error by its name, to be sent to another process."""
+    errors = {}
+    for name, attempt in tries.items():
+        with pytest.raises(lf.LayerError) as caught:
+            attempt()
+        errors[name] = str(caught.value)
+    return errors

@@ -30,10 +30,7 @@ NETWORKS = STATEFUL | {
         lf.shared(lf.checkpointed(lf.shared(lf.serial(BLOCK, lf.dropout())))),
         ((X, X + 1), (X - 1, 2 * X, X[:2])),
     ),
-    "encoder": (
-        lf.repeat(2, lf.transformer_encoder_block(2, 6)),
-        SEQUENCE,
-    ),
+    "encoder": (lf.repeat(2, lf.transformer_encoder_block(2, 6)), SEQUENCE),
     "encoder, masked": (
         lf.with_context(*[lf.transformer_encoder_block(2, 6, norm_first=True)] * 2),
         (SEQUENCE, torch.ones(2, 5, dtype=torch.bool).tril()),

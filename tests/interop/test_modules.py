@@ -78,10 +78,7 @@ OTHERS = [
         )
     ),
     (nn.Sequential(), ROW),
-    (
-        nn.Sequential(nn.Linear(6, 4), nn.Sequential(nn.Tanh(), nn.Linear(4, 3)), nn.Softmax(1)),
-        ROW,
-    ),
+    (nn.Sequential(nn.Linear(6, 4), nn.Sequential(nn.Tanh(), nn.Linear(4, 3)), nn.Softmax(1)), ROW),
 ]
 
 
@@ -260,10 +257,7 @@ TANH = nn.Tanh()
             "serial(conv2d(8, 3, padding=1), max_pool2d(2), dropout(p=0.2))",
         ),
         (nn.Sequential(TANH, nn.Identity(), TANH), "serial(tanh(), identity(), tanh())"),
-        (
-            nn.Sequential(OrderedDict(first=nn.Linear(3, 4), a=TANH)),
-            "serial(dense(4), tanh())",
-        ),
+        (nn.Sequential(OrderedDict(first=nn.Linear(3, 4), a=TANH)), "serial(dense(4), tanh())"),
         (Block(nn.ReLU()), "serial(relu())"),
         (nn.BatchNorm2d(6), "batch_norm(spatial_axes=2)"),
         (without_bias(nn.BatchNorm1d(6)), "batch_norm(bias=False, spatial_axes=1)"),

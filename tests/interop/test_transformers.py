@@ -135,10 +135,7 @@ MASKS = {
     "added": ({"mask": ADDED}, ADDED[None, None]),
     "by head": ({"mask": BY_HEAD}, ~BY_HEAD.unflatten(0, (N, HEADS))),
     "padding": ({"src_key_padding_mask": PADDING}, ~PADDING),
-    "both": (
-        {"mask": SQUARE, "src_key_padding_mask": PADDING},
-        ~(SQUARE | PADDING[:, None, None]),
-    ),
+    "both": ({"mask": SQUARE, "src_key_padding_mask": PADDING}, ~(SQUARE | PADDING[:, None, None])),
 }
 
 

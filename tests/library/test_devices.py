@@ -40,6 +40,13 @@ def devices(arrays):
     return {leaf.device for leaf in leaves if isinstance(leaf, torch.Tensor)}
 
 
+# In the short suite layers/test_memory_and_meta.py has every layer on a device, without numbers.
+@pytest.mark.full(
+    but=(
+        "[dense(4)-", "[fixed_point(", "[batch_norm()-", "[dropout()-", "[conv2d(", "[max_pool2d(",
+        "[embedding(", "[lstm(4)-", "[multi_head_attention(", "[vector_quantize(", "[ode(",
+    )
+)  # fmt: skip
 @pytest.mark.parametrize("case", FIRST, ids=str)
 def test_a_layer(case):
     net, expected = lf.serial(BEFORE, case.layer), case.params()

@@ -41,6 +41,8 @@ def layer_results(x, layer):
     )
 
 
+# In the short suite core/test_spec.py and core/test_record.py pickle every layer and its params.
+@pytest.mark.full(but=("[dense(4)-", "[batch_norm()-", "[dropout()-", "[lstm(4)-", "[residual("))
 @pytest.mark.parametrize("case", FIRST, ids=str)
 def test_a_layer(case):
     assert_copies(case.layer, partial(layer_results, case.x))
@@ -101,6 +103,7 @@ BY_PATH = optim.by_path({"*d*": optim.sgd(0.1, momentum=0.9), "*": optim.adamw()
 OPTIMIZERS = [*EVERY, *RICH[:-1], BY_PATH]
 
 
+@pytest.mark.full(but=("-by_path(", "-muon(0.001)"))
 @pytest.mark.parametrize(
     "optimizer", OPTIMIZERS, ids=[f"{i}-{o}" for i, o in enumerate(OPTIMIZERS)]
 )

@@ -48,25 +48,28 @@ def test_a_step(optimizer, donate, fast):
         assert not recorded.memos.kinds, way
 
 
-def test_a_copy_of_a_step_still_asks_the_first_batch_what_its_loss_asks():
-    net = lf.serial(lf.flatten(), lf.dense(3))
-    step = lf.make_step(net, losses.nll(), optim.sgd(0.1))
+TWO_LOSSES = losses.weighted({"first": (1.0, losses.mse()), "second": (0.5, losses.nll())})
+
+
+@pytest.mark.parametrize(
+    ("end", "loss", "target", "said"),
+    [
+        (lf.dense(3), losses.nll(), LABELS, "log_softmax"),
+        (
+            lf.branch(lf.dense(3), lf.dense(3), merge=lf.identity()), TWO_LOSSES,
+            (torch.zeros(5, 3), LABELS), "weighted['second'] nll(): ",
+        ),
+    ],
+    ids=["one loss", "each part of a weighted loss"],
+)  # fmt: skip
+def test_a_copy_of_a_step_still_asks_the_first_batch_what_its_loss_asks(end, loss, target, said):
+    net = lf.serial(lf.flatten(), end)
+    step = lf.make_step(net, loss, optim.sgd(0.1))
     state = lf.init_state(net, optim.sgd(0.1), lf.Key(0), X)
     for way, made in copies_of(step):
         with pytest.raises(lf.LayerError) as refused:
-            made(state, (X, LABELS))
-        assert "log_softmax" in str(refused.value), way
-
-
-def test_a_step_of_a_weighted_loss_asks_each_part():
-    net = lf.serial(lf.flatten(), lf.branch(lf.dense(3), lf.dense(3), merge=lf.identity()))
-    loss = losses.weighted({"first": (1.0, losses.mse()), "second": (0.5, losses.nll())})
-    step, targets = lf.make_step(net, loss, optim.sgd(0.1)), (torch.zeros(5, 3), LABELS)
-    state = lf.init_state(net, optim.sgd(0.1), lf.Key(0), X)
-    for way, made in copies_of(step):
-        with pytest.raises(lf.LayerError) as refused:
-            made(state, (X, targets))
-        assert "weighted['second'] nll(): " in str(refused.value), way
+            made(state, (X, target))
+        assert said in str(refused.value), way
 
 
 @pytest.mark.full

@@ -61,8 +61,7 @@ LOSSES = [
 
 
 @pytest.mark.parametrize(
-    ("name", "case", "given"),
-    [pytest.param(*row, id="-".join(row[:2])) for row in LOSSES],
+    ("name", "case", "given"), [pytest.param(*row, id="-".join(row[:2])) for row in LOSSES]
 )
 def test_losses_say_what_is_wrong_with_a_prediction_or_its_labels(name, case, given):
     prediction, target, problem = given

@@ -5,14 +5,7 @@ import re
 import pytest
 import torch
 from helpers.cases import CASES
-from helpers.one_by_one import (
-    check,
-    example,
-    one_by_one,
-    random_like,
-    run_alone,
-    to_float64,
-)
+from helpers.one_by_one import check, example, one_by_one, random_like, run_alone, to_float64
 from helpers.refusals import refusals
 
 import lincoln_fn as lf
@@ -83,10 +76,7 @@ COMPOSITIONS = {
     "shared sequences": (lf.shared(lf.lstm(2)), (ROWS, ROWS[:, :2] + 1)),
     "shared norms": (lf.shared(lf.layer_norm()), (X, X * X)),
     "shared attention": (lf.shared(lf.multi_head_attention(2)), (ROWS, ROWS + ROWS.flip(1))),
-    "shared convolutions": (
-        lf.shared(lf.conv1d(4, 3)),
-        (ROWS, keys.normal(lf.Key(3), (3, 4, 9))),
-    ),
+    "shared convolutions": (lf.shared(lf.conv1d(4, 3)), (ROWS, keys.normal(lf.Key(3), (3, 4, 9)))),
     "shared in a row": (
         lf.serial(lf.shared(lf.dense(3)), lf.shared(lf.checkpointed(lf.dense(2)))),
         (X, X.tanh()),
@@ -121,9 +111,7 @@ def test_compositions(name, make):
 
 
 CENTRED = lf.branch(
-    lf.identity(),
-    lf.serial(lf.mean(0, keepdim=True), lf.broadcast_to(4, -1)),
-    merge=lf.subtract(),
+    lf.identity(), lf.serial(lf.mean(0, keepdim=True), lf.broadcast_to(4, -1)), merge=lf.subtract()
 )
 
 

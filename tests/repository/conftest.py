@@ -26,6 +26,14 @@ def run(example, capsys):
     return run_example
 
 
+@pytest.fixture
+def picture(tmp_path):
+    """Give the path at which an example draws, and see afterwards that a picture is there."""
+    path = tmp_path / "picture.png"
+    yield path
+    assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
 @pytest.fixture(scope="module")
 def site():
     """Give the site that an environment variable names."""

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import pytest
 from helpers.children import run_child
-from helpers.examples import EXAMPLES, MNIST_FILES, PNG_SIGNATURE, needs_mnist, table
+from helpers.examples import EXAMPLES, MNIST_FILES, needs_mnist, table
 
 import lincoln_fn as lf
 
@@ -73,12 +73,10 @@ def test_breast_cancer_measures_exactly_the_rows_it_held_out(run, monkeypatch):
 
 
 @pytest.mark.full
-def test_breast_cancer_runs_as_a_script_and_draws(run_script, tmp_path):
-    picture = tmp_path / "curve.png"
+def test_breast_cancer_runs_as_a_script_and_draws(run_script, picture):
     done = run_script("breast_cancer.py", "--epochs", "40", "--plot", picture)
     assert (done.returncode, done.stderr) == (0, "")
     assert [row[0] for row in table(done.stdout.splitlines())] == [20, 40]
-    assert picture.read_bytes().startswith(PNG_SIGNATURE)
     assert picture.stat().st_size > 10_000  # more than an empty page
 
 
@@ -121,8 +119,7 @@ def test_a_picture_that_could_not_be_saved_is_refused_before_training(
 @pytest.mark.full
 @needs_mnist
 @pytest.mark.parametrize("output", ["softmax", "log_softmax"])
-def test_mnist_learns_in_an_epoch(output, run, tmp_path):
-    picture = tmp_path / "curve.png"
+def test_mnist_learns_in_an_epoch(output, run, picture):
     lines = run("mnist", "--output", output, "--epochs", 1, "--plot", picture)
     rows = table(lines)
     assert [row[:2] for row in rows] == [[1, 100], [1, 200], [1, 300], [1, 400], [1, 469]]
@@ -130,7 +127,6 @@ def test_mnist_learns_in_an_epoch(output, run, tmp_path):
     assert last_loss < rows[0][2] / 2
     assert 0.92 <= accuracy < 1
     assert f"Test accuracy {accuracy:.2%}: on 10000 images" in "\n".join(lines)
-    assert picture.read_bytes().startswith(PNG_SIGNATURE)
 
 
 @pytest.mark.full

@@ -1,14 +1,10 @@
 """The pipeline of a character model trains the tied network, in any number of processes."""
 
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 from helpers.compare import same_number
-from helpers.examples import EXAMPLES
-from helpers.processes import free_port
+from helpers.examples import run_in_two_processes
 
 import lincoln_fn as lf
 
@@ -53,11 +49,5 @@ def test_two_processes_print_what_one_prints(example, capsys):
     )
     assert 2 < bigram < 4 < ours < 8
     assert len(printed.partition("A sample:\n")[2]) == 7 + 1
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
-    script = [EXAMPLES / "char_gpt_pipeline.py", *OPTIONS, "--schedule", "gpipe"]
-    ran = subprocess.run(
-        [sys.executable, *launch, "--master-port", str(free_port()), *script],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
-        timeout=120,
-    )  # fmt: skip
-    assert (ran.returncode, ran.stdout) == (0, printed), ran.stderr
+    options = *OPTIONS, "--schedule", "gpipe"
+    assert run_in_two_processes("char_gpt_pipeline.py", *options) == printed

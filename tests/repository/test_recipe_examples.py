@@ -3,7 +3,6 @@
 import re
 
 import pytest
-from helpers.examples import PNG_SIGNATURE
 
 
 @pytest.mark.full
@@ -17,9 +16,7 @@ from helpers.examples import PNG_SIGNATURE
         ("vqvae_digits", 200, "error", 0.01, 0.12),
     ],
 )
-def test_a_program_learns_and_draws(name, steps, line, low, high, run, tmp_path):
-    picture = tmp_path / f"{name}.png"
+def test_a_program_learns_and_draws(name, steps, line, low, high, run, picture):
     lines = [each for each in run(name, "--steps", steps, "--plot", picture) if line in each]
     number = float(re.search(rf"{line}\D*(\d+\.\d+)", lines[0])[1])
     assert low < number < high
-    assert picture.read_bytes().startswith(PNG_SIGNATURE)

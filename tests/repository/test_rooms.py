@@ -44,8 +44,7 @@ BY_NAME = {
 }  # fmt: skip
 # Where users find the names and the commands of a room: they are loaded when they are first named.
 LATER = dict.fromkeys(
-    ("lincoln_fn.testing.grade", "lincoln_fn.testing.assignment"),
-    "lincoln_fn.grading",
+    ("lincoln_fn.testing.grade", "lincoln_fn.testing.assignment"), "lincoln_fn.grading"
 )
 
 

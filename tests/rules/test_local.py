@@ -66,8 +66,7 @@ def test_similarity_matching_at_its_edges():
 def test_local_losses_by_autograd(kind):
     net, loss = rules.local_losses(BODY, 3, kind=kind), rules.local_loss(3, kind=kind, beta=0.75)
     params = lf.tree.map(
-        lambda leaf: normal(*leaf.shape, seed=leaf.numel()).double(),
-        net.init(lf.Key(2), IMAGES),
+        lambda leaf: normal(*leaf.shape, seed=leaf.numel()).double(), net.init(lf.Key(2), IMAGES)
     )
     prediction, cache = net.forward(params, IMAGES)
     value, loss_cache = loss.forward(prediction, LABELS)

@@ -51,10 +51,7 @@ def begun(net, optimizer, x, compiled, loss=LOSS):
 
 CASES = [(name, optimizer) for name in NETS for optimizer in OPTIMIZERS]
 # Two of what no other test here compiles and compares with the pure step.
-COMPILED = [
-    ("states", OPTIMIZERS[2]),
-    ("convolution", OPTIMIZERS[1]),
-]
+COMPILED = [("states", OPTIMIZERS[2]), ("convolution", OPTIMIZERS[1])]
 
 
 @pytest.mark.full(but=("False",))

@@ -96,6 +96,7 @@ def test_strides_are_taken_up_too(tmp_path):
 
 
 KILLS = 20
+ENDS = signal.SIGKILL, signal.SIGTERM  # in turns: as a machine ends, and as a scheduler ends a run
 LONG = 50  # epochs, so many that twenty kills come long before the end
 
 
@@ -113,7 +114,7 @@ def run_to_the_end(folder, output):
         os.write(output, b".")
 
 
-def killed_after(steps, seconds, folder):
+def killed_after(steps, seconds, folder, end_by):
     """Do so in a process that is killed a moment after so many steps: in a step or in a save."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -126,10 +127,10 @@ def killed_after(steps, seconds, folder):
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         pass
-    os.kill(child, signal.SIGKILL)
+    os.kill(child, end_by)
     os.close(reading)
     _, status = os.waitpid(child, 0)
-    return status == signal.SIGKILL
+    return status == end_by
 
 
 def kill_again_and_again(folder):
@@ -137,7 +138,8 @@ def kill_again_and_again(folder):
     draw, step = random.Random(0), 0
     for i in range(KILLS):
         # From within the first step's save on, at moments that are spread over a step and a save.
-        assert killed_after(1 + i % 3, 0.004 * draw.random(), folder), "the run ended too soon"
+        ended = killed_after(1 + i % 3, 0.004 * draw.random(), folder, ENDS[i % 2])
+        assert ended, "the run ended too soon"
         # No step that was told of is lost.
         least = step + 1 + i % 3
         step = int(Directory(folder).latest(begin(FLAT, OPTIMIZERS["adam"])).step)
