@@ -20,12 +20,7 @@ from lincoln_fn.fastpath import gives_own_tokens
 from lincoln_fn.walk import Composition
 from lincoln_fn.walk.internal import composition_of
 
-ROWS: Final[Rows] = {
-    **attention.ROWS,
-    **convolution.ROWS,
-    **positions.ROWS,
-    **recurrent.ROWS,
-}
+ROWS: Final[Rows] = {**attention.ROWS, **convolution.ROWS, **positions.ROWS, **recurrent.ROWS}
 
 
 def row_of(layer: Layer) -> Row | None:

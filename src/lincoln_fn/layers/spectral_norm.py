@@ -98,9 +98,8 @@ def advance(
 ) -> SpectralNormParams:  # fmt: skip
     """Compute u = W v / |W v| and v = W^T u / |W^T u|, several times."""
     matrix = _matrix(weight_of(NAME, params.layer), params.layer, dim)
-    return SpectralNormParams(
-        params.layer, _iterated(matrix, params.vectors, n_power_iterations, eps)
-    )
+    vectors = _iterated(matrix, params.vectors, n_power_iterations, eps)
+    return SpectralNormParams(params.layer, vectors)
 
 
 core.declare(advance, reads=())

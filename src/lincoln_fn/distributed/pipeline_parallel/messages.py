@@ -21,7 +21,7 @@ from typing import Any, Final, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, LayerError, tree
+from lincoln_fn.core import Arrays, LayerError, tree, unexpected
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.lost import ENCODED, decode, encode
 
@@ -153,6 +153,5 @@ def _shapes_of(arrays: Arrays) -> Json:
         return None
     if not isinstance(arrays, tuple):
         mend = "let the stage return a tensor or a tuple of tensors"
-        problem = f"expected tensors between stages, got {type(arrays).__name__}; {mend}"
-        raise LayerError("pipeline", problem)
+        raise unexpected("pipeline", "tensors between stages", type(arrays).__name__, mend)
     return [_shapes_of(each) for each in arrays]

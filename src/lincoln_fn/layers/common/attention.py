@@ -106,8 +106,7 @@ def check_mask(layer: str, mask: object, like: Tensor, shape: tuple[int, ...]) -
     ends = shape[len(shape) - mask.ndim :]
     fits = all(given in (1, size) for given, size in zip(mask.shape, ends, strict=False))
     if mask.ndim > len(shape) or not fits:
-        given = tuple(mask.shape)
-        raise LayerError(layer, f"expected a mask that broadcasts to {shape}, got {given}")
+        raise unexpected(layer, f"a mask that broadcasts to {shape}", mask.shape)
 
 
 def _allowed(mask: Mask | None, visible: Tensor | None) -> Bool[Tensor, "*mask"]:
