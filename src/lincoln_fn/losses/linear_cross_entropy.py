@@ -31,9 +31,8 @@ from torch import Tensor
 
 from lincoln_fn.core import PositiveInt, constructor, is_transformed, unexpected
 from lincoln_fn.layers.log_softmax import minus_one_hot
-from lincoln_fn.losses.common.labels import ClassWeights
-from lincoln_fn.losses.internal import Cotangent, Labels, make_loss, read_labels, total_weight
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.common.labels import ClassWeights, Labels, read_labels, total_weight
+from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, make_loss
 
 NAME = "linear_cross_entropy"
 Features: TypeAlias = Float[Tensor, "N *s D"]
