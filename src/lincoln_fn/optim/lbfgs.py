@@ -126,8 +126,12 @@ def lbfgs(
         (tensor(25.), tensor([3.0000, 4.0000]))
     """
     most = max_iter * 5 // 4 if max_eval is None else max_eval
-    step = partial(_step, value_and_gradient, max_eval=most)
-    return core.bare(lambda name, step: step, step)  # with the arguments that are bound to it
+    return core.bare(_completed, partial(_step, value_and_gradient, max_eval=most))
+
+
+def _completed(name: str, step: Step) -> Step:
+    """Return the step with the arguments that `constructor` has bound to it."""
+    return step
 
 
 def _step(

@@ -84,12 +84,10 @@ def drawing_for_all(params: Params) -> Params:
 
 
 def _with_keys(params: Params, change: Callable[[Key], Key]) -> Params:
-    def change_key(node: object) -> object:
-        return change(node) if isinstance(node, Key) else node
-
     return optree.tree_map(
-        change_key, params, is_leaf=lambda node: isinstance(node, Key), namespace=EVERYTHING
-    )
+        lambda node: change(node) if isinstance(node, Key) else node,
+        params, is_leaf=lambda node: isinstance(node, Key), namespace=EVERYTHING,
+    )  # fmt: skip
 
 
 def find_nodes(start: int, stop: int, total: int) -> list[Node]:

@@ -52,9 +52,13 @@ def masked_softmax(
     """Compute weights = softmax(scores + mask), along the keys; zeros where no key is allowed."""
     if mask is None and visible is None:
         return torch.softmax(scores, -1)
-    allowed = _allowed(mask, visible)
-    if mask is not None and mask.is_floating_point():
-        scores = scores + mask
+    allowed = visible
+    if mask is not None:
+        is_bool = mask.dtype is torch.bool
+        seen = mask if is_bool else mask > -math.inf
+        allowed = seen if visible is None else visible & seen
+        scores = scores if is_bool else scores + mask
+    assert allowed is not None
     weights = torch.softmax(scores.masked_fill(~allowed, -math.inf), -1)
     # Where no key is allowed, softmax of only -inf gives nan. Of no more queries than keys, each
     # sees at least one by its place.
@@ -107,11 +111,3 @@ def check_mask(layer: str, mask: object, like: Tensor, shape: tuple[int, ...]) -
     fits = all(given in (1, size) for given, size in zip(mask.shape, ends, strict=False))
     if mask.ndim > len(shape) or not fits:
         raise unexpected(layer, f"a mask that broadcasts to {shape}", mask.shape)
-
-
-def _allowed(mask: Mask | None, visible: Tensor | None) -> Bool[Tensor, "*mask"]:
-    if mask is None:
-        assert visible is not None
-        return visible
-    seen = mask if mask.dtype is torch.bool else mask > -math.inf
-    return seen if visible is None else visible & seen
