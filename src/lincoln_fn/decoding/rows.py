@@ -34,11 +34,8 @@ def row_of(layer: Layer) -> Row | None:
     if isinstance(made, Composition):
         function, options = made.predict_there, {"made": made}
     declared = core.declared_by(function).decode
-    row = (
-        recurrent.SCAN
-        if made_by(layer, scan)
-        else ROWS.get(file_of(layer) or core.file_of_forward(layer))
-    )
+    file = file_of(layer) or core.file_of_forward(layer)
+    row = recurrent.SCAN if made_by(layer, scan) else ROWS.get(file)
     row = Row(*declared) if declared else row
     if not row or (isinstance(made, Composition) and made.taps):
         return None

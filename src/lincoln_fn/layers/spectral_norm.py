@@ -57,10 +57,8 @@ def init(key: Key, x: Arrays, *, layer: Layer, eps: float, dim: int | None) -> S
     """Draw the layer's params and the vectors, and improve these by 15 iterations."""
     drawn = layer.init(key, x)
     matrix = _matrix(weight_of(NAME, drawn), drawn, dim)
-    u, v = (
-        keys.normal(key.fold_in(i + 1), (n,), dtype=matrix.dtype)
-        for i, n in enumerate(matrix.shape)
-    )
+    sizes = enumerate(matrix.shape, 1)
+    u, v = (keys.normal(key.fold_in(i), (n,), dtype=matrix.dtype) for i, n in sizes)
     return SpectralNormParams(drawn, _iterated(matrix, Vectors(u, v), FIRST_ITERATIONS, eps))
 
 

@@ -121,8 +121,5 @@ def with_gather(layer: Layer, gather: Gather) -> Layer:
     """Make the same layer with another way to collect what the shards send."""
     assert isinstance(layer.forward, partial)
     assert isinstance(layer.backward, partial)
-    return layer.replace(
-        forward=partial(layer.forward, gather=gather),
-        backward=partial(layer.backward, gather=gather),
-        predict=layer.predict,
-    )
+    there, back = (partial(f, gather=gather) for f in (layer.forward, layer.backward))
+    return layer.replace(forward=there, backward=back, predict=layer.predict)

@@ -127,9 +127,7 @@ class Connections:
         origin = min(origins, default=rank)
         header = json.dumps({"error": encode(error, rank), "origin": origin})
         others = [
-            other
-            for other in range(self._group.size)
-            if other != rank and self._group.ranks[other] not in lost
+            i for i, number in enumerate(self._group.ranks) if i != rank and number not in lost
         ]
         for other in others:
             self._begin_to_send(other, header, [])

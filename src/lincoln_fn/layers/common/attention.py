@@ -89,11 +89,8 @@ def check_sequences(layer: str, x: object) -> None:
         check_like(layer, name, part, x[0])
     shapes = [tuple(part.shape) for part in x[:3]]
     query, key, value = shapes
-    if (
-        min(map(len, shapes)) < 2
-        or not query[:-2] == key[:-2] == value[:-2]
-        or key[-2] != value[-2]
-    ):
+    one_batch = query[:-2] == key[:-2] == value[:-2]
+    if min(map(len, shapes)) < 2 or not one_batch or key[-2] != value[-2]:
         wanted = "(..., length, features), key and value of one length, with equal leading axes"
         given = f"{query}, {key} and {value}"
         raise LayerError(layer, f"expected query, key and value of shapes {wanted}, got {given}")

@@ -61,11 +61,8 @@ def drawn_cell(keys: Iterator[Key], n_in: int, gates: int, form: Form, dtype: to
     hidden = form.hidden_size
     fans, width = Fans(hidden, hidden), gates * hidden
     weights = (form.weight_init.draw(next(keys), (n, width), fans, dtype) for n in (n_in, hidden))
-    biases = (
-        form.bias_init.draw(next(keys), (width,), fans, dtype) if form.bias else None
-        for _ in range(2)
-    )
-    return Cell(*weights, *biases)
+    biases = (form.bias_init.draw(next(keys), (width,), fans, dtype) for _ in range(2))
+    return Cell(*weights, *(biases if form.bias else (None, None)))
 
 
 def run(
@@ -107,12 +104,9 @@ def run_backward(
     dcells, dfirsts = [], []
     for k in range(len(cells) - 1, -1, -1):
         directions = len(cells[k])
-        results = [
-            scan_backward(family.rule, cell, scanned, part, dlasts[k * directions + d])
-            for d, (cell, scanned, part) in enumerate(
-                zip(cells[k], cache.scans[k], dy.chunk(directions, -1), strict=True)
-            )
-        ]
+        own = dlasts[k * directions : (k + 1) * directions]
+        given = zip(cells[k], cache.scans[k], dy.chunk(directions, -1), own, strict=True)
+        results = [scan_backward(family.rule, *each) for each in given]
         dy = sum((dx for dx, _, _ in results[1:]), start=results[0][0])
         dcells.append(tuple(dcell for _, dcell, _ in results))
         dfirsts.append([dfirst for _, _, dfirst in results])
