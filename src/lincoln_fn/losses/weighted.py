@@ -103,13 +103,18 @@ def first_check(loss: Loss) -> Check | None:
         formula = formula_of(loss)
         return None if formula is None else formula.check_first
     checks = tuple(first_check(part) for _, part in parts.values())
+    return partial(_check_each, parts, checks) if any(checks) else None
 
-    def check_each(predictions: tuple[Arrays, ...], targets: tuple[Arrays, ...]) -> None:
-        for name, check, *given in zip(parts, checks, predictions, targets, strict=True):
-            if check is not None:
-                _named(name, parts[name][1], check, *given)
 
-    return check_each if any(checks) else None
+def _check_each(
+    parts: Parts,
+    checks: tuple[Check | None, ...],
+    predictions: tuple[Arrays, ...],
+    targets: tuple[Arrays, ...],
+) -> None:
+    for name, check, *given in zip(parts, checks, predictions, targets, strict=True):
+        if check is not None:
+            _named(name, parts[name][1], check, *given)
 
 
 def parts_of(loss: Loss) -> Parts:

@@ -29,7 +29,7 @@ from lincoln_fn.distributed.group import Group, check_divisible
 from lincoln_fn.distributed.sharding.fully_sharded import check_sharding
 from lincoln_fn.losses import Loss
 from lincoln_fn.recording import recorded
-from lincoln_fn.training import Batch, Compute, ComputeShards, Reduce
+from lincoln_fn.training import Batch, Compute, ComputeShards, OfShard, Reduce
 
 
 @core.constructor
@@ -127,7 +127,14 @@ def _bind_shards(
         raise unexpected("mean", f"layers that do not communicate, {why}", net)
     nets = dict.fromkeys(shards.own, net)
     setup = DataParallelSetup(shards, loss, size, group, nets, None, communicates=False)
-    return lambda of_shard, *given: _compute(attrs.evolve(setup, of_shard=of_shard), name, *given)
+    return partial(_compute_shards, setup, name)
+
+
+def _compute_shards(
+    setup: DataParallelSetup, name: str, of_shard: OfShard, params: Params, batch: Batch,
+    step: Tensor,
+) -> tuple[Tensor, Params, Params]:  # fmt: skip
+    return _compute(attrs.evolve(setup, of_shard=of_shard), name, params, batch, step)
 
 
 def _compute(
