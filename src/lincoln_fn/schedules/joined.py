@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import NOT_EMPTY, NonNegative, Positive, PositiveInt, bare
+from lincoln_fn.core import (
+    NOT_EMPTY,
+    NonNegative,
+    NonNegativeInt,
+    Positive,
+    PositiveInt,
+    Probability,
+    bare,
+)  # fmt: skip
 from lincoln_fn.schedules.schedule import Schedule
 
 # A rate that stays, or one of each step.
@@ -57,7 +65,7 @@ def _linear_warmup(step: Tensor, *, then: Rate, steps: int, start_factor: float)
 def linear_warmup(
     then: NonNegative | Callable[[Tensor], Tensor],
     steps: PositiveInt,
-    start_factor: core.Probability = 1 / 3,
+    start_factor: Probability = 1 / 3,
 ) -> Schedule:
     """Start with a small rate: start_factor times the rate, rising linearly to all of it.
 
@@ -102,8 +110,8 @@ def _wsd(step: Tensor, *, lr: float, warmup: int, steady: int, decay: int, lr_mi
 @core.constructor
 def wsd(
     lr: NonNegative,
-    warmup: core.NonNegativeInt,
-    steady: core.NonNegativeInt,
+    warmup: NonNegativeInt,
+    steady: NonNegativeInt,
     decay: PositiveInt,
     lr_min: NonNegative = 0.0,
 ) -> Schedule:
@@ -155,7 +163,7 @@ def _along_line(start: float, end: float, share: Tensor) -> Tensor:
 def one_cycle(
     max_lr: NonNegative,
     total_steps: PositiveInt,
-    pct_start: core.Probability = 0.3,
+    pct_start: Probability = 0.3,
     anneal_strategy: Literal["cos", "linear"] = "cos",
     div_factor: Positive = 25.0,
     final_div_factor: Positive = 1e4,
