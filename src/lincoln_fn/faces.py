@@ -1,7 +1,8 @@
 """The face of a room: the names that others use, each loaded when it is first asked for (PEP 562).
 
 A room's `__init__.pyi` lists these names as imports. Type checkers and editors read it, and so does
-this file. So `import lincoln_fn` loads no room, and a room that nobody names costs nothing.
+this file. So `import lincoln_fn` loads no room, and a room that nobody names costs nothing. A face
+for other rooms, `internal.pyi`, needs no `.py` beside it.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
+from contextlib import suppress
 from importlib import import_module
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
-from pathlib import Path
 from pkgutil import get_data
 from types import ModuleType
 
@@ -69,9 +70,11 @@ class _InItsRoom(Loader):
         """Return how to load the module, if the face of its package has it from elsewhere."""
         package, _, last = name.rpartition(".")
         owner = sys.modules.get(package)
-        if not (isinstance(owner, Face) and owner.is_from_elsewhere(last)):
+        if not isinstance(owner, Face):
             return None
-        return ModuleSpec(name, self) if inspect.ismodule(getattr(owner, last)) else None
+        if owner.is_from_elsewhere(last):
+            return ModuleSpec(name, self) if inspect.ismodule(getattr(owner, last)) else None
+        return ModuleSpec(name, _StubAlone()) if _homes(package, last) is not None else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Return the module as it is."""
@@ -86,19 +89,36 @@ class _InItsRoom(Loader):
         module.__spec__ = module.__spec__.loader_state
 
 
-def face(package: str, *, explains: bool = False) -> None:
-    """Give a package the names of its `__init__.pyi`."""
-    module = sys.modules[package]
-    stub = Path(str(module.__file__)).with_suffix(".pyi").name
-    tree = ast.parse(get_data(package, stub) or b"")
-    homes = {
+class _StubAlone(Loader):
+    """Makes the face of a `.pyi` that has no `.py` beside it."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Give a module the names of its `.pyi`."""
+        face(module.__name__)
+
+
+def face(name: str, *, explains: bool = False) -> None:
+    """Give a package the names of its `__init__.pyi`, or a module those of its `.pyi`."""
+    module = sys.modules[name]
+    package, _, stub = (f"{name}.__init__" if hasattr(module, "__path__") else name).rpartition(".")
+    homes = _homes(package, stub) or {}
+    vars(module).update(_homes=homes, _explains=explains, __all__=sorted(homes))
+    module.__class__ = Face
+
+
+def _homes(package: str, stub: str) -> dict[str, tuple[str, str]] | None:
+    """Read the names of a stub in a package, with their homes; None if there is no such stub."""
+    text = None
+    with suppress(OSError):
+        text = get_data(package, f"{stub}.pyi")
+    if text is None:
+        return None
+    return {
         name.asname or name.name: (str(line.module), name.name)
-        for line in tree.body
+        for line in ast.parse(text).body
         if isinstance(line, ast.ImportFrom)
         for name in line.names
     }
-    vars(module).update(_homes=homes, _explains=explains, __all__=sorted(homes))
-    module.__class__ = Face
 
 
 sys.meta_path.append(_InItsRoom())

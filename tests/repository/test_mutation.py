@@ -11,8 +11,6 @@ def test_the_own_functions_of_a_file_are_found():
     found = 0
     for folder in ("layers", "losses"):
         for path in sorted((PACKAGE / folder).glob("[!_]*.py")):
-            if path.stem == "internal":  # a face
-                continue
             module = importlib.import_module(f"lincoln_fn.{folder}.{path.stem}")
             for name in ("init", "forward", "backward"):
                 if (function := getattr(module, name, None)) is None:

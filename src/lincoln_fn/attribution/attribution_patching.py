@@ -21,7 +21,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.attribution._explained import Target, explained_output, product
+from lincoln_fn.attribution._target import Target, explained_output, product
 from lincoln_fn.combine import inference
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, check_argument, tree
 from lincoln_fn.inspect import outputs

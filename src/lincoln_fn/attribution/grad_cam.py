@@ -14,8 +14,8 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.attribution._explained import Target, at_inference, explained_output
-from lincoln_fn.core import Arrays, Layer, LayerError, Params, format_briefly
+from lincoln_fn.attribution._target import Target, at_inference, explained_output
+from lincoln_fn.core import Arrays, Layer, LayerError, Params, format_briefly, unexpected
 from lincoln_fn.inspect import patched
 from lincoln_fn.walk.internal import paths, unknown_path
 
@@ -52,10 +52,9 @@ def grad_cam(
     )
     y, cache = noted.forward(params, x)
     if len(maps) > 1:
-        problem = (
-            f"expected a layer that is used once, got {path!r}, which is used {len(maps)} times"
-        )
-        raise LayerError("grad_cam", f"{problem}; take one before or behind it")
+        wanted = "a layer that is used once"
+        mend = "take one before or behind it"
+        raise unexpected("grad_cam", wanted, f"{path!r}, which is used {len(maps)} times", mend)
     noted.input_grad(params, cache, explained_output("grad_cam", y, target))
     a, da = maps[0], gradients[0]
     if not isinstance(a, Tensor) or a.ndim < 3:

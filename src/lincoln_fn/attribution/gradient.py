@@ -36,13 +36,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.attribution._explained import (
-    Target,
-    at_inference,
-    expanded,
-    explained_output,
-    product,
-)
+from lincoln_fn.attribution._target import Target, at_inference, expanded, explained_output, product
 from lincoln_fn.core import Arrays, Key, Layer, LayerError, NonNegative, Params, PositiveInt, keys
 
 

@@ -11,7 +11,7 @@ All other layers have their own backward. Both are applied to every activation, 
 
 from __future__ import annotations
 
-from lincoln_fn.attribution._explained import Target, at_inference, explained_output
+from lincoln_fn.attribution._target import Target, at_inference, explained_output
 from lincoln_fn.attribution.kinds import ACTIVATION, belongs
 from lincoln_fn.core import Arrays, Cache, Layer, Params
 from lincoln_fn.walk.walks import back

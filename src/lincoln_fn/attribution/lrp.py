@@ -17,8 +17,8 @@ from functools import partial
 import attrs
 
 from lincoln_fn import core
-from lincoln_fn.attribution._explained import Target, explained_output
 from lincoln_fn.attribution._loops import loops_of
+from lincoln_fn.attribution._target import Target, explained_output
 from lincoln_fn.attribution.composites import Composite, epsilon_plus
 from lincoln_fn.attribution.rules import Rule, Use
 from lincoln_fn.combine import inference

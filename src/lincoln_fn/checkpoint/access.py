@@ -46,7 +46,10 @@ def reading(path: Path) -> Iterator[tuple[BinaryIO, int]]:
             _check_kind(status, "read")
             yield file, status.st_size
     except OSError as error:
-        raise ValueError(_problem(error, path)) from error
+        problem = _PROBLEMS.get(error.errno or 0, f"cannot be read: {error.strerror}")
+        if error.errno == errno.ENOENT and path.is_symlink():
+            problem = f"no such file: the symbolic link leads to {os.readlink(path)}"
+        raise ValueError(problem) from error
 
 
 def read_bytes(file: BinaryIO, size: int) -> Tensor:
@@ -118,9 +121,3 @@ def _check_kind(status: os.stat_result, done: str) -> None:
     kind = _KINDS.get(stat.S_IFMT(status.st_mode))
     if kind is not None:
         raise ValueError(f"cannot be {done}: it is a {kind}")
-
-
-def _problem(error: OSError, path: Path) -> str:
-    if error.errno == errno.ENOENT and path.is_symlink():
-        return f"no such file: the symbolic link leads to {os.readlink(path)}"
-    return _PROBLEMS.get(error.errno or 0, f"cannot be read: {error.strerror}")

@@ -114,11 +114,8 @@ def read_tensors(contents: Contents, devices: Mapping[str, torch.device]) -> dic
     for name in devices:
         place, stride = contents.head.places[name], contents.notes["strides"].get(name)
         device = torch.device("cpu") if devices[name].type == "meta" else devices[name]
-        tensors[name] = (
-            torch.empty(place.shape, dtype=place.dtype, device=device)
-            if stride is None
-            else torch.empty_strided(place.shape, stride, dtype=place.dtype, device=device)
-        )
+        stride = stride or torch.empty(place.shape, device="meta").stride()
+        tensors[name] = torch.empty_strided(place.shape, stride, dtype=place.dtype, device=device)
     if _read(contents, tensors) != contents.notes["sha256"]:
         raise ValueError(_DAMAGED)
     return tensors

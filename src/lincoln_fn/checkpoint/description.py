@@ -53,9 +53,11 @@ def describe(tree: Tree) -> Description:
                 )
             return
         rest[path] = _kind(node)
-        for name, value in _static_fields(node):
-            # without the addresses that a function's repr holds
-            rest[_join_path(path, name)] = f"static {_ADDRESS.sub('', repr(value))}"
+        for field in attrs.fields(type(node)) if attrs.has(type(node)) else ():
+            if field.metadata.get("static"):
+                # without the addresses that a function's repr holds
+                text = _ADDRESS.sub("", repr(getattr(node, field.name)))
+                rest[_join_path(path, field.name)] = f"static {text}"
         children, _, entries, *_ = optree.tree_flatten_one_level(node, namespace=EVERYTHING)
         for entry, child in zip(entries, children, strict=True):
             if not _is_empty_default(node, entry, child):
@@ -88,13 +90,6 @@ def _kind(node: Tree) -> str:
     if node is None:
         return "None"
     return cls.__name__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _static_fields(node: Tree) -> list[tuple[str, object]]:
-    if not attrs.has(type(node)):
-        return []
-    fields = attrs.fields(type(node))
-    return [(a.name, getattr(node, a.name)) for a in fields if a.metadata.get("static")]
 
 
 def _is_empty_default(node: Tree, entry: object, child: Tree) -> bool:

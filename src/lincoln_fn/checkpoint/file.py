@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lincoln_fn.checkpoint import contents, places
 from lincoln_fn.checkpoint.access import reading, replacing
-from lincoln_fn.checkpoint.description import Description, describe, shape_text
+from lincoln_fn.checkpoint.description import describe, shape_text
 from lincoln_fn.core import EVERYTHING, Tree, wrong_kind
 from lincoln_fn.training import is_spent
 
@@ -119,7 +119,10 @@ def load(path: str | os.PathLike[str], like: T) -> T:
             expected = describe(like)
         except ValueError as error:
             raise ValueError(f"like: {error}") from error
-        count = _read_count(opened, expected) if hasattr(like, "step") else {}
+        # A state of one's own may count its steps by an int, which differs from that of `like`.
+        step = opened.notes["rest"].get("step", "") if hasattr(like, "step") else ""
+        counts = type(expected.leaves.get("step")) is int and step.isdecimal()
+        count = {"step": int(step)} if counts else {}
         rest = expected.rest | {name: repr(step) for name, step in count.items()}
         contents.check_fit(opened, rest, {n: shape_text(t) for n, t in expected.tensors.items()})
         tensors = contents.read_tensors(opened, {n: t.device for n, t in expected.tensors.items()})
@@ -134,13 +137,6 @@ def _as_path(where: str, path: object, order: str) -> Path:
     if not isinstance(path, str | os.PathLike):
         raise wrong_kind(where, "path", path, "the path of a file", order)
     return Path(path)
-
-
-def _read_count(opened: contents.Contents, expected: Description) -> dict[str, int]:
-    """Read the step of a state of one's own that counts by an int: it differs from `like`'s."""
-    step = opened.notes["rest"].get("step", "")
-    counts = type(expected.leaves.get("step")) is int and step.isdecimal()
-    return {"step": int(step)} if counts else {}
 
 
 def score_of(path: Path) -> float | None:

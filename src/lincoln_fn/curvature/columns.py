@@ -75,11 +75,10 @@ def columns(loss: Loss, prediction: Arrays, target: Arrays) -> Float[Tensor, "K 
         return _of_softmax(loss, prediction, target)
     h = _blocks(loss, prediction, target)
     diagonal = h.diagonal(dim1=1, dim2=2)
-    values, vectors = (
-        (diagonal, torch.eye(h.shape[1], dtype=h.dtype, device=h.device).expand_as(h))
-        if torch.equal(h, torch.diag_embed(diagonal))
-        else torch.linalg.eigh(h)
-    )
+    if torch.equal(h, torch.diag_embed(diagonal)):
+        values, vectors = diagonal, torch.eye(h.shape[1]).to(h).expand_as(h)
+    else:
+        values, vectors = torch.linalg.eigh(h)
     if values.min() < -_ROUNDING * values.abs().max():
         problem = "expected a loss whose Hessian in the prediction has no negative eigenvalue"
         raise LayerError(loss.name, f"{problem}, got {values.min().item():.3g}")
@@ -93,9 +92,8 @@ def _blocks(loss: Loss, prediction: Tensor, target: Arrays) -> Float[Tensor, "N 
     of_column = []
     for e_k in torch.eye(count, dtype=prediction.dtype, device=prediction.device):
         with forward_mode():
-            dual = with_tangents(
-                prediction, e_k.reshape(prediction.shape[1:]).expand_as(prediction)
-            )
+            along = e_k.reshape(prediction.shape[1:]).expand_as(prediction)
+            dual = with_tangents(prediction, along)
             column = tangents_of(loss_gradient(loss, dual, target))
             of_column.append(column.reshape(len(prediction), count))
     return torch.stack(of_column, 2)

@@ -32,8 +32,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import Arrays, Layer, Params, evolve, record
+from lincoln_fn.core import Arrays, Layer, LayerError, Params, cast_like, checked, evolve, record
 from lincoln_fn.curvature.columns import Rows, column_sites, columns, has_inputs_first, rows_of
 from lincoln_fn.curvature.duals import fast_for_columns, loss_gradient
 from lincoln_fn.layers.common.normalisation import widened
@@ -54,7 +53,7 @@ class Factors:
     b: Float[Tensor, "O O"]
 
 
-@core.checked
+@checked
 def kfac_factors(
     net: Layer,
     params: Params,
@@ -102,7 +101,7 @@ def kfac_factors(
     else:
         if not isinstance(prediction, Tensor):
             problem = "expected a prediction of one tensor, with the examples on axis 0"
-            raise core.LayerError(loss.name, problem)
+            raise LayerError(loss.name, problem)
         formula = formula_of(loss)
         is_mean = formula is not None and formula.is_mean
         g = loss_gradient(loss, prediction, target).unsqueeze(0)
@@ -163,7 +162,7 @@ class Eigen:
         rows = u_a @ scaled @ u_b.mT
         weight, bias = (rows, None) if d.bias is None else (rows[:-1], rows[-1])
         shaped = weight if inputs_first else weight.mT.reshape(d.weight.shape)
-        return core.cast_like(evolve(d, weight=shaped, bias=bias), d)
+        return cast_like(evolve(d, weight=shaped, bias=bias), d)
 
 
 @when_due

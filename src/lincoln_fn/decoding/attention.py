@@ -93,6 +93,5 @@ def _written(state: KeyValue, key: Tensor, value: Tensor, slots: Tensor) -> KeyV
     )
 
 
-ROWS: Final[Rows] = dict.fromkeys(
-    (attention_heads, scaled_dot_product_attention), Row(_init, _step)
-)
+_ROW: Final = Row(_init, _step)
+ROWS: Final[Rows] = {attention_heads: _ROW, scaled_dot_product_attention: _ROW}

@@ -76,11 +76,10 @@ def _drawn(first: int, leaves: Tensors, along: Along, count: int, noise: Noise) 
             shape[axis] = count
             # 0 and 1, which every vocabulary has.
             bits = keys.bernoulli(Key(i).near(leaf), (count,), 0.5)
-            leaf = (
-                noise(i, torch.Size(shape), leaf.dtype, leaf.device)
-                if leaf.is_floating_point()
-                else _facing(bits, axis).expand(shape).to(leaf.dtype)
-            )
+            if leaf.is_floating_point():
+                leaf = noise(i, torch.Size(shape), leaf.dtype, leaf.device)
+            else:
+                leaf = _facing(bits, axis).expand(shape).to(leaf.dtype)
         drawn.append(leaf)
     return drawn
 

@@ -20,12 +20,7 @@ from lincoln_fn.fastpath import gives_own_tokens
 from lincoln_fn.walk import Composition
 from lincoln_fn.walk.internal import composition_of
 
-ROWS: Final[Rows] = {
-    **attention.ROWS,
-    **convolution.ROWS,
-    **positions.ROWS,
-    **recurrent.ROWS,
-}
+ROWS: Final[Rows] = {**attention.ROWS, **convolution.ROWS, **positions.ROWS, **recurrent.ROWS}
 
 
 def row_of(layer: Layer) -> Row | None:
@@ -39,11 +34,8 @@ def row_of(layer: Layer) -> Row | None:
     if isinstance(made, Composition):
         function, options = made.predict_there, {"made": made}
     declared = core.declared_by(function).decode
-    row = (
-        recurrent.SCAN
-        if made_by(layer, scan)
-        else ROWS.get(file_of(layer) or core.file_of_forward(layer))
-    )
+    file = file_of(layer) or core.file_of_forward(layer)
+    row = recurrent.SCAN if made_by(layer, scan) else ROWS.get(file)
     row = Row(*declared) if declared else row
     if not row or (isinstance(made, Composition) and made.taps):
         return None

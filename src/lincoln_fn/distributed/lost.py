@@ -113,9 +113,8 @@ class Heartbeat:
             silent = self._silent(ranks)
             if not silent:
                 return ()
-            self._record_answer(
-                self.store.compare_set("lost", "", " ".join(map(str, sorted(silent))))
-            )
+            names = " ".join(map(str, sorted(silent)))
+            self._record_answer(self.store.compare_set("lost", "", names))
         except RuntimeError:
             return self._without_store()
         if self.keeps_store:  # until the others have confirmed that they know who is lost

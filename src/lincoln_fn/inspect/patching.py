@@ -167,8 +167,7 @@ def _new_value(path: str, what: str, old: Arrays, patch: Patch) -> Arrays:
     pairs = zip(tree.leaves(new), tree.leaves(old), strict=False)
     if not tree.same_structure(new, old) or not all(_is_like(a, b) for a, b in pairs):
         like, got = map(core.format_briefly, (old, new))
-        problem = f"expected a new {what} like the old, {like}, got {got}"
-        raise LayerError(f"patched {path!r}", problem)
+        raise core.unexpected(f"patched {path!r}", f"a new {what} like the old, {like}", got)
     return new
 
 

@@ -85,15 +85,8 @@ class Trace(tuple[LayerTrace, ...]):
 
 
 TRACE_HEADINGS: Final = (
-    "path",
-    "layer",
-    "output",
-    "|output|",
-    "|gradient|",
-    "|dparams|",
-    "dead",
-    "",
-)
+    "path", "layer", "output", "|output|", "|gradient|", "|dparams|", "dead", ""
+)  # fmt: skip
 
 
 def cells(layer: LayerTrace) -> tuple[str, ...]:

@@ -57,9 +57,8 @@ class Summary:
     total: LayerSummary
 
     def __repr__(self) -> str:
-        return "\n".join(
-            filter(None, (table(SUMMARY_HEADINGS, rows_of(self), left=3), remark_on(self)))
-        )
+        shown = table(SUMMARY_HEADINGS, rows_of(self), left=3), remark_on(self)
+        return "\n".join(filter(None, shown))
 
     def _repr_html_(self) -> str:
         return shown(self)

@@ -7,9 +7,7 @@ from lincoln_fn.interop.pretrained import (
     save_pretrained as save_pretrained,
 )
 from lincoln_fn.interop.state_dict import from_state_dict as from_state_dict
-from lincoln_fn.interop.torch_nn import (
-    from_torch as from_torch, to_state_dict as to_state_dict,
-)
+from lincoln_fn.interop.torch_nn import from_torch as from_torch, to_state_dict as to_state_dict
 from lincoln_fn.interop.transformers import (
     transformer as transformer, transformer_decoder as transformer_decoder,
     transformer_encoder as transformer_encoder,

@@ -188,14 +188,12 @@ def _block_of(convolutions: int) -> Container:
     def compose(*pairs: Pair) -> Pair:
         *main, activation, way = pairs
         if activation[1] != ():
-            problem = "expected relu without parameters, for it is used several times"
-            raise LayerError("", problem)
+            raise LayerError("", "expected relu without parameters, for it is used several times")
         # After each convolution and its norm, except the last.
         for i in range(len(main) - 2, 0, -2):
             main.insert(i, activation)
-        return _by(combine.serial)(
-            _by(combine.residual)(_by(combine.serial)(*main), way), activation
-        )
+        serial, residual = _by(combine.serial), _by(combine.residual)
+        return serial(residual(serial(*main), way), activation)
 
     return Container(parts, compose)
 

@@ -145,10 +145,9 @@ class _ByHand(torch.autograd.Function):
         params, x = optree.tree_unflatten(call.form, tensors)
         held = [next(kept) if leaf is None else leaf for leaf in ctx.held]
         cache = optree.tree_unflatten(ctx.cache_form, held)
-        floating = zip(gs, ctx.floating, strict=True)
-        g = optree.tree_unflatten(
-            call.y_form, [g if is_float else None for g, is_float in floating]
-        )
+        pairs = zip(gs, ctx.floating, strict=True)
+        of_floating = [g if is_floating else None for g, is_floating in pairs]
+        g = optree.tree_unflatten(call.y_form, of_floating)
         forms = [optree.tree_structure(given, namespace=EVERYTHING) for given in (params, x)]
         wanted, count = ctx.needs_input_grad[1:], forms[0].num_leaves
         dx, dparams = None, None

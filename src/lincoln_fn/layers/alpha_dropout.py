@@ -34,8 +34,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Elements, Layer, Like, Probability, bare, constructor, declare
-from lincoln_fn.layers import dropout
-from lincoln_fn.layers.dropout import Cache, Params, advance, backward, init
+from lincoln_fn.layers.dropout import Cache, Params, advance, as_it_is, backward, draw_mask, init
 from lincoln_fn.layers.selu import ALPHA, SCALE
 
 __all__ = [
@@ -52,7 +51,7 @@ def forward(
 ) -> tuple[Elements, Cache]:
     """Compute y = a h + b, with h = x where the mask keeps it, else alpha'."""
     _check(x, features)
-    mask = dropout.draw_mask(params.key, x, p, spatial=x.ndim - 2 if features else 0)
+    mask = draw_mask(params.key, x, p, spatial=x.ndim - 2 if features else 0)
     a = 1 / math.sqrt((1 - p) * (1 + p * DROPPED**2)) if p < 1 else 0.0
     b = -a * p * DROPPED
     h = torch.where(mask, x, DROPPED)
@@ -66,7 +65,7 @@ def predict(params: Params, x: Elements, *, p: float, features: bool = False) ->
 
 
 declare(forward, kind="dropout")
-declare(predict, kind="dropout", at_inference=dropout.as_it_is(predict))
+declare(predict, kind="dropout", at_inference=as_it_is(predict))
 
 
 def _check(x: Tensor, features: bool) -> None:

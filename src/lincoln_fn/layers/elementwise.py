@@ -55,10 +55,6 @@ def _power_dx(g: Tensor, x: Tensor, p: float) -> Tensor:
     return g * p * x.pow(p - 1) if p else torch.zeros_like(g)
 
 
-def _clamp_dx(g: Tensor, x: Tensor, low: float | None, high: float | None) -> Tensor:
-    return torch.where(torch.clamp(x, low, high) == x, g, 0)
-
-
 FORMULAS: Final = {
     "exp": Formula(torch.exp, lambda g, y: g * y, "y"),
     "log": Formula(torch.log, lambda g, x: g / x, "x"),
@@ -68,7 +64,7 @@ FORMULAS: Final = {
     "sin": Formula(torch.sin, lambda g, x: g * torch.cos(x), "x"),
     "cos": Formula(torch.cos, lambda g, x: -g * torch.sin(x), "x"),
     "absolute": Formula(torch.abs, lambda g, x: g * torch.sign(x), "x"),
-    "clamp": Formula(torch.clamp, _clamp_dx, "x"),
+    "clamp": Formula(torch.clamp, lambda g, x, a, b: torch.where(x.clamp(a, b) == x, g, 0), "x"),
     "shift": Formula(torch.add, lambda g, _, c: g, "shape"),
 }
 

@@ -54,12 +54,11 @@ def forward(
     stride: int | Sizes | None, ceil_mode: bool,
 ) -> tuple[Pooled, Cache]:  # fmt: skip
     """Compute y_o = M_o (c_o sum of (x_i / M_o)^p in window o)^(1/p)."""
-    window = pooling.window_of(
-        "lp_pool", len(kernel_size), kernel_size, stride, ceil_mode=ceil_mode
-    )
+    n = len(kernel_size)
+    window = pooling.window_of("lp_pool", n, kernel_size, stride, ceil_mode=ceil_mode)
     pooling.check_windows("lp_pool", x, window)
     positions = pooling.window_positions(window, x)
-    seen = pooling.picked(x, positions, window.n, 0.0).to(pooling.summed_in(x))
+    seen = pooling.picked(x, positions, n, 0.0).to(pooling.summed_in(x))
     largest = seen.abs().amax(-1, keepdim=True)
     scale = torch.where((largest > 0) & (largest < inf), largest, 1)
     s = _c(positions, x, window) * ((seen / scale) ** norm_type).sum(-1)

@@ -66,10 +66,8 @@ def _init(
     n, sizes = sequences[0].shape[-1], {sequence.shape[-1] for sequence in sequences}
     drawn = [*map(core.checked_key(NAME, key).fold_in, range(5))]
     fan_out = 3 * n if len(sizes) == 1 else n
-    query, key_, value = (
-        with_outputs(n, part, fan_out=fan_out).init(drawn[i], sequence)
-        for i, (part, sequence) in enumerate(zip(parts[:3], sequences, strict=True))
-    )
+    trios = zip(drawn, parts, sequences, strict=False)
+    query, key_, value = (with_outputs(n, part, fan_out=fan_out).init(k, s) for k, part, s in trios)
     output = with_outputs(n, parts[4]).init(drawn[3], sequences[0])
     return Params(query, key_, value, output, dropout.Params(drawn[4]) if p else None)
 

@@ -123,6 +123,5 @@ def rms_norm(
 
 def scale(params: Params, offset: float) -> Float[Tensor, "*row"] | None:
     """Compute o + w, in float32 for a weight in half precision; None if there is no weight."""
-    return (
-        widened(params.weight) + offset if params.weight is not None and offset else params.weight
-    )
+    weight = params.weight
+    return widened(weight) + offset if weight is not None and offset else weight

@@ -148,6 +148,5 @@ def _parts(x: core.Arrays) -> tuple[Heads, Positions | None]:
     sizes = zip(positions.shape[::-1], shape[::-1], strict=False)
     fits = 0 < positions.ndim <= len(shape) and positions.shape[-1] == shape[-1]
     if not fits or any(given not in (1, size) for given, size in sizes):
-        given = tuple(positions.shape)
-        raise LayerError(NAME, f"expected positions that broadcast to {shape}, got {given}")
+        raise core.unexpected(NAME, f"positions that broadcast to {shape}", positions.shape)
     return heads, positions

@@ -24,7 +24,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Elements, Layer, LayerError, Moved, bare, record, stand_in, static
+from lincoln_fn.core import Elements, Layer, Moved, bare, record, stand_in, static
 from lincoln_fn.layers.common.inputs import check_indexed, in_range
 
 Inputs: TypeAlias = tuple[Elements, Int[Tensor, "*positions"], Moved]
@@ -50,9 +50,8 @@ def forward(
     pairs = enumerate(zip(index.shape, x_0.shape, strict=False))
     fits = index.ndim == x_0.ndim and all(n <= m for axis, (n, m) in pairs if axis != dim)
     if index.shape != source.shape or not fits:
-        shapes = ", ".join(str(tuple(x_i.shape)) for x_i in x)
-        problem = "expected index and source of one shape, no larger than x but along axis"
-        raise LayerError("scatter", f"{problem} {dim}, got {shapes}")
+        wanted = f"index and source of one shape, no larger than x but along axis {dim}"
+        raise core.unexpected("scatter", wanted, ", ".join(str(tuple(x_i.shape)) for x_i in x))
     write = x_0.scatter_add if reduce == "add" else x_0.scatter
     y = in_range("scatter", index, x_0.shape[dim], lambda: write(dim, index, source))
     return y, Cache(index, stand_in(x_0), dim, reduce)

@@ -89,10 +89,8 @@ def init(key: Key, x: Inputs, *, state_size: int) -> Params:
     (u, *_), _ = sequences.unpacked(NAME, x, ("u", "delta", "B", "C"))
     sequences.check_steps(NAME, "u", u)
     rates = torch.arange(1, state_size + 1, dtype=u.dtype, device=key.bits.device).log()
-    features = u.shape[-1]
-    return Params(
-        rates.unsqueeze(1).repeat(1, features), torch.ones_like(rates[:1]).repeat(features)
-    )
+    n = u.shape[-1]
+    return Params(rates.unsqueeze(1).repeat(1, n), torch.ones_like(rates[:1]).repeat(n))
 
 
 def forward(

@@ -57,10 +57,8 @@ def init(key: Key, x: Arrays, *, layer: Layer, eps: float, dim: int | None) -> S
     """Draw the layer's params and the vectors, and improve these by 15 iterations."""
     drawn = layer.init(key, x)
     matrix = _matrix(weight_of(NAME, drawn), drawn, dim)
-    u, v = (
-        keys.normal(key.fold_in(i + 1), (n,), dtype=matrix.dtype)
-        for i, n in enumerate(matrix.shape)
-    )
+    sizes = enumerate(matrix.shape, 1)
+    u, v = (keys.normal(key.fold_in(i), (n,), dtype=matrix.dtype) for i, n in sizes)
     return SpectralNormParams(drawn, _iterated(matrix, Vectors(u, v), FIRST_ITERATIONS, eps))
 
 
@@ -98,9 +96,8 @@ def advance(
 ) -> SpectralNormParams:  # fmt: skip
     """Compute u = W v / |W v| and v = W^T u / |W^T u|, several times."""
     matrix = _matrix(weight_of(NAME, params.layer), params.layer, dim)
-    return SpectralNormParams(
-        params.layer, _iterated(matrix, params.vectors, n_power_iterations, eps)
-    )
+    vectors = _iterated(matrix, params.vectors, n_power_iterations, eps)
+    return SpectralNormParams(params.layer, vectors)
 
 
 core.declare(advance, reads=())

@@ -20,8 +20,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 from lincoln_fn.core import Elements, Layer, LayerError, Probability, bare, constructor, declare
-from lincoln_fn.layers import dropout
-from lincoln_fn.layers.dropout import Cache, Params, advance, backward, init
+from lincoln_fn.layers.dropout import Cache, Params, advance, as_it_is, backward, dropped, init
 
 __all__ = [
     "Cache", "Params", "advance", "backward", "forward", "init", "predict", "stochastic_depth",
@@ -36,7 +35,7 @@ def forward(params: Params, x: Elements, *, p: float, mode: Mode) -> tuple[Eleme
         raise LayerError("stochastic_depth", "expected x with the examples on axis 0, got shape ()")
     is_row = mode == "row"
     key = params.key if is_row else params.key.for_all()
-    return dropout.dropped(key, x, p, spatial=x.ndim - 1 if is_row else x.ndim)
+    return dropped(key, x, p, spatial=x.ndim - 1 if is_row else x.ndim)
 
 
 def predict(params: Params, x: Elements, *, p: float, mode: Mode) -> Elements:
@@ -44,7 +43,7 @@ def predict(params: Params, x: Elements, *, p: float, mode: Mode) -> Elements:
     return x
 
 
-declare(predict, kind="dropout", at_inference=dropout.as_it_is(predict))
+declare(predict, kind="dropout", at_inference=as_it_is(predict))
 
 
 @constructor(kind="dropout")

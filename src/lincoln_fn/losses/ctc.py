@@ -48,7 +48,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lincoln_fn.core import LayerError, NonNegativeInt, constructor
+from lincoln_fn.core import LayerError, NonNegativeInt, constructor, unexpected
 from lincoln_fn.losses.common.checks import all_within, check_between
 from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, Tensors, make_loss
 
@@ -212,8 +212,7 @@ def _read_target(
 def _check_shapes(z: Tensor, target: Target, blank: int) -> bool:
     """Check shapes and dtypes, and return whether each sequence's labels have a row."""
     if z.ndim not in (2, 3):
-        shape = tuple(z.shape)
-        raise LayerError("ctc", f"expected prediction of shape (T, N, C) or (T, C), got {shape}")
+        raise unexpected("ctc", "prediction of shape (T, N, C) or (T, C)", z.shape)
     if blank >= z.shape[-1]:
         raise LayerError("ctc", f"expected more classes than blank={blank}, got {z.shape[-1]}")
     for what, tensor in zip(("labels", "steps", "lengths"), target, strict=True):

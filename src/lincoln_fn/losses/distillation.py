@@ -23,11 +23,10 @@ import math
 
 import torch
 
-from lincoln_fn.core import Positive, constructor
+from lincoln_fn.core import Elements, Positive, constructor
 from lincoln_fn.losses.common.checks import same_shape
 from lincoln_fn.losses.common.labels import check_classes
-from lincoln_fn.losses.internal import Cotangent, Elements, Tensors, make_loss, per_example
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, Tensors, make_loss, per_example
 
 
 def forward(x: Elements, v: Elements, *, temperature: float, dim: int) -> tuple[Elements, Tensors]:

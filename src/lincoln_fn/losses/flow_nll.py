@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, constructor
+from lincoln_fn.core import constructor, unexpected
 from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, make_loss
 
 ZAndLogDet = tuple[Float[Tensor, " N *s"], Float[Tensor, " N"]]
@@ -31,9 +31,8 @@ def forward(prediction: ZAndLogDet, target: None) -> tuple[Float[Tensor, " N"], 
     """Compute l = |z|^2 / 2 + D / 2 log(2 pi) - c."""
     z, log_det = prediction
     if z.ndim < 2 or log_det.shape != z.shape[:1]:
-        shapes = f"{tuple(z.shape)} and {tuple(log_det.shape)}"
-        problem = "expected z of shape (N, ...) and log_det of (N,)"
-        raise LayerError("flow_nll", f"{problem}, got {shapes}")
+        wanted = "z of shape (N, ...) and log_det of (N,)"
+        raise unexpected("flow_nll", wanted, f"{tuple(z.shape)} and {tuple(log_det.shape)}")
     constant = z[0].numel() / 2 * math.log(2 * math.pi)
     return z.square().flatten(1).sum(1) / 2 + constant - log_det, z
 

@@ -20,9 +20,8 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn.core import NonNegative, Probability, constructor
-from lincoln_fn.losses.internal import Cotangent, Elements, Tensors, hard_labels, make_loss
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.core import Elements, NonNegative, Probability, constructor
+from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, Tensors, hard_labels, make_loss
 
 
 def forward(

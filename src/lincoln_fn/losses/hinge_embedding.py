@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import constructor
-from lincoln_fn.losses.internal import Cotangent, Elements, Tensors, make_loss, signs
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.core import Elements, constructor
+from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, Tensors, make_loss, signs
 
 
 def forward(x: Elements, y: Elements, *, margin: float) -> tuple[Elements, Tensors]:

@@ -14,14 +14,11 @@ from lincoln_fn.losses.common.reduction import (
     Tensors as Tensors, formula_of as formula_of, loss_of as loss_of, make_loss as make_loss,
     number_of_values as number_of_values, per_example as per_example,
 )
-from lincoln_fn.losses.common.sums import PartSum as PartSum, sum_of as sum_of
-from lincoln_fn.losses.common.unchecked import unchecked as unchecked
+from lincoln_fn.losses.common.sums import PartSum as PartSum, sum_of as sum_of, unchecked as unchecked
 from lincoln_fn.losses.example_weighted import unweighted as unweighted
 from lincoln_fn.losses.loss import (
     Loss as Loss, Reduction as Reduction, check_each_alone as check_each_alone,
     check_one_number as check_one_number, mixing as mixing,
 )
 from lincoln_fn.losses.through import through_of as through_of
-from lincoln_fn.losses.weighted import (
-    first_check as first_check, parts_of as parts_of,
-)
+from lincoln_fn.losses.weighted import first_check as first_check, parts_of as parts_of

@@ -29,11 +29,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, PositiveInt, constructor, is_transformed
+from lincoln_fn.core import PositiveInt, constructor, is_transformed, unexpected
 from lincoln_fn.layers.log_softmax import minus_one_hot
-from lincoln_fn.losses.common.labels import ClassWeights
-from lincoln_fn.losses.internal import Cotangent, Labels, make_loss, read_labels, total_weight
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.common.labels import ClassWeights, Labels, read_labels, total_weight
+from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, make_loss
 
 NAME = "linear_cross_entropy"
 Features: TypeAlias = Float[Tensor, "N *s D"]
@@ -49,9 +48,8 @@ def forward(
     """Compute l = -w_c log p_c, and the gradients for dl = 1 if the values are reduced."""
     h, matrix = x
     if h.ndim < 2 or matrix.ndim != 2 or h.shape[-1] != matrix.shape[1]:
-        shapes = f"{tuple(h.shape)} and {tuple(matrix.shape)}"
-        problem = "expected features of shape (N, ..., D) and linear_weight of shape (C, D)"
-        raise LayerError(NAME, f"{problem}, got {shapes}")
+        wanted = "features of shape (N, ..., D) and linear_weight of shape (C, D)"
+        raise unexpected(NAME, wanted, f"{tuple(h.shape)} and {tuple(matrix.shape)}")
     scores = h.new_zeros(()).expand(*h.shape[:-1], len(matrix))  # their shape alone
     labels = read_labels(NAME, scores, target, weight, ignore_index, -1)
     values, slopes = [], []

@@ -21,10 +21,9 @@ from typing import Final
 
 import torch
 
-from lincoln_fn.core import constructor
+from lincoln_fn.core import Elements, constructor
 from lincoln_fn.losses.common.checks import check_log_probabilities, probabilities
-from lincoln_fn.losses.internal import SMALLEST, Cotangent, Elements, Tensors, make_loss
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.internal import SMALLEST, Cotangent, Loss, Reduction, Tensors, make_loss
 
 _MEND: Final = "end the net with log_sigmoid(), or take sigmoid_cross_entropy() on logits"
 

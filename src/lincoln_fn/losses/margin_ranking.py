@@ -12,9 +12,8 @@ Cache: y and z.
 
 from __future__ import annotations
 
-from lincoln_fn.core import constructor
-from lincoln_fn.losses.internal import Cotangent, Elements, Tensors, make_loss, signs
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.core import Elements, constructor
+from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, Tensors, make_loss, signs
 
 Pair = tuple[Elements, Elements]
 

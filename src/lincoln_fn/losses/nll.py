@@ -21,9 +21,8 @@ from torch import Tensor
 
 from lincoln_fn.core import constructor
 from lincoln_fn.losses.common.checks import check_log_distribution, check_log_probabilities
-from lincoln_fn.losses.common.labels import ClassWeights, Labels, read_labels, weighted_values
-from lincoln_fn.losses.internal import Cotangent, make_loss, per_example, total_weight
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.common.labels import ClassWeights, read_labels, total_weight, weighted_values
+from lincoln_fn.losses.internal import Cotangent, Labels, Loss, Reduction, make_loss, per_example
 
 _MEND: Final = "end the net with log_softmax(), or take softmax_cross_entropy() on logits"
 Cache = tuple[Labels, Float[Tensor, "N C *s"]]

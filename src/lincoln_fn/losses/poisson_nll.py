@@ -27,9 +27,8 @@ import math
 
 import torch
 
-from lincoln_fn.core import Positive, constructor
-from lincoln_fn.losses.internal import Cotangent, Elements, Tensors, make_loss, same_shape
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.core import Elements, Positive, constructor
+from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, Tensors, make_loss, same_shape
 
 
 def forward(

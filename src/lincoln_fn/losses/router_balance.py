@@ -23,8 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, PositiveInt, bare, check_cache, constructor, record, unexpected
-from lincoln_fn.losses.common.reduction import Cotangent
-from lincoln_fn.losses.loss import Loss
+from lincoln_fn.losses.internal import Cotangent, Loss
 from lincoln_fn.losses.router_z import Logits, Tokens, read
 
 

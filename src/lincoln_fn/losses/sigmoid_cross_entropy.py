@@ -19,10 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn.core import constructor
+from lincoln_fn.core import Elements, constructor
 from lincoln_fn.losses.common.labels import ElementWeights, of_elements
-from lincoln_fn.losses.internal import Cotangent, Elements, Tensors, make_loss, probabilities
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, Tensors, make_loss, probabilities
 
 NAME = "sigmoid_cross_entropy"
 

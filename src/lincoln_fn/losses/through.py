@@ -15,8 +15,7 @@ from functools import partial
 
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import Arrays, Layer, Params, bare, check_cache, record
+from lincoln_fn.core import Arrays, Layer, Params, bare, check_cache, constructor, record
 from lincoln_fn.core import Cache as AnyCache
 from lincoln_fn.losses.common.reduction import Cotangent
 from lincoln_fn.losses.loss import Loss
@@ -52,7 +51,7 @@ def _params(layer: Layer) -> Params:
     return () if whole is None else whole.arrange.join(tuple(map(_params, whole.parts)), None)
 
 
-@core.constructor
+@constructor
 def through(layer: Layer, loss: Loss) -> Loss:
     """Compute a loss of what a layer makes of the prediction: L = loss(layer(prediction), target).
 

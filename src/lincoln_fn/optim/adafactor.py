@@ -37,7 +37,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import NonNegative, Params, Range, at_least, constructor, record
-from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
+from lincoln_fn.optim.leafwise import At, Row, Rules, leafwise
 from lincoln_fn.optim.leaves import LeafState, check_whole
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import take_step
@@ -73,9 +73,7 @@ class AdafactorState:
 
 
 def _zero_moment(p: Tensor) -> Moment:
-    if p.ndim < 2:
-        return torch.zeros_like(p)
-    return SecondMoment(*map(p.new_zeros, _shapes(p)))
+    return torch.zeros_like(p) if p.ndim < 2 else SecondMoment(*map(p.new_zeros, _shapes(p)))
 
 
 def rules(
@@ -199,5 +197,4 @@ def adafactor(
         >>> params[0], state.v.row.shape, state.v.column.shape
         (tensor([0.5000, 0.5000, 0.5000]), torch.Size([2, 1]), torch.Size([1, 3]))
     """
-    start: Start = {"step": True, "v": _zero_moment}
-    return leafwise(AdafactorState, rules, start, check=check_whole)
+    return leafwise(AdafactorState, rules, {"step": True, "v": _zero_moment}, check=check_whole)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from lincoln_fn.core import Epsilon, NonNegative, Params, constructor, record
-from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
+from lincoln_fn.optim.leafwise import At, Row, Rules, leafwise
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import ratio_back, root, take_scaled_step
 
@@ -75,5 +75,4 @@ def adagrad(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    start: Start = {"step": True, "total": initial_accumulator_value}
-    return leafwise(AdagradState, rules, start)
+    return leafwise(AdagradState, rules, {"step": True, "total": initial_accumulator_value})

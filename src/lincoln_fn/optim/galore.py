@@ -81,16 +81,12 @@ def _init(inner: Optimizer, params: Params, *, rank: int) -> GaloreState:
 
     def start(p: Tensor) -> Subspace:
         dtype = torch.promote_types(p.dtype, torch.float32)
-        is_projected = _is_projected(rank, p)
+        is_projected = p.ndim == 2 and min(p.shape) > rank
         return Subspace(p.new_zeros(min(p.shape), rank, dtype=dtype) if is_projected else None)
 
     subspaces = leaves.state_tree(start, params)
     (low,) = leaves.update_leaves("galore", _enter, params, params, subspaces)[:1]
     return GaloreState(leaves.no_steps(params), subspaces, inner.init(low))
-
-
-def _is_projected(rank: int, p: Tensor) -> bool:
-    return p.ndim == 2 and min(p.shape) > rank
 
 
 @when_due

@@ -187,9 +187,8 @@ def check_whole(name: str, params: Params) -> None:
 
     nodes = optree.tree_leaves(params, is_leaf=is_slice, namespace=TRAINED)
     if any(map(is_slice, nodes)):
-        problem = "expected whole parameters, got slices of fully_sharded"
         mend = "an optimizer that updates each number by itself, such as adamw, serves them"
-        raise LayerError(name, f"{problem}; {mend}")
+        raise unexpected(name, "whole parameters", "slices of fully_sharded", mend)
 
 
 def no_steps(params: Params) -> Tensor:

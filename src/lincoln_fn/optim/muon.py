@@ -67,8 +67,7 @@ def check_matrices(name: str, params: Params) -> None:
     for path, leaf in zip(tree.paths(params), tree.leaves(params), strict=True):
         if leaf.ndim != 2:
             mend = "give it to another optimizer by by_path"
-            problem = f"expected matrices, got {path} of shape {tuple(leaf.shape)}; {mend}"
-            raise core.LayerError(name, problem)
+            raise core.unexpected(name, "matrices", f"{path} of shape {tuple(leaf.shape)}", mend)
 
 
 def rules(

@@ -27,8 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import attrs
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import LayerError, Made, NonNegative, Params, Shown, record
+from lincoln_fn.core import LayerError, Made, NonNegative, Params, Shown, no_attribute, record
 
 # Any: each optimizer keeps what it needs.
 OptimizerState: TypeAlias = Any
@@ -92,4 +91,4 @@ class Optimizer(Made):
     if not TYPE_CHECKING:  # as in `Layer`
 
         def __getattr__(self, name):
-            raise core.no_attribute("Optimizer", name)
+            raise no_attribute("Optimizer", name)

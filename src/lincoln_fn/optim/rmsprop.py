@@ -30,7 +30,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from lincoln_fn.core import Epsilon, Momentum, NonNegative, Params, Probability, constructor, record
-from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
+from lincoln_fn.optim.leafwise import At, Row, Rules, leafwise
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import ratio_back, root, running_mean, take_scaled_step, take_step
 
@@ -112,5 +112,4 @@ def rmsprop(
         (tensor([0.]),)
     """
     mean, b = 0.0 if centered else None, 0.0 if momentum else None
-    start: Start = {"square": 0.0, "mean": mean, "momentum": b}
-    return leafwise(RmspropState, rules, start)
+    return leafwise(RmspropState, rules, {"square": 0.0, "mean": mean, "momentum": b})

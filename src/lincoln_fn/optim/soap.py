@@ -27,8 +27,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import Decay, Epsilon, NonNegative, Params, PositiveInt, record
+from lincoln_fn.core import Decay, Epsilon, NonNegative, Params, PositiveInt, constructor, record
 from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
 from lincoln_fn.optim.leaves import LeafState, check_whole
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
@@ -127,7 +126,7 @@ def _follow(
     return tuple(bases), v
 
 
-@core.constructor
+@constructor
 def soap(
     lr: LearningRate = 3e-3,
     betas: tuple[Decay, Decay] = (0.95, 0.95),

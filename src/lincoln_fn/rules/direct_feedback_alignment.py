@@ -68,10 +68,8 @@ def _init(
         key, hidden = drawn.fold_in(i), outputs[start - 1]
         return matrices.draw_projection(_RULE, key, error, hidden, feedback_init)
 
-    return (
-        *made,
-        matrices.Projections(tuple(draw(i, start) for i, start in enumerate(starts[1:]))),
-    )
+    projections = tuple(draw(i, start) for i, start in enumerate(starts[1:]))
+    return (*made, matrices.Projections(projections))
 
 
 @constructor

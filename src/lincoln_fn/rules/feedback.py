@@ -90,9 +90,8 @@ def _gather(
 
 def true_gather(visit: VisitRecord, params: FeedbackParams, records: Record) -> FeedbackParams:
     """Give matrices that are trained a gradient of zero, since y does not depend on them."""
-    return FeedbackParams(
-        visit(0, params.params, records), tree.map(torch.zeros_like, params.feedback)
-    )
+    zeros = tree.map(torch.zeros_like, params.feedback)
+    return FeedbackParams(visit(0, params.params, records), zeros)
 
 
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> FeedbackParams:
@@ -121,6 +120,5 @@ def draw_matrices(
 
 def no_backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     """Refuse a gradient: feedback is computed on the way back, and is not differentiated."""
-    raise core.LayerError(
-        "feedback", "it has no backward; walk through the layer that it belongs to"
-    )
+    mend = "walk through the layer that it belongs to"
+    raise core.LayerError("feedback", f"it has no backward; {mend}")

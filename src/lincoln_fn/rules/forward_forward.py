@@ -150,10 +150,8 @@ def with_label(
                 [0., 0., 1., 0.]])
     """
     if x.ndim < 2 or x[0].numel() < n_classes:
-        problem = (
-            f"expected x with at least {n_classes} numbers an example, got {format_briefly(x)}"
-        )
-        raise LayerError("with_label", problem)
+        wanted = f"x with at least {n_classes} numbers an example"
+        raise core.unexpected("with_label", wanted, format_briefly(x))
     fits = isinstance(labels, Tensor) and labels.shape == x.shape[:1]
     if not fits or labels.is_floating_point():
         expected = f"labels to be class indices of shape ({len(x)},)"

@@ -20,7 +20,7 @@ from typing import Annotated, Literal, TypeAlias
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, LayerError, Probability, at_least, bare, constructor
+from lincoln_fn.core import Arrays, Cache, Probability, at_least, bare, constructor
 from lincoln_fn.losses import Loss, softmax_cross_entropy, weighted
 from lincoln_fn.rules.similarity_matching import similarity_matching
 
@@ -65,18 +65,14 @@ def _forward(
     """Compute the sum of the losses of all heads, and the network's."""
     if type(prediction) is not tuple:
         wanted = "prediction to be a tuple, as local_losses returns it"
-        raise LayerError(
-            "local_loss", f"expected {wanted}, got {core.describe_non_tuple(prediction)}"
-        )
+        raise core.unexpected("local_loss", wanted, core.describe_non_tuple(prediction))
     *outputs, y = prediction
     for i, out in enumerate(outputs):
         if isinstance(out, tuple) is not both:
-            wanted = "a pair of logits and features" if both else "a tensor"
+            form = "a pair of logits and features" if both else "a tensor"
+            wanted = f"the output of head {i} to be {form}"
             mend = "give local_losses and local_loss the same kind"
-            problem = (
-                f"expected the output of head {i} to be {wanted}, got {core.format_briefly(out)}"
-            )
-            raise LayerError("local_loss", f"{problem}; {mend}")
+            raise core.unexpected("local_loss", wanted, core.format_briefly(out), mend)
     value, cache = of_net.forward((y,), (target,))
     caches = [cache]
     for out in reversed(outputs):

@@ -95,9 +95,7 @@ def _needs_dx(i: int, params: Params, *, starts: tuple[int, ...]) -> bool:
     count = len(params) - len(starts) + 1
     end = starts[i - count + 1] if i >= count else i
     start = max((start for start in starts[1:] if start < end), default=0)
-    if i in starts[1:]:
-        return False
-    return any(map(is_trained, params[start:end]))
+    return i not in starts[1:] and any(map(is_trained, params[start:end]))
 
 
 def _init(

@@ -19,7 +19,7 @@ from functools import partial
 
 import torch
 
-from lincoln_fn.attribution._explained import product
+from lincoln_fn.attribution._target import product
 from lincoln_fn.attribution.rules.rule import Rule, Use, share
 from lincoln_fn.core import Arrays, NonNegative, bare, constructor, tree
 

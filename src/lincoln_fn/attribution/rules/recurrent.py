@@ -102,12 +102,9 @@ def _through_step(
     """Compute the relevance of x and of the previous state, whose first tensor is h."""
     shares_of, column = _STEPS[step.gates]
     shares = shares_of(kept, r, stabilizer)
-
-    def of_signal(bias: Tensor | None) -> Tensor | None:
-        return None if bias is None or zero_bias else bias.chunk(step.gates, -1)[column]
-
+    biases = (None, None) if zero_bias else (cell.bias_ih, cell.bias_hh)
     w_x, w_h = (w.chunk(step.gates, -1)[column] for w in (cell.weight_ih, cell.weight_hh))
-    b_x, b_h = (of_signal(b) for b in (cell.bias_ih, cell.bias_hh))
+    b_x, b_h = (None if b is None else b.chunk(step.gates, -1)[column] for b in biases)
     z = affine(x, w_x, b_x) + shares.factor * affine(h, w_h, b_h)
     s = share(shares.signal, z, stabilizer)
     of_h = h * affine(shares.factor * s, w_h.mT)

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.attribution._explained import product
+from lincoln_fn.attribution._target import product
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, evolve, format_briefly, tree
 
 

@@ -156,13 +156,10 @@ def post_gradients(net: Layer, params: Params, cache: Cache, g: Arrays, put: Put
 
     _, dparams = walks.walk_back(
         visit, net, params, cache, g, walks.DPARAMS, skip=walks.untrained, gather=gather,
-        add=walks.sum_uses, enters=_is_of_entries,
+        add=walks.sum_uses,
+        # whether a part's gradient is complete when it is visited, once
+        enters=lambda made: made.gather is walks.gather_entries or is_fully_sharded(made),
     )  # fmt: skip
     for i, gradient in enumerate(tree.leaves(dparams)):
         if i not in posted:
             put(i, gradient)
-
-
-def _is_of_entries(made: Composition) -> bool:
-    """Return whether a part's gradient is complete when it is visited, once."""
-    return made.gather is walks.gather_entries or is_fully_sharded(made)

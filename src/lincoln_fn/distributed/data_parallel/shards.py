@@ -21,7 +21,7 @@ import attrs
 import optree
 from torch import Tensor
 
-from lincoln_fn.core import EVERYTHING, Key, LayerError, Params
+from lincoln_fn.core import EVERYTHING, Key, LayerError, Params, unexpected
 from lincoln_fn.distributed.group import Group
 
 # (level, i)
@@ -64,8 +64,7 @@ def bounds_of(where: str, shards: Shards, rows: Sequence[int]) -> list[int]:
     expected = [bounds[own.stop] - bounds[own.start] for own in owned]
     if list(rows) != expected:
         mend = "use lf.data.batches(..., shard=(group.rank, group.size))"
-        problem = f"expected {expected} examples in the processes, got {list(rows)}"
-        raise LayerError(where, f"{problem}; {mend}")
+        raise unexpected(where, f"{expected} examples in the processes", list(rows), mend)
     return bounds
 
 
@@ -85,12 +84,10 @@ def drawing_for_all(params: Params) -> Params:
 
 
 def _with_keys(params: Params, change: Callable[[Key], Key]) -> Params:
-    def change_key(node: object) -> object:
-        return change(node) if isinstance(node, Key) else node
-
     return optree.tree_map(
-        change_key, params, is_leaf=lambda node: isinstance(node, Key), namespace=EVERYTHING
-    )
+        lambda node: change(node) if isinstance(node, Key) else node,
+        params, is_leaf=lambda node: isinstance(node, Key), namespace=EVERYTHING,
+    )  # fmt: skip
 
 
 def find_nodes(start: int, stop: int, total: int) -> list[Node]:

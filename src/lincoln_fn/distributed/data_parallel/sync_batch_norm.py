@@ -33,8 +33,7 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Channels, Layer, NonNegative, Probability, bare, unexpected
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.layers import batch_norm
-from lincoln_fn.layers.batch_norm import Params
+from lincoln_fn.layers.batch_norm import Cache, Params, advance, init, predict
 from lincoln_fn.layers.common import normalisation
 from lincoln_fn.layers.common.normalisation_checks import check_batch
 
@@ -44,7 +43,7 @@ Gather: TypeAlias = Callable[[Tensor], Tensor]
 
 def forward(
     params: Params, x: Channels, *, gather: Gather, eps: float = 1e-5, momentum: float | None = 0.1
-) -> tuple[Channels, batch_norm.Cache]:
+) -> tuple[Channels, Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by the statistics of all shards."""
     check_batch(params, x, None)
     axes, wide = (0, *range(2, x.ndim)), normalisation.widened(x)
@@ -63,12 +62,12 @@ def forward(
     x_hat = (wide - mean.to(wide.dtype).view(shape)) * rstd
     y = normalisation.scale_and_shift(x_hat, params.weight, params.bias, x.ndim - 2)
     unbiased = (squares / (count - 1)).to(wide.dtype)
-    cache = batch_norm.Cache(x_hat.to(x.dtype), rstd, mean.to(wide.dtype), unbiased, momentum)
+    cache = Cache(x_hat.to(x.dtype), rstd, mean.to(wide.dtype), unbiased, momentum)
     return y.to(x.dtype), cache
 
 
 def backward(
-    params: Params, cache: batch_norm.Cache, g: Channels, *, gather: Gather
+    params: Params, cache: Cache, g: Channels, *, gather: Gather
 ) -> tuple[Channels, Params]:
     """Compute dx = rstd (dx_hat - sum_s a_s / m - x_hat sum_s b_s / m), and the shard's dw, db."""
     axes, x_hat = (0, *range(2, g.ndim)), normalisation.widened(cache.x_hat)
@@ -112,9 +111,9 @@ def sync_batch_norm(
         Layer,
         partial(forward, gather=group.gather),
         partial(backward, gather=group.gather),
-        partial(batch_norm.init, bias=True, spatial_axes=None),
-        partial(batch_norm.predict, spatial_axes=None),
-        advance=batch_norm.advance if track_running_stats else core.unchanged,
+        partial(init, bias=True, spatial_axes=None),
+        partial(predict, spatial_axes=None),
+        advance=advance if track_running_stats else core.unchanged,
     )
 
 
@@ -122,8 +121,5 @@ def with_gather(layer: Layer, gather: Gather) -> Layer:
     """Make the same layer with another way to collect what the shards send."""
     assert isinstance(layer.forward, partial)
     assert isinstance(layer.backward, partial)
-    return layer.replace(
-        forward=partial(layer.forward, gather=gather),
-        backward=partial(layer.backward, gather=gather),
-        predict=layer.predict,
-    )
+    there, back = (partial(f, gather=gather) for f in (layer.forward, layer.backward))
+    return layer.replace(forward=there, backward=back, predict=layer.predict)

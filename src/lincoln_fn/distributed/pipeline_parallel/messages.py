@@ -21,7 +21,7 @@ from typing import Any, Final, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, LayerError, tree
+from lincoln_fn.core import Arrays, LayerError, tree, unexpected
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.lost import ENCODED, decode, encode
 
@@ -127,9 +127,7 @@ class Connections:
         origin = min(origins, default=rank)
         header = json.dumps({"error": encode(error, rank), "origin": origin})
         others = [
-            other
-            for other in range(self._group.size)
-            if other != rank and self._group.ranks[other] not in lost
+            i for i, number in enumerate(self._group.ranks) if i != rank and number not in lost
         ]
         for other in others:
             self._begin_to_send(other, header, [])
@@ -153,6 +151,5 @@ def _shapes_of(arrays: Arrays) -> Json:
         return None
     if not isinstance(arrays, tuple):
         mend = "let the stage return a tensor or a tuple of tensors"
-        problem = f"expected tensors between stages, got {type(arrays).__name__}; {mend}"
-        raise LayerError("pipeline", problem)
+        raise unexpected("pipeline", "tensors between stages", type(arrays).__name__, mend)
     return [_shapes_of(each) for each in arrays]

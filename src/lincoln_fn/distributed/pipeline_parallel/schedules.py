@@ -125,9 +125,8 @@ def _actions(microbatches: int, ahead: int, delay: int) -> tuple[Action, ...]:
         (Action("F", i + ahead - 1), Action("B", i), Action("W", i - delay))
         for i in range(1 - ahead, microbatches + delay)
     )
-    return tuple(
-        action for turn in turns for action in turn if action.microbatch in range(microbatches)
-    )
+    numbers = range(microbatches)
+    return tuple(action for turn in turns for action in turn if action.microbatch in numbers)
 
 
 def check_schedule(

@@ -41,8 +41,7 @@ def check_tied(tied: Sequence[Tied], stages: int) -> None:
             isinstance(path, str) and path.partition(".")[0].isdecimal() for path in paths
         )
         if not is_known or max(map(stage_of, paths)) >= stages:
-            problem = f'expected tied paths such as ("0.0", "{stages - 1}.2"), got {paths}'
-            raise LayerError("pipeline", problem)
+            raise unexpected("pipeline", f'tied paths such as ("0.0", "{stages - 1}.2")', paths)
         if sorted(paths, key=stage_of) != list(paths):
             raise unexpected("pipeline", "tied paths in the order of their stages", paths)
 

@@ -82,9 +82,7 @@ class Directory(checkpoint.Directory):
         checkpoint.save(_part(folder, rank, size), own)
         self.group.wait()
         if rank == 0:
-            notes = {
-                "version": VERSION, "processes": size, "score": score, "common": is_common
-            }  # fmt: skip
+            notes = {"version": VERSION, "processes": size, "score": score, "common": is_common}
             with files.replacing(_manifest(folder)) as file:
                 file.write(json.dumps(notes).encode())
             self._remove(folder)
@@ -197,12 +195,9 @@ def _list_within(node: object) -> Iterator[tuple[str, Origin]]:
         for i, path in enumerate(tree.paths(node.slices)):
             yield f"slices.{path}" if path else "slices", (sizes, i)
     if isinstance(node, ShardedState):
-        leaves = tree.leaves(node.inner, states=True)
-        for path, leaf in zip(tree.paths(node.inner, states=True), leaves, strict=True):
+        for path, leaf in _leaves_by_path(node.inner).items():
             if leaf.ndim == 1:  # the others are counts
-                fitting = (
-                    name for name in node.names if f".{path}".endswith(f".{name}" if name else "")
-                )
+                fitting = (n for n in node.names if f".{path}".endswith(f".{n}" if n else ""))
                 yield f"inner.{path}", (node.sizes, node.names.index(max(fitting, key=len)))
 
 

@@ -163,8 +163,7 @@ def parallel_tied(embedding: Layer, body: Layer, group: Group) -> Layer:
         parallel_tied(vocab_parallel_embedding(10, 4, group), dense(4), group)
     """
     whole = combine.tied(embedding, body)
-    scores = divide_columns(
-        whole.parts[2], group, gather_output=True, name=f"parallel_scores({GROUP})"
-    )
+    called = f"parallel_scores({GROUP})"
+    scores = divide_columns(whole.parts[2], group, gather_output=True, name=called)
     name = f"parallel_tied({embedding}, {body}, {GROUP})"
     return whole.rebuild((embedding, body, scores), call=name)

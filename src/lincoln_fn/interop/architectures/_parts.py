@@ -109,11 +109,8 @@ def of_tokens(
     """
     first, rest = arguments(*names), () if head is None else (head,)
     context = (ours.identity(),) * (len(names) - 1)
-    net = (
-        serial(first, tied(embedding, body), *rest)
-        if ties
-        else serial(first, parallel(embedding, *context), body, *rest)
-    )
+    layers = (tied(embedding, body),) if ties else (parallel(embedding, *context), body)
+    net = serial(first, *layers, *rest)
     at = ("1.0", "1.1", "2") if ties else ("1.0", "2", "3")
     places = dict(zip(("embedding", "body", "head"), at, strict=True))
     return Network(net, token_ids(), places, **options)

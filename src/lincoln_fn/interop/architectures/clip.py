@@ -79,9 +79,7 @@ def _text(options: Options, *, has_all: bool) -> Layer:
     eos = options.eos_token_id
     end = Layer(f"state_at_token({eos})", partial(_forward, eos=eos), _backward)
     both = _parts.tuple_of(hidden, select(0))
-    if has_all:
-        return serial(both, _parts.tuple_of(select(0), end))
-    return serial(both, end)
+    return serial(both, _parts.tuple_of(select(0), end) if has_all else end)
 
 
 def _image(options: Options, *, has_all: bool) -> Layer:
@@ -89,9 +87,8 @@ def _image(options: Options, *, has_all: bool) -> Layer:
     patch = options.patch_size
     count = (options.image_size // patch) ** 2
     patches = _parts.patches(options.hidden_size, patch, count, bias=False)
-    hidden = serial(
-        serial(*patches), _parts.norm_of(options), serial(*_blocks(options, is_text=False))
-    )
+    blocks = serial(*_blocks(options, is_text=False))
+    hidden = serial(serial(*patches), _parts.norm_of(options), blocks)
     pooled = serial(ours.take(0, -2), _parts.norm_of(options))
     return serial(hidden, _parts.tuple_of(ours.identity(), pooled) if has_all else pooled)
 
@@ -102,10 +99,8 @@ def _text_model(options: Options) -> Network:
 
 
 def _vision_model(options: Options) -> Network:
-    net = _image(options, has_all=True)
-    return Network(
-        net, _parts.pixels(options, (options.image_size,) * 2), {"vision": "0", "pooled": "1.1"}
-    )
+    image = _parts.pixels(options, (options.image_size,) * 2)
+    return Network(_image(options, has_all=True), image, {"vision": "0", "pooled": "1.1"})
 
 
 def _below(options: Options, part: str) -> Options:

@@ -73,11 +73,9 @@ def _with_rope(config: Config) -> Config:
         if outside is not None:
             rope.setdefault(name, outside)
     # This one has priority where it is outside.
-    rope["original_max_position_embeddings"] = (
-        flat.pop("original_max_position_embeddings", None)
-        or rope.get("original_max_position_embeddings")
-        or flat.get("max_position_embeddings")
-    )
+    longest = "max_position_embeddings"
+    original = f"original_{longest}"
+    rope[original] = flat.pop(original, None) or rope.get(original) or flat.get(longest)
     kind = "longrope" if kind == "su" else kind  # its first name
     return {**flat, "rope_parameters": rope, "rope_type": kind}
 

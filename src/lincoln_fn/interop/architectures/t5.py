@@ -111,10 +111,7 @@ def _body(options: Options) -> Layer:
     source = _parts.tuple_of(serial(select(0), select(0)), select(1))
     memory = serial(source, _encoder(options))
     target = serial(select(0), select(1))
-    return serial(
-        _parts.tuple_of(target, memory, select(2), select(1)),
-        _decoder(options),
-    )
+    return serial(_parts.tuple_of(target, memory, select(2), select(1)), _decoder(options))
 
 
 def _translator(options: Options) -> Network:
@@ -171,10 +168,7 @@ FAMILIES: Final = {"t5": Family(
         "scale_decoder_outputs": None, "tie_word_embeddings": True, "vocab_size": 32128,
     },
     supported={"activation": tuple(ACTIVATIONS), "is_decoder": (False,)},
-    architectures={
-        "T5EncoderModel": _encoder_model,
-        "T5ForConditionalGeneration": _translator,
-    },
+    architectures={"T5EncoderModel": _encoder_model, "T5ForConditionalGeneration": _translator},
     names=_NAMES,
     unused=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\..*",),
     harmless=frozenset({"classifier_dropout", "n_positions"}),

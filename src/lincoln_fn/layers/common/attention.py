@@ -52,9 +52,13 @@ def masked_softmax(
     """Compute weights = softmax(scores + mask), along the keys; zeros where no key is allowed."""
     if mask is None and visible is None:
         return torch.softmax(scores, -1)
-    allowed = _allowed(mask, visible)
-    if mask is not None and mask.is_floating_point():
-        scores = scores + mask
+    allowed = visible
+    if mask is not None:
+        is_bool = mask.dtype is torch.bool
+        seen = mask if is_bool else mask > -math.inf
+        allowed = seen if visible is None else visible & seen
+        scores = scores if is_bool else scores + mask
+    assert allowed is not None
     weights = torch.softmax(scores.masked_fill(~allowed, -math.inf), -1)
     # Where no key is allowed, softmax of only -inf gives nan. Of no more queries than keys, each
     # sees at least one by its place.
@@ -85,11 +89,8 @@ def check_sequences(layer: str, x: object) -> None:
         check_like(layer, name, part, x[0])
     shapes = [tuple(part.shape) for part in x[:3]]
     query, key, value = shapes
-    if (
-        min(map(len, shapes)) < 2
-        or not query[:-2] == key[:-2] == value[:-2]
-        or key[-2] != value[-2]
-    ):
+    one_batch = query[:-2] == key[:-2] == value[:-2]
+    if min(map(len, shapes)) < 2 or not one_batch or key[-2] != value[-2]:
         wanted = "(..., length, features), key and value of one length, with equal leading axes"
         given = f"{query}, {key} and {value}"
         raise LayerError(layer, f"expected query, key and value of shapes {wanted}, got {given}")
@@ -106,13 +107,4 @@ def check_mask(layer: str, mask: object, like: Tensor, shape: tuple[int, ...]) -
     ends = shape[len(shape) - mask.ndim :]
     fits = all(given in (1, size) for given, size in zip(mask.shape, ends, strict=False))
     if mask.ndim > len(shape) or not fits:
-        given = tuple(mask.shape)
-        raise LayerError(layer, f"expected a mask that broadcasts to {shape}, got {given}")
-
-
-def _allowed(mask: Mask | None, visible: Tensor | None) -> Bool[Tensor, "*mask"]:
-    if mask is None:
-        assert visible is not None
-        return visible
-    seen = mask if mask.dtype is torch.bool else mask > -math.inf
-    return seen if visible is None else visible & seen
+        raise unexpected(layer, f"a mask that broadcasts to {shape}", mask.shape)

@@ -18,13 +18,9 @@ def _find() -> Iterator[Callable[..., Layer]]:
             continue
         home = import_module(f"{layers.__name__}.{file.name}")
         for name, value in vars(home).items():
-            is_own = isfunction(value) and value.__module__ == home.__name__
+            is_own = isfunction(value) and value.__module__ == home.__name__ and name[0] != "_"
             # A string, because each file begins with `from __future__ import annotations`.
-            if (
-                is_own
-                and not name.startswith("_")
-                and value.__annotations__.get("return") == "Layer"
-            ):
+            if is_own and value.__annotations__.get("return") == "Layer":
                 yield value
 
 

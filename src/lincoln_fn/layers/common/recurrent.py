@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import repeat
 from typing import Final, NamedTuple, TypeAlias
 
 import torch
@@ -19,8 +20,8 @@ from lincoln_fn import core
 from lincoln_fn.core import Arrays, Key, Params, format_briefly
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
 from lincoln_fn.layers.common import recurrent_forms as forms
-from lincoln_fn.layers.common.recurrent_forms import Cache, Cells, Family, Inputs
-from lincoln_fn.layers.common.scan import Cell, Rule, Tensors, cell_terms, scan, scan_backward
+from lincoln_fn.layers.common.recurrent_forms import Cache, Cells, Family
+from lincoln_fn.layers.common.scan import Cell, Tensors, cell_terms, scan, scan_backward
 
 # A faster scan may have another cache.
 Scan: TypeAlias = Callable[..., tuple[Tensor, Tensors, core.Cache]]
@@ -60,11 +61,8 @@ def drawn_cell(keys: Iterator[Key], n_in: int, gates: int, form: Form, dtype: to
     hidden = form.hidden_size
     fans, width = Fans(hidden, hidden), gates * hidden
     weights = (form.weight_init.draw(next(keys), (n, width), fans, dtype) for n in (n_in, hidden))
-    biases = (
-        form.bias_init.draw(next(keys), (width,), fans, dtype) if form.bias else None
-        for _ in range(2)
-    )
-    return Cell(*weights, *biases)
+    biases = (form.bias_init.draw(next(keys), (width,), fans, dtype) for _ in range(2))
+    return Cell(*weights, *(biases if form.bias else (None, None)))
 
 
 def run(
@@ -74,13 +72,15 @@ def run(
     cells: Cells = params.cells
     inputs = forms.unpacked(family, cells, x, batch_first)
     y, directions = inputs.sequence, len(cells[0])
+    zeros = y.new_zeros(len(y), len(cells[0][0].weight_hh))
+    none = repeat((zeros,) * family.rule.states)
+    firsts: Iterator[Tensors] = none if inputs.state is None else zip(*inputs.state, strict=True)
     lasts: list[Tensors] = []
     caches = []
-    for k, pair in enumerate(cells):
+    for pair in cells:
         outputs, scans = [], []
         for d, cell in enumerate(pair):
-            first = _first_state(family.rule, cell, inputs, k * directions + d)
-            h, last, scanned = scan(family.rule, cell, y, first, inputs.mask, d == 1)
+            h, last, scanned = scan(family.rule, cell, y, next(firsts), inputs.mask, d == 1)
             outputs.append(h)
             scans.append(scanned)
             lasts.append(last)
@@ -104,12 +104,9 @@ def run_backward(
     dcells, dfirsts = [], []
     for k in range(len(cells) - 1, -1, -1):
         directions = len(cells[k])
-        results = [
-            scan_backward(family.rule, cell, scanned, part, dlasts[k * directions + d])
-            for d, (cell, scanned, part) in enumerate(
-                zip(cells[k], cache.scans[k], dy.chunk(directions, -1), strict=True)
-            )
-        ]
+        own = dlasts[k * directions : (k + 1) * directions]
+        given = zip(cells[k], cache.scans[k], dy.chunk(directions, -1), own, strict=True)
+        results = [scan_backward(family.rule, *each) for each in given]
         dy = sum((dx for dx, _, _ in results[1:]), start=results[0][0])
         dcells.append(tuple(dcell for _, dcell, _ in results))
         dfirsts.append([dfirst for _, _, dfirst in results])
@@ -126,10 +123,3 @@ def run_terms(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     return run_backward(
         cache.family.name, params, cache, g, partial(scan_backward, total=cell_terms)
     )
-
-
-def _first_state(rule: Rule, cell: Cell, inputs: Inputs, which: int) -> Tensors:
-    if inputs.state is not None:
-        return tuple(s[which] for s in inputs.state)
-    zeros = inputs.sequence.new_zeros(len(inputs.sequence), len(cell.weight_hh))
-    return (zeros,) * rule.states

@@ -20,12 +20,11 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import NOT_EMPTY, Positive, PositiveInt, bare, constructor, require
+from lincoln_fn.core import NOT_EMPTY, Made, Positive, PositiveInt, bare, constructor, require
 
 
 @attrs.frozen(eq=False, repr=False)
-class RopeScaling(core.Made):
+class RopeScaling(Made):
     """How the frequencies of rotary positions are made.
 
     Args:

@@ -33,8 +33,7 @@ def sequence_and_mask(name: str, x: object) -> tuple[Sequence, Mask | None]:
     sequence, mask = x if isinstance(x, tuple) else (x, None)
     core.check_input(name, (), sequence)
     if sequence.ndim < 2 or not sequence.shape[-2]:
-        shape = tuple(sequence.shape)
-        raise LayerError(name, f"expected a sequence of shape (..., length, features), got {shape}")
+        raise unexpected(name, "a sequence of shape (..., length, features)", sequence.shape)
     if mask is not None:
         check_mask(name, mask, sequence)
     return sequence, mask

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lincoln_fn.core import Cache, LayerError, Range, record, static
+from lincoln_fn.core import Cache, LayerError, Range, record, static, unexpected
 from lincoln_fn.losses.common.checks import all_within, any_true, check_between, check_integers
 
 
@@ -101,9 +101,8 @@ def label_column(
         mend = f"; take its argmax({dim})" if target.shape == shape else ""
         if target.shape == shape[:-1]:
             mend = "; for classes on the last axis write dim=-1"
-        wanted = f"{without} for prediction {shape}"
-        got = f"{tuple(target.shape)}{mend}"
-        raise LayerError(name, f"expected target of shape {wanted}, got {got}")
+        wanted = f"target of shape {without} for prediction {shape}"
+        raise unexpected(name, wanted, f"{tuple(target.shape)}{mend}")
     check_integers(name, target)
     return target.long().reshape(column)
 

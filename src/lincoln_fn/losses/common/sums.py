@@ -1,4 +1,4 @@
-"""A loss as a sum and a count, which can be added up over parts of a batch.
+"""Losses made of others: as a sum and a count over a part of a batch, and without checks.
 
 The mean over a batch is not the mean of the means over its parts, if they differ in how many values
 they have: labels that are ignored, weights of classes, examples of a smaller part. With S_i the sum
@@ -17,10 +17,10 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Cache, LayerError
+from lincoln_fn.core import Arrays, Cache, LayerError, with_spec
 from lincoln_fn.losses.common.reduction import ReducedCache, formula_of, loss_of
 from lincoln_fn.losses.loss import Loss, check_one_number
-from lincoln_fn.losses.weighted import Parts, parts_of
+from lincoln_fn.losses.weighted import Parts, parts_of, weighted
 
 
 @attrs.frozen(eq=False)
@@ -96,3 +96,14 @@ def _check_counts(parts: Parts, caches: Sequence[Cache]) -> None:
             problem = f"expected a mean over all values, got {part}"
             mend = "weight classes and ignore labels in a loss that is not weighted"
             raise LayerError(f"weighted[{name!r}]", f"{problem} of some; {mend}")
+
+
+def unchecked(loss: Loss) -> Loss:
+    """Make the same loss without its check of predictions, which reads all values."""
+    if parts := parts_of(loss):
+        each = {name: (weight, unchecked(part)) for name, (weight, part) in parts.items()}
+        return with_spec(attrs.evolve(weighted(each), name=loss.name), loss.spec)
+    formula = formula_of(loss)
+    if formula is None or formula.check is None:
+        return loss
+    return loss_of(loss.name, attrs.evolve(formula, check=None))
