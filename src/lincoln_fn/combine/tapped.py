@@ -147,9 +147,9 @@ def tapped(net: Layer, *paths: str) -> Layer:
         (torch.Size([1, 2]), torch.Size([1, 4]))
     """
     if composition_of(net) is None:
-        raise LayerError("tapped", f"expected a composition of layers, got {net.name}")
+        raise core.unexpected("tapped", "a composition of layers", net.name)
     if not paths:
-        raise LayerError("tapped", "expected at least one path, got none")
+        raise core.unexpected("tapped", "at least one path", "none")
     chosen = _chosen(net, paths)
     opened, found = _open_to(net, "", chosen)
     order = tuple(map(found.index, chosen))

@@ -82,8 +82,7 @@ def export_step(
         new, _ = program.plain(state, batch)
         if tree.paths(new, states=True) != before:
             changed = sorted(set(before) ^ set(tree.paths(new, states=True)))
-            problem = f"expected a new state with the old one's tensors, got {changed}"
-            raise LayerError("step", problem)
+            raise core.unexpected("step", "a new state with the old one's tensors", changed)
         outputs = [*(f"next.{name}" for name in before), "loss"]
         names = Names(before, [*_name("x", x), *_name("target", target)], outputs)
         if file.is_onnx:
@@ -170,8 +169,7 @@ class _File:
             )
             raise wrong_kind(function, "path", path, "a file's path", order)
         if PurePath(path).suffix not in (".onnx", ".pt2"):
-            problem = f"expected a path that ends in .onnx or .pt2, got {fspath(path)}"
-            raise LayerError(function, problem)
+            raise core.unexpected(function, "a path that ends in .onnx or .pt2", fspath(path))
         if self.dynamic_batch and not self.is_onnx:
             problem = (
                 "expected dynamic_batch=False for a .pt2 program, whose batches have one shape"
@@ -182,8 +180,9 @@ class _File:
                 raise wrong_kind(function, "defaults", defaults, "a file's path or None")
             two = PurePath(path), PurePath(defaults)
             if two[0] == two[1] or any(each.suffix != ".onnx" for each in two):
-                problem = f"expected two paths that end in .onnx, got {two[0]} and {two[1]}"
-                raise LayerError(function, problem)
+                raise core.unexpected(
+                    function, "two paths that end in .onnx", f"{two[0]} and {two[1]}"
+                )
 
     def save_onnx(self, program: Program, trees: tuple[Arrays, Arrays], names: Names) -> None:
         """Save a model, and its defaults apart if they have a file of their own."""
@@ -195,8 +194,8 @@ class _File:
         model = model_of(program, *trees, names, dynamic_batch=self.dynamic_batch is not False)
         if self.defaults is not None:
             if not names.first:  # ONNX Runtime opens no model without outputs
-                problem = "expected params for the file of defaults, got none; write defaults=None"
-                raise LayerError(program.name, problem)
+                expected = "params for the file of defaults"
+                raise core.unexpected(program.name, expected, "none", "write defaults=None")
             model, values = split(model, names.first)
             onnx.save(values, fspath(self.defaults))
         onnx.save(model, fspath(self.path))

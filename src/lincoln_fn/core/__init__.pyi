@@ -74,11 +74,11 @@ from lincoln_fn.errors.descriptions import (
     is_function as is_function,
 )
 from lincoln_fn.errors.errors import (
-    LayerError as LayerError, NonFiniteError as NonFiniteError, place as place, warn as warn,
+    LayerError as LayerError, NonFiniteError as NonFiniteError, place as place,
+    unexpected as unexpected, warn as warn,
 )
 from lincoln_fn.errors.kinds import (
-    check_pair as check_pair, describe_non_pair as describe_non_pair, unexpected as unexpected,
-    wrong_kind as wrong_kind,
+    check_pair as check_pair, describe_non_pair as describe_non_pair, wrong_kind as wrong_kind,
 )
 from lincoln_fn.errors.suggestions import (
     HABITS as HABITS, STATE as STATE, no_attribute as no_attribute, suggest as suggest,

@@ -15,7 +15,7 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.values import Arrays, Params
 from lincoln_fn.errors import later
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.errors import unexpected
 
 
 class Init(partial[Params]):
@@ -64,8 +64,8 @@ def _check_no_arrays(params: Params) -> None:
     for i, leaf in enumerate(tree.leaves(params)):
         if isinstance(leaf, np.ndarray):
             path = tree.paths(params)[i]
-            problem = f"expected init to return tensors, got an ndarray{path and f' at {path}'}"
-            raise LayerError("init", f"{problem}; convert it by torch.as_tensor")
+            got = f"an ndarray{path and f' at {path}'}"
+            raise unexpected("init", "init to return tensors", got, "convert it by torch.as_tensor")
 
 
 def as_init(init: Callable[[Key, Arrays], Params]) -> Callable[[Key, Arrays], Params]:

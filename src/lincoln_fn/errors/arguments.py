@@ -26,7 +26,7 @@ from lincoln_fn.errors.annotations import OR_INFINITE as OR_INFINITE
 from lincoln_fn.errors.annotations import ByName, Function, Given, Hint, RefusedError, read
 from lincoln_fn.errors.annotations import Range as Range
 from lincoln_fn.errors.descriptions import describe, format_briefly
-from lincoln_fn.errors.errors import LayerError, warn
+from lincoln_fn.errors.errors import unexpected, warn
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -163,8 +163,7 @@ def _wrong_call(function: Function, args: Given, kwargs: ByName, error: TypeErro
 def require(holds: bool, where: str, expected: str, given: object, mend: str = "") -> None:
     """Check a condition that no type says, such as one between a constructor's arguments."""
     if not holds:
-        said = f"expected {expected}, got {_shown(given)}"
-        raise LayerError(where, f"{said}; {mend}" if mend else said)
+        raise unexpected(where, expected, _shown(given), mend)
 
 
 def check_argument(
@@ -178,12 +177,12 @@ def check_argument(
                 warn(f"{function}: {name}={value:g} {asked.doubt}")
         return value
     except RefusedError as refused:
-        said = f"expected {name}{refused.place} {refused.expected}, got {_shown(refused.given)}"
         mend = later.suggest(refused.given, refused.kind)
         is_swapped = type(value).__name__.lower() in order  # a Loss for the net, say
         if name in order and refused.kind[:1].isupper() and (is_swapped or not mend):
             mend = f"the order is {function}({', '.join(order)})"
-        raise LayerError(function, f"{said}; {mend}" if mend else said) from None
+        expected = f"{name}{refused.place} {refused.expected}"
+        raise unexpected(function, expected, _shown(refused.given), mend) from None
 
 
 def _shown(value: object) -> str:

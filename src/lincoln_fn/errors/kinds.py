@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from torch import Size
-
 from lincoln_fn.errors import later
 from lincoln_fn.errors.descriptions import describe, is_function
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.errors import LayerError, unexpected
 
 _PAIRS: Final = {
     "forward": "(y, cache)",
@@ -45,7 +43,7 @@ def check_not_missing(
         missing = ["key"]
     needed = " and ".join(["a key" if name == "key" else name for name in names[-2:]])
     lacks = " and ".join(f"no {name}" for name in missing)
-    raise LayerError(where, f"expected {needed}, got {lacks}; write {call}") from None
+    raise unexpected(where, needed, lacks, f"write {call}") from None
 
 
 def check_pair(where: str, function: str, given: object) -> None:
@@ -64,12 +62,6 @@ def describe_non_pair(function: str, given: object) -> str:
     return f"expected {function} to return {pair}, got a {type(given).__name__}{of}"
 
 
-def unexpected(where: str, expected: str, got: object, mend: str = "") -> LayerError:
-    """Make the error that says what was expected, what it got (a text, say), and what to write."""
-    said = f"expected {expected}, got {tuple(got) if isinstance(got, Size) else got}"
-    return LayerError(where, f"{said}; {mend}" if mend else said)
-
-
 def wrong_kind(where: str, name: str, given: object, kind: str, order: str = "") -> LayerError:
     """Make the error about an argument of the wrong kind."""
     # `kind`: a class, or a few words. `order`: the function's arguments in their order.
@@ -80,4 +72,4 @@ def wrong_kind(where: str, name: str, given: object, kind: str, order: str = "")
     # The numbers in a list, for instance, would not help the reader.
     by_type = kind == "tensor" and not mend.startswith("write")
     got = type(given).__name__ if by_type else describe(given)
-    return LayerError(where, f"expected {subject}, got {got}{'; ' if mend else ''}{mend}")
+    return unexpected(where, subject, got, mend)

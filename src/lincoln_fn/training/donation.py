@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, LayerError, tree
+from lincoln_fn.core import Arrays, tree, unexpected
 
 T = TypeVar("T")
 
@@ -44,8 +44,8 @@ def check_unspent(
     paths, leaves = tree.paths(state, states=True), tree.leaves(state, states=True)
     for path, leaf in zip(paths, leaves, strict=True):
         if is_spent(leaf):
-            problem = f"expected a state that no step has updated in place, got {path} empty"
-            raise LayerError(where, f"{problem}; {mend}")
+            expected = "a state that no step has updated in place"
+            raise unexpected(where, expected, f"{path} empty", mend)
 
 
 def copy_shared(leaves: Sequence[Tensor]) -> list[Tensor]:

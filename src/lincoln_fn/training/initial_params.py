@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Key, LayerError, Params, describe, format_briefly, suggest, tree
+from lincoln_fn.core import Arrays, Key, Params, describe, format_briefly, suggest, tree, unexpected
 from lincoln_fn.walk.internal import on_meta
 
 
@@ -22,10 +22,9 @@ def copy_like(params: Params, init: Callable[[Key, Arrays], Params], key: Key, x
     # Copies, because a step that updates its state in place must not change the given params.
     own, given = _by_path(drawn), _by_path(params)
     if not tree.same_structure(params, drawn, states=True):
-        expected = f"params like the network's own, {format_briefly(drawn)}"
-        problem = f"expected {expected}, got {describe(params)}"
         mend = suggest(params, "params") or _difference(list(own), list(given))
-        raise LayerError("init_state", f"{problem}; {mend}" if mend else problem)
+        expected = f"params like the network's own, {format_briefly(drawn)}"
+        raise unexpected("init_state", expected, describe(params), mend)
     for path, leaf in own.items():
         found = given[path]
         if not isinstance(found, Tensor) or found.shape != leaf.shape:

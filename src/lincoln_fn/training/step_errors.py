@@ -98,8 +98,8 @@ def _check_mirrors(layer: Layer, params: Params, dparams: Params) -> None:
     pairs = zip(tree.leaves(dparams), tree.leaves(params), strict=False)
     is_like = all(isinstance(d, Tensor) and d.shape == p.shape for d, p in pairs)
     if not tree.same_structure(dparams, params) or not is_like:
-        got = f"{describe(params)}, got {describe(dparams)}"
-        raise core.LayerError(layer.name, f"expected dparams like params, {got}")
+        expected = f"dparams like params, {describe(params)}"
+        raise core.unexpected(layer.name, expected, describe(dparams))
 
 
 def non_finite(

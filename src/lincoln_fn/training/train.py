@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import STATE, Arrays, Key, Layer, LayerError, Params, record, tree, wrong_kind
+from lincoln_fn.core import STATE, Arrays, Key, Layer, Params, record, tree, unexpected, wrong_kind
 from lincoln_fn.optim import Optimizer, OptimizerState
 from lincoln_fn.runtime import count_cores, watch_pace
 from lincoln_fn.training.batch_checks import check_example, check_walkable, count_examples
@@ -187,8 +187,8 @@ def take_steps(
     # Batches that can be iterated over again may be empty: a run that is resumed at its end has no
     # step left.
     if number == begun and is_used_once(batches):
-        problem = "expected at least one batch, got none: the iterator is used up"
-        raise LayerError("train", f"{problem}; give a list, a DataLoader or data.batches")
+        got, mend = "none: the iterator is used up", "give a list, a DataLoader or data.batches"
+        raise unexpected("train", "at least one batch", got, mend)
 
 
 def _read_numbers(value: Value) -> tuple[float, dict[str, float]]:
@@ -199,7 +199,7 @@ def _read_numbers(value: Value) -> tuple[float, dict[str, float]]:
         kind = "a tensor of one number, or a dict of such with 'loss' among them"
         raise wrong_kind("train", "the step's value", value, kind)
     if "step" in value:  # a log has the number of the step there
-        problem = f"expected no number named 'step' in the step's value, got {list(value)}"
-        raise LayerError("train", f"{problem}; give it another name")
+        expected = "no number named 'step' in the step's value"
+        raise unexpected("train", expected, list(value), "give it another name")
     numbers = {name: float(number) for name, number in value.items()}
     return numbers.pop("loss"), numbers

@@ -23,7 +23,7 @@ from lincoln_fn.compiler.onnx.writer import (
     code,
 )
 from lincoln_fn.compiler.trace.tracing import Program, write_down
-from lincoln_fn.core import Arrays, LayerError, tree
+from lincoln_fn.core import Arrays, LayerError, tree, unexpected
 from lincoln_fn.recording import flatten
 
 if TYPE_CHECKING:  # an extra
@@ -164,9 +164,9 @@ def _batch_sizes(program: Program, batch: Arrays) -> tuple[int, int, int]:
     leaves, _ = flatten(batch)
     sizes = {len(leaf) if leaf.ndim else 0 for leaf in leaves}
     if len(sizes) != 1 or 0 in sizes:
-        problem = "expected examples along the first axis of every tensor of the batch"
         shapes = [tuple(leaf.shape) for leaf in leaves]
-        raise LayerError(program.name, f"{problem}, got {shapes}; or say dynamic_batch=False")
+        expected = "examples along the first axis of every tensor of the batch"
+        raise unexpected(program.name, expected, shapes, "or say dynamic_batch=False")
     n = max(*sizes, 2)
     return n, n + 2, 2 * n + 3
 
