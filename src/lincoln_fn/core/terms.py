@@ -25,8 +25,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core.addable import Addable
 from lincoln_fn.core.record import evolve
+from lincoln_fn.core.values import Addable
 from lincoln_fn.errors.errors import LayerError, unexpected
 
 P = TypeVar("P")

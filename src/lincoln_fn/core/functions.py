@@ -1,4 +1,4 @@
-"""A layer's `init`: the key goes where x is, and a wrong call is told."""
+"""The functions that a layer has if it is given none, and its `init`: the key goes where x is."""
 
 from __future__ import annotations
 
@@ -6,16 +6,49 @@ from collections.abc import Callable
 from functools import partial
 from inspect import signature
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
-from lincoln_fn.core.values import Arrays, Params
+from lincoln_fn.core.values import Arrays, Cache, Params
 from lincoln_fn.errors import later
 from lincoln_fn.errors.errors import unexpected
+
+# By a function's name: the one that it takes its result from, and which of its two it is.
+SOURCES: Final = {
+    "predict": ("forward", 0),
+    "input_grad": ("backward", 0),
+    "grads": ("backward", 1),
+}
+
+
+def no_params(key: Key, x: Arrays) -> Params:
+    """Initialise a layer that has no parameters."""
+    return ()
+
+
+def unchanged(params: Params, cache: Cache) -> Params:
+    """Advance a layer that carries no state."""
+    return params
+
+
+# Any: y, dx or dparams, and what the layer's functions take.
+def derived(name: str, source: Callable[..., tuple[Any, Any]], *given: Any) -> Any:
+    """Compute y by the layer's `forward`, or dx or dparams by its `backward`."""
+    of, place = SOURCES[name]
+    made = source(*given)
+    later.check_pair(name, of, made)
+    return made[place]
+
+
+def both(
+    input_grad: Callable[..., Arrays], grads: Callable[..., Params], *given: Any
+) -> tuple[Arrays, Params]:
+    """Compute dx and dparams, each by its own function."""
+    return input_grad(*given), grads(*given)
 
 
 class Init(partial[Params]):
