@@ -62,7 +62,7 @@ from lincoln_fn.errors.arguments import (
     NonNegativeSizes as NonNegativeSizes, OR_INFINITE as OR_INFINITE, OpenSize as OpenSize,
     Positive as Positive, PositiveInt as PositiveInt, PositiveSizes as PositiveSizes,
     Probability as Probability, Range as Range, Shown as Shown, at_least as at_least,
-    check_argument as check_argument, checked as checked, require as require,
+    check_argument as check_argument, checked as checked,
 )
 from lincoln_fn.errors.descriptions import (
     A_TUPLE as A_TUPLE, describe as describe, describe_non_tuple as describe_non_tuple,
@@ -70,11 +70,9 @@ from lincoln_fn.errors.descriptions import (
     is_function as is_function,
 )
 from lincoln_fn.errors.errors import (
-    LayerError as LayerError, NonFiniteError as NonFiniteError, place as place,
-    unexpected as unexpected, warn as warn,
-)
-from lincoln_fn.errors.kinds import (
-    check_pair as check_pair, describe_non_pair as describe_non_pair, wrong_kind as wrong_kind,
+    LayerError as LayerError, NonFiniteError as NonFiniteError, check_pair as check_pair,
+    describe_non_pair as describe_non_pair, place as place, require as require,
+    unexpected as unexpected, warn as warn, wrong_kind as wrong_kind,
 )
 from lincoln_fn.errors.suggestions import (
     HABITS as HABITS, STATE as STATE, no_attribute as no_attribute, suggest as suggest,

@@ -6,8 +6,7 @@ from torch import Tensor
 
 from lincoln_fn.core.values import Like
 from lincoln_fn.errors.descriptions import describe, format_briefly
-from lincoln_fn.errors.errors import LayerError, unexpected
-from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn.errors.errors import LayerError, unexpected, wrong_kind
 from lincoln_fn.errors.suggestions import suggest
 
 
@@ -17,8 +16,8 @@ def check_input(layer: str, params: object, x: object, expected: type | None = N
     if not isinstance(x, Tensor):
         raise unexpected(layer, "x to be a tensor", type(x).__name__, suggest(x, "tensor"))
     if not x.is_floating_point():
-        expected = "x of a floating dtype"
-        raise unexpected(layer, expected, x.dtype, "convert it first, say by x.float()")
+        mend = "convert it first, say by x.float()"
+        raise unexpected(layer, "x of a floating dtype", x.dtype, mend)
 
 
 def check_example(layer: str, key: object, x: object) -> None:

@@ -25,7 +25,7 @@ from lincoln_fn.errors.annotations import BY_HAND as BY_HAND
 from lincoln_fn.errors.annotations import OR_INFINITE as OR_INFINITE
 from lincoln_fn.errors.annotations import ByName, Function, Given, Hint, RefusedError, read
 from lincoln_fn.errors.annotations import Range as Range
-from lincoln_fn.errors.descriptions import describe, format_briefly
+from lincoln_fn.errors.descriptions import shown
 from lincoln_fn.errors.errors import unexpected, warn
 
 P = ParamSpec("P")
@@ -160,12 +160,6 @@ def _wrong_call(function: Function, args: Given, kwargs: ByName, error: TypeErro
     return TypeError(f"{said}; {mend}" if mend else said)
 
 
-def require(holds: bool, where: str, expected: str, given: object, mend: str = "") -> None:
-    """Check a condition that no type says, such as one between a constructor's arguments."""
-    if not holds:
-        raise unexpected(where, expected, _shown(given), mend)
-
-
 def check_argument(
     function: str, name: str, hint: Hint, value: Any, order: Sequence[str] = ()
 ) -> Any:
@@ -182,10 +176,4 @@ def check_argument(
         if name in order and refused.kind[:1].isupper() and (is_swapped or not mend):
             mend = f"the order is {function}({', '.join(order)})"
         expected = f"{name}{refused.place} {refused.expected}"
-        raise unexpected(function, expected, _shown(refused.given), mend) from None
-
-
-def _shown(value: object) -> str:
-    return (
-        format_briefly(value) if isinstance(value, torch.dtype | list | dict) else describe(value)
-    )
+        raise unexpected(function, expected, shown(refused.given), mend) from None
