@@ -307,7 +307,7 @@ def test_every_way_to_name_a_private_part_is_seen(code):
 
 def test_torchs_compiler_and_c_parts_are_touched_in_three_places():
     found = naming(LIBRARY, PRIVATE)
-    places = "compiler/inductor/", "recording/conditions.py"
+    places = "compiler/inductor/", "recording/by_kind.py"
     inside = {line for line in found if line.startswith(places)}
     # What runs on `meta` asks whether the compiler has been imported.
     assert found - inside == {"runtime/on_meta.py: torch._dynamo"}
