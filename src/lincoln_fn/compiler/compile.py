@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lincoln_fn import core
 from lincoln_fn.compiler.graphs import graph_of
 from lincoln_fn.compiler.passes.donation import Flat, Handover, make_handover
-from lincoln_fn.compiler.trace.tracing import Program, check_tensors, of_step
+from lincoln_fn.compiler.tracing import Program, check_tensors, of_step
 from lincoln_fn.core import Arrays, Layer, is_constructor, is_function, unexpected
 from lincoln_fn.decoding import Decoder
 from lincoln_fn.fastpath import fast

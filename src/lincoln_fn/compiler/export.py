@@ -13,7 +13,7 @@ import torch
 from lincoln_fn import core
 from lincoln_fn.compiler.compile import of_function, of_prediction
 from lincoln_fn.compiler.onnx.program import Names, model_of, split
-from lincoln_fn.compiler.trace.tracing import Program, guard, of_step, write_down
+from lincoln_fn.compiler.tracing import Program, guard, of_step, write_down
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, check_argument, tree, wrong_kind
 from lincoln_fn.fastpath import rearrange, with_indices
 from lincoln_fn.recording import flatten

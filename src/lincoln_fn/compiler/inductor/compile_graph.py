@@ -15,11 +15,11 @@ from torch._subclasses import FakeTensorMode
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from lincoln_fn.compiler.decompositions import VARIANCES
 from lincoln_fn.compiler.inductor.disk_cache import digest, library_of
 from lincoln_fn.compiler.inductor.settings import IS_KNOWN, VECTORS, compiler_flags
 from lincoln_fn.compiler.passes.donation import Flat
 from lincoln_fn.compiler.passes.rewriting import outputs_of
-from lincoln_fn.compiler.trace.decompositions import VARIANCES
 
 _OPTIONS: Final = {
     # The caller has compared sizes and strides.

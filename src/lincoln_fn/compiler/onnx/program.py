@@ -22,7 +22,7 @@ from lincoln_fn.compiler.onnx.writer import (
     Writer,
     code,
 )
-from lincoln_fn.compiler.trace.tracing import Program, write_down
+from lincoln_fn.compiler.tracing import Program, write_down
 from lincoln_fn.core import Arrays, LayerError, tree, unexpected
 from lincoln_fn.recording import flatten
 

@@ -20,8 +20,8 @@ from torch._subclasses import FakeTensorMode
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from lincoln_fn.compiler.decompositions import ForInductor
 from lincoln_fn.compiler.inductor.settings import IS_KNOWN
-from lincoln_fn.compiler.trace.decompositions import ForInductor
 from lincoln_fn.core import Arrays, LayerError, format_briefly, tree
 from lincoln_fn.losses.internal import check_one_number
 from lincoln_fn.recording import Structure, flatten
