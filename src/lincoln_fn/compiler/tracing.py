@@ -22,7 +22,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from lincoln_fn.compiler.decompositions import ForInductor
 from lincoln_fn.compiler.inductor.settings import IS_KNOWN
-from lincoln_fn.core import Arrays, LayerError, format_briefly, tree
+from lincoln_fn.core import Arrays, LayerError, format_briefly, same_strides, tree
 from lincoln_fn.losses.internal import check_one_number
 from lincoln_fn.recording import Structure, flatten
 from lincoln_fn.runtime import RunsHere
@@ -79,7 +79,7 @@ def write_down(program: Program, *arguments: Arrays, here: bool = True) -> Trace
         check_tensors(program.where, "expected", leaves, arguments)
         with _fakes(here=here), torch.no_grad():
             # A fake for each place: a tensor that occurs twice here need not do so in later calls.
-            inputs = tuple(map(_empty_like, leaves))
+            inputs = tuple(map(same_strides, leaves))
             graph = make_fx(run_flat)(*inputs)
     except Exception as error:
         # If the arguments are wrong, the program's own error is the better one.
@@ -143,10 +143,6 @@ def _fakes(*, here: bool) -> FakeTensorMode:
     mode = RunsHere(allow_non_fake_inputs=True, shape_env=shapes)
     mode.has_loops = IS_KNOWN
     return mode
-
-
-def _empty_like(leaf: Tensor) -> Tensor:
-    return torch.empty_strided(leaf.shape, leaf.stride(), dtype=leaf.dtype, device=leaf.device)
 
 
 def _untraceable(program: Program, error: Exception) -> LayerError:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
 from functools import lru_cache, partial, reduce
 from typing import Any, Final
 
@@ -22,9 +21,7 @@ from torch import Tensor
 
 from lincoln_fn.core.values import Arrays, Cache, Like, Params
 from lincoln_fn.errors import later
-
-# Any: a function of a layer, what it is given and what it returns.
-Function = Callable[..., Any]
+from lincoln_fn.errors.annotations import Function
 
 
 def shape_checked(function: Function, layer: str | Function = "") -> Function:

@@ -56,6 +56,12 @@ def tensors_in(arguments: Iterable[Any]) -> list[Tensor]:  # Any: trees, and wha
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
+def named_leaves(trees: tree.Tree, *, states: bool = False) -> list[tuple[str, Any]]:
+    """List the leaves of a tree, each with its path; Any: a tensor, or what was given for one."""
+    paths, leaves = (f(trees, states=states) for f in (tree.paths, tree.leaves))
+    return list(zip(paths, leaves, strict=True))
+
+
 def check_not_transformed(name: str, reason: str, mend: str, arguments: Iterable[Any]) -> None:
     """Refuse what autograd or torch.func sees, where there is no derivative."""
     if is_transformed(*tensors_in(arguments)):
@@ -111,7 +117,7 @@ def version_of(tensor: Tensor) -> int:
 
 def versions(**trees: object) -> list[Version]:
     """Note how often each tensor of some trees has been changed in place."""
-    pairs = zip(tree.paths(trees, states=True), tree.leaves(trees, states=True), strict=True)
+    pairs = named_leaves(trees, states=True)
     return [Version(path, t, version_of(t)) for path, t in pairs if isinstance(t, Tensor)]
 
 
@@ -127,6 +133,11 @@ def checksum(tensors: Iterable[Tensor]) -> int:
         numbers = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
         digest.update(numbers.data)
     return int.from_bytes(digest.digest(), "little", signed=True)
+
+
+def same_strides(x: Tensor) -> Tensor:
+    """Make an empty tensor of x's shape, strides, dtype and device, also where x is expanded."""
+    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)
 
 
 def cast(arrays: T, dtype: torch.dtype) -> T:

@@ -18,16 +18,9 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, Layer, Params, Tree, format_briefly, html, tree
+from lincoln_fn.core import Arrays, Cache, Layer, Params, Tree, format_briefly, html
 from lincoln_fn.inspect import Trace
-from lincoln_fn.inspect.internal import (
-    SUMMARY_HEADINGS,
-    TRACE_HEADINGS,
-    Summary,
-    cells,
-    remark_on,
-    rows_of,
-)
+from lincoln_fn.inspect import internal as tables
 from lincoln_fn.notebook.curves import history_html
 from lincoln_fn.notebook.markup import Markup, element, fade, fold, table, wrap
 from lincoln_fn.notebook.trees import tensor_cells, tree_html
@@ -116,9 +109,11 @@ def trace_html(trace: Trace) -> Markup:
             *row[3:-1],
             _bold(row[-1]),
         )
-        for row, record in zip(map(cells, trace), trace, strict=True)
+        for row, record in zip(map(tables.cells, trace), trace, strict=True)
     ]
-    return wrap(table((*TRACE_HEADINGS[:3], "y", "dL/dy", *TRACE_HEADINGS[3:]), shown, left=5))
+    return wrap(
+        table((*tables.TRACE_HEADINGS[:3], "y", "dL/dy", *tables.TRACE_HEADINGS[3:]), shown, left=5)
+    )
 
 
 def _histogram(arrays: Arrays) -> str:
@@ -129,12 +124,14 @@ def _bold(text: str) -> str:
     return element("b", text) if text else ""
 
 
-@html.register(Summary)
-def summary_html(summary: Summary) -> Markup:
+@html.register(tables.Summary)
+def summary_html(summary: tables.Summary) -> Markup:
     """Show a summary: its table, with the total in bold, and the remark below it."""
-    *rows, total = rows_of(summary)
+    *rows, total = tables.rows_of(summary)
     bold = [_bold(cell) for cell in total]
-    return wrap(table(SUMMARY_HEADINGS, [*rows, bold], left=3), fade(remark_on(summary)))
+    return wrap(
+        table(tables.SUMMARY_HEADINGS, [*rows, bold], left=3), fade(tables.remark_on(summary))
+    )
 
 
 _KINDS: Final = (tuple, list)
@@ -215,13 +212,11 @@ def _describe_uses(layer: Layer, uses: list[Use]) -> list[str]:
         return []
     described = [f"used {len(uses)} times"] if len(uses) > 1 else []
     params, y = uses[0]
-    names, leaves = tree.paths(params, states=True), tree.leaves(params, states=True)
+    leaves = core.named_leaves(params, states=True)
     if not layer.parts:
-        described += [
-            f"{name} {format_briefly(leaf)}" for name, leaf in zip(names, leaves, strict=True)
-        ]
+        described += [f"{name} {format_briefly(leaf)}" for name, leaf in leaves]
     else:
-        described.append(f"{sum(leaf.numel() for leaf in leaves):,} numbers in params")
+        described.append(f"{sum(leaf.numel() for _, leaf in leaves):,} numbers in params")
     shown: list[str] = [fade(f"  y {format_briefly(y)} ")]
     if not layer.parts and isinstance(y, Tensor):
         _, picture, _, _, lost = tensor_cells(y)

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, tree, unexpected
+from lincoln_fn.core import Arrays, named_leaves, tree, unexpected
 
 T = TypeVar("T")
 
@@ -41,8 +41,7 @@ def check_unspent(
     state: Arrays, where: str = "step", mend: str = "keep a copy, or use a step without donate"
 ) -> None:
     """Check that a state has not been donated to a step."""
-    paths, leaves = tree.paths(state, states=True), tree.leaves(state, states=True)
-    for path, leaf in zip(paths, leaves, strict=True):
+    for path, leaf in named_leaves(state, states=True):
         if is_spent(leaf):
             expected = "a state that no step has updated in place"
             raise unexpected(where, expected, f"{path} empty", mend)

@@ -122,8 +122,7 @@ def non_finite(
         count += 1
         y, cache = layer.forward(params, x)
         if not found and not _all_finite(y):
-            paths = zip(tree.paths(params), tree.leaves(params), strict=True)
-            bad = [path for path, leaf in paths if not _all_finite(leaf)]
+            bad = [path for path, leaf in core.named_leaves(params) if not _all_finite(leaf)]
             of = f"; nor is its {' or '.join(bad)}" if bad else ", though its x and params are"
             at = f"{where}: {_position(net, path)}"
             found.append((NonFiniteError(at, f"the output is not finite{of}"), count))

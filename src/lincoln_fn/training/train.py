@@ -232,8 +232,8 @@ def copy_like(params: Params, init: Callable[[Key, Arrays], Params], key: Key, x
 
 
 def _by_path(params: Params) -> dict[str, Any]:  # Any: a tensor, or what was given for one
-    paths = (f"params.{path}".removesuffix(".") for path in tree.paths(params, states=True))
-    return dict(zip(paths, tree.leaves(params, states=True), strict=True))
+    named = core.named_leaves(params, states=True)
+    return {f"params.{path}".removesuffix("."): leaf for path, leaf in named}
 
 
 def _difference(expected: list[str], given: list[str]) -> str:
