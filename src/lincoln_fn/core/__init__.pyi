@@ -35,10 +35,10 @@ from lincoln_fn.core.spec import (
 from lincoln_fn.core.tensors import (
     ASKED as ASKED, Version as Version, cast as cast, cast_like as cast_like,
     changed_since as changed_since, check_not_transformed as check_not_transformed,
-    checksum as checksum, dtype_of as dtype_of, is_between as is_between, is_finite as is_finite,
+    checksum as checksum, is_between as is_between, is_finite as is_finite,
     is_forward_mode as is_forward_mode, is_plain as is_plain, is_traced as is_traced,
     is_transformed as is_transformed, is_wrapped as is_wrapped, named_leaves as named_leaves,
-    recorded_in as recorded_in, same_strides as same_strides, tensors_in as tensors_in,
+    same_strides as same_strides, tensors_in as tensors_in,
     version_of as version_of, versions as versions,
 )
 from lincoln_fn.core.terms import (

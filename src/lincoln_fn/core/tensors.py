@@ -19,7 +19,7 @@ from torch.autograd import forward_ad
 from torch.func import debug_unwrap
 
 from lincoln_fn.core import tree
-from lincoln_fn.core.values import Arrays, Params
+from lincoln_fn.core.values import Params
 from lincoln_fn.errors.errors import LayerError
 
 T = TypeVar("T")
@@ -58,19 +58,14 @@ def tensors_in(arguments: Iterable[Any]) -> list[Tensor]:  # Any: trees, and wha
 
 def named_leaves(trees: tree.Tree, *, states: bool = False) -> list[tuple[str, Any]]:
     """List the leaves of a tree, each with its path; Any: a tensor, or what was given for one."""
-    paths, leaves = (f(trees, states=states) for f in (tree.paths, tree.leaves))
-    return list(zip(paths, leaves, strict=True))
+    leaves = tree.leaves(trees, states=states)
+    return list(zip(tree.paths(trees, states=states), leaves, strict=True))
 
 
 def check_not_transformed(name: str, reason: str, mend: str, arguments: Iterable[Any]) -> None:
     """Refuse what autograd or torch.func sees, where there is no derivative."""
     if is_transformed(*tensors_in(arguments)):
         raise LayerError(name, f"cannot be differentiated or mapped, since {reason}; {mend}")
-
-
-def recorded_in(state: object) -> list[Tensor]:
-    """List a state's tensors without those that the user's own step differentiates anew."""
-    return [t for t in tensors_in((state,)) if not (t.is_leaf and t.requires_grad)]
 
 
 def is_traced(*tensors: Tensor | None) -> bool:
@@ -152,10 +147,3 @@ def cast(arrays: T, dtype: torch.dtype) -> T:
 def cast_like(given: Params, params: Params, *, states: bool = False) -> Params:
     """Cast a tree that mirrors the parameters to their dtypes, by default their states, too."""
     return tree.map(lambda p, own: own.to(p.dtype), params, given, states=states)
-
-
-def dtype_of(x: Arrays, params: Params) -> torch.dtype:
-    """Return the dtype outside: that of x's floats or, if x has none, of the parameters."""
-    leaves = (*tree.leaves(x), *tree.leaves(params))
-    floats = (leaf.dtype for leaf in leaves if leaf.is_floating_point())
-    return next(floats, torch.get_default_dtype())

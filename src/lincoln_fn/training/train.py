@@ -177,7 +177,9 @@ def take_steps(
         number += 1
         if number == begun + 1:
             mend = "detach data and state, or take steps by make_step"
-            core.check_not_transformed(name, KEEPS_EVERY_STEP, mend, core.recorded_in(state))
+            # Not the tensors that the user's own step differentiates anew.
+            seen = (t for t in core.tensors_in((state,)) if not (t.is_leaf and t.requires_grad))
+            core.check_not_transformed(name, KEEPS_EVERY_STEP, mend, seen)
         loss, scores = _read_numbers(value)
         if not math.isfinite(loss):
             raise core.NonFiniteError(f"step {number}", f"the loss is {loss}")
