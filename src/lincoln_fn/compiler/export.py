@@ -86,7 +86,12 @@ def export_step(
         outputs = [*(f"next.{name}" for name in before), "loss"]
         names = Names(before, [*_name("x", x), *_name("target", target)], outputs)
         if file.is_onnx:
-            file.save_onnx(of_step(_in_formulas(step)), (state, batch), names)
+            # Of formulas, whose operations ONNX has.
+            own = {
+                name: getattr(step, name) for name in ("loss", "optimizer", "gradient", "reduce")
+            }
+            formulas = make_step(_in_operations(step.net), **own, fast=False)
+            file.save_onnx(of_step(formulas), (state, batch), names)
         else:
             file.save_torch(program, (state, batch), state=before, batch=names.batch)
 
@@ -132,14 +137,6 @@ def export(
             file.save_onnx(program, (params, x), names)
         else:
             file.save_torch(program, (params, x), params=names.first, x=names.batch)
-
-
-def _in_formulas(step: Step) -> Step:
-    """Make the step of formulas, whose operations ONNX has."""
-    net = _in_operations(step.net)
-    return make_step(
-        net, step.loss, step.optimizer, fast=False, gradient=step.gradient, reduce=step.reduce
-    )
 
 
 def _in_operations(net: Layer) -> Layer:

@@ -216,7 +216,11 @@ def copy_like(params: Params, init: Callable[[Key, Arrays], Params], key: Key, x
     # Copies, because a step that updates its state in place must not change the given params.
     own, given = _by_path(drawn), _by_path(params)
     if not tree.same_structure(params, drawn, states=True):
-        mend = core.suggest(params, "params") or _difference(list(own), list(given))
+        missing = [path for path in own if path not in given]
+        unknown = [path for path in given if path not in own]
+        lists = ("missing", missing), ("unknown", unknown)
+        named = (f"{word} {', '.join(paths)}" for word, paths in lists if paths)
+        mend = core.suggest(params, "params") or "; ".join(named)
         expected = f"params like the network's own, {core.format_briefly(drawn)}"
         raise unexpected("init_state", expected, core.describe(params), mend)
     for path, leaf in own.items():
@@ -236,10 +240,3 @@ def copy_like(params: Params, init: Callable[[Key, Arrays], Params], key: Key, x
 def _by_path(params: Params) -> dict[str, Any]:  # Any: a tensor, or what was given for one
     named = core.named_leaves(params, states=True)
     return {f"params.{path}".removesuffix("."): leaf for path, leaf in named}
-
-
-def _difference(expected: list[str], given: list[str]) -> str:
-    missing = [path for path in expected if path not in given]
-    unknown = [path for path in given if path not in expected]
-    named = (("missing", missing), ("unknown", unknown))
-    return "; ".join(f"{word} {', '.join(paths)}" for word, paths in named if paths)
