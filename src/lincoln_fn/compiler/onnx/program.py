@@ -14,14 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from lincoln_fn.compiler.onnx.convert import convert
 from lincoln_fn.compiler.onnx.decompositions import decompositions
-from lincoln_fn.compiler.onnx.writer import (
-    OfBatch,
-    Size,
-    UnknownOperationError,
-    Value,
-    Writer,
-    code,
-)
+from lincoln_fn.compiler.onnx.writer import OfBatch, Size, UnknownOperationError, Value, Writer
 from lincoln_fn.compiler.tracing import Program, write_down
 from lincoln_fn.core import Arrays, LayerError, tree, unexpected
 from lincoln_fn.recording import flatten
@@ -79,7 +72,7 @@ def _model(
     from onnx import helper, numpy_helper
 
     def described(name: str, value: Value) -> ValueInfoProto:
-        return helper.make_tensor_value_info(name, code(value.dtype), _axes(value.shape))
+        return helper.make_tensor_value_info(name, value.code, _axes(value.shape))
 
     defaults = [
         numpy_helper.from_array(leaf.detach().contiguous().numpy(), name)
