@@ -73,11 +73,11 @@ def _chosen(net: Layer, patterns: tuple[str, ...]) -> tuple[str, ...]:
     for path in chosen:
         around = closed[path]
         if around is not None and around.spec is not None:
-            problem = f"expected paths outside of {around.spec.of.__name__}, got {path!r}"
             mend = "it runs its parts several times; take the output of all of it"
             if made_by(around, tapped):
                 mend = "give all paths to one tapped"
-            raise LayerError("tapped", f"{problem}; {mend}")
+            expected = f"paths outside of {around.spec.of.__name__}"
+            raise core.unexpected("tapped", expected, repr(path), mend)
     return tuple(chosen)
 
 

@@ -130,7 +130,7 @@ class CompiledFunction:
             leaves, _ = flatten(arguments)
             if not all(isinstance(leaf, Tensor) for leaf in leaves):
                 self.program.plain(*arguments)  # its own error is the better one
-            check_tensors(self.program.where, "expected", leaves, arguments)
+            check_tensors(self.program.where, "", leaves, arguments)
             return None
         tensors, graph = match
         leaves = tensors[: graph.count]

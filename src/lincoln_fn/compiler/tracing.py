@@ -22,7 +22,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from lincoln_fn.compiler.decompositions import ForInductor
 from lincoln_fn.compiler.inductor.settings import IS_KNOWN
-from lincoln_fn.core import Arrays, LayerError, format_briefly, same_strides, tree
+from lincoln_fn.core import Arrays, LayerError, format_briefly, same_strides, tree, unexpected
 from lincoln_fn.losses.internal import check_one_number
 from lincoln_fn.recording import Structure, flatten
 from lincoln_fn.runtime import RunsHere
@@ -72,11 +72,11 @@ def write_down(program: Program, *arguments: Arrays, here: bool = True) -> Trace
         result, value = program.pure(*optree.tree_unflatten(structure, inputs))
         outputs, of_result = flatten(result)
         returned.append(of_result)
-        check_tensors(program.where, f"expected {program.result} to be", outputs, result)
+        check_tensors(program.where, f"{program.result} to be ", outputs, result)
         return [*outputs, value]
 
     try:
-        check_tensors(program.where, "expected", leaves, arguments)
+        check_tensors(program.where, "", leaves, arguments)
         with _fakes(here=here), torch.no_grad():
             # A fake for each place: a tensor that occurs twice here need not do so in later calls.
             inputs = tuple(map(same_strides, leaves))
@@ -118,18 +118,18 @@ def guard(program: Program, traced: Traced) -> Traced:
         raise _untraceable(program, error) from error
 
 
-def check_tensors(where: str, expected: str, leaves: Sequence[object], arguments: Arrays) -> None:
-    """Check that leaves are tensors, and dense."""
+def check_tensors(where: str, subject: str, leaves: Sequence[object], arguments: Arrays) -> None:
+    """Check that leaves, of a subject such as "its result to be ", are dense tensors."""
     for i, leaf in enumerate(leaves):
         if isinstance(leaf, Tensor) and leaf.layout is torch.strided:
             continue
         path = tree.paths(arguments, states=True)[i]
         if not isinstance(leaf, Tensor):
             mend = "a number that changes from step to step has to be a tensor"
-            problem = f"{expected} tensors alone, got {format_briefly(leaf)} at {path}; {mend}"
-            raise LayerError(where, problem)
-        problem = f"{expected} dense tensors, got a sparse one at {path}; use {path}.to_dense()"
-        raise LayerError(where, problem)
+            got = f"{format_briefly(leaf)} at {path}"
+            raise unexpected(where, f"{subject}tensors alone", got, mend)
+        mend = f"use {path}.to_dense()"
+        raise unexpected(where, f"{subject}dense tensors", f"a sparse one at {path}", mend)
 
 
 def _fakes(*, here: bool) -> FakeTensorMode:
