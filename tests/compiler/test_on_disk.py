@@ -18,7 +18,7 @@ from lincoln_fn.compiler import graphs as making
 from lincoln_fn.compiler.inductor import compile_graph, disk_cache
 from lincoln_fn.compiler.inductor.compile_graph import by_inductor
 from lincoln_fn.compiler.inductor.settings import lanes
-from lincoln_fn.compiler.trace.tracing import of_step, write_down
+from lincoln_fn.compiler.tracing import of_step, write_down
 
 pytestmark = [
     pytest.mark.full,

@@ -15,7 +15,7 @@ from helpers.losses import TABLE
 import lincoln_fn as lf
 from lincoln_fn.compiler.onnx.program import Names, model_of
 from lincoln_fn.compiler.onnx.writer import OfBatch, UnknownOperationError, fit
-from lincoln_fn.compiler.trace.tracing import Program
+from lincoln_fn.compiler.tracing import Program
 from lincoln_fn.recording import flatten
 
 onnx = pytest.importorskip("onnx")

@@ -12,7 +12,7 @@ import lincoln_fn as lf
 from lincoln_fn.combine import _loops as loops
 from lincoln_fn.compiler.compile import of_function
 from lincoln_fn.compiler.inductor import disk_cache
-from lincoln_fn.compiler.trace.tracing import graphs_in, write_down
+from lincoln_fn.compiler.tracing import graphs_in, write_down
 
 NOTE_ON = disk_cache.note_on
 STEPS = 7

@@ -5,7 +5,7 @@ import torch
 import lincoln_fn as lf
 from helpers.compare import same_number
 from helpers.compiling import T
-from lincoln_fn.compiler.trace.tracing import guard, of_step, write_down
+from lincoln_fn.compiler.tracing import guard, of_step, write_down
 
 
 def drawn(i, *shape):

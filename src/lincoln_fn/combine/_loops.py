@@ -19,7 +19,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import GraphModule, Node
 
-from lincoln_fn.core import EVERYTHING, Arrays, Tree, record, static
+from lincoln_fn.core import EVERYTHING, Arrays, Tree, record, same_strides, static
 from lincoln_fn.runtime import RunsHere
 
 Step: TypeAlias = Callable[[Tree, Tree], tuple[Tree, Tree]]
@@ -120,10 +120,7 @@ def _trace(flat: Callable[..., list[Tensor]], leaves: Sequence[Tensor]) -> Graph
     from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
 
     with disable_proxy_modes_tracing():
-        fresh = [
-            torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device) for x in leaves
-        ]
-        return make_fx(flat)(*fresh)
+        return make_fx(flat)(*map(same_strides, leaves))
 
 
 def _results(graph: GraphModule, carried: int) -> tuple[list[Node], list[Node]]:

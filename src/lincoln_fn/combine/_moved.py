@@ -135,8 +135,8 @@ def _read(params: tuple[()], x: Arrays, *, index: Index) -> tuple[Arrays, Cache]
     try:
         return x[_filled(index, inputs)], (stand_in(x), tuple(inputs))
     except (IndexError, TypeError) as error:
-        problem = f"expected x with [{_sliced(index)}], got {core.format_briefly(x)}: {error}"
-        raise LayerError("item", problem) from error
+        expected = f"x with [{_sliced(index)}]"
+        raise unexpected("item", expected, f"{core.format_briefly(x)}: {error}") from error
 
 
 declare(_read, kind="moving")

@@ -68,8 +68,8 @@ class Plan(Wiring):
     def values_of(self, label: str, x: Arrays) -> tuple[Arrays, ...]:
         """Return an entry of x for each argument of the function."""
         if self.entries is not None and (type(x) is not tuple or len(x) != self.entries):
-            problem = f"expected x to be ({', '.join(self.arguments)})"
-            raise LayerError(label, f"{problem}, got {core.describe_non_tuple(x)}")
+            expected = f"x to be ({', '.join(self.arguments)})"
+            raise core.unexpected(label, expected, core.describe_non_tuple(x))
         return (x,) if self.entries is None else x
 
     def inputs_of(self, i: int, parts: tuple[Layer, ...], values: Sequence[Arrays]) -> Arrays:
@@ -107,7 +107,7 @@ def _split(params: Params, *, nodes: tuple[Node, ...]) -> tuple[Params, ...]:
     names = [node.name for node in nodes if node.has_params]
     if not (type(params) is dict and params.keys() == {*names} if names else params == ()):
         expected = f"a dict of {', '.join(names)}" if names else "()"
-        raise LayerError("graph", f"expected params {expected}, got {describe(params)}")
+        raise core.unexpected("graph", f"params {expected}", describe(params))
     return tuple(params[node.name] if node.has_params else () for node in nodes)
 
 
@@ -161,7 +161,7 @@ def trace(function: Callable[..., object]) -> tuple[Plan, tuple[Layer, ...]]:
     used = {each for value in nodes for each in value.inputs}.union(outputs)
     unused = [name for name, value in {**inputs, **trained}.items() if value not in used]
     if unused:
-        raise LayerError("graph", f"expected every argument to be used, got {', '.join(unused)}")
+        raise core.unexpected("graph", "every argument to be used", ", ".join(unused))
     named = _named(nodes, names, arguments)
     numbers = {value: i for i, value in enumerate((*inputs.values(), *named))}
     planned = _connect(named, numbers)
@@ -193,7 +193,7 @@ def _arguments_of(function: Callable[..., object]) -> tuple[list[str], list[str]
     keyword: list[str] = []
     for name, parameter in signature(function).parameters.items():
         if parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
-            raise LayerError("graph", f"expected arguments with names, got {parameter}")
+            raise core.unexpected("graph", "arguments with names", parameter)
         (keyword if parameter.kind is Parameter.KEYWORD_ONLY else positional).append(name)
     if not positional:
         raise LayerError("graph", "expected a function with a positional argument, which is x")

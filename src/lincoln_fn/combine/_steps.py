@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine import _loops
-from lincoln_fn.core import Arrays, Cache, LayerError, Params, record, tree
+from lincoln_fn.core import Arrays, Cache, Params, record, tree, unexpected
 from lincoln_fn.walk.internal import Record
 
 # The state's gradient, and the records so far.
@@ -138,8 +138,8 @@ def unpack(x: Arrays, dim: int, count: int) -> tuple[tuple[Tensor, ...], Arrays,
     if not fits or not all(isinstance(sequence, Tensor) for sequence in sequences):
         form = "sequence" if count == 1 else ", ".join(f"sequence {i + 1}" for i in range(count))
         first = "a sequence" if count == 1 else f"({form})"
-        expected = f"expected x to be {first}, ({form}, state) or ({form}, state, mask)"
-        raise LayerError("scan", f"{expected}, got {core.describe_non_tuple(x)}")
+        expected = f"x to be {first}, ({form}, state) or ({form}, state, mask)"
+        raise unexpected("scan", expected, core.describe_non_tuple(x))
     for sequence in sequences:
         core.check_axis("scan", sequence, dim)
     lengths = {sequence.shape[dim] for sequence in sequences}
@@ -147,7 +147,7 @@ def unpack(x: Arrays, dim: int, count: int) -> tuple[tuple[Tensor, ...], Arrays,
         problem = f"at least one step in axis {dim}"
         problem += "" if count == 1 else ", and as many in each sequence"
         shapes = ", ".join(str(tuple(sequence.shape)) for sequence in sequences)
-        raise LayerError("scan", f"expected {problem}, got {shapes}")
+        raise unexpected("scan", problem, shapes)
     state, mask = (*entries[count:], None, None)[:2]
     return sequences, state, steps_first(mask, sequences[0], dim)
 
@@ -175,8 +175,8 @@ def where(mask: Bool[Tensor, "*mask"] | None, new: Arrays, old: Arrays) -> Array
 
     def choose(leaf: Tensor, other: Tensor | int = 0) -> Tensor:
         if leaf.shape[: mask.ndim] != mask.shape:
-            shapes = f"the axes of the mask, {tuple(mask.shape)}, got {tuple(leaf.shape)}"
-            raise LayerError("scan", f"expected outputs and states that begin with {shapes}")
+            axes = f"the axes of the mask, {tuple(mask.shape)}"
+            raise unexpected("scan", f"outputs and states that begin with {axes}", leaf.shape)
         return torch.where(mask.view(*mask.shape, *[1] * (leaf.ndim - mask.ndim)), leaf, other)
 
     return tree.map(choose, new) if old is None else tree.map(choose, new, old)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine._moved import Call
-from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, bare, declare, stand_in, tree
+from lincoln_fn.core import Arrays, Cache, Layer, Params, bare, declare, stand_in, tree, unexpected
 from lincoln_fn.layers.broadcast import summed_to
 from lincoln_fn.layers.stop_gradient import zero
 
@@ -94,8 +94,8 @@ def einsum(equation: str) -> Layer:
     if not arrow:
         output = "".join(sorted(each for each in {*inputs} - {","} if inputs.count(each) == 1))
     if "." in equation or any(len({*term}) < len(term) for term in (*terms, output)):
-        problem = "expected an equation with a letter for each axis, each once in an input"
-        raise LayerError("graph: einsum", f"{problem}, got {equation!r}")
+        expected = "an equation with a letter for each axis, each once in an input"
+        raise unexpected("graph: einsum", expected, f"{equation!r}")
     there, back = (partial(f, terms=terms, output=output) for f in (contract, _contract_back))
     return bare(Layer, there, back)
 

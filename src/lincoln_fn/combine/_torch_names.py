@@ -19,7 +19,7 @@ from lincoln_fn.combine import _torch_rows as rows
 from lincoln_fn.combine._moved import BACK, moved
 from lincoln_fn.combine._torch_layers import einsum, flat
 from lincoln_fn.combine._torch_rows import Arg, Row, refused
-from lincoln_fn.core import Layer, LayerError
+from lincoln_fn.core import Layer, LayerError, unexpected
 from lincoln_fn.layers.common.constructors import ours
 
 # torch's short names, and ours.
@@ -170,5 +170,5 @@ def _missing(name: str) -> LayerError:
     if any(hasattr(home, name) for home in (Tensor, torch, functional)):
         return refused(name, "v.apply(lf.interop.from_function(lambda x: ...)), by autograd")
     close = get_close_matches(name, [*dir(ours), *TABLE, *ALIASES], 1)
-    mend = f"; did you mean {close[0]}?" if close else "; v.apply(layer) takes a layer of your own"
-    return LayerError("graph", f"expected an operation that is a layer, got {name!r}{mend}")
+    mend = f"did you mean {close[0]}?" if close else "v.apply(layer) takes a layer of your own"
+    return unexpected("graph", "an operation that is a layer", repr(name), mend)

@@ -15,7 +15,7 @@ import torch
 from lincoln_fn import layers
 from lincoln_fn.combine._moved import INPUT, entries, item, moved
 from lincoln_fn.combine._torch_layers import converted, flat, without_params
-from lincoln_fn.core import Layer, LayerError
+from lincoln_fn.core import Layer, LayerError, unexpected
 from lincoln_fn.layers.common.constructors import ours
 
 # Any: a value of a graph, a number, or another argument of torch's functions.
@@ -149,7 +149,7 @@ def moving(name: str, x: Arg, *args: Arg, **options: Arg) -> Arg:
         args = (args,)
     every = [n for given in (*args, *options.values()) for n in entries(dims_of(given))]
     if not all(isinstance(n, int) for n in every):
-        raise LayerError("graph", f"expected sizes as ints, got {every}")
+        raise unexpected("graph", "sizes as ints", every)
     return x.apply(moved(name, *args, **options))
 
 

@@ -50,6 +50,6 @@ def with_states(visit: VisitThere, params: Params, cache: Kept) -> Params:
 def check_mirrors(label: str, g: Arrays, y: Arrays) -> None:
     """Check that a composition's g has the structure and the shapes of its y."""
     if not tree.same_structure(g, y):
-        raise LayerError(label, f"expected g like y, {format_briefly(y)}, got {format_briefly(g)}")
+        raise core.unexpected(label, f"g like y, {format_briefly(y)}", format_briefly(g))
     for given, cached in zip(tree.leaves(g), tree.leaves(y), strict=True):
         core.check_cotangent(label, given, cached)

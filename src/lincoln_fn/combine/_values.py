@@ -58,8 +58,8 @@ class Value:
         inputs = tuple(_constant(each) if isinstance(each, Tensor) else each for each in others)
         for given in inputs:
             if not isinstance(given, Value):
-                problem = f"expected values of the graph and numbers, got {describe(given)}"
-                raise LayerError(f"graph: {called(layer.name)}", problem)
+                expected = "values of the graph and numbers"
+                raise unexpected(f"graph: {called(layer.name)}", expected, describe(given))
         return Value(layer, (self, *inputs))
 
     def of_entries(self, n: int) -> Value:
@@ -139,8 +139,9 @@ def _as_value(arg: Arg) -> Arg:
 
 def _constant(tensor: Tensor) -> Value:
     if tensor.requires_grad:
-        problem = "expected a tensor that is not trained, got one that requires a gradient"
-        raise LayerError("graph", f"{problem}; make it a keyword-only argument, which init makes")
+        expected = "a tensor that is not trained"
+        mend = "make it a keyword-only argument, which init makes"
+        raise unexpected("graph", expected, "one that requires a gradient", mend)
     return Value(constant(tensor))
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine._wiring import Wiring, in_turn, wired
-from lincoln_fn.core import Arrays, Layer, LayerError, NonNegativeInt, Params, declare, record, tree
+from lincoln_fn.core import Arrays, Layer, NonNegativeInt, Params, declare, record, tree, unexpected
 from lincoln_fn.layers.stop_gradient import zero
 from lincoln_fn.walk.internal import Record
 
@@ -95,8 +95,8 @@ def _forward(
     """Select the entries of x."""
     core.check_params(name, params, None)
     if type(x) is not tuple or len(x) <= max(entries):
-        wanted = f"a tuple of at least {max(entries) + 1}"
-        raise LayerError(name, f"expected x to be {wanted}, got {core.describe_non_tuple(x)}")
+        expected = f"x to be a tuple of at least {max(entries) + 1}"
+        raise unexpected(name, expected, core.describe_non_tuple(x))
     y = tuple(x[i] for i in entries)
     return y if len(y) > 1 else y[0], Selected(x)
 
@@ -154,8 +154,8 @@ def _fill(
     core.check_params(label, params, None)
     entries = x if type(x) is tuple else (x,)
     if len(entries) not in dict(forms):
-        expected = f"expected x to be {' or '.join(form for _, form in forms)}"
-        raise LayerError(label, f"{expected}, got {core.describe_non_tuple(x)}")
+        expected = f"x to be {' or '.join(form for _, form in forms)}"
+        raise unexpected(label, expected, core.describe_non_tuple(x))
     y = (*entries, *(None,) * (forms[-1][0] - len(entries)))
     filled = tuple(_as_bools(entry) if i in masks else entry for i, entry in enumerate(y))
     return filled, Completed(len(x) if type(x) is tuple else 0)

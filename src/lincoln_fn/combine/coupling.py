@@ -40,7 +40,7 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.combine._uses import check_mirrors, wrong_output
 from lincoln_fn.combine.serial import is_serial
-from lincoln_fn.core import Arrays, Layer, LayerError, Params, Positive, stand_in, static
+from lincoln_fn.core import Arrays, Layer, Params, Positive, stand_in, static, unexpected
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.softcap import softcap
 from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, check_entries, composition
@@ -119,13 +119,13 @@ def with_log_det(label: str, x: Arrays) -> tuple[Tensor, LogDet | None]:
     if isinstance(x, Tensor):
         return x, None
     if type(x) is not tuple or len(x) != 2:
-        expected = "expected x to be a tensor or a tuple (x, log_det)"
-        raise LayerError(label, f"{expected}, got {core.describe_non_tuple(x)}")
+        expected = "x to be a tensor or a tuple (x, log_det)"
+        raise unexpected(label, expected, core.describe_non_tuple(x))
     y, log_det = x
     core.check_input(label, (), y)
     if log_det is not None and getattr(log_det, "shape", None) != y.shape[:1]:
-        problem = f"expected log_det of shape {tuple(y.shape[:1])}, one number for each example"
-        raise LayerError(label, f"{problem}, got {core.format_briefly(log_det)}")
+        expected = f"log_det of shape {tuple(y.shape[:1])}, one number for each example"
+        raise unexpected(label, expected, core.format_briefly(log_det))
     return y, log_det
 
 
@@ -133,8 +133,8 @@ def halves(label: str, x: Tensor, dim: int, swap: bool) -> tuple[Tensor, Tensor]
     """Return the half that stays and the half that is changed."""
     core.check_axis(label, x, dim)
     if dim % x.ndim == 0 or x.shape[dim] < 2:
-        problem = f"expected two features or more in axis {dim}, behind the examples"
-        raise LayerError(label, f"{problem}, got shape {tuple(x.shape)}")
+        expected = f"two features or more in axis {dim}, behind the examples"
+        raise unexpected(label, expected, f"shape {tuple(x.shape)}")
     first, second = x.chunk(2, dim)
     return (second, first) if swap else (first, second)
 
@@ -221,8 +221,8 @@ def inverse(flow: Layer, params: Params, y: Arrays) -> WithLogDet:
         solved: WithLogDet = y
         return solved
     if composed is None or not core.made_by(flow, coupling):
-        problem = f"expected a coupling, or a serial of them, got {flow.name}"
-        raise LayerError("inverse", f"{problem}, whose inverse is not known")
+        expected = "a coupling, or a serial of them"
+        raise unexpected("inverse", expected, f"{flow.name}, whose inverse is not known")
     assert flow.spec is not None, "`coupling` made it"
     dim, swap = flow.spec["dim"], flow.spec["swap"]
     y, log_det = with_log_det(composed.label, y)

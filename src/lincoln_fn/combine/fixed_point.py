@@ -197,10 +197,9 @@ class Solver:
 
     def _convergence_error(self, where: str, size: Float[Tensor, "batch 1"]) -> LayerError:
         example = int(size.nan_to_num(torch.inf).argmax())
-        problem = f"|f(z) - z| = {size[example].item():.3g} |f(z)| in example {example}"
         mend = "raise max_steps or tol, or let the cell contract: the norm of dz'/dz below 1"
-        steps = f"expected to converge in {self.max_steps} steps"
-        return LayerError(where, f"{steps}, got {problem}; {mend}")
+        got = f"|f(z) - z| = {size[example].item():.3g} |f(z)| in example {example}"
+        return core.unexpected(where, f"to converge in {self.max_steps} steps", got, mend)
 
 
 def _combine(value: Rows, residual: Rows, differences: Sequence[tuple[Rows, Rows]]) -> Rows:

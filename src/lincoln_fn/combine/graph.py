@@ -15,7 +15,7 @@ from torch import Tensor
 from lincoln_fn.combine import _wiring
 from lincoln_fn.combine._plan import Plan, trace
 from lincoln_fn.combine._torch_names import ALIASES as ALIASES
-from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, Spec, checked
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, Spec, checked, unexpected
 from lincoln_fn.walk import VisitBack
 from lincoln_fn.walk.internal import BACKWARD, Wants, composition_of, on_meta
 
@@ -32,8 +32,8 @@ def _init(
     tensors: dict[str, Params] = dict(given(key, x)) if given is not None else {}
     own = plan.parameters
     if tensors.keys() != {*own}:
-        expected = f"expected init to return a dict of {', '.join(own) or 'nothing'}"
-        raise LayerError("graph", f"{expected}, got one of {', '.join(tensors) or 'nothing'}")
+        expected = f"init to return a dict of {', '.join(own) or 'nothing'}"
+        raise unexpected("graph", expected, f"one of {', '.join(tensors) or 'nothing'}")
     if len(own) == sum(node.has_params for node in plan.nodes):
         return tensors or ()
     drawn = {i: tensors[node.name] for i, node in enumerate(plan.nodes) if node.name in tensors}
@@ -94,7 +94,7 @@ def graph(
 def plan_of(function: str, net: Layer) -> Plan:
     """Return how the nodes of a graph are connected; an error names the `function` that asks."""
     if net.spec is None or net.spec.of is not graph:
-        raise LayerError(function, f"expected net to be made by lf.graph, got {net.name}")
+        raise unexpected(function, "net to be made by lf.graph", net.name)
     plan: Plan = net.spec["function"]
     return plan
 

@@ -35,7 +35,10 @@ def _there(
     out_dtype: torch.dtype | None,
 ) -> tuple[Arrays, InDtypeCache]:
     """Cast x and the parameters, run the layer, and cast y back."""
-    outside = core.dtype_of(x, params)
+    # That of x's floats or, if x has none, of the parameters.
+    leaves = core.tree.leaves((x, params))
+    floats = (leaf.dtype for leaf in leaves if leaf.is_floating_point())
+    outside = next(floats, torch.get_default_dtype())
     inside = cast(params, dtype)
     y, record = visit(0, inside, cast(x, dtype))
     return cast(y, out_dtype or outside), InDtypeCache(inside, record, outside)

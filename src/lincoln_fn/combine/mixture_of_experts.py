@@ -78,8 +78,8 @@ def route(
     check_entries(visit.label, "params.experts", params.experts, n_experts)
     z, routed = visit(0, params.router, x)
     if not isinstance(z, Tensor) or z.shape[-1:] != (n_experts,):
-        problem = f"expected the router to return (..., {n_experts}), a logit for each expert"
-        raise core.LayerError("mixture_of_experts[0]", f"{problem}, got {core.format_briefly(z)}")
+        expected = f"the router to return (..., {n_experts}), a logit for each expert"
+        raise core.unexpected("mixture_of_experts[0]", expected, core.format_briefly(z))
     chosen = torch.zeros_like(z, dtype=torch.bool).scatter(-1, z.topk(top_k, -1).indices, True)
     p = (z.masked_fill(~chosen, -torch.inf) if norm_topk_prob else z).softmax(-1)
     return p, chosen, routed

@@ -162,8 +162,7 @@ def _steps(
 
 
 def _shapes(arrays: Arrays) -> list[tuple[str, torch.Size]]:
-    leaves = zip(tree.paths(arrays), tree.leaves(arrays), strict=True)
-    return [(name, leaf.shape) for name, leaf in leaves]
+    return [(name, leaf.shape) for name, leaf in core.named_leaves(arrays)]
 
 
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, times: Times) -> Params:

@@ -31,7 +31,7 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.combine._uses import Kept, with_states, wrong_output
 from lincoln_fn.combine.serial import needs_dx
-from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, Spec, call_of, check_axis
+from lincoln_fn.core import Arrays, Key, Layer, Params, Spec, call_of, check_axis, unexpected
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries, composition
 from lincoln_fn.walk.internal import Record
 
@@ -89,13 +89,12 @@ def _halves(x: Arrays, dim: int) -> tuple[Tensor, Tensor]:
     if isinstance(x, Tensor):
         check_axis("reversible", x, dim)
         if x.shape[dim] % 2:
-            problem = f"expected an even number of features in axis {dim}, got {tuple(x.shape)}"
-            raise LayerError("reversible", problem)
+            raise unexpected("reversible", f"an even number of features in axis {dim}", x.shape)
         first, second = x.chunk(2, dim)
         return first, second
     if type(x) is not tuple or len(x) != 2:
-        expected = "expected x to be a tensor or a tuple of two"
-        raise LayerError("reversible", f"{expected}, got {core.describe_non_tuple(x)}")
+        expected = "x to be a tensor or a tuple of two"
+        raise unexpected("reversible", expected, core.describe_non_tuple(x))
     return x
 
 

@@ -73,11 +73,11 @@ def _chosen(net: Layer, patterns: tuple[str, ...]) -> tuple[str, ...]:
     for path in chosen:
         around = closed[path]
         if around is not None and around.spec is not None:
-            problem = f"expected paths outside of {around.spec.of.__name__}, got {path!r}"
             mend = "it runs its parts several times; take the output of all of it"
             if made_by(around, tapped):
                 mend = "give all paths to one tapped"
-            raise LayerError("tapped", f"{problem}; {mend}")
+            expected = f"paths outside of {around.spec.of.__name__}"
+            raise core.unexpected("tapped", expected, repr(path), mend)
     return tuple(chosen)
 
 
@@ -147,9 +147,9 @@ def tapped(net: Layer, *paths: str) -> Layer:
         (torch.Size([1, 2]), torch.Size([1, 4]))
     """
     if composition_of(net) is None:
-        raise LayerError("tapped", f"expected a composition of layers, got {net.name}")
+        raise core.unexpected("tapped", "a composition of layers", net.name)
     if not paths:
-        raise LayerError("tapped", "expected at least one path, got none")
+        raise core.unexpected("tapped", "at least one path", "none")
     chosen = _chosen(net, paths)
     opened, found = _open_to(net, "", chosen)
     order = tuple(map(found.index, chosen))

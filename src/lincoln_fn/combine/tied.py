@@ -77,8 +77,8 @@ def matrix(label: str, params: Params) -> Float[Tensor, "n_embeddings n_features
     """Return E, also a frozen one, or raise a `LayerError` if the params have none."""
     weight = getattr(thaw(params), "weight", None)
     if not isinstance(weight, Tensor) or weight.ndim != 2:
-        expected = "expected params with a weight of shape (n_embeddings, n_features)"
-        raise core.LayerError(label, f"{expected}, got {core.describe(params)}")
+        expected = "params with a weight of shape (n_embeddings, n_features)"
+        raise core.unexpected(label, expected, core.describe(params))
     return weight
 
 

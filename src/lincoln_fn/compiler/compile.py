@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from lincoln_fn import core
 from lincoln_fn.compiler.graphs import graph_of
 from lincoln_fn.compiler.passes.donation import Flat, Handover, make_handover
-from lincoln_fn.compiler.trace.tracing import Program, check_tensors, of_step
-from lincoln_fn.core import Arrays, Layer, LayerError, is_constructor, is_function
+from lincoln_fn.compiler.tracing import Program, check_tensors, of_step
+from lincoln_fn.core import Arrays, Layer, is_constructor, is_function, unexpected
 from lincoln_fn.decoding import Decoder
 from lincoln_fn.fastpath import fast
 from lincoln_fn.recording import ByKind, Pure, address, flatten, make_builder
@@ -73,9 +73,8 @@ def compile(whole: object) -> object:
     """
     if isinstance(whole, Step):
         if whole.reduce is not None:
-            problem = "expected a step of one process, got one with reduce"
             mend = "write lf.distributed.mean(group, compiled=True)"
-            raise LayerError("compile", f"{problem}; {mend}")
+            raise unexpected("compile", "a step of one process", "one with reduce", mend)
         is_made = isinstance(whole.run, CompiledRun)
         return whole if is_made else attrs.evolve(whole, run=CompiledRun(whole))
     if isinstance(whole, Decoder):
@@ -83,10 +82,9 @@ def compile(whole: object) -> object:
         return whole if is_made else attrs.evolve(whole, wrap=compile_function)
     if not isinstance(whole, Layer):
         if not _is_pure(whole):
-            kinds = "a step, a layer, a decoder or a function of (state, batch)"
             mend = core.suggest(whole, "Layer")
-            problem = f"expected whole to be {kinds}, got {core.describe(whole)}"
-            raise LayerError("compile", f"{problem}; {mend}" if mend else problem)
+            expected = "whole to be a step, a layer, a decoder or a function of (state, batch)"
+            raise unexpected("compile", expected, core.describe(whole), mend)
         return whole if isinstance(whole, CompiledFunction) else compile_function(whole)
     if isinstance(whole.predict, CompiledFunction):
         return whole
@@ -132,7 +130,7 @@ class CompiledFunction:
             leaves, _ = flatten(arguments)
             if not all(isinstance(leaf, Tensor) for leaf in leaves):
                 self.program.plain(*arguments)  # its own error is the better one
-            check_tensors(self.program.where, "expected", leaves, arguments)
+            check_tensors(self.program.where, "", leaves, arguments)
             return None
         tensors, graph = match
         leaves = tensors[: graph.count]

@@ -13,7 +13,7 @@ import torch
 from lincoln_fn import core
 from lincoln_fn.compiler.compile import of_function, of_prediction
 from lincoln_fn.compiler.onnx.program import Names, model_of, split
-from lincoln_fn.compiler.trace.tracing import Program, guard, of_step, write_down
+from lincoln_fn.compiler.tracing import Program, guard, of_step, write_down
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, check_argument, tree, wrong_kind
 from lincoln_fn.fastpath import rearrange, with_indices
 from lincoln_fn.recording import flatten
@@ -82,12 +82,16 @@ def export_step(
         new, _ = program.plain(state, batch)
         if tree.paths(new, states=True) != before:
             changed = sorted(set(before) ^ set(tree.paths(new, states=True)))
-            problem = f"expected a new state with the old one's tensors, got {changed}"
-            raise LayerError("step", problem)
+            raise core.unexpected("step", "a new state with the old one's tensors", changed)
         outputs = [*(f"next.{name}" for name in before), "loss"]
         names = Names(before, [*_name("x", x), *_name("target", target)], outputs)
         if file.is_onnx:
-            file.save_onnx(of_step(_in_formulas(step)), (state, batch), names)
+            # Of formulas, whose operations ONNX has.
+            own = {
+                name: getattr(step, name) for name in ("loss", "optimizer", "gradient", "reduce")
+            }
+            formulas = make_step(_in_operations(step.net), **own, fast=False)
+            file.save_onnx(of_step(formulas), (state, batch), names)
         else:
             file.save_torch(program, (state, batch), state=before, batch=names.batch)
 
@@ -135,14 +139,6 @@ def export(
             file.save_torch(program, (params, x), params=names.first, x=names.batch)
 
 
-def _in_formulas(step: Step) -> Step:
-    """Make the step of formulas, whose operations ONNX has."""
-    net = _in_operations(step.net)
-    return make_step(
-        net, step.loss, step.optimizer, fast=False, gradient=step.gradient, reduce=step.reduce
-    )
-
-
 def _in_operations(net: Layer) -> Layer:
     """Let max-pooling be one operation, as ONNX has it, before the ReLU and not behind it."""
     return core.map_layers(with_indices, rearrange(net))
@@ -170,8 +166,7 @@ class _File:
             )
             raise wrong_kind(function, "path", path, "a file's path", order)
         if PurePath(path).suffix not in (".onnx", ".pt2"):
-            problem = f"expected a path that ends in .onnx or .pt2, got {fspath(path)}"
-            raise LayerError(function, problem)
+            raise core.unexpected(function, "a path that ends in .onnx or .pt2", fspath(path))
         if self.dynamic_batch and not self.is_onnx:
             problem = (
                 "expected dynamic_batch=False for a .pt2 program, whose batches have one shape"
@@ -182,8 +177,9 @@ class _File:
                 raise wrong_kind(function, "defaults", defaults, "a file's path or None")
             two = PurePath(path), PurePath(defaults)
             if two[0] == two[1] or any(each.suffix != ".onnx" for each in two):
-                problem = f"expected two paths that end in .onnx, got {two[0]} and {two[1]}"
-                raise LayerError(function, problem)
+                raise core.unexpected(
+                    function, "two paths that end in .onnx", f"{two[0]} and {two[1]}"
+                )
 
     def save_onnx(self, program: Program, trees: tuple[Arrays, Arrays], names: Names) -> None:
         """Save a model, and its defaults apart if they have a file of their own."""
@@ -195,8 +191,8 @@ class _File:
         model = model_of(program, *trees, names, dynamic_batch=self.dynamic_batch is not False)
         if self.defaults is not None:
             if not names.first:  # ONNX Runtime opens no model without outputs
-                problem = "expected params for the file of defaults, got none; write defaults=None"
-                raise LayerError(program.name, problem)
+                expected = "params for the file of defaults"
+                raise core.unexpected(program.name, expected, "none", "write defaults=None")
             model, values = split(model, names.first)
             onnx.save(values, fspath(self.defaults))
         onnx.save(model, fspath(self.path))

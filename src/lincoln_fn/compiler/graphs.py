@@ -18,7 +18,7 @@ from lincoln_fn.compiler.inductor.settings import with_threads
 from lincoln_fn.compiler.passes import pooling, products, sequences, torch_kernels
 from lincoln_fn.compiler.passes.donation import Flat, donate
 from lincoln_fn.compiler.passes.rewriting import copy_views, write_numbers
-from lincoln_fn.compiler.trace.tracing import Program, Traced, graphs_in, guard, write_down
+from lincoln_fn.compiler.tracing import Program, Traced, graphs_in, guard, write_down
 from lincoln_fn.core import Arrays, LayerError
 from lincoln_fn.recording import Structure, flatten
 from lincoln_fn.runtime import log_if_slow, make_cache_folder

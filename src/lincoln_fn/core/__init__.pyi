@@ -1,5 +1,4 @@
 from lincoln_fn.core import declaration as declaration, keys as keys, tree as tree
-from lincoln_fn.core.addable import Addable as Addable, add_trees as add_trees
 from lincoln_fn.core.checks import (
     check_axis as check_axis, check_bias as check_bias, check_cache as check_cache,
     check_cotangent as check_cotangent, check_input as check_input, check_like as check_like,
@@ -14,9 +13,7 @@ from lincoln_fn.core.declaration import (
     declared_by as declared_by, gradients_of as gradients_of, input_grad_of as input_grad_of,
     kind_of as kind_of, mask_of as mask_of,
 )
-from lincoln_fn.core.defaults import no_params as no_params, unchanged as unchanged
-from lincoln_fn.core.dtypes import cast as cast, cast_like as cast_like, dtype_of as dtype_of
-from lincoln_fn.core.html import html as html, shown as shown
+from lincoln_fn.core.functions import no_params as no_params, unchanged as unchanged
 from lincoln_fn.core.keys import (
     Key as Key, Shape as Shape, checked_key as checked_key, normal as normal,
 )
@@ -25,10 +22,9 @@ from lincoln_fn.core.layer import (
     has_no_params as has_no_params, is_derived as is_derived, is_ours as is_ours,
     map_layers as map_layers,
 )
-from lincoln_fn.core.reads import ASKED as ASKED, is_between as is_between, is_finite as is_finite
 from lincoln_fn.core.record import (
-    EVERYTHING as EVERYTHING, State as State, TRAINED as TRAINED, evolve as evolve,
-    is_record as is_record, record as record, static as static,
+    EVERYTHING as EVERYTHING, State as State, TRAINED as TRAINED, evolve as evolve, html as html,
+    is_record as is_record, record as record, shown as shown, static as static,
 )
 from lincoln_fn.core.signatures import shape_checked as shape_checked
 from lincoln_fn.core.spec import (
@@ -36,27 +32,28 @@ from lincoln_fn.core.spec import (
     called as called, constructor_of as constructor_of, file_of as file_of, made_by as made_by,
     with_spec as with_spec,
 )
+from lincoln_fn.core.tensors import (
+    ASKED as ASKED, Version as Version, cast as cast, cast_like as cast_like,
+    changed_since as changed_since, check_not_transformed as check_not_transformed,
+    checksum as checksum, is_between as is_between, is_finite as is_finite,
+    is_forward_mode as is_forward_mode, is_plain as is_plain, is_traced as is_traced,
+    is_transformed as is_transformed, is_wrapped as is_wrapped, named_leaves as named_leaves,
+    same_strides as same_strides, tensors_in as tensors_in,
+    version_of as version_of, versions as versions,
+)
 from lincoln_fn.core.terms import (
     Correlation as Correlation, Explicit as Explicit, Gather as Gather, Outer as Outer,
     Term as Term, check_batched as check_batched, length_first as length_first, mirror as mirror,
     no_batch as no_batch, sum_axes as sum_axes, sum_rows as sum_rows,
 )
-from lincoln_fn.core.tracing import (
-    check_not_transformed as check_not_transformed, is_forward_mode as is_forward_mode,
-    is_plain as is_plain, is_traced as is_traced, is_transformed as is_transformed,
-    is_wrapped as is_wrapped, recorded_in as recorded_in, tensors_in as tensors_in,
-)
 from lincoln_fn.core.tree import T as T, Tree as Tree
 from lincoln_fn.core.values import (
-    Arrays as Arrays, Cache as Cache, Channels as Channels, ConvInput as ConvInput,
-    ConvOutput as ConvOutput, Elements as Elements, Features as Features, Image as Image,
-    Instances as Instances, Like as Like, Moved as Moved, Outputs as Outputs, Params as Params,
-    Pooled as Pooled, Reduced as Reduced, Rows as Rows, Sequence as Sequence, Several as Several,
-    Sizes as Sizes, StandIns as StandIns, stand_in as stand_in, stand_ins as stand_ins,
-)
-from lincoln_fn.core.versions import (
-    Version as Version, changed_since as changed_since, checksum as checksum,
-    version_of as version_of, versions as versions,
+    Addable as Addable, Arrays as Arrays, Cache as Cache, Channels as Channels,
+    ConvInput as ConvInput, ConvOutput as ConvOutput, Elements as Elements, Features as Features,
+    Image as Image, Instances as Instances, Like as Like, Moved as Moved, Outputs as Outputs,
+    Params as Params, Pooled as Pooled, Reduced as Reduced, Rows as Rows, Sequence as Sequence,
+    Several as Several, Sizes as Sizes, StandIns as StandIns, add_trees as add_trees,
+    stand_in as stand_in, stand_ins as stand_ins,
 )
 from lincoln_fn.errors.annotations import Function as Function
 from lincoln_fn.errors.arguments import (
@@ -66,7 +63,7 @@ from lincoln_fn.errors.arguments import (
     NonNegativeSizes as NonNegativeSizes, OR_INFINITE as OR_INFINITE, OpenSize as OpenSize,
     Positive as Positive, PositiveInt as PositiveInt, PositiveSizes as PositiveSizes,
     Probability as Probability, Range as Range, Shown as Shown, at_least as at_least,
-    check_argument as check_argument, checked as checked, require as require,
+    check_argument as check_argument, checked as checked,
 )
 from lincoln_fn.errors.descriptions import (
     A_TUPLE as A_TUPLE, describe as describe, describe_non_tuple as describe_non_tuple,
@@ -74,11 +71,9 @@ from lincoln_fn.errors.descriptions import (
     is_function as is_function,
 )
 from lincoln_fn.errors.errors import (
-    LayerError as LayerError, NonFiniteError as NonFiniteError, place as place, warn as warn,
-)
-from lincoln_fn.errors.kinds import (
-    check_pair as check_pair, describe_non_pair as describe_non_pair, unexpected as unexpected,
-    wrong_kind as wrong_kind,
+    LayerError as LayerError, NonFiniteError as NonFiniteError, check_pair as check_pair,
+    describe_non_pair as describe_non_pair, place as place, require as require,
+    unexpected as unexpected, warn as warn, wrong_kind as wrong_kind,
 )
 from lincoln_fn.errors.suggestions import (
     HABITS as HABITS, STATE as STATE, no_attribute as no_attribute, suggest as suggest,

@@ -6,8 +6,7 @@ from torch import Tensor
 
 from lincoln_fn.core.values import Like
 from lincoln_fn.errors.descriptions import describe, format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import unexpected, wrong_kind
+from lincoln_fn.errors.errors import LayerError, unexpected, wrong_kind
 from lincoln_fn.errors.suggestions import suggest
 
 
@@ -15,10 +14,10 @@ def check_input(layer: str, params: object, x: object, expected: type | None = N
     """Check that parameters belong to the layer, and that the input is a floating tensor."""
     check_params(layer, params, expected)
     if not isinstance(x, Tensor):
-        raise LayerError(layer, f"expected x to be a tensor, got {type(x).__name__}{_mend(x)}")
+        raise unexpected(layer, "x to be a tensor", type(x).__name__, suggest(x, "tensor"))
     if not x.is_floating_point():
         mend = "convert it first, say by x.float()"
-        raise LayerError(layer, f"expected x of a floating dtype, got {x.dtype}; {mend}")
+        raise unexpected(layer, "x of a floating dtype", x.dtype, mend)
 
 
 def check_example(layer: str, key: object, x: object) -> None:
@@ -40,12 +39,7 @@ def check_params(layer: str, params: object, expected: type | None) -> None:
 
 
 def _wrong_params(layer: str, expected: str, given: object) -> LayerError:
-    return unexpected(layer, f"params {expected}", f"{describe(given)}{_mend(given, 'params')}")
-
-
-def _mend(given: object, kind: str = "tensor") -> str:
-    mend = suggest(given, kind)
-    return f"; {mend}" if mend else ""
+    return unexpected(layer, f"params {expected}", describe(given), suggest(given, "params"))
 
 
 def check_bias(layer: str, bias: object, weight: Tensor, n: int) -> None:
@@ -55,7 +49,7 @@ def check_bias(layer: str, bias: object, weight: Tensor, n: int) -> None:
     if not isinstance(bias, Tensor) or bias.shape != (n,):
         raise wrong_shape(layer, "bias", bias, f"({n},)")
     if bias.dtype is not weight.dtype:
-        raise LayerError(layer, f"expected bias of dtype {weight.dtype}, got {bias.dtype}")
+        raise unexpected(layer, f"bias of dtype {weight.dtype}", bias.dtype)
 
 
 def shape_of(layer: str, weight: Tensor, axes: str) -> tuple[int, ...]:
@@ -68,23 +62,21 @@ def shape_of(layer: str, weight: Tensor, axes: str) -> tuple[int, ...]:
 
 def wrong_shape(layer: str, name: str, given: object, shape: str) -> LayerError:
     """Make the error about a tensor of the wrong shape, or about what is no tensor."""
-    got = f"{type(given).__name__}{_mend(given)}"
-    if isinstance(given, Tensor):
-        got = f"{tuple(given.shape)}"
-    return LayerError(layer, f"expected {name} of shape {shape}, got {got}")
+    got = given.shape if isinstance(given, Tensor) else type(given).__name__
+    return unexpected(layer, f"{name} of shape {shape}", got, suggest(given, "tensor"))
 
 
 def check_like(layer: str, name: str, given: Tensor, like: Tensor | Like) -> None:
     """Check that a tensor has another's dtype and device."""
     if given.dtype is not like.dtype:
         if not isinstance(like, Tensor | Like):  # a numpy array has a dtype, too
-            raise unexpected(layer, "params of tensors", f"{type(like).__name__}{_mend(like)}")
-        problem = f"expected {name} of dtype {like.dtype}, got {given.dtype}"
+            mend = suggest(like, "tensor")
+            raise unexpected(layer, "params of tensors", type(like).__name__, mend)
         is_input = name == "x" and like.dtype.is_floating_point and given.is_floating_point()
-        mend = f"; convert it by x.to({like.dtype})" if is_input else ""
-        raise LayerError(layer, f"{problem}{mend}")
+        mend = f"convert it by x.to({like.dtype})" if is_input else ""
+        raise unexpected(layer, f"{name} of dtype {like.dtype}", given.dtype, mend)
     if given.device != like.device:
-        raise LayerError(layer, f"expected {name} on {like.device}, got {given.device}")
+        raise unexpected(layer, f"{name} on {like.device}", given.device)
 
 
 def check_cotangent(
@@ -94,7 +86,7 @@ def check_cotangent(
     if not isinstance(cached, Tensor | Like):
         raise unexpected(layer, "the cache of its own forward", format_briefly(cached))
     if not isinstance(g, Tensor):
-        raise LayerError(layer, f"expected g to be a tensor, got {type(g).__name__}")
+        raise unexpected(layer, "g to be a tensor", type(g).__name__)
     check_like(layer, "g", g, cached)
     expected = cached.shape if shape is None else shape
     if g.shape != expected:
@@ -111,4 +103,4 @@ def check_axis(layer: str, x: Tensor, dim: int, *, scalar: bool = False) -> None
     """Check that a tensor has an axis; with `scalar`, one without axes has one, of size 1."""
     ndim = max(x.ndim, 1) if scalar else x.ndim
     if not -ndim <= dim < ndim:
-        raise LayerError(layer, f"expected x to have an axis dim={dim}, got shape {tuple(x.shape)}")
+        raise unexpected(layer, f"x to have an axis dim={dim}", f"shape {tuple(x.shape)}")

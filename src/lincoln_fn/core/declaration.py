@@ -26,7 +26,7 @@ from lincoln_fn.core.signatures import unbound
 from lincoln_fn.core.spec import constructor_of
 from lincoln_fn.core.values import Arrays, Cache, Params
 from lincoln_fn.errors.annotations import Function
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.errors import unexpected
 
 # (params, cache, g) -> terms, in the structure of params.
 Terms: TypeAlias = Callable[[Params, Cache, Arrays], Params]
@@ -133,7 +133,7 @@ def declare(
         'activation'
     """
     if kind is not None and kind not in KINDS:
-        raise LayerError("declare", f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
+        raise unexpected("declare", f"kind to be one of {', '.join(KINDS)}", f"{kind!r}")
     made = Declaration(kind, terms, dx_and_terms, params, at_inference, reads, decode, mask, along)
     fields = attrs.asdict(made, recurse=False).items()
     given = {name: value for name, value in fields if value is not None}
@@ -143,8 +143,8 @@ def declare(
 
 def _attach(function: Function, made: Declaration) -> None:
     if not hasattr(function, "__dict__") or isinstance(function, partial):
-        problem = f"expected a function of the layer, without bound arguments, got {function!r}"
-        raise LayerError("declare", problem)
+        expected = "a function of the layer, without bound arguments"
+        raise unexpected("declare", expected, f"{function!r}")
     function.__dict__["declaration"] = made
 
 

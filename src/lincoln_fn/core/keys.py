@@ -26,8 +26,9 @@ from torch import Tensor
 
 from lincoln_fn.core.record import State, record, static
 from lincoln_fn.errors import later
-from lincoln_fn.errors.arguments import PositiveInt, at_least, check_argument, require
+from lincoln_fn.errors.arguments import PositiveInt, at_least, check_argument
 from lincoln_fn.errors.descriptions import describe
+from lincoln_fn.errors.errors import require
 
 _P = ParamSpec("_P")
 Shape = tuple[int, ...]

@@ -36,10 +36,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import attrs
 
-from lincoln_fn.core.defaults import SOURCES, both, derived, no_params, unchanged
-from lincoln_fn.core.html import shown
-from lincoln_fn.core.init import as_init
+from lincoln_fn.core.functions import SOURCES, as_init, both, derived, no_params, unchanged
 from lincoln_fn.core.keys import Key
+from lincoln_fn.core.record import shown
 from lincoln_fn.core.signatures import unbound
 from lincoln_fn.core.spec import Made, constructor_of, with_spec
 from lincoln_fn.core.values import Arrays, Cache, Params

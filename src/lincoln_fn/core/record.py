@@ -14,6 +14,10 @@ optree sees each record in two views, which are namespaces of its registry:
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import singledispatch
+from html import escape
+from importlib import import_module
+from importlib.util import find_spec
 from operator import attrgetter
 from typing import Any, Final, TypeVar
 
@@ -22,7 +26,6 @@ import optree
 import torch.utils._pytree as torch_pytree
 from typing_extensions import dataclass_transform
 
-from lincoln_fn.core.html import shown
 from lincoln_fn.errors.descriptions import format_briefly
 
 TRAINED: Final = "lincoln_fn.trained"
@@ -224,3 +227,16 @@ def _repr(self: attrs.AttrsInstance) -> str:
 
 def _repr_html_(self: attrs.AttrsInstance) -> str:
     return shown(self)
+
+
+@singledispatch
+def html(value: object) -> str:
+    """Return the HTML of a value that a notebook shows: its repr, without a view for its class."""
+    return f"<pre>{escape(repr(value))}</pre>"
+
+
+def shown(value: object) -> str:
+    """Return the HTML of a value, by the views of `notebook` where its rooms are there."""
+    if find_spec("lincoln_fn.notebook") and find_spec("lincoln_fn.inspect"):
+        import_module("lincoln_fn.notebook.views")
+    return html(value)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
 from functools import lru_cache, partial, reduce
 from typing import Any, Final
 
@@ -22,9 +21,7 @@ from torch import Tensor
 
 from lincoln_fn.core.values import Arrays, Cache, Like, Params
 from lincoln_fn.errors import later
-
-# Any: a function of a layer, what it is given and what it returns.
-Function = Callable[..., Any]
+from lincoln_fn.errors.annotations import Function
 
 
 def shape_checked(function: Function, layer: str | Function = "") -> Function:
@@ -79,7 +76,7 @@ def _checks_of(function: Function) -> tuple[Any, ...]:  # Any: a check, and what
             like = [""]
         check, types = _back, (of_params, of_cache, like[0] if like else None)
     elif of_cache is not None:
-        check, types = _advance, (of_params, of_cache)
+        check, types = _back, (of_params, of_cache, None)
     else:
         check, types = _there, (tuple if kinds[0] == "tuple[()]" else of_params, floats[1])
     return (None,) if all(each in (None, False) for each in types) else (check, *types)
@@ -117,30 +114,21 @@ def _there(
 
 def _back(
     function: Function, layer: str, kind: type | None, cache_kind: type | None, like: str | None,
-    /, params: Params, cache: Cache, g: Arrays, **options: object,
+    /, params: Params, cache: Cache, *g: Arrays, **options: object,
 ) -> Arrays | Params | tuple[Arrays, Params]:  # fmt: skip
+    """Check what `backward` is given, or `advance`, which gets no g."""
     if kind and type(params) is not kind:
         later.check_params(layer, params, kind)
     if cache_kind and type(cache) is not cache_kind:
         later.check_cache(layer, cache, cache_kind)
     if like is not None:
         y = getattr(cache, like) if like else cache
-        is_like = isinstance(g, Tensor) and isinstance(y, _HAVE_A_SHAPE)
-        if not is_like or g.shape != y.shape or g.dtype is not y.dtype or g.device != y.device:
-            later.check_cotangent(layer, g, y)
-    return function(params, cache, g, **options)
-
-
-def _advance(
-    function: Function, layer: str, kind: type | None, cache_kind: type, /, params: Params,
-    cache: Cache, **options: object,
-) -> Params:  # fmt: skip
-    if kind and type(params) is not kind:
-        later.check_params(layer, params, kind)
-    if type(cache) is not cache_kind:
-        later.check_cache(layer, cache, cache_kind)
-    return function(params, cache, **options)
+        dy: Arrays = g[0] if g else options.get("g")
+        is_like = isinstance(dy, Tensor) and isinstance(y, _HAVE_A_SHAPE)
+        if not is_like or dy.shape != y.shape or dy.dtype is not y.dtype or dy.device != y.device:
+            later.check_cotangent(layer, dy, y)
+    return function(params, cache, *g, **options)
 
 
 _HAVE_A_SHAPE: Final = (Tensor, Like)
-_CHECKS: Final = (_init, _there, _back, _advance)
+_CHECKS: Final = (_init, _there, _back)

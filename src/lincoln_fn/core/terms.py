@@ -25,10 +25,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core.addable import Addable
 from lincoln_fn.core.record import evolve
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import unexpected
+from lincoln_fn.core.values import Addable
+from lincoln_fn.errors.errors import LayerError, unexpected
 
 P = TypeVar("P")
 
@@ -216,8 +215,8 @@ def no_batch(layer: str, g: Tensor) -> LayerError:
 
 def length_first(where: str, mend: str) -> LayerError:
     """Make the error for a layer whose sequences have the examples on axis 1."""
-    problem = "expected the examples on axis 0 of every layer's output, got sequences of"
-    return LayerError(where, f"{problem} (length, batch, ...); use {mend}")
+    expected = "the examples on axis 0 of every layer's output"
+    return unexpected(where, expected, "sequences of (length, batch, ...)", f"use {mend}")
 
 
 def check_batched(layer: str, g: Tensor, ndim: int = 2) -> None:

@@ -25,8 +25,8 @@ from lincoln_fn.errors.annotations import BY_HAND as BY_HAND
 from lincoln_fn.errors.annotations import OR_INFINITE as OR_INFINITE
 from lincoln_fn.errors.annotations import ByName, Function, Given, Hint, RefusedError, read
 from lincoln_fn.errors.annotations import Range as Range
-from lincoln_fn.errors.descriptions import describe, format_briefly
-from lincoln_fn.errors.errors import LayerError, warn
+from lincoln_fn.errors.descriptions import shown
+from lincoln_fn.errors.errors import unexpected, warn
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -160,13 +160,6 @@ def _wrong_call(function: Function, args: Given, kwargs: ByName, error: TypeErro
     return TypeError(f"{said}; {mend}" if mend else said)
 
 
-def require(holds: bool, where: str, expected: str, given: object, mend: str = "") -> None:
-    """Check a condition that no type says, such as one between a constructor's arguments."""
-    if not holds:
-        said = f"expected {expected}, got {_shown(given)}"
-        raise LayerError(where, f"{said}; {mend}" if mend else said)
-
-
 def check_argument(
     function: str, name: str, hint: Hint, value: Any, order: Sequence[str] = ()
 ) -> Any:
@@ -178,15 +171,9 @@ def check_argument(
                 warn(f"{function}: {name}={value:g} {asked.doubt}")
         return value
     except RefusedError as refused:
-        said = f"expected {name}{refused.place} {refused.expected}, got {_shown(refused.given)}"
         mend = later.suggest(refused.given, refused.kind)
         is_swapped = type(value).__name__.lower() in order  # a Loss for the net, say
         if name in order and refused.kind[:1].isupper() and (is_swapped or not mend):
             mend = f"the order is {function}({', '.join(order)})"
-        raise LayerError(function, f"{said}; {mend}" if mend else said) from None
-
-
-def _shown(value: object) -> str:
-    return (
-        format_briefly(value) if isinstance(value, torch.dtype | list | dict) else describe(value)
-    )
+        expected = f"{name}{refused.place} {refused.expected}"
+        raise unexpected(function, expected, shown(refused.given), mend) from None

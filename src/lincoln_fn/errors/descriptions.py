@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from inspect import ismodule
 from typing import Any, Final, TypeGuard
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer as TorchOptimizer
 
@@ -60,6 +61,12 @@ def describe(given: object) -> str:
         return kind.__name__
     text = " ".join(format_briefly(given).split())
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def shown(given: object) -> str:
+    """Describe what was given in place of something else: a dtype, list or dict as it is."""
+    is_whole = isinstance(given, torch.dtype | list | dict)
+    return format_briefly(given) if is_whole else describe(given)
 
 
 def describe_non_tuple(given: object) -> str:

@@ -1,34 +1,33 @@
 """What a notebook shows of a value, and the extension that shows it of tuples and lists of records.
 
 The params and the cache of a composition are tuples, and a loop collects its records in a list.
-IPython asks a formatter by type for them. Every other tuple and list is shown as before.
+IPython asks a formatter by type for them. Every other tuple and list is shown as before. A network
+is a tree that folds: each layer by the call that makes it.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import Any, Final
+from textwrap import shorten
+from typing import Any, Final, TypeAlias
 
 import attrs
+import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Layer, Params, Tree, format_briefly, html
+from lincoln_fn.core import Arrays, Cache, Layer, Params, Tree, format_briefly, html
 from lincoln_fn.inspect import Trace
-from lincoln_fn.inspect.internal import (
-    SUMMARY_HEADINGS,
-    TRACE_HEADINGS,
-    Summary,
-    cells,
-    remark_on,
-    rows_of,
-)
+from lincoln_fn.inspect import internal as tables
 from lincoln_fn.notebook.curves import history_html
-from lincoln_fn.notebook.layers import layer_html, uses_of
-from lincoln_fn.notebook.markup import Markup, element, fade, table, wrap
+from lincoln_fn.notebook.markup import Markup, element, fade, fold, table, wrap
 from lincoln_fn.notebook.trees import tensor_cells, tree_html
 from lincoln_fn.runtime import current_shell
 from lincoln_fn.training import FitRecord, StepRecord, TrainState
+from lincoln_fn.walk.internal import inside, paths
+from lincoln_fn.walk.walks import there
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -110,9 +109,11 @@ def trace_html(trace: Trace) -> Markup:
             *row[3:-1],
             _bold(row[-1]),
         )
-        for row, record in zip(map(cells, trace), trace, strict=True)
+        for row, record in zip(map(tables.cells, trace), trace, strict=True)
     ]
-    return wrap(table((*TRACE_HEADINGS[:3], "y", "dL/dy", *TRACE_HEADINGS[3:]), shown, left=5))
+    return wrap(
+        table((*tables.TRACE_HEADINGS[:3], "y", "dL/dy", *tables.TRACE_HEADINGS[3:]), shown, left=5)
+    )
 
 
 def _histogram(arrays: Arrays) -> str:
@@ -123,12 +124,14 @@ def _bold(text: str) -> str:
     return element("b", text) if text else ""
 
 
-@html.register(Summary)
-def summary_html(summary: Summary) -> Markup:
+@html.register(tables.Summary)
+def summary_html(summary: tables.Summary) -> Markup:
     """Show a summary: its table, with the total in bold, and the remark below it."""
-    *rows, total = rows_of(summary)
+    *rows, total = tables.rows_of(summary)
     bold = [_bold(cell) for cell in total]
-    return wrap(table(SUMMARY_HEADINGS, [*rows, bold], left=3), fade(remark_on(summary)))
+    return wrap(
+        table(tables.SUMMARY_HEADINGS, [*rows, bold], left=3), fade(tables.remark_on(summary))
+    )
 
 
 _KINDS: Final = (tuple, list)
@@ -174,3 +177,67 @@ def _has_record(value: object, depth: int = 0) -> bool:
     if not isinstance(value, _KINDS) or depth > _DEEPEST:
         return False
     return any(_has_record(entry, depth + 1) for entry in islice(value, _LOOKED_AT))
+
+
+# A longer call is cut; a composition's parts follow below it, and its tooltip is the whole call.
+_LONGEST: Final = 72
+# A network of more layers is folded below its first level.
+_OPEN: Final = 40
+
+
+# The params and the output of one use of a layer or a composition in a forward pass.
+Use: TypeAlias = tuple[Params, Arrays]
+
+
+@html.register(Layer)
+def layer_html(net: Layer, uses: Mapping[str, list[Use]] | None = None) -> Markup:
+    """Show a network as a tree."""
+    is_open = sum(1 for _ in paths(net)) <= _OPEN
+    return wrap(_tree(net, "", uses or {}, is_open))
+
+
+def _tree(layer: Layer, path: str, uses: Mapping[str, list[Use]], is_open: bool) -> Markup:
+    called = element("b", shorten(layer.name, _LONGEST, placeholder=" …"), title=layer.name)
+    place = [fade(f"{path} ")] if path else []
+    line = element("span", *place, called, *_describe_uses(layer, uses.get(path, [])))
+    if not layer.parts:
+        return element("div", line)
+    parts = (_tree(part, inside(path, i), uses, is_open) for i, part in enumerate(layer.parts))
+    return fold(line, *parts, is_open=is_open or not path)
+
+
+def _describe_uses(layer: Layer, uses: list[Use]) -> list[str]:
+    """Describe what a layer computes; for a single layer also its params, and a histogram of y."""
+    if not uses:
+        return []
+    described = [f"used {len(uses)} times"] if len(uses) > 1 else []
+    params, y = uses[0]
+    leaves = core.named_leaves(params, states=True)
+    if not layer.parts:
+        described += [f"{name} {format_briefly(leaf)}" for name, leaf in leaves]
+    else:
+        described.append(f"{sum(leaf.numel() for _, leaf in leaves):,} numbers in params")
+    shown: list[str] = [fade(f"  y {format_briefly(y)} ")]
+    if not layer.parts and isinstance(y, Tensor):
+        _, picture, _, _, lost = tensor_cells(y)
+        shown += [picture if isinstance(picture, Markup) else fade(picture), lost]
+    return [*shown, *(fade(f" · {text}") for text in described)]
+
+
+def uses_of(net: Layer, params: Params, x: Arrays) -> dict[str, list[Use]]:
+    """Run a network forward, as in training, and note each use of each layer."""
+    uses: dict[str, list[Use]] = defaultdict(list)
+
+    # Any: (y, record), as the walk through a composition returns them.
+    def around(layer: Layer, path: str, params: Params, walk: Callable[[], Any]) -> Any:
+        y, record = walk()
+        uses[path].append((params, y))
+        return y, record
+
+    def single(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+        y, cache = around(layer, path, params, lambda: layer.forward(params, x))
+        return y, cache
+
+    with torch.no_grad():
+        there(single, net, params, x, around=around)
+    return dict(uses)

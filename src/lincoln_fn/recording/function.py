@@ -9,8 +9,7 @@ from typing import Final, TypeAlias, TypeVar, cast
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, is_record, wrong_kind
-from lincoln_fn.recording.by_kind import ByKind, Structure, flatten, make_builder
-from lincoln_fn.recording.conditions import address
+from lincoln_fn.recording.by_kind import ByKind, Structure, address, flatten, make_builder
 from lincoln_fn.recording.generate import Run, by_function, by_overload, generate
 from lincoln_fn.recording.program import Program, same_bits
 from lincoln_fn.recording.recorder import Recorder

@@ -10,7 +10,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Cache, Layer, NonFiniteError, Params, Tree, tree
+from lincoln_fn.core import Arrays, Cache, Layer, NonFiniteError, Params, Tree, named_leaves
 from lincoln_fn.replay.run import Run, State
 from lincoln_fn.walk import Site, there
 from lincoln_fn.walk.internal import ALL, Wants, walk_back
@@ -179,10 +179,9 @@ def first_non_finite_leaf(name: str, arrays: object) -> Leaf | None:
 
 def name_leaves(name: str, arrays: object) -> dict[str, Tensor]:
     """List the tensors of a tree, those of states too, by path."""
-    paths, leaves = tree.paths(arrays, states=True), tree.leaves(arrays, states=True)
     return {
         ".".join(filter(None, (name, path))): leaf
-        for path, leaf in zip(paths, leaves, strict=True)
+        for path, leaf in named_leaves(arrays, states=True)
         if isinstance(leaf, Tensor)
     }
 

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import compiler, core
-from lincoln_fn.compiler.internal import CompiledRun
-from lincoln_fn.core import Key, LayerError, NonNegativeInt, Positive, PositiveInt, checked, tree
+from lincoln_fn.compiler import CompiledRun
+from lincoln_fn.core import Key, NonNegativeInt, Positive, PositiveInt, checked, tree, unexpected
 from lincoln_fn.inspect.internal import table
 from lincoln_fn.losses import example_weighted
 from lincoln_fn.losses.internal import unweighted
@@ -97,8 +97,8 @@ def attribute(
     """
     batches = run.batches
     if not isinstance(batches, Batches):
-        problem = "expected batches of data.batches, whose rows are known"
-        raise LayerError("attribute", f"{problem}, got {type(batches).__name__}")
+        expected = "batches of data.batches, whose rows are known"
+        raise unexpected("attribute", expected, type(batches).__name__)
     gradient = metagradient(
         run, test, steps=steps, ema=ema, memory=memory, folder=folder, progress=progress
     )
@@ -134,11 +134,11 @@ def reweighted(run: Run, weights: Float[Tensor, " N"]) -> Run:
     """
     step, batches = run.step, run.batches
     if not isinstance(step, Step) or not isinstance(batches, Batches):
-        problem = f"a step of make_step and batches of data.batches, got {core.describe(run.step)}"
-        raise LayerError("reweighted", f"expected {problem} and {type(batches).__name__}")
+        got = f"{core.describe(run.step)} and {type(batches).__name__}"
+        raise unexpected("reweighted", "a step of make_step and batches of data.batches", got)
     if weights.shape != (batches.examples,):
-        problem = f"expected weights of shape ({batches.examples},), one for each row of the data"
-        raise LayerError("reweighted", f"{problem}, got {tuple(weights.shape)}")
+        expected = f"weights of shape ({batches.examples},), one for each row of the data"
+        raise unexpected("reweighted", expected, weights.shape)
     x, target = batches.arrays
     weights = weights.to(tree.leaves(run.start.params)[0])
     if unweighted(step.loss) is not None:

@@ -124,7 +124,7 @@ def metagradient(
     step = _check_run(run, of)
     last = run.end if steps is None else steps
     if last is None or last < run.begun:
-        raise LayerError(NAME, f"expected steps, the number of the last step, got {steps}")
+        raise core.unexpected(NAME, "steps, the number of the last step", steps)
     measure = of if callable(of) else partial(loss_after, step.net, step.loss, of)
     saved, whole, seconds = None, run, save_seconds
     if step.reduce is not None and isinstance(run.batches, Batches):
@@ -152,16 +152,16 @@ def _check_run(run: Run, of: object) -> Step:
     """Refuse a step whose adjoint is not known, and say why."""
     step = run.step
     if not isinstance(step, Step):
-        raise LayerError(NAME, f"expected a step of make_step, got {core.describe(step)}")
+        raise core.unexpected(NAME, "a step of make_step", core.describe(step))
     if step.gradient is not None:
         mend = "leave gradient out: the Hessian is that of the loss"
-        raise LayerError(NAME, f"expected a step of the loss's own gradient, got {step}; {mend}")
+        raise core.unexpected(NAME, "a step of the loss's own gradient", step, mend)
     if step.reduce is not None and getattr(run.batches, "shard", None) != step.reduce.shard:
         mend = "data.batches(..., shard=(group.rank, group.size))"
         raise LayerError(NAME, f"expected this process's part of the batches; write {mend}")
     if backpropagation(step.net) is not step.net:
         mend = "take the rules out: lf.rules.backpropagation(net)"
-        raise LayerError(NAME, f"expected a step of the loss's own gradient, got {step}; {mend}")
+        raise core.unexpected(NAME, "a step of the loss's own gradient", step, mend)
     if isinstance(step.optimizer.adjoint, str):
         reason = f"{step.optimizer} has no adjoint: {step.optimizer.adjoint}"
         raise LayerError(NAME, f"expected an optimizer with an adjoint; {reason}")
@@ -175,7 +175,7 @@ def _states(run: Run, memory: str | int) -> int:
         match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([KMG]?B?)\s*", memory, re.IGNORECASE)
         unit = _UNITS.get(match[2].upper()) if match else None
         if match is None or unit is None:
-            raise LayerError(NAME, f"expected memory such as '200 MB', got {memory!r}")
+            raise core.unexpected(NAME, "memory such as '200 MB'", f"{memory!r}")
         memory = int(float(match[1]) * unit)
     of_state = sum(leaf.nbytes for leaf in tree.leaves(run.start, states=True))
     return max(1, memory // max(1, of_state))

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import checkpoint, compiler
-from lincoln_fn.compiler.internal import CompiledRun
-from lincoln_fn.core import LayerError, Params, Tree, evolve, record, tree
+from lincoln_fn.compiler import CompiledRun
+from lincoln_fn.core import LayerError, Params, Tree, evolve, record, tree, unexpected
 from lincoln_fn.optim import EmaState, Optimizer, OptimizerState, ema_params
 from lincoln_fn.replay.run import Run, rows_of, states_back
 from lincoln_fn.replay.step_adjoint import Adjoint, Bars, SharedAdjoint, StepAdjoint
@@ -111,8 +111,8 @@ class WalkBack:
         params_bar = zeros if self.ema else tree.map(lambda _, bar: bar, state.params, dparams)
         statistics = rest[0] if rest else {}
         if statistics and isinstance(self.adjoint, SharedAdjoint):
-            problem = "expected no running statistics in a run of several processes"
-            raise LayerError(NAME, f"{problem}, got {self.adjoint.net}")
+            expected = "no running statistics in a run of several processes"
+            raise unexpected(NAME, expected, self.adjoint.net)
         return Partial(
             torch.tensor(self.last),
             value.detach(),
@@ -132,7 +132,7 @@ class WalkBack:
         for name in asked:
             if name not in of_step:
                 has = ", ".join(sorted(of_step))
-                raise LayerError(NAME, f"expected wrt of {optimizer} among {has}, got {name}")
+                raise unexpected(NAME, f"wrt of {optimizer} among {has}", name)
         return {
             name: of_step[name].new_zeros((self.last - self.run.begun, *of_step[name].shape))
             for name in asked

@@ -40,7 +40,8 @@ def watch_pace(cores: int) -> Callable[[tuple[int | None, float]], None]:
 def _pace(cores: int) -> Generator[None, tuple[int | None, float], None]:
     fastest: dict[int | None, float] = {}
     slow = 0.0
-    while slow < SECONDS or not _has_company(cores):
+    # Until more processes are ready to run than there are cores.
+    while slow < SECONDS or not hasattr(os, "getloadavg") or os.getloadavg()[0] <= cores + 0.5:
         examples, seconds = yield
         best = fastest[examples] = min(seconds, fastest.get(examples, math.inf))
         slow = slow + seconds if seconds > _SLOW * best else 0.0
@@ -53,8 +54,3 @@ def _pace(cores: int) -> Generator[None, tuple[int | None, float], None]:
     )
     while True:
         yield
-
-
-def _has_company(cores: int) -> bool:
-    """Return whether more processes are ready to run than there are cores."""
-    return hasattr(os, "getloadavg") and os.getloadavg()[0] > cores + 0.5

@@ -57,8 +57,8 @@ def _is_finite(leaf: object) -> bool:
 
 
 def _non_finite(net: Layer, state: TrainState, step: int) -> NonFiniteError:
-    paths, leaves = tree.paths(state, states=True), tree.leaves(state, states=True)
-    bad = {path: leaf for path, leaf in zip(paths, leaves, strict=True) if not _is_finite(leaf)}
+    leaves = core.named_leaves(state, states=True)
+    bad = {path: leaf for path, leaf in leaves if not _is_finite(leaf)}
     first = next((leaf for path, leaf in bad.items() if path.startswith("params")), None)
     owner = "" if first is None else f": {_owner(net, state.params, first)}"
     return NonFiniteError(f"step {step}{owner}", f"not finite: {', '.join(bad)}")

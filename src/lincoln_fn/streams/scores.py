@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from lincoln_fn import training
-from lincoln_fn.core import Layer, LayerError, NonNegative, PositiveInt, checked, describe, evolve
+from lincoln_fn.core import Layer, NonNegative, PositiveInt, checked, describe, evolve, unexpected
 from lincoln_fn.streams.stream import ScoreName, Stream, closing, no_score
 from lincoln_fn.training import Batch, Metrics, Mode, StepRecord, TrainState, evaluate, is_gain
 
@@ -41,13 +41,13 @@ def evaluated(
     """
     if not isinstance(metrics, Mapping) or not {"step", "loss"}.isdisjoint(metrics) or not metrics:
         got = list(metrics) if isinstance(metrics, Mapping) else describe(metrics)
-        names = f"at least one, and none named 'step' or 'loss', got {got}"
-        raise LayerError("evaluated", f"expected metrics by name, {names}")
+        expected = "metrics by name, at least one, and none named 'step' or 'loss'"
+        raise unexpected("evaluated", expected, got)
     training.check_metrics("evaluated", metrics)
     if training.is_used_once(batches):
-        problem = "expected batches that can be iterated over each time, got an iterator"
         mend = "give a list, a DataLoader or data.batches"
-        raise LayerError("evaluated", f"{problem}; {mend}")
+        expected = "batches that can be iterated over each time"
+        raise unexpected("evaluated", expected, "an iterator", mend)
     training.check_walkable("evaluated", batches)
 
     def evaluating() -> Iterator[tuple[TrainState, StepRecord]]:
@@ -98,7 +98,7 @@ def best(stream: Stream, metric: ScoreName, *, mode: Mode = "max") -> tuple[Trai
     if best_pair is None:
         if metric not in seen:
             raise no_score("best", metric, seen)
-        raise LayerError("best", f"expected a record with a score {metric!r}, got only nan")
+        raise unexpected("best", f"a record with a score {metric!r}", "only nan")
     return best_pair
 
 

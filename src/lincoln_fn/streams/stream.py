@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias, TypeVar
 
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, Range, describe, wrong_kind
+from lincoln_fn.core import LayerError, Range, describe, unexpected, wrong_kind
 from lincoln_fn.training import StepRecord, TrainState
 
 Stream: TypeAlias = Iterable[tuple[TrainState, StepRecord]]
@@ -44,13 +44,11 @@ def _steps(where: str, stream: Iterable[T], needs: tuple[int, str]) -> Iterator[
         if i == 0 and not (
             isinstance(step, tuple) and len(step) == 2 and hasattr(step[needs[0]], needs[1])
         ):
-            problem = "expected stream to give (state, record), as train does"
-            raise LayerError(where, f"{problem}, got {describe(step)}")
+            raise unexpected(where, "stream to give (state, record), as train does", describe(step))
         yield step
 
 
 def no_score(where: str, metric: str, seen: set[str]) -> LayerError:
     """Make the error about a score that no record of a stream has."""
-    mend = "" if seen else "; evaluated adds them, every so many steps"
-    problem = f"expected a record with a score {metric!r}, got scores {sorted(seen)}{mend}"
-    return LayerError(where, problem)
+    mend = "" if seen else "evaluated adds them, every so many steps"
+    return unexpected(where, f"a record with a score {metric!r}", f"scores {sorted(seen)}", mend)

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import TRAINED, LayerError, describe, format_briefly, tree, unexpected, warn
+from lincoln_fn.core import TRAINED, describe, format_briefly, tree, unexpected, warn
 
 
 def as_tensors(arrays: object) -> tuple[core.Arrays, ...]:
     """Make tensors of a tuple of arrays, or raise a `LayerError`."""
     if not isinstance(arrays, tuple | list):
         mend = "write (x,) for one array, (x, target) for two"
-        raise LayerError("batches", f"expected a tuple of arrays, got {describe(arrays)}; {mend}")
+        raise unexpected("batches", "a tuple of arrays", describe(arrays), mend)
     if not tree.leaves(arrays):
-        raise LayerError("batches", f"expected at least one array, got {format_briefly(arrays)}")
+        raise unexpected("batches", "at least one array", format_briefly(arrays))
 
     float64: list[object] = []  # of x, and not chosen as a tensor's is
 
@@ -70,11 +70,12 @@ def _check_layout(name: str, array: object) -> None:
     if not isinstance(array, np.ndarray):
         return
     if min(array.strides, default=0) < 0:
-        problem = f"expected {name} without negative strides, got {array.strides}"
-        raise LayerError("batches", f"{problem}; copy it by x.copy()")
+        expected = f"{name} without negative strides"
+        raise unexpected("batches", expected, array.strides, "copy it by x.copy()")
     if not array.dtype.isnative:
-        problem = f"expected {name} in this processor's byte order, got {array.dtype.str!r}"
-        raise LayerError("batches", f"{problem}; convert it by x.astype({array.dtype.name!r})")
+        expected = f"{name} in this processor's byte order"
+        mend = f"convert it by x.astype({array.dtype.name!r})"
+        raise unexpected("batches", expected, f"{array.dtype.str!r}", mend)
 
 
 def _check_columns(name: str, frame: Any) -> None:  # Any: a frame or series, if it has dtypes
@@ -85,9 +86,10 @@ def _check_columns(name: str, frame: Any) -> None:  # Any: a frame or series, if
     for column, dtype in dtypes.items():
         if not isinstance(dtype, np.dtype) or dtype.kind not in "fiu":
             where = "" if column is None else f" in column {column!r}"
-            problem = f"expected {name} to hold numbers, got a {type(frame).__name__} of {dtype}"
+            expected = f"{name} to hold numbers"
+            got = f"a {type(frame).__name__} of {dtype}{where}"
             mend = "pandas.get_dummies(x) encodes text, pandas.factorize(y)[0] numbers labels"
-            raise LayerError("batches", f"{problem}{where}; {mend}, .astype('float32') converts")
+            raise unexpected("batches", expected, got, f"{mend}, .astype('float32') converts")
 
 
 def check_walkable(where: str, batches: object) -> None:
@@ -104,7 +106,7 @@ def check_walkable(where: str, batches: object) -> None:
 def check_batch(where: str, batch: object) -> None:
     """Check that a batch is a pair (x, target)."""
     if not isinstance(batch, tuple | list) or len(batch) != 2:
-        raise LayerError(where, f"expected a batch (x, target), got {describe(batch)}")
+        raise unexpected(where, "a batch (x, target)", describe(batch))
 
 
 def check_example(where: str, x: object) -> None:

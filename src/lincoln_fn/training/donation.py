@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, LayerError, tree
+from lincoln_fn.core import Arrays, named_leaves, tree, unexpected
 
 T = TypeVar("T")
 
@@ -41,11 +41,10 @@ def check_unspent(
     state: Arrays, where: str = "step", mend: str = "keep a copy, or use a step without donate"
 ) -> None:
     """Check that a state has not been donated to a step."""
-    paths, leaves = tree.paths(state, states=True), tree.leaves(state, states=True)
-    for path, leaf in zip(paths, leaves, strict=True):
+    for path, leaf in named_leaves(state, states=True):
         if is_spent(leaf):
-            problem = f"expected a state that no step has updated in place, got {path} empty"
-            raise LayerError(where, f"{problem}; {mend}")
+            expected = "a state that no step has updated in place"
+            raise unexpected(where, expected, f"{path} empty", mend)
 
 
 def copy_shared(leaves: Sequence[Tensor]) -> list[Tensor]:

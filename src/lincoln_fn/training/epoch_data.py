@@ -9,7 +9,7 @@ from typing import Annotated, TypeAlias
 
 import attrs
 
-from lincoln_fn.core import BY_HAND, Arrays, LayerError, require, warn
+from lincoln_fn.core import A_TUPLE, BY_HAND, Arrays, require, unexpected, warn
 from lincoln_fn.optim.internal import is_waiting
 from lincoln_fn.training.batch_checks import check_batch, check_walkable, is_array
 from lincoln_fn.training.data import Array, Batch, Batches, Mapped, batches, innermost, is_used_once
@@ -29,20 +29,19 @@ def as_batches(
     """Make batches of the argument `name`, or raise a `LayerError`."""
     if isinstance(data, tuple):
         if len(data) != 2:
-            problem = f"expected {name} given as a tuple (x, target), got {len(data)} entries"
             mend = "; give batches as a list" if isinstance(data[0], tuple | list) else ""
-            raise LayerError("fit", f"{problem}{mend}")
+            expected = f"{name} given as a tuple (x, target)"
+            raise unexpected("fit", expected, f"{len(data)} entries{mend}")
         if batch_size is None:
-            problem = f"expected a batch_size for {name} given as arrays, got None"
-            raise LayerError("fit", f"{problem}; write batch_size=32, or give batches")
+            expected = f"a batch_size for {name} given as arrays"
+            raise unexpected("fit", expected, "None", "write batch_size=32, or give batches")
         arrays: tuple[Arrays, ...] = data  # for mypy, two arrays may also be a batch
         return batches(arrays, batch_size, shard=shard)
     if is_used_once(data) and not used_once:
-        problem = f"expected {name} that can be walked once an epoch, got an iterator"
-        raise LayerError("fit", f"{problem}; give a list or a DataLoader, or epochs=1")
+        expected = f"{name} that can be walked once an epoch"
+        raise unexpected("fit", expected, "an iterator", "give a list or a DataLoader, or epochs=1")
     if isinstance(data, list) and data and is_array(data[0]):
-        problem = "expected arrays as a tuple (x, target), got a list"
-        raise LayerError("fit", f"{problem}; write a tuple in place of the list")
+        raise unexpected("fit", "arrays as a tuple (x, target)", "a list", A_TUPLE)
     check_walkable("fit", data)
     return data
 
@@ -62,7 +61,7 @@ def first_input(source: Iterable[Batch]) -> tuple[Arrays, Iterable[Batch]]:
     for batch in walked:
         check_batch("fit", batch)
         return batch[0], chain([batch], walked) if is_used_once(source) else source
-    raise LayerError("fit", "expected at least one batch, got none")
+    raise unexpected("fit", "at least one batch", "none")
 
 
 def batches_of_epoch(
@@ -84,9 +83,8 @@ def batches_of_epoch(
 def check_epoch(source: Iterable[Batch], epoch: int, steps: int) -> None:
     """Check that an epoch had a batch; of `data.batches`, a resumed run may have had all before."""
     if not steps and not isinstance(innermost(source), Batches):
-        problem = f"expected at least one batch in epoch {epoch}, got none"
         mend = "give a list, a DataLoader or data.batches with a batch in each epoch"
-        raise LayerError("fit", f"{problem}; {mend}")
+        raise unexpected("fit", f"at least one batch in epoch {epoch}", "none", mend)
 
 
 def warn_of_no_update(source: Iterable[Batch], epochs: int, begun: int, state: TrainState) -> None:

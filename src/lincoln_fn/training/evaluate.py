@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Layer, LayerError, Params, checked, describe, is_function
+from lincoln_fn.core import Arrays, Layer, Params, checked, describe, is_function, unexpected
 from lincoln_fn.runtime import adapt_waiting
 from lincoln_fn.training.batch_checks import check_batch, check_walkable, count_examples
 from lincoln_fn.training.data import Batch
@@ -57,7 +57,7 @@ def evaluate(
         total, *of_metrics = reduce.totals([examples, *sums.values()])
         examples, sums = round(total), dict(zip(metrics, of_metrics, strict=True))
     if examples == 0:
-        raise LayerError("evaluate", "expected at least one example, got none")
+        raise unexpected("evaluate", "at least one example", "none")
     return {name: total / examples for name, total in sums.items()}
 
 
@@ -65,8 +65,8 @@ def _count(x: Arrays) -> int:
     """Count the examples of x."""
     count = count_examples((x,))
     if count is None:
-        problem = f"expected x with an axis of examples, got {describe(x)}"
-        raise LayerError("evaluate", f"{problem}; one example is x[None]")
+        expected = "x with an axis of examples"
+        raise unexpected("evaluate", expected, describe(x), "one example is x[None]")
     return count
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, TypeAlias
 import attrs
 from torch import Tensor
 
-from lincoln_fn.core import BY_HAND, Key, Layer, LayerError, PositiveInt, checked, require, warn
+from lincoln_fn.core import BY_HAND, Key, Layer, PositiveInt, checked, require, unexpected, warn
 from lincoln_fn.losses import Loss
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.runtime import count_cores, watch_pace
@@ -142,7 +142,7 @@ def fit(
 def _check_metrics(metric: object, valid: object, patience: int | None) -> None:
     if (metric is None) != (valid is None):
         missing = "a metric for the validation data" if metric is None else "validation data"
-        raise LayerError("fit", f"expected {missing}, got None")
+        raise unexpected("fit", missing, "None")
     if isinstance(metric, Mapping):
         check_metrics("fit", metric)
         for name in metric:
@@ -150,8 +150,9 @@ def _check_metrics(metric: object, valid: object, patience: int | None) -> None:
     elif metric is not None:
         check_metric("fit", "metric", metric)
     elif patience is not None:
-        problem = f"expected a metric and validation data for patience={patience}, got None"
-        raise LayerError("fit", f"{problem}; write metric=lf.metrics.accuracy, valid=(x, target)")
+        expected = f"a metric and validation data for patience={patience}"
+        mend = "write metric=lf.metrics.accuracy, valid=(x, target)"
+        raise unexpected("fit", expected, "None", mend)
 
 
 def _lines(

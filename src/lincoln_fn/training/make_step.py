@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from lincoln_fn.core import Layer, LayerError, Params, called, checked, unexpected
+from lincoln_fn.core import Layer, Params, called, checked, unexpected
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses import internal as losses
 from lincoln_fn.optim import Optimizer
@@ -149,7 +149,7 @@ def _check_gradient(gradient: Gradient, reduce: Reduce | None, loss: Loss) -> No
     has = None if formula is None else "mean" if formula.is_mean else "sum"
     if has and gradient.reduction and gradient.reduction != has:
         name = called(gradient.name)
-        problem = f"expected a loss with reduction={gradient.reduction!r}, got {loss}"
-        raise LayerError(where, f"{problem}; or write {name}(reduction={has!r})")
+        expected = f"a loss with reduction={gradient.reduction!r}"
+        raise unexpected(where, expected, loss, f"or write {name}(reduction={has!r})")
     if gradient.by_example and loss.mixes_examples:
         raise losses.mixing(where, loss)

@@ -12,7 +12,7 @@ from typing import Annotated, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.core import BY_HAND, LayerError, PositiveInt, checked, unexpected, wrong_kind
+from lincoln_fn.core import BY_HAND, PositiveInt, checked, unexpected, wrong_kind
 from lincoln_fn.losses.internal import check_between, label_column, right_values
 
 Metric: TypeAlias = Annotated[Callable[[Tensor, Tensor], float], BY_HAND]
@@ -81,9 +81,9 @@ def binary_accuracy(prediction: Tensor, target: Tensor, *, threshold: float = 0.
     shape, of_target = tuple(prediction.shape), tuple(target.shape)
     columns = ((len(prediction),), (len(prediction), 1)) if shape else ()
     if shape not in columns or of_target not in columns:
-        mend = "; see accuracy" if len(shape) == 2 and shape[1] > 1 else ""
-        problem = f"expected (N,) or (N, 1) of both, got prediction {shape}"
-        raise LayerError("binary_accuracy", f"{problem} and target {of_target}{mend}")
+        mend = "see accuracy" if len(shape) == 2 and shape[1] > 1 else ""
+        got = f"prediction {shape} and target {of_target}"
+        raise unexpected("binary_accuracy", "(N,) or (N, 1) of both", got, mend)
     scores, labels = prediction.flatten(), target.flatten()
     right_values("binary_accuracy", "labels 0 or 1", labels, (labels == 0) | (labels == 1))
     is_right = ((scores > threshold) == (labels == 1)) & ~scores.isnan()
@@ -95,8 +95,8 @@ def _labels(name: str, prediction: Tensor, target: Tensor, k: int) -> Tensor:
     shape = tuple(prediction.shape)
     if len(shape) != 2 or shape[1] < k:
         one = len(shape) == 1 or shape[1:] == (1,)
-        mend = "; for two classes with one number an example see binary_accuracy" if one else ""
-        raise unexpected(name, f"prediction of shape (N, C) with C >= {k}", f"{shape}{mend}")
+        mend = "for two classes with one number an example see binary_accuracy" if one else ""
+        raise unexpected(name, f"prediction of shape (N, C) with C >= {k}", shape, mend)
     labels = label_column(name, prediction, target, dim=1).flatten()
     check_between(name, "labels", labels, 0, shape[1] - 1)
     return labels
@@ -109,4 +109,4 @@ def _check_tensors(name: str, prediction: object, target: object) -> None:
             raise wrong_kind(name, what, given, "tensor")
         if given.numel() == 0:
             shape = tuple(given.shape)
-            raise LayerError(name, f"expected at least one example, got {what} of shape {shape}")
+            raise unexpected(name, "at least one example", f"{what} of shape {shape}")

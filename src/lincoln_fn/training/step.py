@@ -133,9 +133,8 @@ class Step:
             step_errors.check_layers(self.net, self.loss, state.params, batch)
             check_unchanged(self.optimizer.name, "update", noted)
         if not tree.same_structure(new_state.params, state.params, states=True):
-            got = f"got params {describe(new_state.params)} for {describe(state.params)}"
-            problem = f"expected update to return (params, state), {got}"
-            raise LayerError(self.optimizer.name, problem)
+            got = f"params {describe(new_state.params)} for {describe(state.params)}"
+            raise core.unexpected(self.optimizer.name, "update to return (params, state)", got)
 
 
 def total_of(value: Tensor) -> Tensor:

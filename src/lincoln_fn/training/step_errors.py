@@ -98,8 +98,8 @@ def _check_mirrors(layer: Layer, params: Params, dparams: Params) -> None:
     pairs = zip(tree.leaves(dparams), tree.leaves(params), strict=False)
     is_like = all(isinstance(d, Tensor) and d.shape == p.shape for d, p in pairs)
     if not tree.same_structure(dparams, params) or not is_like:
-        got = f"{describe(params)}, got {describe(dparams)}"
-        raise core.LayerError(layer.name, f"expected dparams like params, {got}")
+        expected = f"dparams like params, {describe(params)}"
+        raise core.unexpected(layer.name, expected, describe(dparams))
 
 
 def non_finite(
@@ -122,8 +122,7 @@ def non_finite(
         count += 1
         y, cache = layer.forward(params, x)
         if not found and not _all_finite(y):
-            paths = zip(tree.paths(params), tree.leaves(params), strict=True)
-            bad = [path for path, leaf in paths if not _all_finite(leaf)]
+            bad = [path for path, leaf in core.named_leaves(params) if not _all_finite(leaf)]
             of = f"; nor is its {' or '.join(bad)}" if bad else ", though its x and params are"
             at = f"{where}: {_position(net, path)}"
             found.append((NonFiniteError(at, f"the output is not finite{of}"), count))

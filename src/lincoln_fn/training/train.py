@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import STATE, Arrays, Key, Layer, LayerError, Params, record, tree, wrong_kind
+from lincoln_fn.core import STATE, Arrays, Key, Layer, Params, record, tree, unexpected, wrong_kind
 from lincoln_fn.optim import Optimizer, OptimizerState
 from lincoln_fn.runtime import count_cores, watch_pace
 from lincoln_fn.training.batch_checks import check_example, check_walkable, count_examples
 from lincoln_fn.training.data import Batch, is_used_once
 from lincoln_fn.training.gears import faster
-from lincoln_fn.training.initial_params import copy_like
 from lincoln_fn.training.protocols import Gradient, GradientState
+from lincoln_fn.walk.internal import on_meta
 
 
 @record
@@ -177,7 +177,9 @@ def take_steps(
         number += 1
         if number == begun + 1:
             mend = "detach data and state, or take steps by make_step"
-            core.check_not_transformed(name, KEEPS_EVERY_STEP, mend, core.recorded_in(state))
+            # Not the tensors that the user's own step differentiates anew.
+            seen = (t for t in core.tensors_in((state,)) if not (t.is_leaf and t.requires_grad))
+            core.check_not_transformed(name, KEEPS_EVERY_STEP, mend, seen)
         loss, scores = _read_numbers(value)
         if not math.isfinite(loss):
             raise core.NonFiniteError(f"step {number}", f"the loss is {loss}")
@@ -187,8 +189,8 @@ def take_steps(
     # Batches that can be iterated over again may be empty: a run that is resumed at its end has no
     # step left.
     if number == begun and is_used_once(batches):
-        problem = "expected at least one batch, got none: the iterator is used up"
-        raise LayerError("train", f"{problem}; give a list, a DataLoader or data.batches")
+        got, mend = "none: the iterator is used up", "give a list, a DataLoader or data.batches"
+        raise unexpected("train", "at least one batch", got, mend)
 
 
 def _read_numbers(value: Value) -> tuple[float, dict[str, float]]:
@@ -199,7 +201,42 @@ def _read_numbers(value: Value) -> tuple[float, dict[str, float]]:
         kind = "a tensor of one number, or a dict of such with 'loss' among them"
         raise wrong_kind("train", "the step's value", value, kind)
     if "step" in value:  # a log has the number of the step there
-        problem = f"expected no number named 'step' in the step's value, got {list(value)}"
-        raise LayerError("train", f"{problem}; give it another name")
+        expected = "no number named 'step' in the step's value"
+        raise unexpected("train", expected, list(value), "give it another name")
     numbers = {name: float(number) for name, number in value.items()}
     return numbers.pop("loss"), numbers
+
+
+def copy_like(params: Params, init: Callable[[Key, Arrays], Params], key: Key, x: Arrays) -> Params:
+    """Copy given params in the memory layout of drawn ones, after checking that they fit."""
+    try:
+        drawn = init(Key(key.bits.to("meta")), on_meta(x))  # which draws no numbers
+    except Exception:  # of an init that reads numbers; it says what is wrong with others
+        drawn = init(key, x)
+    # Copies, because a step that updates its state in place must not change the given params.
+    own, given = _by_path(drawn), _by_path(params)
+    if not tree.same_structure(params, drawn, states=True):
+        missing = [path for path in own if path not in given]
+        unknown = [path for path in given if path not in own]
+        lists = ("missing", missing), ("unknown", unknown)
+        named = (f"{word} {', '.join(paths)}" for word, paths in lists if paths)
+        mend = core.suggest(params, "params") or "; ".join(named)
+        expected = f"params like the network's own, {core.format_briefly(drawn)}"
+        raise unexpected("init_state", expected, core.describe(params), mend)
+    for path, leaf in own.items():
+        found = given[path]
+        if not isinstance(found, Tensor) or found.shape != leaf.shape:
+            raise core.wrong_shape("init_state", path, found, str(tuple(leaf.shape)))
+
+    def copy(like: Tensor, leaf: Tensor) -> Tensor:
+        memory = torch.empty_strided(
+            like.shape, like.stride(), dtype=leaf.dtype, device=leaf.device
+        )
+        return memory.copy_(leaf.detach())
+
+    return tree.map(copy, drawn, params, states=True)
+
+
+def _by_path(params: Params) -> dict[str, Any]:  # Any: a tensor, or what was given for one
+    named = core.named_leaves(params, states=True)
+    return {f"params.{path}".removesuffix("."): leaf for path, leaf in named}

@@ -59,7 +59,7 @@ class Parts:
     @names.validator
     def _check_names(self, attribute: object, names: tuple[str, ...]) -> None:
         if names and len(names) != len(self.parts):
-            raise LayerError(self.label, f"expected {len(self.parts)} names of parts, got {names}")
+            raise core.unexpected(self.label, f"{len(self.parts)} names of parts", names)
 
     @cached_property
     def placed(self) -> tuple[Layer, ...]:
@@ -74,8 +74,9 @@ class Parts:
     def split_params(self, params: Params) -> tuple[Params, ...]:
         """Return the params of each part, () for one without any."""
         if self.arrange == ENTRIES and type(params) is not tuple:
-            problem = f"expected params with an entry for each part, got {core.describe(params)}"
-            raise LayerError(self.label, f"{problem}; say by arrange= how they are made")
+            expected = "params with an entry for each part"
+            mend = "say by arrange= how they are made"
+            raise core.unexpected(self.label, expected, core.describe(params), mend)
         if self.arrange.kind is not None:
             core.check_params(self.label, params, self.arrange.kind)
         split = self.arrange.split(params)
@@ -185,8 +186,7 @@ def check_entries(label: str, what: str, given: object, count: int) -> None:
     if not (type(given) is tuple and len(given) == count):
         entries = "1 entry" if count == 1 else f"{count} entries"
         mend = core.suggest(given, what) or (A_TUPLE if isinstance(given, list) else "")
-        problem = f"expected {what} with {entries}, got {describe(given)}"
-        raise LayerError(label, f"{problem}; {mend}" if mend else problem)
+        raise core.unexpected(label, f"{what} with {entries}", describe(given), mend)
 
 
 def is_trained(params: Params) -> bool:
@@ -215,8 +215,8 @@ MOST: Final = 500
 def make_room(label: str, depth: int) -> None:
     """Raise Python's recursion limit if a walk through a deeply nested network would reach it."""
     if depth > MOST:
-        problem = f"expected at most {MOST} compositions within each other, got {depth}"
-        raise LayerError(label, f"{problem}; write one serial of many parts")
+        expected = f"at most {MOST} compositions within each other"
+        raise core.unexpected(label, expected, depth, "write one serial of many parts")
     # The limit is never lowered: other threads may be in the middle of a walk.
     needed = _A_LEVEL * depth + _BESIDE
     if sys.getrecursionlimit() < needed:

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TypeAlias
 
-from lincoln_fn.core import Key, Layer, LayerError, Params, checked, format_briefly
+from lincoln_fn.core import Key, Layer, LayerError, Params, checked, format_briefly, unexpected
 from lincoln_fn.walk.composition import composition_of
 from lincoln_fn.walk.parts import inside
 
@@ -52,7 +52,7 @@ def unknown_path(where: str, path: object, known: Iterable[str]) -> LayerError:
     near = get_close_matches(path, known, cutoff=0.5) if isinstance(path, str) else []
     listed = ", ".join(map(repr, near or [*known][:6]))
     hint = f"near it are {listed}" if near else f"there are {listed}"
-    return LayerError(where, f"expected the path of a layer, got {path!r}; {hint}")
+    return unexpected(where, "the path of a layer", f"{path!r}", hint)
 
 
 Pair: TypeAlias = tuple[Layer, Params]
@@ -114,6 +114,6 @@ def change_parts(f: Change, layer: Layer, path: str, params: Params, key: Key | 
     joined = made.arrange.join(new, params)
     for i, (given, entry) in enumerate(zip(new, made.split_params(joined), strict=True)):
         if entry is not given:
-            problem = f"expected params () for {made.parts[i]}, which has no place for others"
-            raise LayerError(f"{made.label}[{i}]", f"{problem}, got {format_briefly(given)}")
+            expected = f"params () for {made.parts[i]}, which has no place for others"
+            raise unexpected(f"{made.label}[{i}]", expected, format_briefly(given))
     return layer.rebuild(tuple(part for part, _ in pairs)), joined

@@ -98,7 +98,7 @@ class VisitThere(Visitor):
     def _take_out(self, i: int, tap: Tap, y: Arrays) -> Arrays:
         """Take the outputs at part i out of what it returned, and return its y."""
         if self.outputs[tap.first] is not None:
-            raise LayerError("tapped", f"expected a part that runs once, got {self.label}[{i}]")
+            raise core.unexpected("tapped", "a part that runs once", f"{self.label}[{i}]")
         if tap.count > tap.is_output:
             y, self.outputs[tap.within] = y
         if tap.is_output:

@@ -1,4 +1,4 @@
-"""Folders of compiled code: a library is run only if nobody else could have put it there.
+"""Folders of compiled code, and C++ functions that Inductor builds there.
 
 Inductor loads libraries from its cache by name, so whoever can write into the cache can have this
 process run their code. A step is compiled, stored and loaded only in a folder that the user owns
@@ -12,11 +12,13 @@ import os
 import stat
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Final
 
+from lincoln_fn.compiler.inductor.settings import VECTORS, compiler_flags
 from lincoln_fn.runtime import VARIABLE, temporary_folder
 
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
@@ -81,3 +83,15 @@ def use_trusted_cache() -> Iterator[None]:
         yield
     finally:
         os.environ[VARIABLE] = before
+
+
+# A memo of what has been built.
+@cache
+def build(code: str, pointers: tuple[str, ...]) -> Callable[..., None]:
+    """Build the function `kernel` of C++ code, whose arguments are pointers of these types."""
+    from torch._inductor import config
+    from torch._inductor.codecache import CppPythonBindingsCodeCache
+
+    with use_trusted_cache(), config.patch({**VECTORS, **compiler_flags()}):
+        function: Callable[..., None] = CppPythonBindingsCodeCache.load_pybinding(pointers, code)
+    return function

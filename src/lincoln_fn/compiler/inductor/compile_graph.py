@@ -15,11 +15,12 @@ from torch._subclasses import FakeTensorMode
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from lincoln_fn.compiler.decompositions import VARIANCES
 from lincoln_fn.compiler.inductor.disk_cache import digest, library_of
 from lincoln_fn.compiler.inductor.settings import IS_KNOWN, VECTORS, compiler_flags
 from lincoln_fn.compiler.passes.donation import Flat
 from lincoln_fn.compiler.passes.rewriting import outputs_of
-from lincoln_fn.compiler.trace.decompositions import VARIANCES
+from lincoln_fn.core import same_strides
 
 _OPTIONS: Final = {
     # The caller has compared sizes and strides.
@@ -105,9 +106,7 @@ def _fakes_like(inputs: Sequence[Tensor]) -> tuple[FakeTensorMode, tuple[Tensor,
 
     fake = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
     with fake:
-        return fake, tuple(
-            torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device) for x in inputs
-        )
+        return fake, tuple(map(same_strides, inputs))
 
 
 def _simpler(graph: GraphModule, inputs: tuple[Tensor, ...]) -> GraphModule:

@@ -33,7 +33,7 @@ from torch.fx import GraphModule, Node
 from lincoln_fn.compiler.inductor.cache_folder import cache_folder, is_own_file, problem_of
 from lincoln_fn.compiler.inductor.settings import IS_KNOWN, processor
 from lincoln_fn.compiler.passes.donation import Fate, Flat
-from lincoln_fn.compiler.trace.tracing import Traced, graphs_in
+from lincoln_fn.compiler.tracing import Traced, graphs_in
 from lincoln_fn.runtime import precision
 
 _ENTRY: Final = "inductor_entry_cpp"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch._decomp import get_decompositions
 
-from lincoln_fn.compiler.trace.decompositions import VARIANCES
+from lincoln_fn.compiler.decompositions import VARIANCES
 from lincoln_fn.fastpath import Argument, Operation
 
 aten = torch.ops.aten

@@ -14,16 +14,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from lincoln_fn.compiler.onnx.convert import convert
 from lincoln_fn.compiler.onnx.decompositions import decompositions
-from lincoln_fn.compiler.onnx.writer import (
-    OfBatch,
-    Size,
-    UnknownOperationError,
-    Value,
-    Writer,
-    code,
-)
-from lincoln_fn.compiler.trace.tracing import Program, write_down
-from lincoln_fn.core import Arrays, LayerError, tree
+from lincoln_fn.compiler.onnx.writer import OfBatch, Size, UnknownOperationError, Value, Writer
+from lincoln_fn.compiler.tracing import Program, write_down
+from lincoln_fn.core import Arrays, LayerError, tree, unexpected
 from lincoln_fn.recording import flatten
 
 if TYPE_CHECKING:  # an extra
@@ -79,7 +72,7 @@ def _model(
     from onnx import helper, numpy_helper
 
     def described(name: str, value: Value) -> ValueInfoProto:
-        return helper.make_tensor_value_info(name, code(value.dtype), _axes(value.shape))
+        return helper.make_tensor_value_info(name, value.code, _axes(value.shape))
 
     defaults = [
         numpy_helper.from_array(leaf.detach().contiguous().numpy(), name)
@@ -164,9 +157,9 @@ def _batch_sizes(program: Program, batch: Arrays) -> tuple[int, int, int]:
     leaves, _ = flatten(batch)
     sizes = {len(leaf) if leaf.ndim else 0 for leaf in leaves}
     if len(sizes) != 1 or 0 in sizes:
-        problem = "expected examples along the first axis of every tensor of the batch"
         shapes = [tuple(leaf.shape) for leaf in leaves]
-        raise LayerError(program.name, f"{problem}, got {shapes}; or say dynamic_batch=False")
+        expected = "examples along the first axis of every tensor of the batch"
+        raise unexpected(program.name, expected, shapes, "or say dynamic_batch=False")
     n = max(*sizes, 2)
     return n, n + 2, 2 * n + 3
 

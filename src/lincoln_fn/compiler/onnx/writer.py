@@ -72,6 +72,11 @@ class Value:
     shape: tuple[Size, ...]
     dtype: torch.dtype
 
+    @property
+    def code(self) -> int:
+        """ONNX's code of the dtype."""
+        return code(self.dtype)
+
 
 @attrs.define(eq=False)
 class Writer:

@@ -19,7 +19,7 @@ from torch.fx import Graph, Node
 from lincoln_fn.compiler.inductor.settings import IS_KNOWN
 from lincoln_fn.compiler.passes import product_updates
 from lincoln_fn.compiler.passes.rewriting import base_of, kind_of, materialize, outputs_of
-from lincoln_fn.compiler.trace.tracing import Traced
+from lincoln_fn.compiler.tracing import Traced
 from lincoln_fn.fastpath import Argument
 from lincoln_fn.training import nothing_like
 

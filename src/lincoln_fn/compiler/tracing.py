@@ -20,9 +20,9 @@ from torch._subclasses import FakeTensorMode
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from lincoln_fn.compiler.decompositions import ForInductor
 from lincoln_fn.compiler.inductor.settings import IS_KNOWN
-from lincoln_fn.compiler.trace.decompositions import ForInductor
-from lincoln_fn.core import Arrays, LayerError, format_briefly, tree
+from lincoln_fn.core import Arrays, LayerError, format_briefly, same_strides, tree, unexpected
 from lincoln_fn.losses.internal import check_one_number
 from lincoln_fn.recording import Structure, flatten
 from lincoln_fn.runtime import RunsHere
@@ -72,14 +72,14 @@ def write_down(program: Program, *arguments: Arrays, here: bool = True) -> Trace
         result, value = program.pure(*optree.tree_unflatten(structure, inputs))
         outputs, of_result = flatten(result)
         returned.append(of_result)
-        check_tensors(program.where, f"expected {program.result} to be", outputs, result)
+        check_tensors(program.where, f"{program.result} to be ", outputs, result)
         return [*outputs, value]
 
     try:
-        check_tensors(program.where, "expected", leaves, arguments)
+        check_tensors(program.where, "", leaves, arguments)
         with _fakes(here=here), torch.no_grad():
             # A fake for each place: a tensor that occurs twice here need not do so in later calls.
-            inputs = tuple(map(_empty_like, leaves))
+            inputs = tuple(map(same_strides, leaves))
             graph = make_fx(run_flat)(*inputs)
     except Exception as error:
         # If the arguments are wrong, the program's own error is the better one.
@@ -118,18 +118,18 @@ def guard(program: Program, traced: Traced) -> Traced:
         raise _untraceable(program, error) from error
 
 
-def check_tensors(where: str, expected: str, leaves: Sequence[object], arguments: Arrays) -> None:
-    """Check that leaves are tensors, and dense."""
+def check_tensors(where: str, subject: str, leaves: Sequence[object], arguments: Arrays) -> None:
+    """Check that leaves, of a subject such as "its result to be ", are dense tensors."""
     for i, leaf in enumerate(leaves):
         if isinstance(leaf, Tensor) and leaf.layout is torch.strided:
             continue
         path = tree.paths(arguments, states=True)[i]
         if not isinstance(leaf, Tensor):
             mend = "a number that changes from step to step has to be a tensor"
-            problem = f"{expected} tensors alone, got {format_briefly(leaf)} at {path}; {mend}"
-            raise LayerError(where, problem)
-        problem = f"{expected} dense tensors, got a sparse one at {path}; use {path}.to_dense()"
-        raise LayerError(where, problem)
+            got = f"{format_briefly(leaf)} at {path}"
+            raise unexpected(where, f"{subject}tensors alone", got, mend)
+        mend = f"use {path}.to_dense()"
+        raise unexpected(where, f"{subject}dense tensors", f"a sparse one at {path}", mend)
 
 
 def _fakes(*, here: bool) -> FakeTensorMode:
@@ -143,10 +143,6 @@ def _fakes(*, here: bool) -> FakeTensorMode:
     mode = RunsHere(allow_non_fake_inputs=True, shape_env=shapes)
     mode.has_loops = IS_KNOWN
     return mode
-
-
-def _empty_like(leaf: Tensor) -> Tensor:
-    return torch.empty_strided(leaf.shape, leaf.stride(), dtype=leaf.dtype, device=leaf.device)
 
 
 def _untraceable(program: Program, error: Exception) -> LayerError:

@@ -1,4 +1,4 @@
-"""A layer's `init`: the key goes where x is, and a wrong call is told."""
+"""The functions that a layer has if it is given none, and its `init`: the key goes where x is."""
 
 from __future__ import annotations
 
@@ -6,16 +6,49 @@ from collections.abc import Callable
 from functools import partial
 from inspect import signature
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
-from lincoln_fn.core.values import Arrays, Params
+from lincoln_fn.core.values import Arrays, Cache, Params
 from lincoln_fn.errors import later
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.errors import unexpected
+
+# By a function's name: the one that it takes its result from, and which of its two it is.
+SOURCES: Final = {
+    "predict": ("forward", 0),
+    "input_grad": ("backward", 0),
+    "grads": ("backward", 1),
+}
+
+
+def no_params(key: Key, x: Arrays) -> Params:
+    """Initialise a layer that has no parameters."""
+    return ()
+
+
+def unchanged(params: Params, cache: Cache) -> Params:
+    """Advance a layer that carries no state."""
+    return params
+
+
+# Any: y, dx or dparams, and what the layer's functions take.
+def derived(name: str, source: Callable[..., tuple[Any, Any]], *given: Any) -> Any:
+    """Compute y by the layer's `forward`, or dx or dparams by its `backward`."""
+    of, place = SOURCES[name]
+    made = source(*given)
+    later.check_pair(name, of, made)
+    return made[place]
+
+
+def both(
+    input_grad: Callable[..., Arrays], grads: Callable[..., Params], *given: Any
+) -> tuple[Arrays, Params]:
+    """Compute dx and dparams, each by its own function."""
+    return input_grad(*given), grads(*given)
 
 
 class Init(partial[Params]):
@@ -64,8 +97,8 @@ def _check_no_arrays(params: Params) -> None:
     for i, leaf in enumerate(tree.leaves(params)):
         if isinstance(leaf, np.ndarray):
             path = tree.paths(params)[i]
-            problem = f"expected init to return tensors, got an ndarray{path and f' at {path}'}"
-            raise LayerError("init", f"{problem}; convert it by torch.as_tensor")
+            got = f"an ndarray{path and f' at {path}'}"
+            raise unexpected("init", "init to return tensors", got, "convert it by torch.as_tensor")
 
 
 def as_init(init: Callable[[Key, Arrays], Params]) -> Callable[[Key, Arrays], Params]:

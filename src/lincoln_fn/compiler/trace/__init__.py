@@ -1,1 +1,0 @@
-"""A program as one flat graph of tensor operations."""
