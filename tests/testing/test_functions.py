@@ -230,7 +230,7 @@ FUNCTIONS = {
     ),
     "new memory": (
         adds_to_a_new_buffer, fills_a_new_buffer,
-        rf"dw is wrong where new memory holds nan{LINE}dw \+= \(g \* x\).sum\(0\)",
+        rf"dw is wrong where new memory holds nan: is a buffer .*{LINE}dw \+= \(g \* x\).sum\(0\)",
     ),
     "again": (adds_to_what_it_returned, Scale.backward, "dw is wrong when backward runs again"),
     "runs": (adds_to_what_stays, Scale.backward, "dw is wrong .*in another run|dw is wrong when"),
@@ -243,7 +243,7 @@ FUNCTIONS = {
     ),
     "many rows": (
         a_block_of_rows, Scale.backward,
-        "dw is not the gradient of forward, where axes of size 4 have size 1031",
+        "dw is wrong in 8 of 8 places.*, where axes of size 4 have size 1031",
     ),
     "no rows": (
         a_first_row, two_rows_and_the_rest,
@@ -365,7 +365,7 @@ def test_torch_compile_is_tried_if_asked():
 
     check_function(traced, X, W)
     check_function(Scale, X, W, is_compiled=True)
-    with pytest.raises(GradientError, match=r"dx and dw are wrong under torch\.compile"):
+    with pytest.raises(GradientError, match=r"y is wrong under torch\.compile"):
         check_function(traced, X, W, is_compiled=True)
 
 

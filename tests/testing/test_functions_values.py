@@ -18,7 +18,7 @@ from lincoln_fn.testing import GradientError, check_function, check_vjp
 from lincoln_fn.testing.diagnosis import Finding, Report
 from lincoln_fn.testing.functions.command import main, named, record_of
 from lincoln_fn.testing.functions.function import function_of
-from lincoln_fn.testing.functions.point import resized
+from lincoln_fn.testing.functions.inputs import resized
 from lincoln_fn.testing.functions.sentences import shape_told
 from lincoln_fn.testing.functions.trials import nan_in_new_memory
 
@@ -338,10 +338,10 @@ def test_a_shape_is_told_by_its_axes(got, expected, told):
 
 def test_other_sizes_change_equal_axes_together_and_keep_indices_in_their_range():
     f = function_of(F.embedding, (torch.tensor([4, 0, 3]), normal(5, 2)))
-    index, table = resized(f, 5, 2)
+    index, table = resized(f, 5, 2).inputs
     assert table.shape == (2, 2)
     assert index.tolist() == [0, 0, 1]
-    index, table = resized(f, 3, 4)
+    index, table = resized(f, 3, 4).inputs
     assert index.tolist() == [4, 0, 3, 4]
 
 

@@ -122,11 +122,11 @@ def check_vjp(
         ...     return g @ w.T, -x.T @ g
         >>> check_vjp(forward, backward, np.ones((4, 3)), np.ones((3, 2)))
         Traceback (most recent call last):
-        lincoln_fn.testing.diagnosis.GradientError: forward: dw has the wrong sign
+        lincoln_fn.testing.diagnosis.GradientError: backward of forward: dw has the wrong sign
     """
     __tracebackhide__ = True
     check_argument("check_vjp", "key", Key, key)
-    function = function_of_pair(Pair(forward, backward, forward), inputs)
+    function = function_of_pair(Pair(forward, backward), inputs)
     return _report(function, reference, key, set(), all)
 
 
