@@ -1,5 +1,7 @@
 """What is tried of an `autograd.Function`: each row has a wrong backward and a right one."""
 
+from functools import reduce
+
 import attrs
 import pytest
 import torch
@@ -118,13 +120,6 @@ def adds_to_a_new_buffer(ctx, g):
     return g * w, dw
 
 
-def fills_a_new_buffer(ctx, g):
-    x, w = ctx.saved_tensors
-    dw = torch.empty_like(w)
-    dw[:] = (g * x).sum(0)
-    return g * w, dw
-
-
 def adds_to_what_it_returned(ctx, g):
     x, w = ctx.saved_tensors
     ctx.dw = getattr(ctx, "dw", 0) + (g * x).sum(0)
@@ -148,33 +143,14 @@ def reads_x_outside(ctx, g):
     return g * w, (g * KEPT[0]).sum(0)
 
 
-def two_rows_at_a_time(ctx, g):
-    x, w = ctx.saved_tensors
-    dw = torch.zeros_like(w)
-    for i in range(0, len(x) // 2 * 2, 2):
-        dw += (g * x)[i : i + 2].sum(0)
-    return g * w, dw
+def summing(how):
+    """Make a backward that sums g x over the rows in its own way."""
 
+    def backward(ctx, g):
+        x, w = ctx.saved_tensors
+        return g * w, how(g * x)
 
-def two_rows_and_the_rest(ctx, g):
-    x, w = ctx.saved_tensors
-    dw = torch.zeros_like(w)
-    for i in range(0, len(x), 2):
-        dw += (g * x)[i : i + 2].sum(0)
-    return g * w, dw
-
-
-def a_block_of_rows(ctx, g):
-    x, w = ctx.saved_tensors
-    return g * w, (g * x)[:1024].sum(0)
-
-
-def a_first_row(ctx, g):
-    x, w = ctx.saved_tensors
-    dw = (g * x)[0].clone()
-    for row in (g * x)[1:]:
-        dw += row
-    return g * w, dw
+    return backward
 
 
 def two_outputs(ctx, x, w):
@@ -229,7 +205,7 @@ FUNCTIONS = {
         r"dx is summed over axis 0, which it should keep: shape \(8,\), expected \(4, 8\)",
     ),
     "new memory": (
-        adds_to_a_new_buffer, fills_a_new_buffer,
+        adds_to_a_new_buffer, summing(lambda rows: torch.empty(8).copy_(rows.sum(0))),
         rf"dw is wrong where new memory holds nan: is a buffer .*{LINE}dw \+= \(g \* x\).sum\(0\)",
     ),
     "again": (adds_to_what_it_returned, Scale.backward, "dw is wrong when backward runs again"),
@@ -239,14 +215,16 @@ FUNCTIONS = {
         "dw is wrong after another call.*does it read what forward kept outside of ctx",
     ),
     "one row": (
-        two_rows_at_a_time, two_rows_and_the_rest, "dw is zero, where axes of size 4 have size 1",
+        summing(lambda rows: rows[: len(rows) // 2 * 2].sum(0)),
+        summing(lambda rows: torch.stack([two.sum(0) for two in rows.split(2)]).sum(0)),
+        "dw is zero, where axes of size 4 have size 1",
     ),
     "many rows": (
-        a_block_of_rows, Scale.backward,
+        summing(lambda rows: rows[:1024].sum(0)), Scale.backward,
         "dw is wrong in 8 of 8 places.*, where axes of size 4 have size 1031",
     ),
     "no rows": (
-        a_first_row, two_rows_and_the_rest,
+        summing(lambda rows: rows[0] + rows[1:].sum(0)), Scale.backward,
         "raised IndexError: .*, where axes of size 4 have size 0",
     ),
     "one output": (
@@ -306,20 +284,8 @@ def test_a_second_derivative_that_is_silently_wrong_is_a_remark_and_if_asked_a_m
 
 @pytest.mark.full
 def test_sums_in_few_digits_are_told_of_bfloat16_and_a_remark_of_float32():
-    def row_by_row(ctx, g):
-        x, w = ctx.saved_tensors
-        dw = torch.zeros_like(w)
-        for row in g * x:
-            dw += row
-        return g * w, dw
-
-    def in_float32(ctx, g):
-        x, w = ctx.saved_tensors
-        dw = torch.zeros_like(w, dtype=torch.float32)
-        for row in g * x:
-            dw += row
-        return g * w, dw.to(w.dtype)
-
+    row_by_row = summing(lambda rows: reduce(torch.add, rows, rows.new_zeros(rows.shape[1:])))
+    in_float32 = summing(lambda rows: rows.float().sum(0).to(rows.dtype))
     told = "dw is wrong in bfloat16 by 0.* of its largest value, and right for few rows"
     few = X.bfloat16(), W.bfloat16()
     with pytest.raises(GradientError, match=told):

@@ -80,7 +80,8 @@ def by_differences(f: Function, key: Key) -> Report:
             told.append("")
             continue
         is_factor = max(wrong) - min(wrong) < COARSE * abs(min(wrong))
-        told.append(f"is {min(wrong):.2g} times the derivative" if is_factor else "is wrong")
+        how = f"is {min(wrong):.2g} times the derivative" if is_factor else "is wrong"
+        told.append(not_finite(given) or how)
     remark = f"differences in {short(dtype)} see no mistake below 5 %: give a reference"
     return _report(f, told, remark)
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import attrs
 import torch
@@ -118,7 +118,7 @@ class Function:
         """Call it, and list the outputs that have a gradient."""
         with drawing(inputs, seed):
             y = self.call(*inputs)
-        found = [t for t in tree.leaves(y) if isinstance(t, Tensor) and t.is_floating_point()]
+        found = list(filter(is_floating, tree.leaves(y)))
         return tuple(found if self.outputs is None else (found[i] for i in self.outputs))
 
     def run(self, *, seed: int = 0) -> Run:
@@ -181,7 +181,7 @@ def _of_module(module: nn.Module, inputs: tuple[object, ...]) -> Function:
 
     def call(*given: Any) -> object:  # Any: as the module takes it
         own = dict(zip(parameters, given[len(inputs) :], strict=True))
-        dtype = next((p.dtype for p in own.values()), None) or _dtype(given)
+        dtype = next((t.dtype for t in (*own.values(), *given) if is_floating(t)), None)
         # It may change its buffers.
         state = own | {name: _cast(copied(each), dtype) for name, each in buffers.items()}
         return torch.func.functional_call(module, state, given[: len(inputs)])
@@ -217,19 +217,19 @@ def drawing(inputs: Sequence[object], seed: int = 0) -> Iterator[None]:
         yield
 
 
+def is_floating(value: object) -> TypeGuard[Tensor]:
+    """Return whether a value is a floating tensor."""
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
 def _cast(value: object, dtype: torch.dtype | None) -> Any:  # Any: of the same kind
-    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
-
-
-def _dtype(values: Sequence[object]) -> torch.dtype | None:
-    return next((t.dtype for t in values if isinstance(t, Tensor) and t.is_floating_point()), None)
+    return value.to(dtype) if is_floating(value) else value
 
 
 def _differentiable(inputs: Sequence[object]) -> tuple[int, ...]:
     """List the inputs that require grad; if none does, all floating ones."""
-    floating = [i for i, t in enumerate(inputs) if isinstance(t, Tensor) and t.is_floating_point()]
-    asked = [i for i in floating if inputs[i].requires_grad]  # type: ignore[attr-defined]
-    return tuple(asked or floating)
+    floating = {i: t for i, t in enumerate(inputs) if is_floating(t)}
+    return tuple([i for i, t in floating.items() if t.requires_grad] or floating)
 
 
 def names_of(of: Callable[..., object], count: int, *, skipped: int = 0) -> tuple[str, ...]:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
 import torch
-from torch import Tensor
 
 from lincoln_fn.core import Key, Layer, LayerError, describe
-from lincoln_fn.testing.diagnosis import Finding, GradientError
+from lincoln_fn.testing.diagnosis import Finding, GradientError, Report
 from lincoln_fn.testing.functions.few_digits import disagreement, short, tolerance
-from lincoln_fn.testing.functions.function import Function, RefusedError
+from lincoln_fn.testing.functions.function import Function, RefusedError, is_floating
 from lincoln_fn.testing.functions.further import ASKED, FURTHER, HALF, REMARKED
 from lincoln_fn.testing.functions.point import NotTriedError, Point
 from lincoln_fn.testing.functions.trials import FIRST, SAME, TRIALS, Trial
@@ -29,58 +28,73 @@ LAST_DIGITS = 1e-12
 AGREEMENT = 1e-9
 
 
-def findings_of(
-    f: Function,
-    reference: Callable[..., Any] | None,
-    key: Key,
-    asked: set[str],
-    remarks: list[str],
-) -> Iterator[Finding]:
-    """Try one thing after the other, and what of `ASKED` is asked for; add remarks to a list."""
-    f = _settled(f)
+def report_of(
+    f: Function, reference: Callable[..., Any] | None, key: Key, asked: set[str]
+) -> Report:
+    """Try one thing after the other, and what of `ASKED` is asked for."""
+    f, findings, remarks = _settled(f), list[Finding](), list[str]()
+    if f.outputs is None:
+        told = f"{f.name}: no output is a floating tensor"
+        return Report(f.name, (Finding("", f.name, "y", "not judged", sentence=told),))
     if not f.outputs:
-        yield _without_gradient(f)
-        return
+        told = "no output requires grad: it has no backward that autograd sees"
+        return Report(f.name, (_finding(f, "y", told),))
     if reference is not None:
         _check_reference(f, reference)
     run = f.run()
     g = run.cotangent(key)
     try:
         grads = run.gradients(g)
-    except GradientError as error:
-        yield _finding(f, "backward", str(error))
-        return
-    at = Point(f, Judge(reference, _is_exact(f, reference, key)), key, run.y, g, grads)
-    first = {name: _tried(name, trial, at, remarks) for name, trial in FIRST.items()}
-    yield from filter(None, first.values())
-    if any((found := first[name]) and found.verdict == "wrong" for name in SAME):
-        remarks.append("values, layouts, sizes and dtypes were not tried: two runs differ")
-        return
-    if reference is not None:
-        part = disagreement(f, referred(f, reference))
-        other = (
-            f"forward does not compute the reference's y: it differs by {part:.2g} of the largest"
-        )
-        yield _finding(f, "y", other if not part <= tolerance(at.y[0].dtype) else "")
-    if not_numbers := _not_numbers(at):
-        yield from not_numbers
-        return
-    try:
+        at = Point(f, Judge(reference, _is_exact(f, reference, key)), key, run.y, g, grads)
+        findings += _tried(at, FIRST, remarks)
+        if any(each.leaf in SAME and each.verdict == "wrong" for each in findings):
+            remarks.append("values, layouts, sizes and dtypes were not tried: two runs differ")
+            return Report(f.name, tuple(findings), tuple(remarks))
+        if reference is not None:
+            findings.append(_finding(f, "y", _other_y(f, reference)))
         judged = at.judge.of(f, key, elsewhere=True)
     except GradientError as error:
-        yield _finding(f, "backward", str(error).removeprefix(f"{f.name}: "))
-        return
-    yield from (_of_none(at, finding) for finding in judged.findings)
+        findings.append(_finding(f, "backward", str(error).removeprefix(f"{f.name}: ")))
+        return Report(f.name, tuple(findings), tuple(remarks))
+    findings += [_of_none(at, each) for each in judged.findings]
     remarks += judged.remarks
-    if at.grads[0].dtype in HALF:
-        asked = asked | {"long sums"}
+    asked = asked | {"long sums"} if grads[0].dtype in HALF else asked
     trials = TRIALS if judged.mistakes else TRIALS | FURTHER
-    for name, trial in (trials | {name: ASKED[name] for name in asked}).items():
-        if finding := _tried(name, trial, at, remarks):
-            yield finding
-    for name in REMARKED - asked if not judged.mistakes else ():
-        if (finding := _tried(name, ASKED[name], at, [])) and finding.sentence:
-            remarks.append(finding.sentence.removeprefix(f"{f.name}: "))
+    findings += _tried(at, trials | {name: ASKED[name] for name in asked}, remarks)
+    for each in _tried(at, {name: ASKED[name] for name in REMARKED - asked}, []):
+        if each.sentence and not judged.mistakes:
+            remarks.append(each.sentence.removeprefix(f"{f.name}: "))
+    if judged.verdict == "not judged":  # what is right beside the values makes no function right
+        findings = [each for each in findings if each.verdict != "right"]
+    return Report(f.name, tuple(findings), tuple(remarks))
+
+
+def _tried(at: Point, trials: dict[str, Trial], remarks: list[str]) -> list[Finding]:
+    """List what trials find; add a remark for each that cannot be tried."""
+    findings = []
+    for name, trial in trials.items():
+        try:
+            # What a function warns of where it was not called does not concern the caller.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                findings.append(_finding(at.f, name, next(trial(at), "")))
+        except (NotTriedError, RefusedError, GradientError) as error:
+            remarks += [f"not tried: {name}: {error}"] * bool(str(error))
+    return findings
+
+
+def _finding(f: Function, what: str, told: str) -> Finding:
+    """Make the finding of a trial: what it tells is wrong, if anything."""
+    if not told:
+        return Finding("", f.name, what, "right")
+    return Finding("", f.name, what, "wrong", what, f"{f.name}: {told}")
+
+
+def _other_y(f: Function, reference: Callable[..., Any]) -> str:
+    part = disagreement(f, referred(f, reference))
+    if part <= tolerance(f.run().y[0].dtype):
+        return ""
+    return f"forward does not compute the reference's y: it differs by {part:.2g} of the largest"
 
 
 def _settled(f: Function) -> Function:
@@ -155,47 +169,9 @@ def _is_exact(f: Function, reference: Callable[..., Any] | None, key: Key) -> bo
 
 
 def _in_last_digits(value: object) -> object:
-    if isinstance(value, Tensor) and value.is_floating_point():
+    if is_floating(value):
         return value * (1 + LAST_DIGITS) + LAST_DIGITS  # so 0 moves, too
     return value
-
-
-def _finding(f: Function, what: str, told: str) -> Finding:
-    """Make the finding of a trial: what it tells is wrong, if anything."""
-    if not told:
-        return Finding("", f.name, what, "right")
-    return Finding("", f.name, what, "wrong", what, f"{f.name}: {told}")
-
-
-def _without_gradient(f: Function) -> Finding:
-    if f.outputs is None:
-        told = f"{f.name}: no output is a floating tensor"
-        return Finding("", f.name, "y", "not judged", sentence=told)
-    return _finding(f, "y", "no output requires grad: it has no backward that autograd sees")
-
-
-def _tried(name: str, trial: Trial, at: Point, remarks: list[str]) -> Finding | None:
-    """Make the finding of a trial; None, with a remark, if it cannot be tried."""
-    try:
-        # What a function warns of elsewhere than where it was called does not concern the caller.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _finding(at.f, name, next(trial(at), ""))
-    except (NotTriedError, RefusedError, GradientError) as error:
-        remarks += [f"not tried: {name}: {error}"] * bool(str(error))
-    return None
-
-
-def _not_numbers(at: Point) -> list[Finding]:
-    """Tell of gradients that are nan where y is not: nothing can be compared with them."""
-    counts = [
-        int(grad.isnan().sum()) for grad in at.grads if not any(y.isnan().any() for y in at.y)
-    ]
-    return [
-        _finding(at.f, leaf, f"{leaf} is nan in {count} of {grad.numel()} places{at.f.look(n)}")
-        for n, (leaf, grad, count) in enumerate(zip(at.f.leaves, at.grads, counts, strict=False))
-        if count
-    ]
 
 
 def _of_none(at: Point, finding: Finding) -> Finding:
