@@ -112,32 +112,6 @@ def test_code_that_computes_in_float32_on_the_way_is_checked_in_float64():
     assert check_function(Norm, X, 1e-6, all=True).is_right
 
 
-RIGHT = {
-    "operator": (torch.ops.aten.mul.Tensor, X, W),
-    "dropout": (F.dropout, X),
-    "in place": (nn.ReLU(inplace=True), X),
-    "two outputs": (torch.sort, X),
-    "indices": (F.embedding, torch.tensor([[1, 2], [3, 1]]), normal(5, 3).float()),
-    "labels": (F.cross_entropy, normal(5, 3).float(), torch.tensor([0, 2, 1, 1, 0])),
-    "running statistics": (F.batch_norm, X, torch.zeros(8), torch.ones(8), None, None, True),
-    "module": (nn.LayerNorm(8), X),
-    "batch norm": (nn.BatchNorm1d(8), X),
-    "cancelling": (F.softmax, X, -1),
-    "kinks": (lambda x: F.max_pool1d(x.relu(), 2), X),
-    "attention": (F.scaled_dot_product_attention, *(normal(2, 3, 5, 4).float(),) * 3),
-    "float64": (F.gelu, X.double()),
-    "bfloat16": (F.gelu, X.bfloat16()),
-}  # fmt: skip
-
-
-@pytest.mark.full(but=("operator", "in place", "two outputs", "labels", "module", "cancelling"))
-@pytest.mark.parametrize("name", RIGHT)
-def test_what_is_right_raises_no_alarm(name):
-    function, *inputs = RIGHT[name]
-    report = check_function(function, *inputs, all=True)
-    assert report.is_right, str(report)
-
-
 def test_names_are_those_of_the_parameters():
     module = nn.Linear(8, 3)
     assert function_of(module, (X,)).names == ("input", "weight", "bias")
