@@ -55,7 +55,7 @@ class Run:
         options: Any = {"retain_graph": True, "allow_unused": True}
         with drawing(self.leaves):
             try:
-                grads = list(torch.autograd.grad(y, self.leaves, of_y, **options))
+                grads: list[Tensor | None] = [*torch.autograd.grad(y, self.leaves, of_y, **options)]
             except Exception as error:  # of any kind: the code is the user's
                 raise GradientError(raised(error, f.names, f.backward)) from error
         for name, grad in zip(f.leaves, grads, strict=True):
@@ -160,9 +160,9 @@ def function_of(f: Callable[..., Any] | type[torch.autograd.Function], inputs: A
     if isinstance(of, type) and issubclass(of, torch.autograd.Function):
         has_context = of.setup_context is torch.autograd.Function.setup_context
         names = names_of(of.forward, len(inputs), skipped=int(has_context))
-        forward = partial(_forward_of, of) if has_context else of.forward
         made = Function(of.__name__, of.apply, tuple(inputs), names, which, len(inputs))
-        return attrs.evolve(made, backward=of.backward, forward=forward)
+        alone = partial(_forward_of, of) if has_context else of.forward
+        return attrs.evolve(made, backward=of.backward, forward=alone)
     name = getattr(of, "__name__", None) or getattr(of, "_qualname", None) or type(of).__name__
     forward = getattr(of, "_init_fn", None)  # of an operator
     names = names_of(forward or of, len(inputs))

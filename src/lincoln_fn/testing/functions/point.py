@@ -41,14 +41,14 @@ class Point:
         where, hint, differ = f"{where}{self.also}", hint and f": {hint}", differ or differs
         try:
             run = run or self.f.run()
+            if any(differ(a, b, 0.0) for a, b in zip(run.y, self.y, strict=True)):
+                yield f"y is wrong {where}{hint}"
+                return
             given = run.gradients(self.g)
         except RefusedError:
             return
         except GradientError as error:
             yield f"{error}, {where}"
-            return
-        if any(differ(a, b, 0.0) for a, b in zip(run.y, self.y, strict=True)):
-            yield f"y is wrong {where}{hint}"
             return
         # Where terms cancel, as in a norm's dx, the error is that of the terms.
         size = max(size_of(t[t.isfinite()]) for t in (*self.grads, *self.g))
