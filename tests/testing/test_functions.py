@@ -200,7 +200,8 @@ FUNCTIONS = {
         r"dx is summed over axis 0, which it should keep: shape \(8,\), expected \(4, 8\)",
     ),
     "new memory": (
-        adds_to_a_new_buffer, summing(lambda rows: torch.empty_like(rows.sum(0)).copy_(rows.sum(0))),
+        adds_to_a_new_buffer,
+        summing(lambda rows: torch.empty_like(rows.sum(0)).copy_(rows.sum(0))),
         rf"dw is wrong where new memory holds nan: is a buffer .*{LINE}dw \+= \(g \* x\).sum\(0\)",
     ),
     "again": (adds_to_what_it_returned, Scale.backward, "dw is wrong when backward runs again"),

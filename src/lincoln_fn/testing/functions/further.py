@@ -152,9 +152,10 @@ def second_derivative(at: Point) -> Iterator[str]:
 
 def vmapped(at: Point) -> Iterator[str]:
     """`vmap` of it, if it declares that."""
-    of, plain = getattr(at.f.call, "__self__", None), torch.autograd.Function
+    of: Any = getattr(at.f.call, "__self__", None)  # Any: of any kind
+    plain = torch.autograd.Function
     is_function = isinstance(of, type) and issubclass(of, plain)
-    if not (is_function and (of.generate_vmap_rule or of.vmap is not plain.vmap)):
+    if not is_function or not (of.generate_vmap_rule or of.vmap is not plain.vmap):
         raise NotTriedError
     rows = [at.f.run(), noisy(at.f, at.key).run()]
 
