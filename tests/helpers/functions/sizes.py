@@ -184,7 +184,7 @@ def one_of_two_gradients_when_compiled(fixed):
     return function(forward, backward)
 
 
-@pair("pytorch/pytorch#90037", "under vmap", "3 3", "3 3")
+@pair("pytorch/pytorch#90037", "y is wrong under vmap", "3 3", "3 3")
 def axis_0_of_vmap_taken_for_none(fixed):
     def forward(a, b):
         return a * b
