@@ -103,7 +103,7 @@ class Report:
         >>> print(lf.testing.check_layer(lf.relu(), (), x, all=True))
         relu(): right
           ✓ dx
-          x lies on a kink at [1]
+          note: x lies on a kink at [1]
     """
 
     name: str
@@ -133,7 +133,7 @@ class Report:
         for finding in self.findings:
             told = f": {finding.sentence}" if finding.sentence else ""
             lines.append(f"  {_SIGNS[finding.verdict]} {finding.gradient}{told}")
-        return "\n".join([*lines, *(f"  {remark}" for remark in self.remarks)])
+        return "\n".join([*lines, *(f"  note: {remark}" for remark in self.remarks)])
 
     def _repr_html_(self) -> str:
         heads = ("", "gradient", "mistake", "place", "error")

@@ -119,7 +119,8 @@ def _as_tensor(value: Any) -> Any:  # Any: what is no array stays as it is
 
 
 Forward = Callable[[Sequence[Tensor]], Arrays]
-DEEPEST = 6
+# So far is a function sought that a function holds: that of a pair is behind nine others.
+DEEPEST = 10
 _EMPTY_CELL = CellType()
 _OTHERS = ("lincoln_fn", "numpy", "torch", "builtins", "functools")
 
@@ -174,11 +175,18 @@ def _parts(value: Any) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else []
 
 
-def held_by(value: Any, depth: int = 0) -> Iterator[Any]:
-    """List what a function holds: its closure, defaults and arguments, and what those hold."""
-    yield value
-    for part in _parts(value) if depth < DEEPEST else ():
-        yield from held_by(part, depth + 1)
+def held_by(value: Any) -> Iterator[Any]:
+    """List what a function holds, once: its closure, defaults, arguments, and what those hold."""
+    seen: dict[int, Any] = {}  # what is held lives on, so no other object gets its id
+
+    def held(value: Any, depth: int) -> Iterator[Any]:
+        seen[id(value)] = value
+        yield value
+        for part in _parts(value) if depth < DEEPEST else ():
+            if id(part) not in seen:
+                yield from held(part, depth + 1)
+
+    return held(value, 0)
 
 
 def _scopes_with_numpy(forward: Any) -> list[dict[str, Any]]:

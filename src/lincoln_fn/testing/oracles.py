@@ -27,7 +27,7 @@ OF_ENTRY, OF_LARGEST = 1e-2, 1e-8
 
 def steady_slope(
     forward: Forward, arrays: Sequence[Tensor], which: int, direction: Tensor, g: Arrays,
-    claimed: float = math.nan, within: float = 0.0,
+    claimed: float = math.nan, within: float = 0.0, steps: Sequence[float] = STEPS,
 ) -> tuple[float, float]:  # fmt: skip
     """Compute the derivative of s along a direction, and by how much it changes with the step."""
     # Of central differences with several steps, those that change least are taken. A slope that is
@@ -38,7 +38,7 @@ def steady_slope(
         return tree.leaves(forward([*arrays[:which], array, *arrays[which + 1 :]]))
 
     best, last = (math.nan, math.inf), math.nan
-    for step in STEPS:
+    for step in steps:
         try:
             # So outputs that do not change contribute no rounding error.
             triples = zip(moved(step), moved(-step), tree.leaves(g), strict=True)
@@ -57,12 +57,14 @@ def steady_slope(
     return best
 
 
-def least_slope(y: Arrays, g: Arrays) -> float:
+def least_slope(
+    y: Arrays, g: Arrays, rounding: float = torch.finfo(torch.float64).eps / STEPS[0]
+) -> float:
     """Compute the size of slopes that differences do not see, since y is rounded."""
     # Where y does not change at all, the slope may be 0, or as large as this.
     pairs = zip(tree.leaves(y), tree.leaves(g), strict=True)
     size = sum(float((leaf * c).abs().sum()) for leaf, c in pairs if leaf.is_floating_point())
-    return size * torch.finfo(torch.float64).eps / STEPS[0]
+    return size * rounding
 
 
 def full_gradient(forward: Forward, arrays: Sequence[Tensor], which: int, g: Arrays) -> Tensor:

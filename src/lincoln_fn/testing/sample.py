@@ -76,7 +76,13 @@ def run_forward(layer: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cache]
 
 def run_backward(layer: Layer, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     """Run `backward`, and raise a `GradientError` if it fails or does not return a pair."""
-    return _pair(layer, "backward", ("dx", "dparams"), params, cache, g)
+    dx, dparams = _pair(layer, "backward", ("dx", "dparams"), params, cache, g)
+    both = {"dparams": dparams, "dx": dx}
+    for path, leaf in zip(tree.paths(both), tree.leaves(both), strict=True):
+        if leaf.layout is not torch.strided:
+            told = f"expected {path} dense, got {leaf.layout}: return {path}.to_dense()"
+            raise GradientError(f"{layer.name}: {told}")
+    return dx, dparams
 
 
 def _pair(

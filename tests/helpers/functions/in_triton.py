@@ -8,7 +8,7 @@ import torch.nn.functional as F
 import triton
 import triton.language as tl
 
-from helpers.functions.pair import Pair, function, leaf, table
+from helpers.functions.pair import Pair, function, table
 
 
 @triton.jit
@@ -70,8 +70,7 @@ def _no_float64(*tensors):
         raise TypeError("a kernel of float32 and bfloat16")
 
 
-@pair("pytorch/pytorch#194719", (leaf(4, 6), leaf(4, 6, seed=1)), "where g is",
-    reference=lambda a, b: F.silu(a) * b)  # fmt: skip
+@pair("pytorch/pytorch#194719", "where g is", "4 6", "4 6", reference=lambda a, b: F.silu(a) * b)
 def strides_of_g_not_asked(fixed):
     def launch(kernel, *tensors):
         n = tensors[0].numel()
@@ -96,8 +95,7 @@ def strides_of_g_not_asked(fixed):
     return function(forward, backward)
 
 
-@pair("flagos-ai/FlagGems#1082", (leaf(3, 4), leaf(4, seed=1)), "new memory|another run",
-    reference=lambda x, w: x * w)  # fmt: skip
+@pair("flagos-ai/FlagGems#1082", "new memory|another run", "3 4", "4", reference=lambda x, w: x * w)
 def sums_of_programs_without_rows(fixed):
     def forward(ctx, x, w):
         _no_float64(x, w)
@@ -116,8 +114,12 @@ def sums_of_programs_without_rows(fixed):
     return function(forward, backward)
 
 
-@pair("flagos-ai/FlagGems#59", (leaf(3, 16),), "where axes? .*size 16|where the axes of size 16",
-    reference=lambda x: x.softmax(-1))  # fmt: skip
+@pair(
+    "flagos-ai/FlagGems#59",
+    "where axes? .*size 16|where the axes of size 16",
+    "3 16",
+    reference=lambda x: x.softmax(-1),
+)
 def columns_behind_the_last_whole_block(fixed):
     def forward(ctx, x):
         _no_float64(x)

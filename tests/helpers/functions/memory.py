@@ -4,14 +4,14 @@ import random
 
 import torch
 
-from helpers.functions.pair import Pair, function, leaf, read, table
+from helpers.functions.pair import Pair, function, product, read, rms_norm, table
 
 PAIRS: list[Pair] = []
 pair = table(PAIRS)
 CONTIGUOUS = "wrong where g is (strided|transposed)"
 
 
-@pair("pytorch/pytorch#194719", (leaf(3, 4), leaf(4, seed=1)), CONTIGUOUS)
+@pair("pytorch/pytorch#194719", CONTIGUOUS, "3 4", "4")
 def operator_reads_a_part_of_cat_as_contiguous(fixed):
     name = f"functions::scale_and_shift_{fixed}"
 
@@ -39,11 +39,7 @@ def operator_reads_a_part_of_cat_as_contiguous(fixed):
     return op
 
 
-@pair(
-    "Dao-AILab/flash-attention#355",
-    (leaf(4, 3), leaf(5, 3, seed=1), leaf(5, 3, seed=2)),
-    CONTIGUOUS,
-)
+@pair("Dao-AILab/flash-attention#355", CONTIGUOUS, "4 3", "5 3", "5 3")
 def attention_reads_g_as_contiguous(fixed):
     def forward(ctx, q, k, v):
         p = (q @ k.mT).softmax(-1)
@@ -60,7 +56,7 @@ def attention_reads_g_as_contiguous(fixed):
     return function(forward, backward)
 
 
-@pair("ROCm/TransformerEngine#623", (leaf(4, 3), torch.tensor([0, 2, 1, 1])), CONTIGUOUS)
+@pair("ROCm/TransformerEngine#623", CONTIGUOUS, "4 3", torch.tensor([0, 2, 1, 1]))
 def one_expanded_g_read_row_by_row(fixed):
     def forward(ctx, x, target):
         error = x.softmax(-1)
@@ -74,7 +70,7 @@ def one_expanded_g_read_row_by_row(fixed):
     return function(forward, backward)
 
 
-@pair("fla-org/flash-linear-attention#1139", (leaf(4, 3), leaf(3, seed=1)), CONTIGUOUS)
+@pair("fla-org/flash-linear-attention#1139", CONTIGUOUS, "4 3", "3")
 def saved_tensor_read_by_the_strides_of_g(fixed):
     def forward(ctx, x, w):
         h = x * w
@@ -91,22 +87,18 @@ def saved_tensor_read_by_the_strides_of_g(fixed):
     return function(forward, backward)
 
 
-@pair("pytorch/pytorch#64100", (leaf(2, 3, 4, 5), leaf(3, 1, 1, seed=1)), "channels")
+@pair("pytorch/pytorch#64100", "channels", "2 3 4 5", "3 1 1")
 def x_read_as_channels_last_since_g_is(fixed):
-    def forward(ctx, x, w):
-        ctx.save_for_backward(x, w)
-        return x * w
-
     def backward(ctx, g):
         x, w = ctx.saved_tensors
         if not fixed and g.is_contiguous(memory_format=torch.channels_last):
             x = read(x, g.stride())
         return g * w, (g * x).sum((0, 2, 3))[:, None, None]
 
-    return function(forward, backward)
+    return function(product, backward)
 
 
-@pair("pytorch/pytorch#30303", (leaf(3, 4),), "wrong where x is (strided|transposed)")
+@pair("pytorch/pytorch#30303", "wrong where x is (strided|transposed)", "3 4")
 def g_read_by_the_strides_of_x(fixed):
     def forward(ctx, x):
         ctx.of_x = x.shape, x.stride()
@@ -120,7 +112,7 @@ def g_read_by_the_strides_of_x(fixed):
     return function(forward, backward)
 
 
-@pair("linkedin/Liger-Kernel#272", (leaf(4, 3), torch.tensor([0, 2, 1, 1])), "writes into x")
+@pair("linkedin/Liger-Kernel#272", "writes into x", "4 3", torch.tensor([0, 2, 1, 1]))
 def gradient_stored_in_the_input(fixed):
     def forward(ctx, x, target):
         loss = (x.logsumexp(-1) - x[range(len(x)), target]).mean()
@@ -135,7 +127,7 @@ def gradient_stored_in_the_input(fixed):
     return function(forward, backward)
 
 
-@pair("linkedin/Liger-Kernel#254", (leaf(4, 3), leaf(4, 3, seed=1)), "writes into a, b")
+@pair("linkedin/Liger-Kernel#254", "writes into a, b", "4 3", "4 3")
 def gradients_stored_in_what_was_saved(fixed):
     def forward(ctx, a, b):
         ctx.save_for_backward(a, b)
@@ -150,30 +142,21 @@ def gradients_stored_in_what_was_saved(fixed):
     return function(forward, backward)
 
 
-@pair("linkedin/Liger-Kernel#1305", (leaf(4, 3),), "writes into g")
+@pair("linkedin/Liger-Kernel#1305", "writes into g", "4 3")
 def dx_stored_in_g(fixed):
-    def forward(ctx, x):
-        r = (x.square().mean(-1, keepdim=True) + 1e-6).rsqrt()
-        ctx.save_for_backward(x, r)
-        return x * r
-
     def backward(ctx, g):
         x, r = ctx.saved_tensors
         dx = r * (g - x * r.square() * (g * x).mean(-1, keepdim=True))
         return dx if fixed else g.data.copy_(dx)
 
-    return function(forward, backward)
+    return function(rms_norm, backward)
 
 
 UNWRITTEN = "new memory"
 
 
-@pair("flagos-ai/FlagGems#1082", (leaf(3, 4), leaf(4, seed=1)), UNWRITTEN)
+@pair("flagos-ai/FlagGems#1082", UNWRITTEN, "3 4", "4")
 def partial_sums_of_programs_without_rows(fixed):
-    def forward(ctx, x, w):
-        ctx.save_for_backward(x, w)
-        return x * w
-
     def backward(ctx, g):
         x, w = ctx.saved_tensors
         programs = 4
@@ -182,10 +165,10 @@ def partial_sums_of_programs_without_rows(fixed):
             partial[program] = (g * x)[program::programs].sum(0)
         return g * w, partial.sum(0)
 
-    return function(forward, backward)
+    return function(product, backward)
 
 
-@pair("pytorch/FBGEMM#5754", (leaf(7, 2), (3, 4), 3), UNWRITTEN)
+@pair("pytorch/FBGEMM#5754", UNWRITTEN, "7 2", (3, 4), 3)
 def rows_that_were_cut_off(fixed):
     def forward(ctx, x, lengths, longest):
         ctx.of_x = x.shape, lengths
@@ -204,7 +187,7 @@ def rows_that_were_cut_off(fixed):
     return function(forward, backward)
 
 
-@pair("ROCm/MIOpen#566", (leaf(3, 8), leaf(2, seed=1)), UNWRITTEN)
+@pair("ROCm/MIOpen#566", UNWRITTEN, "3 8", "2")
 def pixels_between_the_strides(fixed):
     def forward(ctx, x, w):
         ctx.save_for_backward(x, w)
@@ -220,13 +203,9 @@ def pixels_between_the_strides(fixed):
     return function(forward, backward)
 
 
-@pair("pytorch/pytorch#23784", (leaf(4, 3), leaf(3, seed=1)), "size 4 have size 0")
+@pair("pytorch/pytorch#23784", "size 4 have size 0", "4 3", "3")
 def last_gradient_given_again_for_an_empty_batch(fixed):
     workspace = {}
-
-    def forward(ctx, x, w):
-        ctx.save_for_backward(x, w)
-        return x * w
 
     def backward(ctx, g):
         x, w = ctx.saved_tensors
@@ -234,10 +213,10 @@ def last_gradient_given_again_for_an_empty_batch(fixed):
             workspace[w.shape] = (g * x).sum(0)
         return g * w, workspace[w.shape].clone()
 
-    return function(forward, backward)
+    return function(product, backward)
 
 
-@pair("jmschrei/cherimoya#25", (leaf(2, 6), leaf(3, seed=1)), "dx is wrong.* a term is missing")
+@pair("jmschrei/cherimoya#25", "dx keeps one part .* is it overwritten", "2 6", "3")
 def overlapping_writes(fixed):
     def forward(ctx, x, w):
         x = torch.nn.functional.pad(x, (len(w) - 1, 0))
@@ -257,13 +236,9 @@ def overlapping_writes(fixed):
     return function(forward, backward)
 
 
-@pair("jmschrei/cherimoya#50", (leaf(4, 3), leaf(3, seed=1)), "dw is wrong in another run")
+@pair("jmschrei/cherimoya#50", "dw is wrong in another run", "4 3", "3")
 def first_call_of_a_shape_adds_to_what_its_trials_left(fixed):
     tuned = set()
-
-    def forward(ctx, x, w):
-        ctx.save_for_backward(x, w)
-        return x * w
 
     def backward(ctx, g):
         x, w = ctx.saved_tensors
@@ -274,20 +249,12 @@ def first_call_of_a_shape_adds_to_what_its_trials_left(fixed):
             dw = torch.zeros_like(w) if fixed else dw
         return g * w, dw + (g * x).sum(0)
 
-    return function(forward, backward)
+    return function(product, backward)
 
 
-@pair(
-    "fla-org/flash-linear-attention#889",
-    (leaf(8, 3), leaf(3, seed=1)),
-    "dw is wrong in another run",
-)
+@pair("fla-org/flash-linear-attention#889", "dw is wrong in another run", "8 3", "3")
 def additions_lost_in_a_race(fixed):
     warps = random.Random(0)
-
-    def forward(ctx, x, w):
-        ctx.save_for_backward(x, w)
-        return x * w
 
     def backward(ctx, g):
         x, w = ctx.saved_tensors
@@ -297,4 +264,4 @@ def additions_lost_in_a_race(fixed):
                 dw = dw + row
         return g * w, dw
 
-    return function(forward, backward)
+    return function(product, backward)

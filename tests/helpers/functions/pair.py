@@ -1,6 +1,7 @@
 """A gradient bug of a public history: the function before and after its repair."""
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import attrs
@@ -45,11 +46,18 @@ class Pair:
 
 
 def table(pairs: list[Pair]) -> Callable[..., Any]:
-    """Make the decorator that enters a function fixed -> function into a list of pairs."""
+    """Make the decorator that enters a function fixed -> function into a list of pairs.
 
-    def pair(source: str, inputs: tuple[Any, ...], says: str, **more: Any) -> Any:
+    It is given the source, a pattern of what is said, and the inputs, where "4 3" draws a leaf.
+    """
+
+    def pair(
+        source: str, says: str, *inputs: Any, dtype: torch.dtype = torch.float32, **more: Any
+    ) -> Any:
         def enter(make: Callable[[bool], Any]) -> Callable[[bool], Any]:
-            pairs.append(Pair(make.__name__, source, make, inputs, says, **more))
+            pairs.append(
+                Pair(make.__name__, source, make, drawn(*inputs, dtype=dtype), says, **more)
+            )
             return make
 
         return enter
@@ -58,15 +66,37 @@ def table(pairs: list[Pair]) -> Callable[..., Any]:
 
 
 def function(forward: Callable[..., Any], backward: Callable[..., Any], **more: Any) -> Any:
-    """Make an autograd.Function, named as the function in which these are."""
+    """Make an autograd.Function, named as the function in which its backward is."""
     methods = {"forward": forward, "backward": backward, **more}
-    name = forward.__qualname__.partition(".")[0]
+    name = backward.__qualname__.partition(".")[0]
     return type(name, (Function,), {name: staticmethod(f) for name, f in methods.items()})
+
+
+def product(ctx: Any, x: Tensor, w: Tensor) -> Tensor:
+    """Compute x w, the forward that many of the functions have."""
+    ctx.save_for_backward(x, w)
+    return x * w
+
+
+def rms_norm(ctx: Any, x: Tensor) -> Tensor:
+    """Divide each row by its root mean square, and save x and the factors."""
+    r = (x.square().mean(-1, keepdim=True) + 1e-6).rsqrt()
+    ctx.save_for_backward(x, r)
+    return x * r
 
 
 def leaf(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     """Draw an input that has a gradient."""
     return normal(*shape, seed=seed).to(dtype).requires_grad_()
+
+
+def drawn(*inputs: Any, dtype: torch.dtype = torch.float32) -> tuple[Any, ...]:
+    """Draw a leaf for each shape, such as "4 3", each from a seed of its own."""
+    seeds = count()
+    return tuple(
+        leaf(*map(int, x.split()), seed=next(seeds), dtype=dtype) if isinstance(x, str) else x
+        for x in inputs
+    )
 
 
 def read(x: Tensor, strides: tuple[int, ...] | None = None) -> Tensor:

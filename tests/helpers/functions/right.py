@@ -121,6 +121,12 @@ FUNCTIONAL = [
     _call("linalg.solve", SQUARE, leaf(4, 3)), _call("linalg.norm", X), _call("tril", SQUARE),
     _call("linalg.matrix_exp", (leaf(3, 3).detach() / 3).requires_grad_()),
     Right("torch-einsum", partial(torch.einsum, "bij,jk->bki"), (SEQUENCE, leaf(6, 3))),
+    Right("operator", torch.ops.aten.mul.Tensor, (X, ROW)), _call("dropout", X),
+    Right("kinks", lambda x: F.max_pool1d(x.relu(), 2), (X,)),
+    *(Right(f"gelu in {d}", F.gelu, (leaf(4, 6, dtype=getattr(torch, d)),))
+        for d in ("float64", "float16")),
+    Right("running statistics", partial(F.batch_norm, training=True),
+        (X, torch.zeros(6), torch.ones(6))),
 ]  # fmt: skip
 
 
@@ -148,7 +154,8 @@ def modules() -> list[Right]:
             _module(nn.ConvTranspose2d(4, 2, 3, stride=2), IMAGE),
             _module(nn.Upsample(scale_factor=2), LINE),
             _module(nn.CrossEntropyLoss(), X, TARGET), _module(nn.Softmax(-1), X),
-            _module(nn.Flatten(), IMAGE), _module(nn.CosineSimilarity(), X, OTHER),
+            _module(nn.Flatten(), IMAGE), _module(nn.ReLU(inplace=True), X),
+            _module(nn.CosineSimilarity(), X, OTHER),
         ]  # fmt: skip
 
 

@@ -2,13 +2,13 @@
 
 import torch
 
-from helpers.functions.pair import Pair, function, leaf, table
+from helpers.functions.pair import Pair, function, product, table
 
 PAIRS: list[Pair] = []
 pair = table(PAIRS)
 
 
-@pair("flagos-ai/FlagGems#59", (leaf(4, 6),), "dx is wrong.* a term is missing or wrong")
+@pair("flagos-ai/FlagGems#59", "by line .* gradient of x, is not right", "4 6")
 def sums_over_the_rows_of_a_block(fixed):
     def forward(ctx, x):
         h = x - x.mean(-1, keepdim=True)
@@ -29,11 +29,7 @@ def sums_over_the_rows_of_a_block(fixed):
     return function(forward, backward)
 
 
-@pair(
-    "fla-org/flash-linear-attention#1249",
-    (leaf(8, 3), leaf(2, 3, seed=1)),
-    "dx .* size 8 have size 1031",
-)
+@pair("fla-org/flash-linear-attention#1249", "dx .* size 8 have size 1031", "8 3", "2 3")
 def rows_of_the_next_program_stored(fixed):
     def parts(x, w):
         ends = [len(x) * n // len(w) for n in range(len(w) + 1)]
@@ -57,8 +53,10 @@ def rows_of_the_next_program_stored(fixed):
 
 @pair(
     "fla-org/flash-linear-attention#1141",
-    (leaf(5, 2), leaf(3, 2, seed=1), leaf(4, seed=2)),
     "dstate is wrong .*axes of size 5 have size 1",
+    "5 2",
+    "3 2",
+    "4",
 )
 def last_state_of_a_chunk_shorter_than_the_window(fixed):
     def forward(ctx, x, state, w):
@@ -82,8 +80,8 @@ def last_state_of_a_chunk_shorter_than_the_window(fixed):
 
 @pair(
     "deeplearning4j/deeplearning4j#1452",
-    (leaf(4, 3),),
     "dx is 3 times too small.*axes of size 4 have size 1",
+    "4 3",
 )
 def divided_by_the_columns_of_a_batch_of_one(fixed):
     def forward(ctx, x):
@@ -97,28 +95,24 @@ def divided_by_the_columns_of_a_batch_of_one(fixed):
     return function(forward, backward)
 
 
-@pair("databricks/megablocks#47", (leaf(2, 8), leaf(8, seed=1)), r"dx .* size 8 have size \d{4}")
+@pair("databricks/megablocks#47", r"dx .* size 8 have size \d{4}", "2 8", "8")
 def columns_behind_the_largest_block(fixed):
-    def forward(ctx, x, w):
-        ctx.save_for_backward(x, w)
-        return x * w
-
     def backward(ctx, g):
         x, w = ctx.saved_tensors
         dx, end = torch.zeros_like(x), len(w) if fixed else 4096
         dx[:, :end] = (g * w)[:, :end]
         return dx, (g * x).sum(0)
 
-    return function(forward, backward)
-
-
-LOW = {"dtype": torch.bfloat16}
+    return function(product, backward)
 
 
 @pair(
     "karpathy/llm.c#476",
-    (leaf(8, 3, **LOW), leaf(3, seed=1, **LOW), leaf(3, seed=2, **LOW)),
     r"d[wb] is wrong in bfloat16 .*sum over \d+ rows",
+    "8 3",
+    "3",
+    "3",
+    dtype=torch.bfloat16,
 )
 def sums_over_rows_in_bfloat16(fixed):
     def forward(ctx, x, w, b):
@@ -135,9 +129,7 @@ def sums_over_rows_in_bfloat16(fixed):
     return function(forward, backward)
 
 
-@pair(
-    "pytorch/pytorch#58509", (leaf(4, 3),), "second derivative is silently", options={"twice": True}
-)
+@pair("pytorch/pytorch#58509", "second derivative is silently", "4 3", options={"twice": True})
 def intermediate_kept_beside_the_graph(fixed):
     def forward(ctx, x):
         ctx.save_for_backward(x)
@@ -153,8 +145,8 @@ def intermediate_kept_beside_the_graph(fixed):
 
 @pair(
     "pytorch/pytorch#106789",
-    (torch.tensor([2.0, 3.0, 0.0, 0.0], requires_grad=True),),
     "second derivative is silently",
+    torch.tensor([2.0, 3.0, 0.0, 0.0], requires_grad=True),
     options={"twice": True},
 )
 def derivative_of_two_zeros_is_a_constant(fixed):
@@ -173,8 +165,9 @@ def derivative_of_two_zeros_is_a_constant(fixed):
 
 @pair(
     "pytorch/pytorch#183604",
-    (leaf(4, 3), leaf(4, 3, seed=1)),
     "wrong under torch.compile",
+    "4 3",
+    "4 3",
     options={"is_compiled": True},
 )
 def one_of_two_gradients_when_compiled(fixed):
@@ -191,7 +184,7 @@ def one_of_two_gradients_when_compiled(fixed):
     return function(forward, backward)
 
 
-@pair("pytorch/pytorch#90037", (leaf(3, 3), leaf(3, 3, seed=1)), "under vmap")
+@pair("pytorch/pytorch#90037", "y is wrong under vmap", "3 3", "3 3")
 def axis_0_of_vmap_taken_for_none(fixed):
     def forward(a, b):
         return a * b

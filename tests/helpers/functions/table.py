@@ -83,7 +83,7 @@ def table() -> str:
         repository, _, number = pair.source.partition("#")
         link = f"[{pair.source}](https://github.com/{repository}/issues/{number})"
         # Lines of these files move.
-        sentence = re.sub(r" \(line \d+[^|]*?\)(?=$|[,:])", "", sentence.partition(": ")[2])
+        sentence = re.sub(r" \(line \d+(: .*)?\)(?=$|, where)", "", sentence.partition(": ")[2])
         sentence = re.sub(r"\bline \d+", "line N", sentence).replace("|", "\\|")
         name = pair.name.replace("_", " ")
         verdict = "found" if by_other else "passes"

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from lincoln_fn.core import describe
 from lincoln_fn.testing.diagnosis import GradientError
+from lincoln_fn.testing.from_numpy import as_tensor
 from lincoln_fn.testing.functions.function import Function, function_of, names_of
 from lincoln_fn.testing.functions.sentences import gradient_of, shape_told
 
@@ -24,8 +25,8 @@ class Pair(NamedTuple):
 
     forward: Callable[..., Any]
     backward: Callable[..., Any]
-    # What has the names of the inputs; a `jax.custom_vjp` of which the two were made.
-    of: Callable[..., Any]
+    # A `jax.custom_vjp` of which the two were made.
+    of: Callable[..., Any] | None = None
 
 
 def pair_of_vjp(f: object) -> Pair | None:
@@ -39,27 +40,29 @@ def pair_of_vjp(f: object) -> Pair | None:
 
 def function_of_pair(pair: Pair, inputs: Sequence[Any]) -> Function:
     """Make the function that torch's engine differentiates by a pair."""
+    of = pair.of or pair.forward
     to_arrays: Callable[[Any], Any] = _to_numpy
     precisely: Callable[[Sequence[object]], AbstractContextManager[object]] = nullcontext
-    if any(map(_is_of_jax, (pair.of, *inputs))):
+    if any(map(_is_of_jax, (of, *inputs))):
         to_arrays, precisely = _to_jax, _x64_of_jax
     elif any(isinstance(value, Tensor) for value in inputs):
         to_arrays = _detached
-    names = names_of(pair.of, len(inputs))
-    values = [_tensor(value) if _is_array(value) else value for value in inputs]
+    names = names_of(of, len(inputs))
+
+    def forward(*tensors: Any) -> tuple[bool, tuple[Any, ...], Any]:
+        with precisely(tensors):
+            result = pair.forward(*map(to_arrays, tensors))
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(f"expected forward to return (y, saved), got {describe(result)}")
+        is_one = not isinstance(result[0], tuple | list)
+        return is_one, tuple(map(_tensor, result[:1] if is_one else result[0])), result[1]
 
     class Both(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, *tensors: Any) -> Any:
-            with precisely(tensors):
-                result = pair.forward(*map(to_arrays, tensors))
-            if not isinstance(result, tuple) or len(result) != 2:
-                raise TypeError(f"expected forward to return (y, saved), got {describe(result)}")
-            y, ctx.saved = result
-            ctx.is_one = not isinstance(y, tuple | list)
+            ctx.is_one, y, ctx.saved = forward(*tensors)
             ctx.kinds = [(t.shape, t.dtype) if isinstance(t, Tensor) else None for t in tensors]
-            found = tuple(map(_tensor, (y,) if ctx.is_one else y))
-            return found[0] if ctx.is_one else found
+            return y[0] if ctx.is_one else y
 
         @staticmethod
         @once_differentiable
@@ -67,36 +70,35 @@ def function_of_pair(pair: Pair, inputs: Sequence[Any]) -> Function:
             with precisely(g):
                 arrays = tuple(map(to_arrays, g))
                 grads = pair.backward(ctx.saved, arrays[0] if ctx.is_one else arrays)
-            return _checked(names, values, ctx.kinds, grads)
+            return _checked(names, ctx.kinds, grads)
 
-    made = function_of(Both, values)
-    own = getattr(pair.of, "__name__", "forward")
-    return attrs.evolve(made, name=own, names=names, backward=pair.backward)
+    made = function_of(Both, [_tensor(each) if _is_array(each) else each for each in inputs])
+    own, back = (getattr(each, "__name__", "") for each in (of, pair.backward))
+    return attrs.evolve(
+        made, name=own if pair.of else f"{back} of {own}", names=names, backward=pair.backward,
+        forward=lambda *tensors: forward(*tensors)[1],
+    )  # fmt: skip
 
 
-def _checked(
-    names: Sequence[str], values: Sequence[object], kinds: Sequence[Any], grads: Any
-) -> tuple[Tensor | None, ...]:
+def _checked(names: Sequence[str], kinds: Sequence[Any], grads: Any) -> tuple[Tensor | None, ...]:
     """Convert the gradients of all inputs, and check their shapes and dtypes."""
-    grads = tuple(grads) if isinstance(grads, tuple | list) else (grads,)
-    floating = [isinstance(v, Tensor) and v.is_floating_point() for v in values]
-    if len(grads) == sum(floating) != len(values):
+    grads = list(grads) if isinstance(grads, tuple | list) else [grads]
+    floating = [kind is not None and kind[1].is_floating_point for kind in kinds]
+    if len(grads) == sum(floating) != len(kinds):
         each = iter(grads)
-        grads = tuple(next(each) if is_due else None for is_due in floating)
-    if len(grads) != len(values):
-        raise GradientError(f"backward returns {len(grads)} gradients for {len(values)} inputs")
-    found: list[Tensor | None] = []
-    for name, is_due, kind, grad in zip(names, floating, kinds, grads, strict=True):
-        if not is_due or grad is None:
-            found.append(None)
-            continue
-        tensor, (shape, dtype) = _tensor(grad), kind
-        if tensor.shape != shape:
-            raise GradientError(f"{gradient_of(name)} {shape_told(tensor.shape, shape)}")
-        if tensor.dtype != dtype:
-            told = f"{gradient_of(name)} has dtype {tensor.dtype}, expected {dtype}"
+        grads = [next(each) if is_due else None for is_due in floating]
+    if len(grads) != len(kinds):
+        raise GradientError(f"backward returns {len(grads)} gradients for {len(kinds)} inputs")
+    found = [
+        None if grad is None or not is_due else _tensor(grad)
+        for grad, is_due in zip(grads, floating, strict=True)
+    ]
+    for name, kind, grad in zip(names, kinds, found, strict=True):
+        if grad is not None and grad.shape != kind[0]:
+            raise GradientError(f"{gradient_of(name)} {shape_told(grad.shape, kind[0])}")
+        if grad is not None and grad.dtype != kind[1]:
+            told = f"{gradient_of(name)} has dtype {grad.dtype}, expected {kind[1]}"
             raise GradientError(told.replace("torch.", ""))
-        found.append(tensor)
     return tuple(found)
 
 
@@ -122,7 +124,8 @@ def _x64_of_jax(tensors: Sequence[object]) -> AbstractContextManager[object]:
 
 
 def _tensor(array: Any) -> Tensor:
-    return array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
+    found = as_tensor(array)
+    return found if isinstance(found, Tensor) else torch.from_numpy(np.array(array))
 
 
 def _is_array(value: object) -> bool:

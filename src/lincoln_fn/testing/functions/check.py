@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from lincoln_fn.core import Key, check_argument
-from lincoln_fn.testing.diagnosis import Finding, GradientError, Report
+from lincoln_fn.testing.diagnosis import GradientError, Report
 from lincoln_fn.testing.functions.arrays import Pair, function_of_pair, pair_of_vjp
 from lincoln_fn.testing.functions.function import Function, function_of
-from lincoln_fn.testing.functions.report import findings_of
+from lincoln_fn.testing.functions.report import report_of
 
 
 @overload
@@ -76,7 +76,7 @@ def check_function(
         reference = function_of(reference, inputs).call
     asked = {"second derivative"} if twice else set()
     asked |= {"torch.compile"} if is_compiled else set()
-    return _report(function, reference, key, asked, all)
+    return _told(function, reference, key, asked, all)
 
 
 @overload
@@ -122,31 +122,26 @@ def check_vjp(
         ...     return g @ w.T, -x.T @ g
         >>> check_vjp(forward, backward, np.ones((4, 3)), np.ones((3, 2)))
         Traceback (most recent call last):
-        lincoln_fn.testing.diagnosis.GradientError: forward: dw has the wrong sign
+        lincoln_fn.testing.diagnosis.GradientError: backward of forward: dw has the wrong sign
     """
     __tracebackhide__ = True
     check_argument("check_vjp", "key", Key, key)
-    function = function_of_pair(Pair(forward, backward, forward), inputs)
-    return _report(function, reference, key, set(), all)
+    function = function_of_pair(Pair(forward, backward), inputs)
+    return _told(function, reference, key, set(), all)
 
 
-def _report(
-    f: Function,
-    reference: Callable[..., Any] | None,
-    key: Key,
-    asked: set[str],
-    all: bool,  # noqa: A002  # as above
+def _told(
+    f: Function, reference: Callable[..., Any] | None, key: Key, asked: set[str], is_all: bool
 ) -> Report | None:
+    """Return a report, or raise an error if it is not right."""
     __tracebackhide__ = True
-    remarks: list[str] = []
-    findings: list[Finding] = []
     with torch.inference_mode(False):
-        for finding in findings_of(f, reference, key, asked, remarks):
-            if finding.verdict == "wrong" and not all:
-                raise GradientError(finding.sentence)
-            findings.append(finding)
-    values = [each.verdict for each in findings if each.leaf in ("y", *f.leaves)]
-    if not all and "right" not in values:
-        told = "; ".join(remarks) or findings[0].sentence
+        report = report_of(f, reference, key, asked)
+    if is_all:
+        return report
+    if report.mistakes:
+        raise GradientError(report.mistakes[0].sentence)
+    if not report.is_right:
+        told = "; ".join(report.remarks) or report.findings[0].sentence
         raise GradientError(f"{f.name}: no gradient could be judged: {told}")
-    return Report(f.name, tuple(findings), tuple(remarks)) if all else None
+    return None

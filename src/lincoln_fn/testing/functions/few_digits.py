@@ -6,21 +6,18 @@ that dtype make. Without a reference, differences in float32 see only gross mist
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 import torch
 from torch import Tensor
 
 from lincoln_fn.core import Key, keys
+from lincoln_fn.testing.contract import not_finite
 from lincoln_fn.testing.diagnosis import Finding, GradientError, Report
-from lincoln_fn.testing.functions.function import (
-    Function,
-    RefusedError,
-    Run,
-    referred,
-    size_of,
-)
+from lincoln_fn.testing.explain import worst_place
+from lincoln_fn.testing.functions.function import Function, RefusedError, size_of
+from lincoln_fn.testing.oracles import least_slope, scales, steady_slope
 
 # Kernels may multiply with 11 bits, as tensor cores do.
 OF_KERNELS = 1e-3
@@ -31,26 +28,21 @@ COARSE, STEPS = 0.05, (1e-2, 2.5e-3)
 DIRECTIONS = 9
 # Differences need an eps below this.
 FINE = 1e-6
+# A gradient that differs by a smaller part from another is that one.
+ALIKE = 0.01
 
 
-def by_reference(
-    f: Function,
-    reference: Callable[..., object],
-    g: Sequence[Tensor],
-    right: Sequence[Tensor],
-) -> Report:
+def by_reference(f: Function, of: Function, g: Sequence[Tensor], right: Sequence[Tensor]) -> Report:
     """Compare gradients with the right ones, and with a reference's in the same dtype."""
     given, errors = f.run().gradients(g), [0.0] * len(right)
     with suppress(RefusedError, GradientError):  # a reference may not take this dtype
-        low = referred(f, reference).run().gradients(g)
-        errors = list(map(error_of, low, right))
-    findings = []
-    for n, leaf in enumerate(f.leaves):
-        eps, part = torch.finfo(given[n].dtype).eps, tolerance(given[n].dtype)
-        allowed = part * size_of(right[n]) + eps * max(map(size_of, right)) + TIMES * errors[n]
-        is_right = error_of(given[n], right[n]) <= allowed
-        findings.append(_finding(f, n, "" if is_right else _how(given[n], right[n])))
-    return Report(f.name, tuple(findings))
+        errors = list(map(error_of, of.run().gradients(g), right))
+    largest, told = max(map(size_of, right)), []
+    for a, b, error in zip(given, right, errors, strict=True):
+        eps = torch.finfo(a.dtype).eps
+        allowed = tolerance(a.dtype) * size_of(b) + eps * largest + TIMES * error
+        told.append("" if error_of(a, b) <= allowed else _how(a.double(), b))
+    return _report(f, told)
 
 
 def by_differences(f: Function, key: Key) -> Report:
@@ -59,79 +51,73 @@ def by_differences(f: Function, key: Key) -> Report:
     dtype = run.y[0].dtype
     if torch.finfo(dtype).eps > FINE:
         findings = tuple(Finding("", f.name, leaf, "not judged") for leaf in f.leaves)
-        return Report(f.name, findings, (f"{_short(dtype)} has too few digits: give a reference",))
-    g = run.cotangent(key)
-    given = run.gradients(g)
+        return Report(f.name, findings, (f"{short(dtype)} has too few digits: give a reference",))
+    g, arrays = run.cotangent(key), [leaf.detach().double() for leaf in run.leaves]
+
+    def forward(moved: Sequence[Tensor]) -> list[Tensor]:
+        values = [new.to(leaf) for new, leaf in zip(moved, run.leaves, strict=True)]
+        return [y.detach().double() for y in f.at(f.placed(values)).run().y]
+
+    unseen = 4 * least_slope(forward(arrays), g, torch.finfo(dtype).eps / STEPS[-1])
+
+    def ratio(given: Tensor, n: int, draw: Key) -> float | None:
+        """Divide what a gradient says of a direction by differences; None if they agree."""
+        drawn = keys.normal(draw.near(given), tuple(given.shape), dtype=torch.float64)
+        direction = drawn * scales(arrays[n])
+        slope, change = steady_slope(forward, arrays, n, direction, g, steps=STEPS)
+        products = given.double() * direction
+        said, size = float(products.sum()), max(abs(slope), float(products.abs().sum()))
+        if abs(said - slope) <= COARSE * size + 4 * change + unseen:
+            return None
+        return said / slope if slope else float("inf")
+
     told = []
-    for n in range(len(f.leaves)):
-        draws = key.fold_in(n).split(DIRECTIONS)
-        ratios = [_ratio(f, run, g, given[n], n, draw) for draw in draws]
-        wrong = [ratio for ratio in ratios if ratio is not None]
+    for n, given in enumerate(run.gradients(g)):
+        ratios = [ratio(given, n, draw) for draw in key.fold_in(n).split(DIRECTIONS)]
+        wrong = [each for each in ratios if each is not None]
         # A wrong gradient agrees in some directions by chance, a right one not at a kink.
         if len(wrong) < DIRECTIONS // 3:
             told.append("")
             continue
-        least, largest = min(wrong), max(wrong)
-        is_factor = largest - least < COARSE * abs(least)
-        told.append(f"is {least:.2g} times the derivative" if is_factor else "is wrong")
-    remark = f"differences in {_short(dtype)} see no mistake below 5 %: give a reference"
-    findings = tuple(_finding(f, n, how) for n, how in enumerate(told))
-    return Report(f.name, findings, (remark,))
+        is_factor = max(wrong) - min(wrong) < COARSE * abs(min(wrong))
+        how = f"is {min(wrong):.2g} times the derivative" if is_factor else "is wrong"
+        told.append(not_finite(given) or how)
+    remark = f"differences in {short(dtype)} see no mistake below 5 %: give a reference"
+    return _report(f, told, remark)
 
 
-def _finding(f: Function, n: int, how: str) -> Finding:
-    leaf = f.leaves[n]
-    if not how:
-        return Finding("", f.name, leaf, "right")
-    told = f"{f.name}: {leaf} {how}{f.look(n)}"
-    return Finding("", f.name, leaf, "wrong", "value", told)
+def _report(f: Function, told: Sequence[str], *remarks: str) -> Report:
+    """Make the report of what is told of each gradient; "" of a right one."""
+    findings = [
+        Finding("", f.name, leaf, "wrong", "value", f"{f.name}: {leaf} {how}{f.look(n)}")
+        if how
+        else Finding("", f.name, leaf, "right")
+        for n, (leaf, how) in enumerate(zip(f.leaves, told, strict=True))
+    ]
+    return Report(f.name, tuple(findings), remarks)
 
 
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def _how(given: Tensor, right: Tensor) -> str:
+    """Say how a gradient differs from the right one."""
+    if told := not_finite(given):
+        return told
+    if not (size := size_of(right)):
+        return "should be 0"
+    factor, alike = float((given * right).sum() / right.square().sum()), ALIKE * size_of(given)
+    if error_of(given, factor * right) <= alike:
+        return f"is {factor:.3g} times the derivative"
+    if right.ndim == 2 and given.mT.shape == right.shape and error_of(given.mT, right) <= alike:
+        return "is transposed"
+    part = error_of(given, right) / size
+    return f"is wrong, most at {[*worst_place(given, right)]}, by {part:.2g} of the largest value"
 
 
-def _ratio(
-    f: Function, run: Run, g: Sequence[Tensor], given: Tensor, n: int, key: Key
-) -> float | None:
-    """Divide what a gradient says of a direction by differences; None if they agree."""
-    drawn = keys.normal(key.near(given), tuple(given.shape), dtype=torch.float64)
-    direction = drawn * run.leaves[n].detach().double().abs().clamp_min(STEPS[0])
-
-    def moved(step: float) -> list[Tensor]:
-        values = [leaf.detach() for leaf in run.leaves]
-        values[n] = (values[n].double() + step * direction).to(values[n])
-        outputs = f.run(f.placed(values)).y
-        return [(y.detach() * c).double() for y, c in zip(outputs, g, strict=True)]
-
-    slopes = []
-    for step in STEPS:
-        pairs = zip(moved(step), moved(-step), strict=True)
-        slopes.append(sum(float((up - down).sum()) for up, down in pairs) / (2 * step))
-    rounding = torch.finfo(given.dtype).eps / STEPS[1]
-    noise = rounding * sum(float(each.abs().sum()) for each in moved(0.0))
-    products = given.double() * direction
-    allowed = COARSE * max(abs(slopes[1]), float(products.abs().sum()))
-    said = float(products.sum())
-    if abs(said - slopes[1]) <= allowed + 4 * abs(slopes[0] - slopes[1]) + 4 * noise:
-        return None
-    return said / slopes[1] if slopes[1] else float("inf")
-
-
-def error_of_y(f: Function, reference: Callable[..., object]) -> float:
+def disagreement(f: Function, of: Function) -> float:
     """Compute by how much y differs from a reference's, in parts of the largest value."""
-    own, right = f.run().y, referred(f, reference).in_dtype(torch.float64).run().y
-    if any(a.shape != b.shape for a, b in zip(own, right, strict=True)):
+    pairs = [*zip(f.run().y, of.in_dtype(torch.float64).run().y, strict=True)]
+    if any(a.shape != b.shape for a, b in pairs):
         return float("inf")
-    return max(error_of(a, b) / (size_of(b) or 1.0) for a, b in zip(own, right, strict=True))
-
-
-def other_y(f: Function, reference: Callable[..., object]) -> str:
-    """Say by how much forward computes something else than a reference; "" if it does not."""
-    error, dtype = error_of_y(f, reference), f.run().y[0].dtype
-    if error <= tolerance(dtype):
-        return ""
-    return f"forward does not compute the reference's y: it differs by {error:.2g} of the largest"
+    return max(error_of(a, b) / (size_of(b) or 1.0) for a, b in pairs)
 
 
 def tolerance(dtype: torch.dtype) -> float:
@@ -139,28 +125,11 @@ def tolerance(dtype: torch.dtype) -> float:
     return max(ROUNDINGS * torch.finfo(dtype).eps, OF_KERNELS)
 
 
-def _how(given: Tensor, right: Tensor) -> str:
-    """Say how a gradient differs from the right one."""
-    given = given.double()
-    if not bool(given.isfinite().all()):
-        return "holds values that are not finite"
-    size = float((right * right).sum())
-    factor = float((given * right).sum()) / size if size else 0.0
-    if error_of(given, factor * right) <= 0.01 * size_of(given):
-        if not size_of(given):
-            return "is 0, and should not be"
-        return f"is {factor:.3g} times the derivative" if size else "should be 0"
-    if (
-        right.ndim == 2
-        and right.shape[0] == right.shape[1]
-        and error_of(given.mT, right) <= 0.01 * (size_of(right))
-    ):
-        return "is transposed"
-    place = [int(i) for i in torch.unravel_index((given - right).abs().argmax(), given.shape)]
-    part = error_of(given, right) / (size_of(right) or 1.0)
-    return f"is wrong, most at {place}, by {part:.2g} of the largest value"
-
-
 def error_of(given: Tensor, right: Tensor) -> float:
     """Return the largest difference."""
     return size_of(given.double() - right.double())
+
+
+def short(dtype: torch.dtype) -> str:
+    """Name a dtype without its module."""
+    return str(dtype).removeprefix("torch.")

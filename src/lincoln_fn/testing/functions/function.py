@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeGuard
 
 import attrs
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 from lincoln_fn.core import Key, keys, tree
 from lincoln_fn.testing.diagnosis import GradientError
@@ -46,17 +48,22 @@ class Run:
 
     def backward(self, g: Sequence[Tensor]) -> list[Tensor | None]:
         """Run the backward pass; of an error, a `GradientError` says what is raised."""
-        pairs = [(y, of_y) for y, of_y in zip(self.y, g, strict=True) if y.requires_grad]
+        f, pairs = self.f, [(y, c) for y, c in zip(self.y, g, strict=True) if y.requires_grad]
         if not pairs:
             return [None] * len(self.leaves)
         y, of_y = zip(*pairs, strict=True)
         options: Any = {"retain_graph": True, "allow_unused": True}
         with drawing(self.leaves):
             try:
-                return list(torch.autograd.grad(y, self.leaves, of_y, **options))
+                grads: list[Tensor | None] = [*torch.autograd.grad(y, self.leaves, of_y, **options)]
             except Exception as error:  # of any kind: the code is the user's
-                told = raised(error, self.f.names, self.f.backward)
-                raise GradientError(told) from error
+                raise GradientError(raised(error, f.names, f.backward)) from error
+        for name, grad in zip(f.leaves, grads, strict=True):
+            if grad is not None and grad.layout is not torch.strided:
+                raise GradientError(
+                    f"expected {name} dense, got {grad.layout}: return {name}.to_dense()"
+                )
+        return grads
 
     def gradients(self, g: Sequence[Tensor]) -> list[Tensor]:
         """Run the backward pass on a copy of g; a None is a gradient of 0."""
@@ -73,6 +80,7 @@ class Function:
         which: the inputs that get a gradient.
         outputs: those of the floating outputs that have one; None takes all.
         backward: the function of Python that computes the gradients of all inputs, if there is one.
+        forward: its forward alone, if that is known: autograd may follow it.
     """
 
     name: str
@@ -84,6 +92,7 @@ class Function:
     of_caller: int
     outputs: tuple[int, ...] | None = None
     backward: Callable[..., object] | None = None
+    forward: Callable[..., object] | None = None
 
     @property
     def leaves(self) -> tuple[str, ...]:
@@ -97,21 +106,24 @@ class Function:
             inputs[i] = value
         return tuple(inputs)
 
+    def at(self, inputs: Sequence[object]) -> Function:
+        """Call it with other inputs."""
+        return attrs.evolve(self, inputs=tuple(inputs))
+
     def in_dtype(self, dtype: torch.dtype) -> Function:
         """Convert the floating inputs."""
-        return attrs.evolve(self, inputs=tuple(_cast(value, dtype) for value in self.inputs))
+        return self.at([_cast(value, dtype) for value in self.inputs])
 
     def outputs_of(self, inputs: Sequence[object], seed: int = 0) -> tuple[Tensor, ...]:
         """Call it, and list the outputs that have a gradient."""
         with drawing(inputs, seed):
             y = self.call(*inputs)
-        found = [t for t in tree.leaves(y) if isinstance(t, Tensor) and t.is_floating_point()]
+        found = list(filter(is_floating, tree.leaves(y)))
         return tuple(found if self.outputs is None else (found[i] for i in self.outputs))
 
-    def run(self, inputs: Sequence[object] | None = None, *, seed: int = 0) -> Run:
-        """Call it with copies of its inputs, or of others."""
-        given = self.inputs if inputs is None else inputs
-        copies = [copied(value) for value in given]
+    def run(self, *, seed: int = 0) -> Run:
+        """Call it with copies of its inputs."""
+        copies = [copied(value) for value in self.inputs]
         # Any: each is a tensor.
         leaves: Any = tuple(copies[i] for i in self.which)
         with torch.enable_grad():
@@ -148,12 +160,19 @@ def function_of(f: Callable[..., Any] | type[torch.autograd.Function], inputs: A
     if isinstance(of, type) and issubclass(of, torch.autograd.Function):
         has_context = of.setup_context is torch.autograd.Function.setup_context
         names = names_of(of.forward, len(inputs), skipped=int(has_context))
-        return Function(
-            of.__name__, of.apply, tuple(inputs), names, which, len(inputs), backward=of.backward
-        )
+        made = Function(of.__name__, of.apply, tuple(inputs), names, which, len(inputs))
+        alone = partial(_forward_of, of) if has_context else of.forward
+        return attrs.evolve(made, backward=of.backward, forward=alone)
     name = getattr(of, "__name__", None) or getattr(of, "_qualname", None) or type(of).__name__
-    names = names_of(getattr(of, "_init_fn", of), len(inputs))
-    return Function(str(name), of, tuple(inputs), names, which, len(inputs))
+    forward = getattr(of, "_init_fn", None)  # of an operator
+    names = names_of(forward or of, len(inputs))
+    return Function(str(name), of, tuple(inputs), names, which, len(inputs), forward=forward)
+
+
+def _forward_of(of: type[torch.autograd.Function], *inputs: object) -> object:
+    ctx: Any = FunctionCtx()
+    ctx.needs_input_grad = [isinstance(t, Tensor) and t.requires_grad for t in inputs]
+    return of.forward(ctx, *inputs)
 
 
 def _of_module(module: nn.Module, inputs: tuple[object, ...]) -> Function:
@@ -162,7 +181,7 @@ def _of_module(module: nn.Module, inputs: tuple[object, ...]) -> Function:
 
     def call(*given: Any) -> object:  # Any: as the module takes it
         own = dict(zip(parameters, given[len(inputs) :], strict=True))
-        dtype = next((p.dtype for p in own.values()), None) or _dtype(given)
+        dtype = next((t.dtype for t in (*own.values(), *given) if is_floating(t)), None)
         # It may change its buffers.
         state = own | {name: _cast(copied(each), dtype) for name, each in buffers.items()}
         return torch.func.functional_call(module, state, given[: len(inputs)])
@@ -198,19 +217,19 @@ def drawing(inputs: Sequence[object], seed: int = 0) -> Iterator[None]:
         yield
 
 
+def is_floating(value: object) -> TypeGuard[Tensor]:
+    """Return whether a value is a floating tensor."""
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
 def _cast(value: object, dtype: torch.dtype | None) -> Any:  # Any: of the same kind
-    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
-
-
-def _dtype(values: Sequence[object]) -> torch.dtype | None:
-    return next((t.dtype for t in values if isinstance(t, Tensor) and t.is_floating_point()), None)
+    return value.to(dtype) if is_floating(value) else value
 
 
 def _differentiable(inputs: Sequence[object]) -> tuple[int, ...]:
     """List the inputs that require grad; if none does, all floating ones."""
-    floating = [i for i, t in enumerate(inputs) if isinstance(t, Tensor) and t.is_floating_point()]
-    asked = [i for i in floating if inputs[i].requires_grad]  # type: ignore[attr-defined]
-    return tuple(asked or floating)
+    floating = {i: t for i, t in enumerate(inputs) if is_floating(t)}
+    return tuple([i for i, t in floating.items() if t.requires_grad] or floating)
 
 
 def names_of(of: Callable[..., object], count: int, *, skipped: int = 0) -> tuple[str, ...]:
@@ -225,11 +244,6 @@ def names_of(of: Callable[..., object], count: int, *, skipped: int = 0) -> tupl
             parameters = []
         found = [p.name for p in parameters if p.kind in _POSITIONAL]
     return tuple(found[i] if i < len(found) else f"x{i}" for i in range(count))
-
-
-def referred(f: Function, reference: Callable[..., object]) -> Function:
-    """Put a reference in a function's place; it returns the outputs that have a gradient."""
-    return attrs.evolve(f, call=reference, outputs=tuple(range(len(f.outputs or ()))))
 
 
 def size_of(t: Tensor) -> float:

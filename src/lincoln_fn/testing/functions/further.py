@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any, Final
 
-import attrs
 import torch
+from attrs import evolve
 
 from lincoln_fn.testing.diagnosis import GradientError
-from lincoln_fn.testing.functions.few_digits import error_of
+from lincoln_fn.testing.functions.few_digits import error_of, short
 from lincoln_fn.testing.functions.function import Function, RefusedError, size_of
-from lincoln_fn.testing.functions.point import (
-    NotTriedError,
-    Point,
-    differs,
-    noisy,
-    numbers_at,
-    repeats,
-    resized,
-    sizes_of,
-)  # fmt: skip
+from lincoln_fn.testing.functions.inputs import noisy, numbers_at, repeats, resized, sizes_of
+from lincoln_fn.testing.functions.point import NotTriedError, Point
 from lincoln_fn.testing.functions.trials import Trial, memory
 from lincoln_fn.testing.functions.value import is_derivative
 
@@ -45,55 +36,52 @@ def sizes(at: Point) -> Iterator[str]:
         for new in dict.fromkeys((1, old + 1, LONG, *(COLUMNS,) * is_last, *(0,) * (not n))):
             if new == old or numbers_at(at.f, old, new) > MOST:
                 continue
-            here = _point_of_size(at, old, new)
+            also = f", where axes of size {old} have size {new}"
+            here = _called(evolve(at, f=resized(at.f, old, new), also=also), at.f)
             is_tried |= here is not None
             yield from _at_size(here, is_one=new == 1) if here else ()
     if not is_tried:
         raise NotTriedError("forward takes no other")
 
 
-def _point_of_size(at: Point, old: int, new: int) -> Point | None:
+def _called(at: Point, given: Function) -> Point | None:
     """Call a function at another size; None if forward refuses that, or may not be determined."""
-    f = attrs.evolve(at.f, inputs=resized(at.f, old, new))
-    if repeats(at.f, f.inputs):
+    if repeats(given, at.f):
         return None
-    if new:
-        f = attrs.evolve(f, inputs=noisy(f, at.key))
+    f = noisy(at.f, at.key)
     try:
         run = f.run()
     except RefusedError:
         return None
-    g, also = run.cotangent(at.key), f", where axes of size {old} have size {new}"
     if not all(y.requires_grad and bool(y.isfinite().all()) for y in run.y):
         return None
-    return attrs.evolve(at, f=f, run=run, g=g, grads=[], also=also)
+    return evolve(at, f=f, y=run.y, g=run.cotangent(at.key))
 
 
 def _at_size(at: Point, *, is_one: bool) -> Iterator[str]:
     try:
-        at = attrs.evolve(at, grads=at.run.gradients(at.g))
+        run = at.f.run()
+        at = evolve(at, grads=run.gradients(at.g))
     except GradientError as error:
         yield f"{error}{at.also}"
         return
     yield from memory(at)
-    if not any(y.numel() for y in at.run.y):
-        zeros = [torch.zeros_like(leaf) for leaf in at.run.leaves]
-        yield from at.told("with an empty y", lambda: at.grads, zeros)
-        return
+    if not any(y.numel() for y in at.y):
+        zeros = evolve(at, grads=[torch.zeros_like(grad) for grad in at.grads])
+        yield from zeros.told("with an empty y", run=run)
     # One number has no variance: there a derivative may be infinite.
-    if not is_one or all(bool(grad.isfinite().all()) for grad in at.grads):
+    elif not is_one or all(bool(grad.isfinite().all()) for grad in at.grads):
         for finding in at.judge.of(at.f, at.key).mistakes:
             yield f"{finding.sentence.removeprefix(f'{at.f.name}: ')}{at.also}"
 
 
 def own_dtype(at: Point) -> Iterator[str]:
     """The dtype that was given, held against float64."""
-    dtype = at.grads[0].dtype
-    if dtype is torch.float64 or not at.judge.is_exact:
+    if at.grads[0].dtype is torch.float64 or not at.judge.is_exact:
         raise NotTriedError
-    for n, error in _errors(at, at.f):
+    for n, error in enumerate(_errors(at, at.f)):
         if error > LARGE:
-            yield _of_dtype(at, n, error, dtype, "right in float64")
+            yield _of_dtype(at.f, n, error, "right in float64")
 
 
 def long_sums(at: Point) -> Iterator[str]:
@@ -102,43 +90,37 @@ def long_sums(at: Point) -> Iterator[str]:
     With g of one sign, the terms that are added become smaller than the last digit of the sum.
     """
     own, first = at.grads[0].dtype, next(iter(sizes_of(at.f)), 0)
-    dtype = own if own in HALF else torch.bfloat16
     if not first or numbers_at(at.f, first, ROWS) > 2 * MOST:
         return
-    f = at.f.in_dtype(dtype)
-    many = attrs.evolve(f, inputs=resized(f, first, ROWS))
+    f = at.f.in_dtype(own if own in HALF else torch.bfloat16)
     try:
-        few, all_ = _errors(at, f), _errors(at, many)
+        few, many = _errors(at, f), _errors(at, resized(f, first, ROWS))
     except (RefusedError, GradientError):  # it may not take this dtype, or this size
         return
-    for (n, error), (_, usual) in zip(all_, few, strict=True):
+    for n, (usual, error) in enumerate(zip(few, many, strict=True)):
         if error > max(OF_SUMS, TIMES * usual):
             why = f"right for few rows: is a sum over {ROWS} rows kept in so few digits?"
-            yield _of_dtype(at, n, error, dtype, why)
+            yield _of_dtype(f, n, error, why)
 
 
-def _of_dtype(at: Point, n: int, error: float, dtype: torch.dtype, why: str) -> str:
-    kind, look = str(dtype).removeprefix("torch."), at.f.look(n)
-    told = f"{at.f.leaves[n]} is wrong in {kind} by {error:.2g} of its largest value"
-    return f"{told}, and {why}{look}"
+def _of_dtype(f: Function, n: int, error: float, why: str) -> str:
+    dtype: Any = f.inputs[f.which[n]]  # Any: a tensor
+    told = f"{f.leaves[n]} is wrong in {short(dtype.dtype)} by {error:.2g} of its largest value"
+    return f"{told}, and {why}{f.look(n)}"
 
 
-def _errors(at: Point, f: Function) -> list[tuple[int, float]]:
+def _errors(at: Point, f: Function) -> list[float]:
     """Compute the error of each gradient beside what rounding of the inputs makes."""
     run = f.run()
     g = [each.abs() for each in run.cotangent(at.key)]
     given, right = run.gradients(g), at.judge.truth(f, g)
     if right is None or any(y.dtype != leaf.dtype for y in run.y for leaf in run.leaves):
         return []
-    of, eps = f.in_dtype(torch.float64), torch.finfo(given[0].dtype).eps
-    nearby = at.judge.truth(attrs.evolve(of, inputs=noisy(of, at.key, eps)), g) or right
-    found = []
-    for n, (a, b, c) in enumerate(zip(given, right, nearby, strict=True)):
-        error = error_of(a, b)
-        found.append(
-            (n, 0.0 if error <= CONDITION * error_of(c, b) else error / (size_of(b) or 1.0))
-        )
-    return found
+    eps = torch.finfo(given[0].dtype).eps
+    nearby = at.judge.truth(noisy(f.in_dtype(torch.float64), at.key, eps), g) or right
+    rows = [(error_of(a, b), error_of(c, b), size_of(b) or 1.0)
+            for a, b, c in zip(given, right, nearby, strict=True)]  # fmt: skip
+    return [0.0 if error <= CONDITION * usual else error / size for error, usual, size in rows]
 
 
 def second_derivative(at: Point) -> Iterator[str]:
@@ -151,19 +133,16 @@ def second_derivative(at: Point) -> Iterator[str]:
         values = [each if i not in which or each.requires_grad else each.detach().requires_grad_()
                   for i, each in enumerate(given)]  # fmt: skip
         with torch.enable_grad():
-            y = f.outputs_of(values[:count])
-            leaves = [values[i] for i in f.which]
-            return torch.autograd.grad(
-                y, leaves, values[count:], create_graph=True, materialize_grads=True
-            )
+            y, leaves = f.outputs_of(values[:count]), [values[i] for i in f.which]
+            g, options = values[count:], {"create_graph": True, "materialize_grads": True}
+            return torch.autograd.grad(y, leaves, g, **options)
 
     g = f.run().cotangent(at.key)
     names = (*f.names, *(f"g of output {n}" for n in range(len(g))))
     which = (*f.which, *range(count, len(names)))
     twice = Function(f.name, gradients, (*f.inputs, *g), names, which, count)
-    y = [each.sum() for each in twice.run().y if each.requires_grad]
-    try:
-        torch.autograd.backward(y)  # torch.autograd.grad would not reach what refuses
+    try:  # torch.autograd.grad would not reach what refuses
+        torch.autograd.backward([each.sum() for each in twice.run().y if each.requires_grad])
     except Exception:  # of any kind: the code is the user's
         return
     if not is_derivative(twice, at.key):
@@ -173,32 +152,28 @@ def second_derivative(at: Point) -> Iterator[str]:
 
 def vmapped(at: Point) -> Iterator[str]:
     """`vmap` of it, if it declares that."""
-    owner = getattr(at.f.call, "__self__", None)
-    declares = (
-        isinstance(owner, type)
-        and issubclass(owner, torch.autograd.Function)
-        and (owner.generate_vmap_rule or owner.vmap is not torch.autograd.Function.vmap)
-    )
-    if not declares:
+    of: Any = getattr(at.f.call, "__self__", None)  # Any: of any kind
+    plain = torch.autograd.Function
+    is_function = isinstance(of, type) and issubclass(of, plain)
+    if not is_function or not (of.generate_vmap_rule or of.vmap is not plain.vmap):
         raise NotTriedError
-    rows = [at.run, at.f.run(noisy(at.f, at.key))]
+    rows = [at.f.run(), noisy(at.f, at.key).run()]
+
+    def stacked(columns: Any) -> list[torch.Tensor]:  # Any: tensors, in rows
+        return [torch.stack(both) for both in zip(*columns, strict=True)]
+
     axes = tuple(0 if i in at.f.which else None for i in range(len(at.f.inputs)))
-    inputs = at.f.placed(
-        [torch.stack(both) for both in zip(*(row.leaves for row in rows), strict=True)]
-    )
-    many = attrs.evolve(at.f, call=torch.func.vmap(at.f.call, axes), inputs=inputs)
-    y = map(torch.stack, zip(*(row.y for row in rows), strict=True))
-    if any(map(differs, many.run().y, y)):
-        yield "y is wrong under vmap"
-    grads = zip(*(row.gradients(at.g) for row in rows), strict=True)
-    g = [torch.stack([each, each]) for each in at.g]
-    yield from at.told("under vmap", partial(many.run().gradients, g), [*map(torch.stack, grads)])
+    inputs = at.f.placed(stacked(row.leaves for row in rows))
+    many = evolve(at.f, call=torch.func.vmap(at.f.call, axes), inputs=inputs)
+    y, grads = stacked(row.y for row in rows), stacked(row.gradients(at.g) for row in rows)
+    both = evolve(at, f=many, y=y, g=stacked([at.g, at.g]), grads=grads)
+    yield from both.told("under vmap", run=many.run())
 
 
 def compiled(at: Point) -> Iterator[str]:
     """`torch.compile` of it, without code generation."""
-    f = attrs.evolve(at.f, call=torch.compile(at.f.call, backend="aot_eager"))
-    yield from at.told("under torch.compile", lambda: f.run().gradients(at.g))
+    f = evolve(at.f, call=torch.compile(at.f.call, backend="aot_eager"))
+    yield from evolve(at, f=f).told("under torch.compile", run=f.run())
 
 
 FURTHER: Final[dict[str, Trial]] = {

@@ -4,106 +4,112 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
 import torch
-from torch import Tensor
 
 from lincoln_fn.core import Key, Layer, LayerError, describe
-from lincoln_fn.testing.diagnosis import Finding, GradientError
-from lincoln_fn.testing.functions.few_digits import error_of_y, other_y
-from lincoln_fn.testing.functions.function import Function, RefusedError, Run
+from lincoln_fn.testing.diagnosis import Finding, GradientError, Report
+from lincoln_fn.testing.functions.few_digits import disagreement, short, tolerance
+from lincoln_fn.testing.functions.function import Function, RefusedError, is_floating
 from lincoln_fn.testing.functions.further import ASKED, FURTHER, HALF, REMARKED
 from lincoln_fn.testing.functions.point import NotTriedError, Point
 from lincoln_fn.testing.functions.trials import FIRST, SAME, TRIALS, Trial
-from lincoln_fn.testing.functions.value import AGREEMENT, Judge
+from lincoln_fn.testing.functions.value import Judge, referred
 from lincoln_fn.testing.precision import Doubled
 
 _NOT_DIFFERENTIABLE: Final = re.compile(r"not differentiable with respect to argument '(\w+)'")
 DTYPES: Final = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 # By which part inputs change where a function in float64 has to change, too.
 LAST_DIGITS = 1e-12
+# By how much y of a function that computes in float64 changes, at most, from a reference's.
+AGREEMENT = 1e-9
 
 
-def findings_of(
-    f: Function,
-    reference: Callable[..., Any] | None,
-    key: Key,
-    asked: set[str],
-    remarks: list[str],
-) -> Iterator[Finding]:
-    """Try one thing after the other, and what of `ASKED` is asked for; add remarks to a list."""
-    at = _point_of(f, reference, key)
-    if isinstance(at, Finding):
-        yield at
-        return
-    first = {name: _tried(name, trial, at, remarks) for name, trial in FIRST.items()}
-    yield from filter(None, first.values())
-    if any((found := first[name]) and found.verdict == "wrong" for name in SAME):
-        remarks.append("values, layouts, sizes and dtypes were not tried: two runs differ")
-        return
-    if reference is not None:
-        yield _finding(at.f, "y", other_y(at.f, reference))
-    if not_numbers := _not_numbers(at):
-        yield from not_numbers
-        return
-    try:
-        judged = at.judge.of(at.f, key, elsewhere=True)
-    except GradientError as error:
-        yield _finding(at.f, "backward", str(error).removeprefix(f"{f.name}: "))
-        return
-    yield from (_of_none(at, finding) for finding in judged.findings)
-    remarks += judged.remarks
-    if at.grads[0].dtype in HALF:
-        asked = asked | {"long sums"}
-    trials = TRIALS if judged.mistakes else TRIALS | FURTHER
-    for name, trial in (trials | {name: ASKED[name] for name in asked}).items():
-        if finding := _tried(name, trial, at, remarks):
-            yield finding
-    for name in REMARKED - asked if not judged.mistakes else ():
-        if (finding := _tried(name, ASKED[name], at, [])) and finding.sentence:
-            remarks.append(finding.sentence.removeprefix(f"{f.name}: "))
-
-
-def _point_of(f: Function, reference: Callable[..., Any] | None, key: Key) -> Point | Finding:
-    """Run a function and its backward; or say why that cannot be judged."""
-    _check_inputs(f)
-    try:
-        f, run = _settled(f)
-    except RefusedError as error:
-        raise LayerError(f.name, f"forward raises {error}; {_given(f)}") from error
-    if not run.y:
+def report_of(
+    f: Function, reference: Callable[..., Any] | None, key: Key, asked: set[str]
+) -> Report:
+    """Try one thing after the other, and what of `ASKED` is asked for."""
+    f, findings, remarks = _settled(f), list[Finding](), list[str]()
+    if f.outputs is None:
         told = f"{f.name}: no output is a floating tensor"
-        return Finding("", f.name, "y", "not judged", sentence=told)
+        return Report(f.name, (Finding("", f.name, "y", "not judged", sentence=told),))
     if not f.outputs:
-        return _finding(f, "y", "no output requires grad: it has no backward that autograd sees")
+        told = "no output requires grad: it has no backward that autograd sees"
+        return Report(f.name, (_finding(f, "y", told),))
     if reference is not None:
         _check_reference(f, reference)
     run = f.run()
     g = run.cotangent(key)
     try:
         grads = run.gradients(g)
+        at = Point(f, Judge(reference, _is_exact(f, reference, key)), key, run.y, g, grads)
+        findings += _tried(at, FIRST, remarks)
+        if any(each.leaf in SAME and each.verdict == "wrong" for each in findings):
+            remarks.append("values, layouts, sizes and dtypes were not tried: two runs differ")
+            return Report(f.name, tuple(findings), tuple(remarks))
+        if reference is not None:
+            findings.append(_finding(f, "y", _other_y(f, reference)))
+        judged = at.judge.of(f, key, elsewhere=True)
     except GradientError as error:
-        return _finding(f, "backward", str(error))
-    return Point(f, Judge(reference, _is_exact(f, reference, key)), key, run, g, grads)
+        findings.append(_finding(f, "backward", str(error).removeprefix(f"{f.name}: ")))
+        return Report(f.name, tuple(findings), tuple(remarks))
+    findings += [_of_none(at, each) for each in judged.findings]
+    remarks += judged.remarks
+    asked = asked | {"long sums"} if grads[0].dtype in HALF else asked
+    trials = TRIALS if judged.mistakes else TRIALS | FURTHER
+    findings += _tried(at, trials | {name: ASKED[name] for name in asked}, remarks)
+    for each in _tried(at, {name: ASKED[name] for name in REMARKED - asked}, []):
+        if each.sentence and not judged.mistakes:
+            remarks.append(each.sentence.removeprefix(f"{f.name}: "))
+    if judged.verdict == "not judged":  # what is right beside the values makes no function right
+        findings = [each for each in findings if each.verdict != "right"]
+    return Report(f.name, tuple(findings), tuple(remarks))
 
 
-def _not_numbers(at: Point) -> list[Finding]:
-    """Tell of gradients that are nan where y is not: nothing can be compared with them."""
-    if any(bool(y.isnan().any()) for y in at.run.y):
-        return []
-    return [
-        _finding(at.f, leaf, f"{leaf} is nan in {count} of {grad.numel()} places{at.f.look(n)}")
-        for n, (leaf, grad) in enumerate(zip(at.f.leaves, at.grads, strict=True))
-        if (count := int(grad.isnan().sum()))
-    ]
+def _tried(at: Point, trials: dict[str, Trial], remarks: list[str]) -> list[Finding]:
+    """List what trials find; add a remark for each that cannot be tried."""
+    findings = []
+    for name, trial in trials.items():
+        try:
+            # What a function warns of where it was not called does not concern the caller.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                findings.append(_finding(at.f, name, next(trial(at), "")))
+        except (NotTriedError, RefusedError, GradientError) as error:
+            remarks += [f"not tried: {name}: {error}"] * bool(str(error))
+    return findings
 
 
-def _given(f: Function) -> str:
-    given = [f"{name} = {describe(each)}" for name, each in zip(f.names, f.inputs, strict=True)]
-    return f"it was given {', '.join(given) or 'nothing'}"
+def _finding(f: Function, what: str, told: str) -> Finding:
+    """Make the finding of a trial: what it tells is wrong, if anything."""
+    if not told:
+        return Finding("", f.name, what, "right")
+    return Finding("", f.name, what, "wrong", what, f"{f.name}: {told}")
+
+
+def _other_y(f: Function, reference: Callable[..., Any]) -> str:
+    part = disagreement(f, referred(f, reference))
+    if part <= tolerance(f.run().y[0].dtype):
+        return ""
+    return f"forward does not compute the reference's y: it differs by {part:.2g} of the largest"
+
+
+def _settled(f: Function) -> Function:
+    """Find the inputs and the outputs that have gradients."""
+    _check_inputs(f)
+    try:
+        run = f.run()
+    except RefusedError as error:
+        fixed = _NOT_DIFFERENTIABLE.search(str(error))
+        left = tuple(i for i in f.which if fixed and f.names[i] != fixed[1])
+        if fixed is None or left == f.which:
+            raise LayerError(f.name, f"forward raises {error}; {_given(f)}") from error
+        return _settled(attrs.evolve(f, which=left))
+    outputs = [i for i, y in enumerate(run.y) if y.requires_grad]
+    return attrs.evolve(f, outputs=tuple(outputs) if run.y else None)
 
 
 def _check_inputs(f: Function) -> None:
@@ -120,10 +126,8 @@ def _check_inputs(f: Function) -> None:
         value: Any = f.inputs[i]  # Any: a tensor
         if value.layout != torch.strided or value.is_meta or value.dtype not in DTYPES:
             of = f"{value.dtype} and {value.layout} on {value.device}".replace("torch.", "")
-            told = (
-                f"expected {f.names[i]} dense, in float64, float32, bfloat16 or float16, got {of}"
-            )
-            raise LayerError(f.name, told)
+            kinds = ", ".join(map(short, DTYPES))
+            raise LayerError(f.name, f"expected {f.names[i]} dense, in one of {kinds}, got {of}")
 
 
 def _check_reference(f: Function, reference: Callable[..., Any]) -> None:
@@ -142,71 +146,39 @@ def _check_reference(f: Function, reference: Callable[..., Any]) -> None:
         raise LayerError(f.name, f"{told}, without detach() and no_grad()")
 
 
-def _tried(name: str, trial: Trial, at: Point, remarks: list[str]) -> Finding | None:
-    """Make the finding of a trial; None, with a remark, if it cannot be tried."""
-    try:
-        # What a function warns of elsewhere than where it was called does not concern the caller.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _finding(at.f, name, next(trial(at), ""))
-    except (NotTriedError, RefusedError, GradientError) as error:
-        remarks += [f"not tried: {name}: {error}"] * bool(str(error))
-    return None
-
-
-def _of_none(at: Point, finding: Finding) -> Finding:
-    """Tell of a wrong gradient that it is None, if it is."""
-    grads = at.f.run().backward(at.g)
-    none = [n for n, leaf in enumerate(at.f.leaves) if leaf == finding.leaf and grads[n] is None]
-    if finding.verdict != "wrong" or not none:
-        return finding
-    name = at.f.names[at.f.which[none[0]]]
-    told = f"{at.f.name}: {finding.leaf} is None, and y depends on {name}{at.f.look(none[0])}"
-    return attrs.evolve(finding, name="None", sentence=told)
-
-
-def _settled(f: Function) -> tuple[Function, Run]:
-    """Find the inputs and the outputs that have gradients."""
-    while True:
-        try:
-            run = f.run()
-        except RefusedError as error:
-            fixed = _NOT_DIFFERENTIABLE.search(str(error))
-            left = tuple(i for i in f.which if fixed and f.names[i] != fixed[1])
-            if fixed is None or left == f.which:
-                raise
-            f = attrs.evolve(f, which=left)
-            continue
-        outputs = tuple(i for i, y in enumerate(run.y) if y.requires_grad)
-        return attrs.evolve(f, outputs=outputs), run
-
-
-def _finding(f: Function, what: str, told: str) -> Finding:
-    """Make the finding of a trial: what it tells is wrong, if anything."""
-    if not told:
-        return Finding("", f.name, what, "right")
-    return Finding("", f.name, what, "wrong", what, f"{f.name}: {told}")
+def _given(f: Function) -> str:
+    given = [f"{name} = {describe(each)}" for name, each in zip(f.names, f.inputs, strict=True)]
+    return f"it was given {', '.join(given) or 'nothing'}"
 
 
 def _is_exact(f: Function, reference: Callable[..., Any] | None, key: Key) -> bool:
     """Return whether a function computes in float64, so that differences see small mistakes."""
     f = f.in_dtype(torch.float64)
-    try:
-        with Doubled():
+    with Doubled():
+        try:
             run = f.run()
             run.gradients(run.cotangent(key))
-            moved = f.run([_in_last_digits(value) for value in f.inputs])
-    except (RefusedError, GradientError):
-        return False
-    if any(y.dtype is not torch.float64 for y in run.y):
-        return False
-    if reference is not None:
-        with Doubled():
-            return error_of_y(f, reference) <= AGREEMENT
-    return not all(map(torch.equal, run.y, moved.y))
+            moved = f.at([_in_last_digits(value) for value in f.inputs]).run()
+        except (RefusedError, GradientError):
+            return False
+        if any(y.dtype is not torch.float64 for y in run.y):
+            return False
+        if reference is not None:
+            return disagreement(f, referred(f, reference)) <= AGREEMENT
+        return not all(map(torch.equal, run.y, moved.y))
 
 
 def _in_last_digits(value: object) -> object:
-    if isinstance(value, Tensor) and value.is_floating_point():
+    if is_floating(value):
         return value * (1 + LAST_DIGITS) + LAST_DIGITS  # so 0 moves, too
     return value
+
+
+def _of_none(at: Point, finding: Finding) -> Finding:
+    """Tell of a wrong gradient that it is None, if it is."""
+    for n, grad in enumerate(at.f.run().backward(at.g) if finding.verdict == "wrong" else ()):
+        if grad is None and at.f.leaves[n] == finding.leaf:
+            name, leaf = at.f.names[at.f.which[n]], finding.leaf
+            told = f"{at.f.name}: {leaf} is None, and y depends on {name}{at.f.look(n)}"
+            return attrs.evolve(finding, name="None", sentence=told)
+    return finding

@@ -58,50 +58,42 @@ def shape_told(got: Sequence[int], expected: Sequence[int]) -> str:
 
 def line_of_value(backward: Backward, i: int) -> str:
     """Find the line that makes the i-th value that backward returns; "" if it has no source."""
-    body = _body(backward)
-    returned = [n.value for n in body if isinstance(n, ast.Return) and n.value is not None]
-    if not returned:
-        return ""
-    value = max(returned, key=lambda value: value.lineno)
+    lines = _lines(backward)
+    returned = [(node.value, line) for node, line in lines if isinstance(node, ast.Return)]
+    value, found = returned[-1] if returned else (None, "")
     if isinstance(value, ast.Tuple) and i < len(value.elts):
         value = value.elts[i]
-    name = value.id if isinstance(value, ast.Name) else ""
-    made = [node.lineno for node in body if name and _assigns(node, name)]
-    return _line(backward, (made or [value.lineno])[-1])
+    name = value.id if isinstance(value, ast.Name) else None
+    return next((line for node, line in reversed(lines) if name in _assigned(node)), found)
 
 
 def line_of_write(backward: Backward) -> str:
     """Find the first line of backward that changes a tensor in place; "" if none is seen."""
-    for node in _body(backward):
+    for node, line in _lines(backward):
         is_call = isinstance(node, ast.Expr) and re.search(r"[a-z]_\(", ast.unparse(node))
         is_part = isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript)
         if isinstance(node, ast.AugAssign) or is_call or is_part:
-            return _line(backward, node.lineno)
+            return line
     return ""
 
 
-def _body(function: Backward) -> list[ast.stmt]:
-    """List the statements of a function of Python; [] if its source is not there."""
-    if function is None:
-        return []
+def _lines(function: Backward) -> list[tuple[ast.stmt, str]]:
+    """List the statements of a function of Python, and where they are; [] if it has no source."""
     try:
-        lines, _ = inspect.getsourcelines(function)
+        lines, first = inspect.getsourcelines(function)  # type: ignore[arg-type]  # None has none
         body = ast.parse(textwrap.dedent("".join(lines))).body[0]
     except (OSError, SyntaxError, TypeError, IndexError):
         return []
+    # The source of a lambda is the statement that it stands in.
     is_it = getattr(body, "name", "") == getattr(function, "__name__", None)
-    found = [node for node in ast.walk(body) if isinstance(node, ast.stmt)] if is_it else []
-    return sorted(found, key=lambda node: node.lineno)
+    nodes = [node for node in ast.walk(body) if isinstance(node, ast.stmt)] if is_it else []
+    nodes.sort(key=lambda node: node.lineno)
+    where = " (line {}: {})"
+    return [(n, where.format(first + n.lineno - 1, lines[n.lineno - 1].strip())) for n in nodes]
 
 
-def _line(function: Backward, line: int) -> str:
-    assert function is not None  # which has no body
-    lines, first = inspect.getsourcelines(function)
-    return f" (line {first + line - 1}: {lines[line - 1].strip()})"
-
-
-def _assigns(node: ast.stmt, name: str) -> bool:
-    """Return whether a statement assigns to a name."""
+def _assigned(node: ast.stmt) -> set[str]:
+    """List the names that a statement assigns to, in whole or in part."""
     targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    named = [each for target in targets if target for each in ast.walk(target)]
-    return any(isinstance(each, ast.Name) and each.id == name for each in named)
+    parts = [each for target in targets if target for each in ast.walk(target)]
+    return {each.id for each in parts if isinstance(each, ast.Name)}

@@ -6,71 +6,23 @@ function. A forward that refuses what is tried, by an error, is not told; a back
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final, TypeAlias
 from unittest import mock
 
-import attrs
 import numpy as np
 import torch
+from attrs import evolve
 from torch import Tensor
 
 from lincoln_fn.testing.diagnosis import GradientError
-from lincoln_fn.testing.functions.function import Function, RefusedError, Run, copied
-from lincoln_fn.testing.functions.point import (
-    LAYOUTS,
-    Gradients,
-    NotTriedError,
-    Point,
-    differs,
-    noisy,
-)  # fmt: skip
+from lincoln_fn.testing.functions.function import RefusedError, Run, copied
+from lincoln_fn.testing.functions.inputs import LAYOUTS, noisy
+from lincoln_fn.testing.functions.point import NotTriedError, Point, differs
 from lincoln_fn.testing.functions.sentences import line_of_write
 
 Trial: TypeAlias = Callable[[Point], Iterator[str]]
-
-
-def _anew(f: Function, g: Sequence[Tensor]) -> Gradients:
-    return f.run().gradients(g)
-
-
-def layouts_of_g(at: Point) -> Iterator[str]:
-    """A g whose numbers do not lie one after the other."""
-    for how, layout in LAYOUTS.items():
-        g = [layout(each) for each in at.g]
-        yield from at.told(f"where g is {how}", partial(_anew, at.f, g))
-    wide = [each.flatten()[:1].sum().expand(each.shape) for each in at.g]
-    full = [each.contiguous() for each in wide]
-    where = "where g is expanded, as that of sum() is"
-    yield from at.told(where, partial(_anew, at.f, wide), _anew(at.f, full))
-
-
-def layouts_of_inputs(at: Point) -> Iterator[str]:
-    """Inputs whose numbers do not lie one after the other."""
-    if any(map(differs, at.f.run(seed=1).y, at.run.y)):
-        raise NotTriedError("it draws, and draws depend on the layout")
-    for how, layout in LAYOUTS.items():
-        for i, value in enumerate(at.f.inputs[: at.f.of_caller]):
-            if isinstance(value, Tensor) and value.ndim:
-                inputs = (*at.f.inputs[:i], layout(value), *at.f.inputs[i + 1 :])
-                where = f"where {at.f.names[i]} is {how}"
-                yield from _likewise(at, where, inputs)
-
-
-def _likewise(
-    at: Point, where: str, inputs: Sequence[object] | None = None, hint: str = ""
-) -> Iterator[str]:
-    """Run it once more: y and the gradients have to be the same."""
-    try:
-        run = at.f.run(inputs)
-    except RefusedError:
-        return
-    if any(map(differs, run.y, at.run.y)):
-        yield f"y is wrong {where}{at.also}{hint and f': {hint}'}"
-    else:
-        yield from at.told(where, lambda: run.gradients(at.g), hint=hint)
 
 
 def writes(at: Point) -> Iterator[str]:
@@ -79,28 +31,28 @@ def writes(at: Point) -> Iterator[str]:
 
     def pack(tensor: Tensor) -> Tensor:
         # Those of other dtypes are workspaces of kernels.
-        if tensor.is_floating_point():
-            saved.append(tensor)
+        saved.extend([tensor] * tensor.is_floating_point())
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         run = at.f.run()
-    copies = list(map(copied, saved))
+    copies, g = list(map(copied, saved)), [each.clone() for each in at.g]
     if names := _changed(run):
         yield f"forward writes into {names}"
         return
-    g = [each.clone() for each in at.g]
     try:
         run.backward(g)
     except GradientError:  # told by others
         return
-    look = line_of_write(at.f.backward)
+    what = ""
     if not all(map(_same, g, at.g)):
-        yield f"backward writes into g, which other backward passes may read{look}"
+        what = "g, which other backward passes may read"
     elif names := _changed(run):
-        yield f"backward writes into {names}{look}"
+        what = names
     elif shapes := [tuple(a.shape) for a, b in zip(saved, copies, strict=True) if not _same(a, b)]:
-        yield f"backward writes into a saved tensor of shape {shapes[0]}{look}"
+        what = f"a saved tensor of shape {shapes[0]}"
+    if what:
+        yield f"backward writes into {what}{line_of_write(at.f.backward)}"
 
 
 def _changed(run: Run) -> str:
@@ -108,112 +60,116 @@ def _changed(run: Run) -> str:
     return ", ".join(f.names[i] for i in f.which if not _same(run.inputs[i], f.inputs[i]))
 
 
-def _same(a: object, b: object) -> bool:
-    return not isinstance(a, Tensor) or (
-        isinstance(b, Tensor) and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
-    )
-
-
-def again(at: Point) -> Iterator[str]:
-    """A second backward pass of one graph."""
-    run = at.f.run()
-    run.gradients(at.g)
-    try:
-        second = run.gradients(at.g)
-    except GradientError as error:
-        if "modified by an inplace operation" in str(error):
-            look = line_of_write(at.f.backward)
-            yield f"backward writes into what was saved, and cannot run again{look}"
-        elif "second time" not in str(error):
-            yield f"{error}, when it runs again"
-        return
-    hint = "does it write into what it reads, or add to what it returned?"
-    yield from at.told("when backward runs again", lambda: second, hint=hint)
-
-
-def runs(at: Point) -> Iterator[str]:
-    """Further runs, of the same inputs."""
-    for _ in range(2):
-        hint = "is it a race, or does something stay from run to run?"
-        yield from _likewise(at, "in another run of the same", hint=hint)
+def _same(a: Any, b: Any) -> bool:  # Any: tensors
+    return torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
 
 
 def memory(at: Point) -> Iterator[str]:
     """New memory holds nan."""
+
+    def shows(given: Tensor, expected: Tensor, size: float) -> bool:
+        return bool((expected.isfinite() & ~given.isfinite()).any())
+
     hint = "is a buffer read, or returned, where it was not written?"
     with nan_in_new_memory():
-        with suppress(RefusedError, GradientError):  # which `_likewise` tells
-            run = at.f.run()
-            found = (*run.y, *run.gradients(at.g))
-            pairs = zip(found, (*at.run.y, *at.grads), strict=True)
-            if all(bool((a.isfinite() | ~b.isfinite()).all()) for a, b in pairs):
-                return
-        told = [*_likewise(at, "where new memory holds nan", hint=hint)]
+        told = [*at.told("where new memory holds nan", hint, differ=shows)]
     yield from told
-
-
-def _of_nan(empty: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-    def filled(*args: object, **options: object) -> np.ndarray:
-        array = empty(*args, **options)
-        if array.dtype.kind in "fc":
-            array.fill(np.nan)
-        return array
-
-    return filled
 
 
 @contextmanager
 def nan_in_new_memory() -> Iterator[None]:
     """Let torch fill new memory with nan, in C++ as well; and let numpy."""
-    settings: Any = torch.utils.deterministic  # Any: its one attribute has no type
-    is_filled, settings.fill_uninitialized_memory = settings.fill_uninitialized_memory, True
+
+    def of_nan(empty: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+        def filled(*args: object, **options: object) -> np.ndarray:
+            array = empty(*args, **options)
+            if array.dtype.kind in "fc":
+                array.fill(np.nan)
+            return array
+
+        return filled
+
     before = torch.are_deterministic_algorithms_enabled()
     is_lax = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    made, made_like = _of_nan(np.empty), _of_nan(np.empty_like)
-    try:
-        with mock.patch.object(np, "empty", made), mock.patch.object(np, "empty_like", made_like):
-            yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=is_lax)
-        settings.fill_uninitialized_memory = is_filled
+    with ExitStack() as stack:
+        stack.callback(torch.use_deterministic_algorithms, before, warn_only=is_lax)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        settings: Any = torch.utils.deterministic  # Any: its one attribute has no type
+        name = "fill_uninitialized_memory"
+        stack.callback(setattr, settings, name, getattr(settings, name))
+        setattr(settings, name, True)
+        for name in ("empty", "empty_like"):
+            stack.enter_context(mock.patch.object(np, name, of_nan(getattr(np, name))))
+        yield
+
+
+def again(at: Point) -> Iterator[str]:
+    """A second backward pass of one graph."""
+    run, hint = at.f.run(), "does it write into what it reads, or add to what it returned?"
+    run.gradients(at.g)
+    for told in at.told("when backward runs again", hint, run):
+        if "modified by an inplace operation" in told:
+            look = line_of_write(at.f.backward)
+            yield f"backward writes into what was saved, and cannot run again{look}"
+        elif "second time" not in told:  # its graph is freed
+            yield told
+
+
+def runs(at: Point) -> Iterator[str]:
+    """Further runs, of the same inputs."""
+    hint = "is it a race, or does something stay from run to run?"
+    for _ in range(2):
+        yield from at.told("in another run of the same", hint)
 
 
 def calls(at: Point) -> Iterator[str]:
     """Another call, of other numbers, between forward and backward."""
-    run, other = at.f.run(), noisy(at.f, at.key)
+    run = at.f.run()
     try:
-        between = at.f.run(other)
-        between.gradients(at.g)
+        noisy(at.f, at.key).run().gradients(at.g)
     except (RefusedError, GradientError):  # other numbers may be outside of its domain
         return
-    hint = "does it read what forward kept outside of ctx?"
-    yield from at.told("after another call", lambda: run.gradients(at.g), hint=hint)
+    yield from at.told("after another call", "does it read what forward kept outside of ctx?", run)
+
+
+def layouts_of_g(at: Point) -> Iterator[str]:
+    """A g whose numbers do not lie one after the other."""
+    for how, layout in LAYOUTS.items():
+        yield from evolve(at, g=list(map(layout, at.g))).told(f"where g is {how}")
+    wide = [each.flatten()[:1].sum().expand(each.shape) for each in at.g]
+    grads = at.f.run().gradients([each.contiguous() for each in wide])
+    yield from evolve(at, g=wide, grads=grads).told("where g is expanded, as that of sum() is")
+
+
+def layouts_of_inputs(at: Point) -> Iterator[str]:
+    """Inputs whose numbers do not lie one after the other."""
+    if any(map(differs, at.f.run(seed=1).y, at.y)):
+        raise NotTriedError("it draws, and draws depend on the layout")
+    for how, layout in LAYOUTS.items():
+        for i, value in enumerate(at.f.inputs[: at.f.of_caller]):
+            if isinstance(value, Tensor) and value.ndim:
+                f = at.f.at((*at.f.inputs[:i], layout(value), *at.f.inputs[i + 1 :]))
+                yield from evolve(at, f=f).told(f"where {at.f.names[i]} is {how}")
 
 
 def alone(at: Point) -> Iterator[str]:
     """Each input alone requires grad."""
     if len(at.f.which) < 2:
         raise NotTriedError
-    for n, i in enumerate(at.f.which):
-        of_one = attrs.evolve(at, f=attrs.evolve(at.f, which=(i,)), grads=[at.grads[n]])
-        where = f"where {at.f.names[i]} alone requires grad"
-        yield from of_one.told(where, partial(_anew, of_one.f, at.g))
+    for i, grad in zip(at.f.which, at.grads, strict=True):
+        of_one = evolve(at, f=evolve(at.f, which=(i,)), grads=[grad])
+        yield from of_one.told(f"where {at.f.names[i]} alone requires grad")
 
 
 def outputs(at: Point) -> Iterator[str]:
-    """Each output alone gets a g; the gradients add up."""
+    """Each output alone gets a g."""
     if len(at.g) < 2:
         raise NotTriedError
-
-    def added() -> Gradients:
-        run, total = at.f.run(), [torch.zeros_like(grad) for grad in at.grads]
-        for y, g in zip(run.y, at.g, strict=True):
-            found = attrs.evolve(run, y=(y,)).gradients((g,))
-            total = [a + b for a, b in zip(total, found, strict=True)]
-        return total
-
-    yield from at.told("where one output alone gets a g", added)
+    for n, output in enumerate(at.f.outputs or ()):
+        zeros = [g if k == n else torch.zeros_like(g) for k, g in enumerate(at.g)]
+        grads, f = at.f.run().gradients(zeros), evolve(at.f, outputs=(output,))
+        of_one = evolve(at, f=f, y=at.y[n : n + 1], g=at.g[n : n + 1], grads=grads)
+        yield from of_one.told("where one output alone gets a g")
 
 
 FIRST: Final[dict[str, Trial]] = {

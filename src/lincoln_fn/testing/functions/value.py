@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -19,16 +20,14 @@ from lincoln_fn.testing.blame import UNSEEN
 from lincoln_fn.testing.check import check_layer
 from lincoln_fn.testing.diagnosis import Finding, Report
 from lincoln_fn.testing.functions.few_digits import by_differences, by_reference
-from lincoln_fn.testing.functions.function import Function, referred
+from lincoln_fn.testing.functions.function import Function
 from lincoln_fn.testing.oracles import scales, steady_slope
 from lincoln_fn.testing.perturbed import perturbed
-from lincoln_fn.testing.point import DETACHED, is_plainly_right
+from lincoln_fn.testing.point import DETACHED, autograd_at, is_plainly_right
 from lincoln_fn.testing.point import by_differences as by_slopes
 from lincoln_fn.testing.precision import Doubled
 from lincoln_fn.testing.sample import Sample, sample
 
-# By how much y of a function that computes in float64 changes, at most, from a reference's.
-AGREEMENT = 1e-9
 # At other sizes, an error that changes y by no more than this part is none.
 SLIGHT = 1e-6
 _INTEGERS = torch.zeros((), dtype=torch.int64)
@@ -50,42 +49,48 @@ class Judge:
         """Judge the gradients of a function where it is called, and `elsewhere`."""
         if self.is_exact:
             return self._exactly(f.in_dtype(torch.float64), key, elsewhere)
-        if self.reference is None:
-            return by_differences(f, key)
         g = f.run().cotangent(key)
         right = self.truth(f, g)
-        assert right is not None
-        return by_reference(f, self.reference, g, right)
+        return by_reference(f, self._said(f), g, right) if right else by_differences(f, key)
 
     def truth(self, f: Function, g: Sequence[Tensor]) -> list[Tensor] | None:
         """Compute in float64 what is right; None if nothing says so but differences."""
-        of = f if self.reference is None else referred(f, self.reference)
         if self.reference is None and not self.is_exact:
             return None
-        return of.in_dtype(torch.float64).run().gradients([each.double() for each in g])
+        return self._said(f).in_dtype(torch.float64).run().gradients([each.double() for each in g])
+
+    def _said(self, f: Function) -> Function:
+        """Return the function that says what is right."""
+        return f if self.reference is None else referred(f, self.reference)
 
     def _exactly(self, f: Function, key: Key, elsewhere: bool) -> Report:
-        layer, params = layer_of(f, self.reference), params_of(f)
+        layer, params = layer_of(f, self._said(f)), params_of(f)
         at = _sample(layer, params, key) if elsewhere else _sample(*_joined(layer, params), key)
         moved = perturbed(at, key) if elsewhere else None
         is_right = all(is_plainly_right(point, key, 1) for point in (at, moved) if point)
         if is_right or (not elsewhere and _is_slight(at, key)):
             return Report(f.name, tuple(Finding("", f.name, leaf, "right") for leaf in f.leaves))
-        hidden = layer if self.reference else layer_of(f, hides=True)
-        report = check_layer(hidden, params, _INTEGERS, key=key, all=True)
-        findings = tuple(
+        layer = layer if self.reference else _followed(f, key)
+        report = check_layer(layer, params, _INTEGERS, key=key, all=True)
+        places = {leaf: n for n, leaf in enumerate(f.leaves)}
+        findings = [
             attrs.evolve(each, leaf=plain(each.leaf), sentence=plain(each.sentence))
             for each in report.findings
-        )
-        places = {leaf: n for n, leaf in enumerate(f.leaves)}
-        findings = tuple(sorted(findings, key=lambda each: places.get(each.leaf, -1)))
+        ]
+        findings.sort(key=lambda each: places.get(each.leaf, -1))
         known = DETACHED.partition("{}")[2]
-        return Report(f.name, findings, tuple(plain(r) for r in report.remarks if known not in r))
+        remarks = tuple(plain(remark) for remark in report.remarks if known not in remark)
+        return Report(f.name, tuple(findings), remarks)
+
+
+def referred(f: Function, reference: Callable[..., object]) -> Function:
+    """Put a reference in a function's place; it returns the outputs that have a gradient."""
+    return attrs.evolve(f, call=reference, outputs=tuple(range(len(f.outputs or ()))))
 
 
 def is_derivative(f: Function, key: Key) -> bool:
     """Return whether no difference contradicts the gradients of a function in float64."""
-    at = _sample(*_joined(layer_of(f, hides=True), params_of(f)), key)
+    at = _sample(*_joined(layer_of(f), params_of(f)), key)
     return by_slopes(at, 0, at.given[0], key) != "wrong"
 
 
@@ -99,20 +104,31 @@ def _sample(layer: Layer, params: Params, key: Key) -> Sample:
     return sample(Doubled().inside(layer), params, _INTEGERS, key)
 
 
-def layer_of(
-    f: Function, reference: Callable[..., object] | None = None, *, hides: bool = False
-) -> Layer:
-    """Make a layer whose backward is that of f, and whose forward is a reference's or f's own."""
-    # `hides` keeps autograd from differentiating it: what it would find is what is judged.
-    of = f if reference is None else referred(f, reference)
+def _followed(f: Function, key: Key) -> Layer:
+    """Make a layer whose forward autograd follows in operations, so that a mistake has a name.
+
+    What autograd would find of f itself is what is judged. So f's forward is run alone, if it is
+    known and autograd's gradients of it are right; else autograd sees nothing.
+    """
+    if f.forward is not None:
+        layer = layer_of(f, attrs.evolve(f, call=f.forward))
+        with suppress(Exception):  # in any way: it was not written to be run alone
+            at = _sample(*_joined(layer, params_of(f)), key)
+            automatic = autograd_at(at)
+            if automatic and by_slopes(at, 0, automatic[0], key) == "right":
+                return layer
+    return layer_of(f)
+
+
+def layer_of(f: Function, of: Function | None = None) -> Layer:
+    """Make a layer whose backward is that of f, and whose forward is another's; None hides f's."""
 
     def forward(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-        inputs = f.placed([each.clone() for each in _values(f, params)])
-        y = of.outputs_of(inputs)
-        return tuple(each.detach() for each in y) if hides else y, params
+        y = (of or f).outputs_of(f.placed([each.clone() for each in _values(f, params)]))
+        return y if of else tuple(each.detach() for each in y), params
 
     def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
-        found = f.run(f.placed(_values(f, params))).gradients(g)
+        found = f.at(f.placed(_values(f, params))).run().gradients(g)
         return None, dict(zip(params, found, strict=True))
 
     return Layer(f.name, forward, backward)
