@@ -93,7 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--key", type=int, default=0, help="seed of all randomness (default: 0)")
-    parser.add_argument("--windows", type=positive_int, default=32_000)
+    parser.add_argument(
+        "--windows", type=positive_int, default=16_000, help="of each run (default: 16000)"
+    )
     parser.add_argument("--text", type=Path, metavar="FILE", help="default: Python's help texts")
     parser.add_argument(
         "--plot", type=picture_file, metavar="FILE", help="where to draw the scales"
