@@ -96,6 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--windows", type=positive_int, default=16_000, help="of each run (default: 16000)"
     )
+    parser.add_argument(
+        "--fixed",
+        type=positive_int,
+        default=FIXED,
+        help=f"size of the fixed run (default: {FIXED})",
+    )
     parser.add_argument("--text", type=Path, metavar="FILE", help="default: Python's help texts")
     parser.add_argument(
         "--plot", type=picture_file, metavar="FILE", help="where to draw the scales"
@@ -103,7 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     text = load_text(options.text)
     runs = {}
-    for name, size_after in {"fixed": lambda scale: FIXED, "by the noise": size_for}.items():
+    for name, size_after in {
+        "fixed": lambda scale: options.fixed,
+        "by the noise": size_for,
+    }.items():
         bits, runs[name] = train(text, options.windows, lf.Key(options.key), size_after)
         print(
             f"{name}: {bits:.3f} bits per held-out character after {len(runs[name])} steps;"

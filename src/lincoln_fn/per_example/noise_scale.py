@@ -90,7 +90,7 @@ def noise_scale(decay: Decay = 0.95, *, reduction: Literal["mean", "sum"] = "mea
     Example:
         >>> net, loss = lf.dense(10), lf.losses.softmax_cross_entropy()
         >>> lf.make_step(net, loss, lf.optim.sgd(0.1), gradient=noise_scale(0.9)).gradient
-        noise_scale(0.9)
+        noise_scale(decay=0.9)
     """
     compute = partial(_compute, is_mean=reduction == "mean")
     return core.bare(partial(Gradient, reduction=reduction, by_example=True), compute, _init)
@@ -211,7 +211,7 @@ def with_noise(stream: Stream) -> Iterator[tuple[TrainState, NoiseRecord]]:
     Example:
         >>> net, x, target = lf.dense(1, bias=False), torch.tensor([[1.0], [3.0]]), torch.ones(2, 1)
         >>> optimizer, gradient = lf.optim.sgd(0.0), noise_scale(0.0)
-        >>> params = lf.layers.dense.Params(torch.zeros(1, 1))
+        >>> params = lf.layers.dense.Params(torch.zeros(1, 1), None)
         >>> state = lf.init_state(net, optimizer, lf.Key(0), x, params=params, gradient=gradient)
         >>> step = lf.make_step(net, lf.losses.mse(), optimizer, gradient=gradient)
         >>> for _, record in with_noise(lf.train(step, state, [(x, target)])):
