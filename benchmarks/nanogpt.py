@@ -18,6 +18,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from operator import truediv
 from pathlib import Path
 
 import torch
@@ -34,6 +35,7 @@ import char_nanogpt as example
 import characters
 
 TURN = 50  # steps
+PROGRAMS = ("ours", "ours, compiled", "torch", "torch.compile")
 
 
 class Network(nn.Module):
@@ -113,12 +115,22 @@ class Torch:
 class Ours:
     """A training by lincoln_fn, as the example does it."""
 
-    def __init__(self, net: lf.Layer, params: lf.Params, steps: int, *, compiled: bool) -> None:
+    def __init__(
+        self,
+        net: lf.Layer,
+        params: lf.Params,
+        steps: int,
+        *,
+        compiled: bool,
+        gradient: lf.Gradient | None = None,
+    ) -> None:
         self.net, optimizer = net, example.make_optimizer(steps)
-        step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer)
+        loss = lf.losses.softmax_cross_entropy()
+        step = lf.make_step(net, loss, optimizer, gradient=gradient)
         self.step = lf.compile(step) if compiled else step
         x = torch.zeros(1, example.LENGTH, dtype=torch.long)
-        self.state = lf.init_state(net, optimizer, lf.Key(0), x, params=params)
+        key, own = lf.Key(0), {"params": params, "gradient": gradient}
+        self.state = lf.init_state(net, optimizer, key, x, **own)
 
     def take(self, x: Tensor, target: Tensor) -> float:
         """Take a step, and return its loss."""
@@ -135,9 +147,12 @@ def programs(alphabet_size: int, key: lf.Key, steps: int) -> dict[str, Callable[
     """Give what makes each program, all with the same weights."""
     net = example.make_network(alphabet_size)
     params = net.init(key, torch.zeros(1, example.LENGTH, dtype=torch.long))
+    noise = lf.per_example.noise_scale()
     return {
         "ours": lambda: Ours(net, params, steps, compiled=False),
         "ours, compiled": lambda: Ours(net, params, steps, compiled=True),
+        "ours, noise": lambda: Ours(net, params, steps, compiled=False, gradient=noise),
+        "ours, compiled, noise": lambda: Ours(net, params, steps, compiled=True, gradient=noise),
         "torch": lambda: Torch(params, steps, compiled=False),
         "torch.compile": lambda: Torch(params, steps, compiled=True),
     }
@@ -150,7 +165,7 @@ def windows(text: characters.Text, key: lf.Key, steps: int) -> Iterator[tuple[Te
     )
 
 
-def measure(text: characters.Text, seed: int, steps: int, names: Sequence[str]) -> None:
+def measure(text: characters.Text, seed: int, steps: int, names: Sequence[str], turn: int) -> None:
     """Train the programs in turn; print the held-out loss and the times of each."""
     key = lf.Key(seed)
     known = programs(len(text.alphabet), key, steps)
@@ -165,21 +180,23 @@ def measure(text: characters.Text, seed: int, steps: int, names: Sequence[str]) 
         made[name].take(*next(windows(text, key, steps)))
     # Each has taken the first step.
     batches = itertools.islice(windows(text, key, steps), 1, None)
-    turns = iter(lambda: list(itertools.islice(batches, TURN)), [])
-    for number, turn in enumerate(turns):
+    turns = iter(lambda: list(itertools.islice(batches, turn)), [])
+    for number, taken in enumerate(turns):
         # Each begins in its turn, so that none always follows the same one.
         for name in (names * 2)[number % len(names) :][: len(names)]:
             began = time.process_time()
-            for x, target in turn:
+            for x, target in taken:
                 made[name].take(x, target)
-            times[name].append((time.process_time() - began) / len(turn))
+            times[name].append((time.process_time() - began) / len(taken))
     for name in names:
+        ratio = statistics.median(map(truediv, times[name], times[names[0]]))
         fastest, middle = 1000 * min(times[name]), 1000 * statistics.median(times[name])
         print(
             f"seed {seed}  {name:15s} held out {made[name].held_out(text.held_out):.4f}"
             f"   {fastest:6.2f} to {middle:6.2f} ms a step"
             f"   {statistics.mean(times[name]) * steps:6.1f} s"
-            f"   {first[name]:5.1f} s to the first step",
+            f"   {first[name]:5.1f} s to the first step"
+            f"   {ratio:.3f} of {names[0]}",
             flush=True,
         )
 
@@ -193,14 +210,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=example.STEPS)
     every = tuple(programs(1, lf.Key(0), 1))
-    parser.add_argument("--program", nargs="+", choices=every, default=list(every))
+    parser.add_argument("--program", nargs="+", choices=every, default=list(PROGRAMS))
+    parser.add_argument("--turn", type=int, default=TURN, help="steps (default: 50)")
+    parser.add_argument("--keep-memory", action="store_true", help="keep what tensors have freed")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
+    if options.keep_memory:
+        lf.keep_freed_memory()
     print(report.machine(options.threads), flush=True)
     text = characters.load_text(options.text)
     for seed in options.seed:
-        measure(text, seed, options.steps, options.program)
+        measure(text, seed, options.steps, options.program, options.turn)
 
 
 if __name__ == "__main__":

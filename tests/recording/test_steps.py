@@ -114,8 +114,13 @@ def test_optimizers_have_the_bits_of_eager_ones(optimizer, donate):
 
 
 @pytest.mark.parametrize(
-    "gradient", [lf.per_example.clipped(1.0, noise=0.5, batch_size=6), lf.curvature.kfac()], ids=str
-)
+    "gradient",
+    [
+        lf.per_example.clipped(1.0, noise=0.5, batch_size=6), lf.per_example.noise_scale(),
+        lf.curvature.kfac(),
+    ],
+    ids=str,
+)  # fmt: skip
 def test_a_gradient_of_another_kind_is_recorded_with_its_step(gradient):
     loss = lf.losses.softmax_cross_entropy(reduction=gradient.reduction or "mean")
     assert follow(SMALL, loss, optim.sgd(0.1), (X, LABELS), steps=8, gradient=gradient)

@@ -1,5 +1,6 @@
 """The character models learn step by step what torch's autograd makes the same networks learn."""
 
+import itertools
 import math
 import re
 
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from helpers.cases.case import torch_names
 from helpers.compare import same_bits, same_number
+from helpers.examples import PNG_SIGNATURE
 from torch import nn
 from torch.func import functional_call
 
@@ -140,3 +142,26 @@ def test_held_out_bits_are_the_mean_over_all_windows(example):
     logits = net.predict(params, codes[None, :6])
     expected = F.cross_entropy(logits, codes[None, 1:]).item() / math.log(2)
     assert same_number(given, expected, dtype=torch.float32)
+
+
+@pytest.mark.full
+def test_batch_sizes_follow_the_noise_and_see_as_many_windows(example, capsys, tmp_path):
+    picture = tmp_path / "noise.png"
+    example("batch_size").main(["--windows", "1700", "--plot", str(picture)])
+    printed = capsys.readouterr().out
+    fixed, by_noise = printed.partition("fixed: ")[::2]
+    for lines in (fixed, by_noise):
+        rows = re.findall(r"(\d+) windows +(\d+) steps of now +(\d+) ", lines)
+        windows, steps, sizes = zip(*(map(int, row) for row in rows), strict=True)
+        assert 1700 <= windows[-1] < 1700 + 128
+        taken = [after - before for before, after in itertools.pairwise((0, *steps))]
+        assert windows[-1] == sum(map(math.prod, zip(taken, sizes, strict=True)))
+        assert (len(set(sizes)) == 1) == (lines == fixed)
+    assert len(re.findall(r"\d\.\d{3} bits .* correlation -?\d\.\d{3}", printed)) == 2
+    assert picture.read_bytes().startswith(PNG_SIGNATURE)
+
+
+def test_a_batch_is_the_power_of_two_below_the_noise_scale(example):
+    size_for = example("batch_size").size_for
+    sizes = [size_for(scale) for scale in (0.0, 3.9, 4.0, 31.9, 32.0, 127.0, 200.0, -5.0, math.inf)]
+    assert sizes == [4, 4, 4, 16, 32, 64, 128, 128, 128]
