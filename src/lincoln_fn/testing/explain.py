@@ -39,6 +39,8 @@ class Mistake:
 
 def name_mistakes(evidence: Evidence, wrong: Collection[int]) -> dict[int, Mistake]:
     """Say what is wrong with gradients, as far as another draw confirms it."""
+    if evidence.is_of_one_call:
+        evidence = evidence.for_one()
     found = {i: plain for i in wrong if (plain := _plain(evidence, i))}
     left = [i for i in wrong if i not in found]
     with suppress(Exception):  # what fails in the search costs a sentence, and not the verdict
@@ -106,7 +108,7 @@ class Explanation:
                 if run is at.own or relation[0] != "zero":
                     yield relation
             is_linear = all(close(-2 * v, a) for v, a in zip(values, again, strict=False))
-            if run is at.own and not is_linear:
+            if run is at.own and not is_linear and not at.is_of_one_call:
                 yield "not linear in g", NOT_LINEAR
         elif float((value - right).abs().max()) <= SLIGHTLY * float(right.abs().max()):
             yield "eps missing", "differs slightly from it: is an eps missing?"

@@ -37,7 +37,8 @@ def from_numpy(
 
     `forward(x, w, b, ...)` returns `(out, cache)`, or `(out, another, cache)` of several outputs;
     `backward(dout, cache)` returns the gradients of the arrays in their order. A function such as
-    `softmax_loss(x, y)`, which returns `(loss, dx)`, has no `backward`. Arrays share their memory
+    `softmax_loss(x, y)`, or an object that is called so, which returns `(loss, dx)`, has no
+    `backward`: it runs again for its gradients, and a line of it may be told. Arrays share memory
     with the tensors, so that the checker sees what is changed in place.
 
     Args:
@@ -64,20 +65,22 @@ def from_numpy(
     for function in (forward, backward):
         if function is not None and not callable(function):
             raise LayerError("from_numpy", f"expected a function, got {function!r}")
-    name = f"{getattr(forward, '__name__', 'forward')}()"
+    name = f"{getattr(forward, '__name__', type(forward).__name__)}()"
 
     def run(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+        given = tree.map(torch.clone, (x, *params))
         returned = _called(forward, (x, *params), **copy.deepcopy(options))
         if backward is None:
-            value, *gradients = returned
-            return _as_tensor(value), gradients
+            return _as_tensor(returned[0]), given
         *outputs, cache = returned
         y = tuple(map(_as_tensor, outputs))
         return y[0] if len(y) == 1 else y, cache
 
     def run_back(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
         if backward is None:
-            found = [gradient * _as_array(g) for gradient in cache]
+            # Its lines run here once more, so that one that is wrong can be told.
+            _, *gradients = _called(forward, cache, **copy.deepcopy(options))
+            found = [gradient * _as_array(g) for gradient in gradients]
         else:
             found = _called(backward, g if isinstance(g, tuple) else (g,), cache)
         gradients = found if isinstance(found, tuple | list) else (found,)
@@ -167,8 +170,11 @@ def _parts(value: Any) -> list[Any]:
     if isinstance(value, FunctionType):
         filled = [cell for cell in value.__closure__ or () if cell != _EMPTY_CELL]
         return [*(cell.cell_contents for cell in filled), *(value.__defaults__ or ())]
-    if attrs.has(type(value)):
-        return [getattr(value, field.name, None) for field in attrs.fields(type(value))]
+    kind = type(value)
+    if attrs.has(kind):
+        return [getattr(value, field.name, None) for field in attrs.fields(kind)]
+    if isinstance(vars(kind).get("__call__"), FunctionType):  # of an object that is called
+        return [vars(kind)["__call__"], *getattr(value, "__dict__", {}).values()]
     if isinstance(value, list | tuple):
         return list(value)
     return list(value.values()) if isinstance(value, dict) else []

@@ -184,7 +184,7 @@ def _another(at: Value, given: Tensor) -> Iterator[Guess]:
     for other in at.of.known:
         is_named = other.name[-1:] != ")"  # "add()" tells nobody what it is
         for gradient in other.gradients if is_named and other is not at.known else ():
-            yield "another gradient", f"is the gradient of {other.name}", gradient
+            yield "another gradient", f"is the gradient of {other.said}", gradient
 
 
 def _one_term(at: Value, given: Tensor) -> Iterator[Guess]:

@@ -64,14 +64,30 @@ class Call:
         name = name.strip("_")
         return _OPERATORS.get(name, name.removesuffix("_with_indices"))
 
+    @cached_property
+    def _own(self) -> tuple[CodeType, int] | None:
+        """Where the call stands in code of a user; None if the library or torch makes it."""
+        own = ((c, offset) for c, offset in self.position if not c.co_filename.startswith(_TORCH))
+        found = next(own, None)
+        return None if found is None or found[0].co_filename.startswith(_LIBRARY) else found
+
     @property
     def code(self) -> str:
         """The call as forward has it, such as "x * w"; "" if it is long or the library's."""
-        own = ((c, offset) for c, offset in self.position if not c.co_filename.startswith(_TORCH))
-        code, offset = next(own, (None, 0))
-        if code is None or code.co_filename.startswith(_LIBRARY):
-            return ""
-        return _source(code, offset)
+        return _source(*self._own) if self._own else ""
+
+    @property
+    def line(self) -> int | None:
+        """The line of forward that it is in; None if the library makes it."""
+        if self._own is None:
+            return None
+        code, offset = self._own
+        return next(islice(code.co_positions(), offset // 2, None), (None,))[0]
+
+    @property
+    def short(self) -> str:
+        """The code, or else what it calls."""
+        return f"`{self.code}`" if self.code else f"{self.name}()"
 
     @property
     def inputs(self) -> list[Tensor]:

@@ -125,6 +125,14 @@ class Exercise:
         used = dict.fromkeys(name for line in lines for name in _names(line, ast.Load))
         return tuple(name for name in used if name not in known and not hasattr(builtins, name))
 
+    @property
+    def runs_again(self) -> bool:
+        """Whether backward begins with a further run of forward."""
+        # An object remembers what its backward did, so that each call has one of its own. Lines
+        # that compute the gradient with the loss are seen only if they run in backward.
+        used = _names(self.backward, ast.Load)
+        return self.keeps_objects or not any(name in used for name in self.functions)
+
     def case(self, case: Mapping[str, Any]) -> tuple[Arrays, dict[str, Any]]:
         """Divide a case into the tensors to differentiate by, and all else."""
         x = OrderedDict((name, torch.as_tensor(case[name])) for name in self.arrays)
@@ -167,11 +175,10 @@ class Exercise:
                 for name, value in scope.items()
                 if name != "__builtins__" and not (name in plain and value is plain[name])
             }
-            return y[0] if len(y) == 1 else y, given if self.keeps_objects else kept
+            return y[0] if len(y) == 1 else y, given if self.runs_again else kept
 
         def run_back(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
-            # An object remembers what its backward did, so that each call has one of its own.
-            fresh = scope_of(tree.map(torch.clone, cache)) if self.keeps_objects else cache
+            fresh = scope_of(tree.map(torch.clone, cache)) if self.runs_again else cache
             scope = {"np": np, **names, **fresh}
             gs = g if isinstance(g, tuple) else (g,)
             for name, value in zip(self.outputs, gs, strict=True):
