@@ -180,11 +180,14 @@ def _parts(value: Any) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else []
 
 
-def held_by(value: Any, depth: int = 0) -> Iterator[Any]:
+def held_by(value: Any) -> list[Any]:
     """List what a function holds: its closure, defaults and arguments, and what those hold."""
-    yield value
-    for part in _parts(value) if depth < DEEPEST else ():
-        yield from held_by(part, depth + 1)
+    found, last = {id(value): value}, [value]
+    for _ in range(DEEPEST):
+        parts = {id(part): part for each in last for part in _parts(each)}
+        last = [part for key, part in parts.items() if key not in found]
+        found |= parts
+    return [*found.values()]
 
 
 def _scopes_with_numpy(forward: Any) -> list[dict[str, Any]]:

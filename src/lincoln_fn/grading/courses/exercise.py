@@ -125,7 +125,7 @@ class Exercise:
         used = dict.fromkeys(name for line in lines for name in _names(line, ast.Load))
         return tuple(name for name in used if name not in known and not hasattr(builtins, name))
 
-    @property
+    @cached_property
     def runs_again(self) -> bool:
         """Whether backward begins with a further run of forward."""
         # An object remembers what its backward did, so that each call has one of its own. Lines
