@@ -174,14 +174,14 @@ class Evidence:
     @cached_property
     def is_of_one_call(self) -> bool:
         """Whether it is a loss whose gradient is computed with its value, so that g is 1 there."""
-        is_linear = all(
-            close(-2 * a, b) for a, b in zip(self.own.given, self.scaled.given, strict=True)
-        )
-        return is_linear and len(self._still) == len(self.steps.values)
+        is_loss = [g.ndim for g in self.g] == [0]
+        if not (is_loss and self._still and len(self._still) == len(self.steps.values)):
+            return False
+        return all(map(close, [-2 * a for a in self.own.given], self.scaled.given))
 
     def for_one(self) -> Evidence:
         """Make the same for g = 1, the g of the lines of such a loss."""
-        at, g = self.sample, prod(self.g)
+        at, (g,) = self.sample, self.g
         one = sample(at.layer, at.params, at.x, tree.map(torch.ones_like, at.g))
         return Evidence(one, [right / g for right in self.expected])
 

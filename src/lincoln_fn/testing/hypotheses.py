@@ -136,7 +136,7 @@ def _clipped(at: Value, given: Tensor) -> Iterator[Guess]:
 
 def _without_g(at: Value, given: Tensor) -> Iterator[Guess]:
     g, of = at.of.sample.g, at.of
-    if of.tape is None or at.tensor is None:
+    if at.tensor is None:
         return
     alone = of.gradient(at.tensor, tree.map(torch.ones_like, g))
     yield "g forgotten", "forgets g: it is the gradient for g = 1", alone
