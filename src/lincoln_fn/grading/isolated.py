@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import faulthandler
-import gc
 import io
 import multiprocessing
 import os
@@ -190,7 +189,6 @@ def _run_sent(sender: Connection, sent: bytes) -> None:
 
 def _run_in_copy(sender: Connection, *given: Any) -> None:  # Any: of the function
     """Run in a copy of another process, but without the files that it has open."""
-    gc.freeze()  # a collection would copy the pages of all that this process shares
     os.closerange(3, sender.fileno())
     os.closerange(sender.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
     _run(sender, *given)

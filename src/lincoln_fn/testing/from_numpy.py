@@ -69,29 +69,30 @@ def from_numpy(
 
     def run(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
         given = tree.map(torch.clone, (x, *params))
-        returned = _called(forward, (x, *params), **copy.deepcopy(options))
+        result = _called(forward, (x, *params), **copy.deepcopy(options))
         if backward is None:
-            return _as_tensor(returned[0]), given
-        *outputs, cache = returned
-        y = tuple(map(_as_tensor, outputs))
+            return returned(result[0]), given
+        *outputs, cache = result
+        y = tuple(map(returned, outputs))
         return y[0] if len(y) == 1 else y, cache
 
     def run_back(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
         if backward is None:
             # Its lines run here once more, so that one that is wrong can be told.
             _, *gradients = _called(forward, cache, **copy.deepcopy(options))
-            found = [gradient * _as_array(g) for gradient in gradients]
+            found = [gradient * as_array(g) for gradient in gradients]
         else:
             found = _called(backward, g if isinstance(g, tuple) else (g,), cache)
         gradients = found if isinstance(found, tuple | list) else (found,)
-        dx, *dparams = map(_as_tensor, gradients)
+        dx, *dparams = map(returned, gradients)
         return dx, tuple(dparams)
 
     return Layer(name, run, run_back)
 
 
 # Any: numpy's array.
-def _as_array(tensor: Tensor) -> Any:
+def as_array(tensor: Tensor) -> Any:
+    """Return the array of a tensor's numbers, in the same storage."""
     return to_array(tensor) if isinstance(tensor, Exact) else tensor.detach().numpy()
 
 
@@ -99,7 +100,7 @@ def _called(
     function: Callable[..., Any], tensors: Sequence[Tensor], *more: Any, **options: Any
 ) -> Any:
     """Call a function with arrays; those of exact numbers have a numpy of their own."""
-    arrays = [_as_array(tensor) for tensor in tensors]
+    arrays = [as_array(tensor) for tensor in tensors]
     table = next((each.table for each in arrays if isinstance(each, ExactArray)), None)
     with ExitStack() as stack:
         if table is not None:
@@ -113,12 +114,15 @@ def _called(
         return function(*arrays, *more, **options)
 
 
-def _as_tensor(value: Any) -> Any:  # Any: what is no array stays as it is
+def returned(value: Any) -> Any:  # Any: what is no array of numbers stays as it is
+    """Make a tensor of what a function of arrays returned."""
     value = as_tensor(value)
     if value is None or isinstance(value, Tensor):
         return value
     array = np.asarray(value)
-    return torch.from_numpy(np.array(array)) if array.dtype.kind in "fiub" else value
+    if array.dtype.kind not in "fiub":
+        return value
+    return torch.from_numpy(np.array(array, dtype=None if array.dtype.kind == "f" else np.float64))
 
 
 Forward = Callable[[Sequence[Tensor]], Arrays]

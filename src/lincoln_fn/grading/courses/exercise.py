@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lincoln_fn.core import Arrays, Cache, Layer, Params, tree
-from lincoln_fn.testing.internal import as_tensor
+from lincoln_fn.testing.internal import as_array, returned
 
 
 def affine(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
@@ -152,7 +152,7 @@ class Exercise:
 
         def scope_of(x: Arrays) -> dict[str, Any]:
             scope = {"np": np, **names, **copy.deepcopy(dict(others))}
-            scope.update({name: _as_array(array) for name, array in x.items()})
+            scope.update({name: as_array(array) for name, array in x.items()})
             try:
                 exec(forward, scope)
             except (TypeError, AttributeError) as error:
@@ -168,7 +168,7 @@ class Exercise:
         def run(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
             given = tree.map(torch.clone, x)  # forward may change x in place
             scope = scope_of(x)
-            y = tuple(_as_tensor(scope[name]) for name in self.outputs)
+            y = tuple(returned(scope[name]) for name in self.outputs)
             # A name of the file may be that of an array, or of the table's cache.
             kept = {
                 name: value
@@ -182,9 +182,9 @@ class Exercise:
             scope = {"np": np, **names, **fresh}
             gs = g if isinstance(g, tuple) else (g,)
             for name, value in zip(self.outputs, gs, strict=True):
-                scope[f"d{name}"] = _as_array(value) if value.ndim else value.item()
+                scope[f"d{name}"] = as_array(value) if value.ndim else value.item()
             exec(backward, scope)
-            found = ((name, _as_tensor(scope[f"d{name}"])) for name in self.arrays)
+            found = ((name, returned(scope[f"d{name}"])) for name in self.arrays)
             return OrderedDict(found), ()
 
         return Layer(self.name, run, run_back)
@@ -212,23 +212,8 @@ def _names(line: str, how: type[ast.expr_context]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(node.id for node in found if isinstance(node.ctx, how)))
 
 
-def _as_array(tensor: Tensor) -> Any:
-    return tensor.detach().numpy()
-
-
 def _is_none(value: Any) -> bool:
     """Return whether an output is None, or an array of it alone."""
     if isinstance(value, np.ndarray) and value.dtype == object:
         return all(each is None for each in value.flat)
     return value is None
-
-
-def _as_tensor(value: Any) -> Any:
-    """Make a tensor of what a function returned; what is no number stays as it is."""
-    value = as_tensor(value)
-    if isinstance(value, Tensor):
-        return value
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiub":
-        return value
-    return torch.from_numpy(np.array(array, dtype=np.float64 if array.dtype.kind != "f" else None))
