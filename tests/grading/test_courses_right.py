@@ -30,6 +30,7 @@ def softmax_loss(x, y):
     dx[rows, y] -= 1
     return -np.log(p[rows, y]).mean(), dx / len(y)
 """
+HALVED = LOSS.replace("dx / len(y)", "dx").replace("    return", "    dx = dx / 2\n    return")
 OBJECT = """
 import numpy as np
 class Sigmoid:
@@ -78,6 +79,9 @@ WRITTEN = {
         (RELU.replace("return np.maximum(x, 0), x", "pass"), [("relu", *NOT_WRITTEN)]),
     "a forward returns None":
         (RELU.replace("np.maximum(x, 0), x", "None, x"), [("relu", *NOT_WRITTEN)]),
+    "a line of a loss that returns its gradient is wrong":
+        (f"import numpy as np{HALVED}", [("softmax_loss", "dx", 0, "factor",
+            "dx is 3 times too large (line 7)")]),
     "an object's method returns None": (VALUE, [("relu", *NOT_WRITTEN)], "micrograd"),
 }  # fmt: skip
 

@@ -249,6 +249,16 @@ def test_elements_outside_of_x_leave_the_second_derivative_of_lp_pool_finite():
     assert torch.func.grad(energy)(torch.tensor([[1.0, 2.0, 3.0, 4.0]])).isfinite().all()
 
 
+def test_a_window_of_zeros_leaves_the_derivative_of_the_gradient_of_lp_pool_finite():
+    layer, x = lf.lp_pool1d(2, 2), torch.tensor([[0.0, 0.0, 3.0, 4.0]])
+    y, cache = layer.forward((), x)
+
+    def total(x):
+        return layer.backward((), lf.evolve(cache, x=x), torch.ones_like(y))[0].sum()
+
+    assert torch.func.grad(total)(x).isfinite().all()
+
+
 def test_many_small_gradients_add_up_in_bfloat16():
     x = torch.zeros(1, 601, dtype=torch.bfloat16)
     x[0, 300] = 1

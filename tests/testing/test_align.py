@@ -95,6 +95,25 @@ def test_two_mistakes_at_once_are_both_told():
     assert f"line {line_of(affine_backward, 'dw =')}" in told["dparams.0"]
 
 
+def test_of_a_name_that_is_assigned_twice_the_line_is_told():
+    def forward(w, x):
+        h = x @ w
+        h = torch.tanh(h)
+        return h * h, (x, h)
+
+    def backward(w, cache, g):
+        x, h = cache
+        dh = g * h
+        dh = dh * (1 - h * h)
+        return dh @ w.T, x.T @ dh
+
+    mistakes = check_layer(lf.Layer("mine()", forward, backward), W, X, all=True).mistakes
+    line, of = line_of(backward, "dh = g"), line_of(forward, "tanh")
+    told = f"is wrong by line {line}: dh, the gradient of h (line {of}), is 2 times too small"
+    assert [m.sentence for m in mistakes] == [f"mine(): {m.leaf} {told}" for m in mistakes]
+    assert len(mistakes) == 2
+
+
 def test_no_gradient_is_told_by_what_backward_calls_it():
     def forward(w, x):
         n = torch.sqrt((w**2).sum(0))

@@ -1,5 +1,7 @@
 """Mistakes in the formulas of norms, softmax and cross-entropy: told as terms or as paths."""
 
+import inspect
+
 import pytest
 import torch
 
@@ -159,3 +161,21 @@ def test_a_missing_label_is_told_in_every_form_of_cross_entropy(name):
     forward, backward, z, t, says = OTHER_ENTROPIES[name]
     (mistake,) = check_loss(lf.Loss("mine()", forward, backward), z, t, all=True).mistakes
     assert str(mistake).startswith(f"mine(): dx is {says}")
+
+
+def test_values_of_one_name_are_told_apart():
+    def forward(w, x):
+        y = torch.tanh(x)
+        y = torch.exp(y)
+        return y * w, (x, y, w)
+
+    def backward(w, cache, g):
+        x, y, w = cache
+        dw, dh = (g * y).sum(0), g * w * y
+        z = y
+        y = torch.tanh(x)
+        return dh * (1 - y * y) + 2 * g * y + 3 * g * z, dw
+
+    (mistake,) = check_layer(lf.Layer("mine()", forward, backward), W, X, all=True).mistakes
+    line = inspect.getsourcelines(backward)[1] + 4
+    assert str(mistake).startswith(f"mine(): dx is its gradient + 3 g y + 2 g y (line {line})")

@@ -1,5 +1,7 @@
 """Mistakes in code of numpy are told, since torch's copy of numpy follows a forward."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -141,7 +143,8 @@ def test_a_label_is_known_where_no_class_is_in_the_margin():
 
     layer = lf.testing.from_numpy(loss, y=labels)
     report = check_layer(layer, (), scores, all=True)
-    assert [f.sentence for f in report.mistakes] == ["loss(): dx is its gradient - 1/5 onehot"]
+    (mistake,) = report.mistakes
+    assert mistake.sentence.startswith("loss(): dx is its gradient - 1/5 onehot (line")
 
 
 def test_integers_that_are_no_labels_are_no_labels():
@@ -153,3 +156,54 @@ def test_integers_that_are_no_labels_are_no_labels():
 
     layer = numpy_layer(squares, lambda e, g: (2 * g * np.outer(data.T @ e, np.ones(3)),))
     assert check_layer(layer, (), normal(4, 3), all=True).is_right
+
+
+class SoftmaxLoss:
+    """Compute the loss of a linear classifier and its gradients, in one call."""
+
+    def __init__(self, scale):
+        self.scale = scale
+
+    def __call__(self, x, w, y):
+        scores, rows = x @ w, np.arange(len(y))
+        p = np.exp(scores - scores.max(1, keepdims=True))
+        p = p / p.sum(1, keepdims=True)
+        loss = -np.log(p[rows, y]).mean()
+        dscores = p.copy()
+        dscores[rows, y] -= self.scale
+        dscores = dscores / len(y)
+        dw = x.T @ dscores
+        return loss, dscores @ w.T, dw
+
+
+class Averaged(SoftmaxLoss):
+    def __call__(self, x, w, y):
+        loss, dx, dw = super().__call__(x, w, y)
+        dx = dx / len(y)
+        return loss, dx, dw
+
+
+NO_LABELS = "{} is wrong by line {}: dscores, the gradient of scores, is its gradient + 1/5 onehot"
+AVERAGED = "{} is 5 times too small: averaged where it should be summed? (line {})"
+# By the line that is wrong: the loss, and what is said of which gradients.
+IN_ONE_CALL = {
+    "dscores / len": (SoftmaxLoss(0), NO_LABELS, {"dx", "dparams.0"}),
+    "dx / len": (Averaged(1), AVERAGED, {"dx"}),
+}
+
+
+@pytest.mark.parametrize("text", IN_ONE_CALL)
+def test_of_a_loss_that_returns_its_gradients_a_line_is_told(text):
+    loss, says, leaves = IN_ONE_CALL[text]
+    layer = lf.testing.from_numpy(loss, y=np.array([0, 3, 1, 1, 2]))
+    report = check_layer(layer, (normal(3, 4),), normal(5, 3), all=True)
+    lines, first = inspect.getsourcelines(type(loss).__call__)
+    line = first + next(n for n, each in enumerate(lines) if text in each)
+    told = {mistake.leaf: mistake.sentence for mistake in report.mistakes}
+    assert told == {leaf: f"{layer.name}: {says.format(leaf, line)}" for leaf in leaves}
+
+
+def test_a_right_loss_that_returns_its_gradients_is_right():
+    layer = lf.testing.from_numpy(SoftmaxLoss(1), y=np.array([0, 3, 1, 1, 2]))
+    assert layer.name == "SoftmaxLoss()"
+    assert check_layer(layer, (normal(3, 4),), normal(5, 3), all=True).is_right

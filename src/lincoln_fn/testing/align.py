@@ -58,7 +58,7 @@ class Step:
         place, known = self.place, self.known(evidence)
         is_long = len(place.source) > LONGEST
         what = place.target or ("what it returns" if is_long else f"`{place.source}`")
-        role = f"forward's {known.name}" if self.is_constant else f"the gradient of {known.name}"
+        role = f"forward's {known.said}" if self.is_constant else f"the gradient of {known.said}"
         return f"line {place.line}: {what}, {role},"
 
 

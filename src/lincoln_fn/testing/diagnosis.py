@@ -40,6 +40,11 @@ def close(given: Tensor, expected: Tensor, floor: float = 1e-9) -> bool:
     return bool((given - expected).abs().max() <= TOLERANCE * expected.abs().max() + floor)
 
 
+def shapes(given: Tensor, expected: Tensor) -> str:
+    """Say which shape a tensor has, and which it should have."""
+    return f"shape {tuple(given.shape)}, expected {tuple(expected.shape)}"
+
+
 Verdict: TypeAlias = Literal["right", "wrong", "not judged"]
 _SIGNS: dict[Verdict, str] = {"right": "✓", "wrong": "✗", "not judged": "?"}
 # Of places left out, these many are listed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from functools import cached_property
 from itertools import combinations
 from math import prod
@@ -44,6 +45,8 @@ class Known:
 
     # As forward calls it, or its code.
     name: str
+    # The same, with its line where another value is called so, too.
+    said: str
     values: list[Tensor]
     gradients: list[Tensor]
     calls: list[Call] = attrs.field(factory=list)
@@ -122,20 +125,18 @@ class Evidence:
     def known(self) -> list[Known]:
         """The arrays, and the values of all operations, with their right gradients."""
         tape, names = self._recorded
-        labels = [name.removeprefix("d") for name in self.sample.names]
-        found = [
-            Known(names.get(id(array), label) if tape else label, [array], [right])
-            for label, array, right in zip(
-                labels, tape.arrays if tape else self.sample.arrays, self.expected, strict=True
-            )
-        ]
+        arrays, found = tape.arrays if tape else self.sample.arrays, list[Known]()
+        for leaf, array, right in zip(self.sample.names, arrays, self.expected, strict=True):
+            name = (names if tape else {}).get(id(array), leaf.removeprefix("d"))
+            found.append(Known(name, name, [array], [right]))
         for calls in tape.sites.values() if tape else ():
             for n in range(min(len(call.outputs) for call in calls)):
                 values = [call.outputs[n] for call in calls]
-                name = next((names[id(v)] for v in values if id(v) in names), "")
-                name = name or (f"`{calls[0].code}`" if calls[0].code else f"{calls[0].name}()")
+                name = next((names[id(v)] for v in values if id(v) in names), calls[0].short)
+                is_taken = any(name == other.said for other in found)
+                said = f"{name} (line {calls[0].line})" if is_taken and calls[0].line else name
                 gradients = [tape.arrived(call)[n] for call in calls] if tape else []
-                found.append(Known(name, values, gradients, calls))
+                found.append(Known(name, said, values, gradients, calls))
         return found
 
     def run(self, g: Arrays, replaced: Replacements | None = None) -> Run | None:
@@ -171,8 +172,27 @@ class Evidence:
         return self.own.trace
 
     @cached_property
+    def is_of_one_call(self) -> bool:
+        """Whether it is a loss whose gradient is computed with its value, so that g is 1 there."""
+        is_loss = [g.ndim for g in self.g] == [0]
+        if not (is_loss and self._still and len(self._still) == len(self.steps.values)):
+            return False
+        return all(map(close, [-2 * a for a in self.own.given], self.scaled.given))
+
+    def for_one(self) -> Evidence:
+        """Make the same for g = 1, the g of the lines of such a loss."""
+        at, (g,) = self.sample, self.g
+        one = sample(at.layer, at.params, at.x, tree.map(torch.ones_like, at.g))
+        return Evidence(one, [right / g for right in self.expected])
+
+    @property
     def constants(self) -> list[Place]:
-        """The lines of backward whose values do not depend on g."""
+        """The lines of backward whose values depend on no g."""
+        return [] if self.is_of_one_call else self._still
+
+    @cached_property
+    def _still(self) -> list[Place]:
+        """The lines whose values stay when g changes."""
         other = self.scaled.trace.values
         return [
             place
@@ -189,35 +209,31 @@ class Evidence:
     def gs(self) -> list[tuple[str, Tensor]]:
         """The gradients that terms are made of: g, and right ones of backward by their names."""
         # The gradient of a loss has its g as a factor, which is 1 for who reads it.
-        found = [("g" if g.ndim else "", g) for g in self.g[:2]]
+        several = len(self.g) > 1
+        found = [(f"g.{n}" if several else "g", "", g) for n, g in enumerate(self.g[:2]) if g.ndim]
+        found = found or [("", "", self.g[0])]
         for place, values in self.steps.values.items():
             is_one = len(values) == 1 and place.target and place not in self.constants
             is_right = is_one and any(k.calls and k.fits(values) for k in self.known)
             is_other = is_right and not self._is_submitted(values[0])
-            if is_other and not any(close(values[0], g) for _, g in found):
-                found.append((place.target, values[0]))
-        return found[:3]
+            if is_other and not any(close(values[0], g) for *_, g in found):
+                found.append((place.target, f"line {place.line}", values[0]))
+        return _named(found, [])[:3]
 
     @cached_property
     def hand(self) -> list[tuple[str, Tensor]]:
-        """The values that backward has at hand, with their names, each once."""
-        at = self.sample
-        found: list[tuple[str, Any]] = [
-            (place.target, self.steps.values[place][0]) for place in self.constants if place.target
+        """The values that backward has at hand, each once, and with a name that no other has."""
+        at, kept = self.sample, _leaves(self.sample.cache)
+        integers = [leaf for _, leaf in (*_leaves((at.params, at.x)), *kept)]
+        integers += held_by(at.layer.forward)
+        integers += [
+            leaf for call in (self.tape.calls if self.tape else ()) for leaf in call.leaves
         ]
-        found += [(k.name, k.values[0]) for k in self.known if not k.calls]
-        found += [("y", y) for y in self.y]
-        found += [("e^y", y.exp()) for y in self.y if bool((y <= 0).all())]
-        kept = _leaves(at.cache)
-        found += [(path.rpartition(".")[2], leaf) for path, leaf in kept]
-        # "add()" tells nobody what it is.
-        once = [k for k in self.known if k.calls and len(k.values) == 1 and k.name[-1:] != ")"]
-        once.sort(key=lambda k: k.name[:1] == "`")
-        found += [(k.name, k.values[0]) for k in once]
+        scores = [*floating_leaves(at.x), *(k.values[0] for k in self.known if k.calls)]
+        found = [(name, "", v) for name, v in one_hot(integers, scores)]
         of_y = [k.values[0] for k in self.known if k.values and bool(k.gradients[0].any())]
         number = prod(g for g in self.g if not g.ndim)
-        values: list[tuple[str, Tensor]] = []
-        for name, leaf in found:
+        for name, where, leaf in self._at_hand(kept):
             is_mask = isinstance(leaf, Tensor | np.ndarray) and str(leaf.dtype).endswith("bool")
             value = torch.as_tensor(leaf).double() if is_mask else to_tensor(leaf)
             if value is None or not 0 < value.numel() <= LARGEST:
@@ -225,20 +241,39 @@ class Evidence:
             # A loss may keep what it takes for its gradient.
             if self._is_submitted(number * value) and not any(close(value, v) for v in of_y):
                 continue
-            if not any(v.shape == value.shape and close(v, value) for _, v in values):
-                values.append(("cached" if name.isdigit() or not name else name, value))
-        integers = [leaf for _, leaf in (*_leaves((at.params, at.x)), *kept)]
-        integers += held_by(at.layer.forward)
-        integers += [
-            leaf for call in (self.tape.calls if self.tape else ()) for leaf in call.leaves
-        ]
-        return [*one_hot(integers, floating_leaves(at.x)), *values][:MOST_AT_HAND]
+            if not any(close(v, value) for *_, v in found):
+                found.append((name, where, value))
+        return _named(found, self.gs)[:MOST_AT_HAND]
+
+    def _at_hand(self, kept: list[tuple[str, Any]]) -> Iterator[tuple[str, str, Any]]:
+        """List what may be at hand: its name, and where it is from."""
+        for place in self.constants:
+            if place.target:
+                yield place.target, f"line {place.line}", self.steps.values[place][0]
+        for known in self.known:
+            if not known.calls:
+                yield known.name, "as given", known.values[0]
+        for y in self.y:
+            yield "y", "the output", y
+        for y in self.y:
+            if bool((y <= 0).all()):
+                yield "e^y", "of the output", y.exp()
+        for path, leaf in kept:
+            last = path.rpartition(".")[2]
+            yield "cached" if last.isdigit() or not last else last, f"cache.{path}", leaf
+        # "add()" tells nobody what it is.
+        once = [k for k in self.known if k.calls and len(k.values) == 1 and k.name[-1:] != ")"]
+        if self.is_of_one_call:  # its forward computes gradients, too
+            once = [k for k in once if bool(k.gradients[0].any())]
+        for known in sorted(once, key=lambda known: known.name[:1] == "`"):
+            yield known.name, f"line {known.calls[0].line}", known.values[0]
 
     def again(self, key: Key) -> Evidence | None:
         """Make the same of another draw of params, x and g; None if the layer takes no other."""
         at = perturbed(self.sample, key) or self.sample
         try:
-            at = sample(at.layer, at.params, at.x, random_like(at.y, key.fold_in(1)))
+            g = self.sample.g if self.is_of_one_call else random_like(at.y, key.fold_in(1))
+            at = sample(at.layer, at.params, at.x, g)
             return Evidence(at, truth(at, autograd_at(at), key))
         except Exception:  # the layer may refuse other numbers in any way
             return None
@@ -266,3 +301,15 @@ def _leaves(values: Any) -> list[tuple[str, Any]]:
         return list(zip(tree.paths(values), tree.leaves(values), strict=True))
     except Exception:  # a cache may hold anything
         return []
+
+
+def _named(
+    found: list[tuple[str, str, Tensor]], others: list[tuple[str, Tensor]]
+) -> list[tuple[str, Tensor]]:
+    """Name values so that no two have one name: the second has where it is from, too."""
+    named: dict[str, Tensor] = {}
+    taken = {name for name, _ in others}
+    for name, where, value in found:
+        told = f"{name} ({where})" if name in taken or name in named else name
+        named.setdefault(told, value)
+    return [*named.items()]

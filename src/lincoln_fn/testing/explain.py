@@ -13,7 +13,7 @@ from torch import Tensor
 from lincoln_fn.core import Key
 from lincoln_fn.testing.align import Runs, Step, run_with
 from lincoln_fn.testing.contract import not_finite
-from lincoln_fn.testing.diagnosis import close
+from lincoln_fn.testing.diagnosis import close, shapes
 from lincoln_fn.testing.evidence import Evidence, Run
 from lincoln_fn.testing.hypotheses import Relation, relations
 from lincoln_fn.testing.oracles import allowed, is_reached
@@ -39,6 +39,8 @@ class Mistake:
 
 def name_mistakes(evidence: Evidence, wrong: Collection[int]) -> dict[int, Mistake]:
     """Say what is wrong with gradients, as far as another draw confirms it."""
+    if evidence.is_of_one_call:
+        evidence = evidence.for_one()
     found = {i: plain for i in wrong if (plain := _plain(evidence, i))}
     left = [i for i in wrong if i not in found]
     with suppress(Exception):  # what fails in the search costs a sentence, and not the verdict
@@ -106,7 +108,7 @@ class Explanation:
                 if run is at.own or relation[0] != "zero":
                     yield relation
             is_linear = all(close(-2 * v, a) for v, a in zip(values, again, strict=False))
-            if run is at.own and not is_linear:
+            if run is at.own and not is_linear and not at.is_of_one_call:
                 yield "not linear in g", NOT_LINEAR
         elif float((value - right).abs().max()) <= SLIGHTLY * float(right.abs().max()):
             yield "eps missing", "differs slightly from it: is an eps missing?"
@@ -147,9 +149,8 @@ def _plain(evidence: Evidence, i: int) -> Mistake | None:
     if told := not_finite(given):
         return Mistake("not finite", told)
     if right.numel() and not given.numel():
-        shapes = f"shape {tuple(given.shape)}, expected {tuple(right.shape)}"
         slices = "a slice such as pad:-pad takes nothing where pad is 0"
-        return Mistake("empty slice", f"is empty: {shapes}; {slices}")
+        return Mistake("empty slice", f"is empty: {shapes(given, right)}; {slices}")
     is_zero = given.shape == right.shape and not bool(right.any())
     # Behind a dead ReLU the right gradient is zero, too, and the mistake has a name of its own.
     if is_zero and not is_reached(at.forward, at.arrays, i, at.g):
@@ -162,7 +163,7 @@ def _unexplained(given: Tensor, right: Tensor, step: Step | None) -> Mistake:
     is_shape = given.shape == right.shape
     if is_shape and not bool(right.any()):
         return Mistake("forward is flat", "should be zero here: forward does not change near x")
-    said = f"has shape {tuple(given.shape)}, expected {tuple(right.shape)}"
+    said = f"has {shapes(given, right)}"
     if is_shape:
         # The worst place counts as wrong, whatever the tolerance.
         wrong = max(1, int(((given - right).abs() > allowed(right)).sum()))

@@ -37,7 +37,8 @@ def from_numpy(
 
     `forward(x, w, b, ...)` returns `(out, cache)`, or `(out, another, cache)` of several outputs;
     `backward(dout, cache)` returns the gradients of the arrays in their order. A function such as
-    `softmax_loss(x, y)`, which returns `(loss, dx)`, has no `backward`. Arrays share their memory
+    `softmax_loss(x, y)`, or an object that is called so, which returns `(loss, dx)`, has no
+    `backward`: it runs again for its gradients, and a line of it may be told. Arrays share memory
     with the tensors, so that the checker sees what is changed in place.
 
     Args:
@@ -64,31 +65,34 @@ def from_numpy(
     for function in (forward, backward):
         if function is not None and not callable(function):
             raise LayerError("from_numpy", f"expected a function, got {function!r}")
-    name = f"{getattr(forward, '__name__', 'forward')}()"
+    name = f"{getattr(forward, '__name__', type(forward).__name__)}()"
 
     def run(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-        returned = _called(forward, (x, *params), **copy.deepcopy(options))
+        given = tree.map(torch.clone, (x, *params))
+        result = _called(forward, (x, *params), **copy.deepcopy(options))
         if backward is None:
-            value, *gradients = returned
-            return _as_tensor(value), gradients
-        *outputs, cache = returned
-        y = tuple(map(_as_tensor, outputs))
+            return returned(result[0]), given
+        *outputs, cache = result
+        y = tuple(map(returned, outputs))
         return y[0] if len(y) == 1 else y, cache
 
     def run_back(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
         if backward is None:
-            found = [gradient * _as_array(g) for gradient in cache]
+            # Its lines run here once more, so that one that is wrong can be told.
+            _, *gradients = _called(forward, cache, **copy.deepcopy(options))
+            found = [gradient * as_array(g) for gradient in gradients]
         else:
             found = _called(backward, g if isinstance(g, tuple) else (g,), cache)
         gradients = found if isinstance(found, tuple | list) else (found,)
-        dx, *dparams = map(_as_tensor, gradients)
+        dx, *dparams = map(returned, gradients)
         return dx, tuple(dparams)
 
     return Layer(name, run, run_back)
 
 
 # Any: numpy's array.
-def _as_array(tensor: Tensor) -> Any:
+def as_array(tensor: Tensor) -> Any:
+    """Return the array of a tensor's numbers, in the same storage."""
     return to_array(tensor) if isinstance(tensor, Exact) else tensor.detach().numpy()
 
 
@@ -96,7 +100,7 @@ def _called(
     function: Callable[..., Any], tensors: Sequence[Tensor], *more: Any, **options: Any
 ) -> Any:
     """Call a function with arrays; those of exact numbers have a numpy of their own."""
-    arrays = [_as_array(tensor) for tensor in tensors]
+    arrays = [as_array(tensor) for tensor in tensors]
     table = next((each.table for each in arrays if isinstance(each, ExactArray)), None)
     with ExitStack() as stack:
         if table is not None:
@@ -110,12 +114,15 @@ def _called(
         return function(*arrays, *more, **options)
 
 
-def _as_tensor(value: Any) -> Any:  # Any: what is no array stays as it is
+def returned(value: Any) -> Any:  # Any: what is no array of numbers stays as it is
+    """Make a tensor of what a function of arrays returned."""
     value = as_tensor(value)
     if value is None or isinstance(value, Tensor):
         return value
     array = np.asarray(value)
-    return torch.from_numpy(np.array(array)) if array.dtype.kind in "fiub" else value
+    if array.dtype.kind not in "fiub":
+        return value
+    return torch.from_numpy(np.array(array, dtype=None if array.dtype.kind == "f" else np.float64))
 
 
 Forward = Callable[[Sequence[Tensor]], Arrays]
@@ -168,25 +175,24 @@ def _parts(value: Any) -> list[Any]:
     if isinstance(value, FunctionType):
         filled = [cell for cell in value.__closure__ or () if cell != _EMPTY_CELL]
         return [*(cell.cell_contents for cell in filled), *(value.__defaults__ or ())]
-    if attrs.has(type(value)):
-        return [getattr(value, field.name, None) for field in attrs.fields(type(value))]
+    kind = type(value)
+    if attrs.has(kind):
+        return [getattr(value, field.name, None) for field in attrs.fields(kind)]
+    if isinstance(vars(kind).get("__call__"), FunctionType):  # of an object that is called
+        return [vars(kind)["__call__"], *getattr(value, "__dict__", {}).values()]
     if isinstance(value, list | tuple):
         return list(value)
     return list(value.values()) if isinstance(value, dict) else []
 
 
-def held_by(value: Any) -> Iterator[Any]:
-    """List what a function holds, once: its closure, defaults, arguments, and what those hold."""
-    seen: dict[int, Any] = {}  # what is held lives on, so no other object gets its id
-
-    def held(value: Any, depth: int) -> Iterator[Any]:
-        seen[id(value)] = value
-        yield value
-        for part in _parts(value) if depth < DEEPEST else ():
-            if id(part) not in seen:
-                yield from held(part, depth + 1)
-
-    return held(value, 0)
+def held_by(value: Any) -> list[Any]:
+    """List what a function holds: its closure, defaults and arguments, and what those hold."""
+    found, last = {id(value): value}, [value]
+    for _ in range(DEEPEST):
+        parts = {id(part): part for each in last for part in _parts(each)}
+        last = [part for key, part in parts.items() if key not in found]
+        found |= parts
+    return [*found.values()]
 
 
 def _scopes_with_numpy(forward: Any) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import tree
+from lincoln_fn.testing.diagnosis import shapes
 from lincoln_fn.testing.terms import FEWEST, MOST_PAIRED, SAME, Guess, of_changes, of_sums, same
 from lincoln_fn.testing.value import Value, masked
 
@@ -27,7 +28,6 @@ MOST_PARTS = 200
 
 def relations(at: Value, given: Tensor) -> Iterator[Relation]:
     """List what relates a value to the right one."""
-    shapes = f"shape {tuple(given.shape)}, expected {tuple(at.right.shape)}"
     size = float(at.right.abs().max()) if at.right.numel() else 0.0
     for hypothesis in HYPOTHESES:
         for name, said, guess in hypothesis(at, given):
@@ -36,7 +36,7 @@ def relations(at: Value, given: Tensor) -> Iterator[Relation]:
             if given.shape == at.right.shape:
                 yield name, said
             else:
-                yield name, f"{said} Also: {shapes}" if said[-1] == "?" else f"{said}: {shapes}"
+                yield name, f"{said}{' Also' if said[-1] == '?' else ''}: {shapes(given, at.right)}"
 
 
 def _swapped(at: Value, given: Tensor) -> Iterator[Guess]:
@@ -136,7 +136,7 @@ def _clipped(at: Value, given: Tensor) -> Iterator[Guess]:
 
 def _without_g(at: Value, given: Tensor) -> Iterator[Guess]:
     g, of = at.of.sample.g, at.of
-    if of.tape is None or at.tensor is None:
+    if at.tensor is None:
         return
     alone = of.gradient(at.tensor, tree.map(torch.ones_like, g))
     yield "g forgotten", "forgets g: it is the gradient for g = 1", alone
@@ -184,7 +184,7 @@ def _another(at: Value, given: Tensor) -> Iterator[Guess]:
     for other in at.of.known:
         is_named = other.name[-1:] != ")"  # "add()" tells nobody what it is
         for gradient in other.gradients if is_named and other is not at.known else ():
-            yield "another gradient", f"is the gradient of {other.name}", gradient
+            yield "another gradient", f"is the gradient of {other.said}", gradient
 
 
 def _one_term(at: Value, given: Tensor) -> Iterator[Guess]:

@@ -88,9 +88,8 @@ def check_optimizer(
     """
     check_argument("check_optimizer", "optimizer", Optimizer, optimizer, ("optimizer", "params"))
     check_argument("check_optimizer", "key", Key, key)
-    params = doubled(params)
     try:
-        report = step_of(optimizer, params, steps, key).judged(key.fold_in(-1), all=all)
+        report = step_of(optimizer, doubled(params), steps, key).judged(key.fold_in(-1))
     except GradientError as error:
         if not all:
             raise
@@ -133,22 +132,20 @@ class Step:
         x = {**bars, "state_bar": self._moving(self.state)}
         return Layer(self.optimizer.name, self._forward, self._backward), values, x
 
-    def judged(self, key: Key, *, all: bool) -> Report:  # noqa: A002  # as the option is called
+    def judged(self, key: Key) -> Report:
         """Judge the update as a layer, and tell of it as of an optimizer."""
-        # A bar that is the state itself is told as that, and only in a whole report.
-        own = frozenset(f"dx.state_bar.{path}" for path in self._unchanged)
-        try:
-            report = checked(*self.as_layer(), Options(key, all=all or bool(own), named=own))
-        except GradientError as error:
-            raise GradientError(self._told(str(error))) from None
-        findings = tuple(self._told_of(finding, own) for finding in report.findings)
+        report = checked(*self.as_layer(), Options(key, all=True))
+        findings = tuple(map(self._told_of, report.findings))
         return attrs.evolve(
             report, findings=findings, remarks=tuple(map(self._told, report.remarks))
         )
 
-    def _told_of(self, finding: Finding, own: frozenset[str]) -> Finding:
+    def _told_of(self, finding: Finding) -> Finding:
         leaf, sentence = map(self._told, (finding.leaf, finding.sentence))
-        if finding.verdict == "wrong" and finding.leaf in own:
+        if (
+            finding.verdict == "wrong"
+            and finding.leaf.removeprefix("dx.state_bar.") in self._unchanged
+        ):
             sentence = f"{finding.where}: {leaf} is the state itself, not its bar"
             finding = attrs.evolve(finding, name="state for bar")
         return attrs.evolve(finding, leaf=leaf, sentence=sentence)

@@ -64,14 +64,33 @@ class Call:
         name = name.strip("_")
         return _OPERATORS.get(name, name.removesuffix("_with_indices"))
 
-    @property
-    def code(self) -> str:
-        """The call as forward has it, such as "x * w"; "" if it is long or the library's."""
+    @cached_property
+    def _place(self) -> tuple[int, str]:
+        """The line and the text of the call in code of a user; 0 and "" if it is the library's."""
         own = ((c, offset) for c, offset in self.position if not c.co_filename.startswith(_TORCH))
         code, offset = next(own, (None, 0))
         if code is None or code.co_filename.startswith(_LIBRARY):
-            return ""
-        return _source(code, offset)
+            return 0, ""
+        first, last, start, end = next(islice(code.co_positions(), offset // 2, None), (None,) * 4)
+        if first is None or first != last:
+            return first or 0, ""
+        text = linecache.getline(code.co_filename, first).encode()[start:end].decode()
+        return first, text if len(text) <= LONGEST_CODE else ""
+
+    @property
+    def line(self) -> int:
+        """The line of forward that it is in; 0 if it is the library's."""
+        return self._place[0]
+
+    @property
+    def code(self) -> str:
+        """The call as forward has it, such as "x * w"; "" if it is long or the library's."""
+        return self._place[1]
+
+    @property
+    def short(self) -> str:
+        """The code, or else what it calls."""
+        return f"`{self.code}`" if self.code else f"{self.name}()"
 
     @property
     def inputs(self) -> list[Tensor]:
@@ -95,16 +114,6 @@ class Call:
                 outputs, inputs, list(gs), retain_graph=True, materialize_grads=True
             )
         )
-
-
-def _source(code: CodeType, offset: int) -> str:
-    """Return the expression at an offset of compiled code, if it is short."""
-    lines = next(islice(code.co_positions(), offset // 2, None), (None,) * 4)
-    first, last, start, end = lines
-    if first is None or first != last or start is None or end is None:
-        return ""
-    line = linecache.getline(code.co_filename, first).encode()[start:end].decode()
-    return line if len(line) <= LONGEST_CODE else ""
 
 
 def describe(call: Call) -> str:

@@ -219,7 +219,7 @@ def _pairs(rows: Tensor, target: Tensor) -> Iterator[Chosen]:
 
 
 def one_hot(integers: list[Any], x: list[Tensor]) -> list[tuple[str, Tensor]]:
-    """Write the first labels as rows of zeros and a one."""
+    """Write the first labels of the scores in x as rows of zeros and a one."""
     for leaf in integers:
         is_list = isinstance(leaf, list) and bool(leaf) and all(type(v) is int for v in leaf)
         is_array = is_list or isinstance(leaf, Tensor | np.ndarray)
@@ -229,7 +229,8 @@ def one_hot(integers: list[Any], x: list[Tensor]) -> list[tuple[str, Tensor]]:
         labels = labels.squeeze(-1) if labels.shape[-1:] == (1,) else labels  # gather's
         is_count = labels.ndim == 1 and torch.equal(labels, torch.arange(len(labels)))
         for scores in x:
-            if labels.shape == scores.shape[:-1] and not is_count:
+            has_rows = labels.shape == scores.shape[:-1] and int(labels.max()) < scores.shape[-1]
+            if has_rows and not is_count:
                 classes = torch.arange(scores.shape[-1])
                 return [("onehot", (labels[..., None] == classes).double())]
     return []

@@ -129,10 +129,10 @@ _FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "1 - y^2": lambda x, y: 1 - y * y,
     "1 - x^2": lambda x, y: 1 - x * x,
 }
-_INSTEAD = "has {} in place of the {{}} of {{}}, with x its input and y its output"
+_INSTEAD = " in place of the {} of {}, with x its input and y its output"
 _MISTAKES: tuple[tuple[str, str, Mistake], ...] = (
     ("derivative missing", "lacks the {} of {}", _passed_on),
     ("mask inverted", "has 1 - d in place of the {} d of {}: is a mask inverted?", _inverted),
     ("transposed", "takes the {} of {} without its transposition", _untransposed),
-    *(("derivative", _INSTEAD.format(said), _written(how)) for said, how in _FORMULAS.items()),
+    *(("derivative", f"has {said}{_INSTEAD}", _written(how)) for said, how in _FORMULAS.items()),
 )

@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lincoln_fn.core import Arrays, Cache, Layer, Params, tree
-from lincoln_fn.testing.internal import as_tensor
+from lincoln_fn.testing.internal import as_array, returned
 
 
 def affine(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
@@ -125,6 +125,14 @@ class Exercise:
         used = dict.fromkeys(name for line in lines for name in _names(line, ast.Load))
         return tuple(name for name in used if name not in known and not hasattr(builtins, name))
 
+    @cached_property
+    def runs_again(self) -> bool:
+        """Whether backward begins with a further run of forward."""
+        # An object remembers what its backward did, so that each call has one of its own. Lines
+        # that compute the gradient with the loss are seen only if they run in backward.
+        used = _names(self.backward, ast.Load)
+        return self.keeps_objects or not any(name in used for name in self.functions)
+
     def case(self, case: Mapping[str, Any]) -> tuple[Arrays, dict[str, Any]]:
         """Divide a case into the tensors to differentiate by, and all else."""
         x = OrderedDict((name, torch.as_tensor(case[name])) for name in self.arrays)
@@ -144,7 +152,7 @@ class Exercise:
 
         def scope_of(x: Arrays) -> dict[str, Any]:
             scope = {"np": np, **names, **copy.deepcopy(dict(others))}
-            scope.update({name: _as_array(array) for name, array in x.items()})
+            scope.update({name: as_array(array) for name, array in x.items()})
             try:
                 exec(forward, scope)
             except (TypeError, AttributeError) as error:
@@ -160,24 +168,23 @@ class Exercise:
         def run(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
             given = tree.map(torch.clone, x)  # forward may change x in place
             scope = scope_of(x)
-            y = tuple(_as_tensor(scope[name]) for name in self.outputs)
+            y = tuple(returned(scope[name]) for name in self.outputs)
             # A name of the file may be that of an array, or of the table's cache.
             kept = {
                 name: value
                 for name, value in scope.items()
                 if name != "__builtins__" and not (name in plain and value is plain[name])
             }
-            return y[0] if len(y) == 1 else y, given if self.keeps_objects else kept
+            return y[0] if len(y) == 1 else y, given if self.runs_again else kept
 
         def run_back(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
-            # An object remembers what its backward did, so that each call has one of its own.
-            fresh = scope_of(tree.map(torch.clone, cache)) if self.keeps_objects else cache
+            fresh = scope_of(tree.map(torch.clone, cache)) if self.runs_again else cache
             scope = {"np": np, **names, **fresh}
             gs = g if isinstance(g, tuple) else (g,)
             for name, value in zip(self.outputs, gs, strict=True):
-                scope[f"d{name}"] = _as_array(value) if value.ndim else value.item()
+                scope[f"d{name}"] = as_array(value) if value.ndim else value.item()
             exec(backward, scope)
-            found = ((name, _as_tensor(scope[f"d{name}"])) for name in self.arrays)
+            found = ((name, returned(scope[f"d{name}"])) for name in self.arrays)
             return OrderedDict(found), ()
 
         return Layer(self.name, run, run_back)
@@ -205,23 +212,8 @@ def _names(line: str, how: type[ast.expr_context]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(node.id for node in found if isinstance(node.ctx, how)))
 
 
-def _as_array(tensor: Tensor) -> Any:
-    return tensor.detach().numpy()
-
-
 def _is_none(value: Any) -> bool:
     """Return whether an output is None, or an array of it alone."""
     if isinstance(value, np.ndarray) and value.dtype == object:
         return all(each is None for each in value.flat)
     return value is None
-
-
-def _as_tensor(value: Any) -> Any:
-    """Make a tensor of what a function returned; what is no number stays as it is."""
-    value = as_tensor(value)
-    if isinstance(value, Tensor):
-        return value
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiub":
-        return value
-    return torch.from_numpy(np.array(array, dtype=np.float64 if array.dtype.kind != "f" else None))
