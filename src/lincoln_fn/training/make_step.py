@@ -17,7 +17,7 @@ from lincoln_fn.training.protocols import Gradient, Reduce
 from lincoln_fn.training.step import Step
 from lincoln_fn.training.step_errors import check_prediction, warn_of_second_softmax
 from lincoln_fn.training.train import StepFunction
-from lincoln_fn.training.update_in_walk import split_clip, walking_step
+from lincoln_fn.training.update_in_walk import split_clip, update_in_walk, with_later
 
 
 @checked
@@ -112,16 +112,16 @@ def make_step(
 
     def bare(*, donate: bool) -> StepFunction:
         its = gears.faster_optimizer(of_leaves, donate=donate, exact=exact) if fast else of_leaves
-        if update == "walk":
-            options = {"max_norm": max_norm, "has_parts": bool(parts), "donate": donate}
-            return partial(walking_step, layer, its_loss, its.update, **options)
         # With other processes, the update alone is recorded, and `reduce` records what it can.
         is_recorded = record and reduce is not None and not donate
+        of_walk = layer, gears.recorded(its.update) if is_recorded else its.update
+        if update == "walk":
+            of_walk = with_later(layer), partial(update_in_walk, layer, its.update, max_norm)
         return partial(
             bare_step,
-            layer,
+            of_walk[0],
             its_loss,
-            gears.recorded(its.update) if is_recorded else its.update,
+            of_walk[1],
             gradient=gradient,
             reduced=reduced,
             has_parts=bool(parts),

@@ -21,7 +21,7 @@ gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -31,16 +31,12 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core, optim
-from lincoln_fn.core import TRAINED, Arrays, Cache, Layer, LayerError, Outer, Params, tree
-from lincoln_fn.losses import Loss
+from lincoln_fn.core import Arrays, Cache, Gather, Layer, LayerError, Outer, Params, is_derived, tree
 from lincoln_fn.optim import Optimizer, OptimizerState
 from lincoln_fn.optim.internal import Patterns, is_leaf_state, transforms
 from lincoln_fn.optim.leafwise import update as of_leaves
-from lincoln_fn.training.bare_step import Update, forward_and_g
-from lincoln_fn.training.data import Batch
-from lincoln_fn.training.donation import unshare
-from lincoln_fn.training.train import StepFunction, TrainState
-from lincoln_fn.walk import Composition, Site, forward_to_train, grads_at
+from lincoln_fn.training.bare_step import Update
+from lincoln_fn.walk import Composition, Site, grads_at, is_trained
 from lincoln_fn.walk.internal import BACKWARD, DPARAMS, Wants, composition_of, inside, walk_back
 
 # Transforms that change each leaf by itself. What they keep once, all leaves share.
@@ -48,11 +44,12 @@ _BY_LEAF: Final = (
     optim.accumulate, optim.clip_by_value, optim.ema, optim.galore, optim.schedule_free,
     optim.weight_decay,
 )  # fmt: skip
-_MEND: Final = "or leave out update, for which it gets all gradients at once"
-
+_MEND: Final = 'leave out update="walk"'
 # The path of a visit, and the place among the leaves of the layer's params.
 Visit: TypeAlias = tuple[str, int]
-ByPath: TypeAlias = dict[str, Any]  # Any: what an optimizer keeps of a parameter
+Group: TypeAlias = frozenset[str]  # the paths of some visits
+Found: TypeAlias = Any  # a gradient, or the term of one
+Later: TypeAlias = tuple[Params, Cache, Arrays]  # a gradient that is not computed yet
 
 
 @attrs.frozen(eq=False)
@@ -60,29 +57,20 @@ class Use(core.Addable):
     """The gradient of a parameter, as a function of the gradients of some visits."""
 
     visits: tuple[Visit, ...]
-    value: Callable[[Callable[[Visit], Tensor]], Tensor]
+    value: Callable[[Callable[[Visit], Found]], Tensor]
 
     def joined(self, other: Use) -> Use:
         """Add two gradients."""
         both = self.visits + other.visits
-        return Use(both, lambda of: torch.add(self.value(of), other.value(of)))
+        return Use(both, lambda of: _sum(self.value(of), other.value(of)))
 
     def to(self, dtype: torch.dtype) -> Use:
         """Cast a gradient."""
         return Use(self.visits, lambda of: self.value(of).to(dtype))
 
 
-def uses_of(net: Layer, params: Params) -> tuple[list[Use | Tensor], set[Composition]]:
-    """Return the gradient of each parameter, and the compositions that are visited as one layer."""
-    whole: set[Composition] = set()
-    while True:  # until each composition is visited in one way wherever it stands
-        before = len(whole)
-        uses = tree.leaves(_uses(net, "", params, whole))
-        if len(whole) == before:
-            return uses, whole
-
-
 def _uses(layer: Layer, path: str, params: Params, whole: set[Composition]) -> Params:
+    """Return the use of each parameter; note the compositions that are visited as one layer."""
     made, places = composition_of(layer), iter(range(len(tree.leaves(params))))
 
     def visit(i: int, entry: Params, _: None) -> Params:
@@ -105,15 +93,12 @@ def _uses(layer: Layer, path: str, params: Params, whole: set[Composition]) -> P
     return tree.map(use, params)
 
 
-Flat: TypeAlias = tuple[dict[str, Any], optree.PyTreeSpec]
-
-
-def _flat(tree: Params) -> Flat:
-    """Return what a tree has for each parameter, by path, and its structure."""
-    paths, found, structure = optree.tree_flatten_with_path(
-        tree, is_leaf=is_leaf_state, namespace=TRAINED
+def _flat(mirror: Params) -> dict[str, Any]:  # Any: as `leaves.Entry`
+    """Return what a tree that mirrors the params has for each of them, by its path."""
+    paths, found, _ = optree.tree_flatten_with_path(
+        mirror, is_leaf=is_leaf_state, namespace=core.TRAINED
     )
-    return {".".join(map(str, path)): leaf for path, leaf in zip(paths, found)}, structure
+    return {".".join(map(str, path)): leaf for path, leaf in zip(paths, found, strict=True)}
 
 
 class _Pieces:
@@ -126,140 +111,173 @@ class _Pieces:
     # It belongs to one step, and ends with it.
 
     def __init__(self, update: Update, params: Params, state: OptimizerState) -> None:
-        self._update, self._params, self._new = update, params, dict[str, Tensor]()
-        self._old, _ = _flat(params)
-        self.paths = [*self._old]
-        kept, self._form = optree.tree_flatten(
-            state, is_leaf=lambda node: is_leaf_state(node) or self._mirrors(node),
-            namespace=TRAINED,
-        )  # fmt: skip
-        self._kept = [_flat(each) if self._mirrors(each) else each for each in kept]
-        self._moved = [{} if isinstance(each, tuple) else each for each in self._kept]
+        self._update, self._params, self._state, self._old = update, params, state, _flat(params)
+        self.paths, self._new = [*self._old], dict[str, Tensor]()
+        self._flat = self._moved = self._map(self._mirrors, _flat, state)
         if not isinstance(params, Tensor):
             self.take({})  # which looks at the state, before anything is updated
 
-    def _mirrors(self, node: Params) -> bool:
+    def _map(self, ends: Callable[[Any], bool], f: Callable[..., Any], *states: Any) -> Any:
+        def at(first: Any, *rest: Any) -> Any:
+            return f(first, *rest) if ends(first) else (first, *rest)[-1]
+
+        def is_leaf(node: object) -> bool:
+            return is_leaf_state(node) or ends(node)
+
+        return optree.tree_map(at, *states, is_leaf=is_leaf, namespace=core.TRAINED)
+
+    def _mirrors(self, node: Any) -> bool:
         if isinstance(node, Tensor) or type(node) is not type(self._params):
             return False
-        paths = _flat(node)[0].keys()
-        return bool(paths) and paths <= self._old.keys()
+        return bool(paths := _flat(node).keys()) and paths <= self._old.keys()
 
     def take(self, grads: dict[str, Tensor]) -> None:
         """Update the parameters that have a gradient here."""
-        piece = [
-            {path: each[0][path] for path in grads if path in each[0]}
-            if isinstance(each, tuple) else each
-            for each in self._kept
-        ]  # fmt: skip
         params = {path: self._old[path] for path in grads}
-        params, state = self._update(params, grads, self._form.unflatten(piece))
-        self._new |= params
-        moved = zip(self._moved, self._form.flatten_up_to(state), strict=True)
-        self._moved = [old | new if isinstance(new, dict) else new for old, new in moved]
+        piece = self._map(_is_dict, lambda of: {p: of[p] for p in grads if p in of}, self._flat)
+        new, state = self._update(params, grads, piece)
+        self._new |= new
+        self._moved = self._map(_is_dict, lambda old, new: old | new, self._moved, state)
 
-    def whole(self) -> tuple[Params, OptimizerState]:
+    def end(self) -> tuple[Params, OptimizerState]:
         """Return all new parameters, and the new state."""
-        missing = [path for path in self.paths if path not in self._new]
-        if missing:
-            problem = f"expected the walk back to visit each part with params, but not {missing[0]}"
-            raise LayerError("make_step", f"{problem}; {_MEND}")
-        state = [
-            each[1].unflatten([new[path] for path in each[0]]) if isinstance(each, tuple) else new
-            for each, new in zip(self._kept, self._moved, strict=True)
-        ]
-        new = iter([self._new[path] for path in self.paths])
-        return tree.map(lambda _: next(new), self._params), self._form.unflatten(state)
+
+        def placed(old: Params, new: dict[str, Any]) -> Params:
+            each = iter([new[path] for path in _flat(old)])
+            return optree.tree_map(
+                lambda _: next(each), old, is_leaf=is_leaf_state, namespace=core.TRAINED
+            )
+
+        state = self._map(self._mirrors, placed, self._state, self._moved)
+        return placed(self._params, self._new), state
+
+
+def _is_dict(node: object) -> bool:
+    return type(node) is dict
+
+
+def with_later(net: Layer) -> Layer:
+    """Make the network whose `grads` leaves the walk back to `update_in_walk`."""
+    return net.replace(grads=lambda *given: given, composition=net.composition, spec=net.spec)
 
 
 def update_in_walk(
-    net: Layer, update: Update, max_norm: float | None, params: Params, advanced: Params,
-    state: OptimizerState, cache: Cache, g: Arrays,
+    net: Layer, update: Update, max_norm: float | None, params: Params, given: Later,
+    state: OptimizerState,
 ) -> tuple[Params, OptimizerState]:  # fmt: skip
     """Walk back, and update each parameter; with a largest norm, after the walk."""
-    (uses, whole), pieces = uses_of(net, params), _Pieces(update, advanced, state)
-    sites: dict[str, Site] = {}
-    groups: dict[frozenset[str], list[int]] = {}  # the parameters, by the paths of their visits
-    for i, use in enumerate(uses):
-        paths = frozenset(at for at, _ in use.visits) if isinstance(use, Use) else frozenset()
-        groups.setdefault(paths, []).append(i)
-    left = {path: [group for group in groups if path in group] for path in frozenset().union(*groups)}
-
-    def gradients(group: frozenset[str]) -> dict[str, Tensor]:
-        found = {at: tree.leaves(grads_at(sites[at].layer, sites[at].params, sites[at])) for at in group}
-
-        def of(visit: Visit) -> Tensor:
-            return found[visit[0]][visit[1]]
-
-        return {
-            pieces.paths[i]: use.value(of) if isinstance(use := uses[i], Use) else use
-            for i in groups[group]
-        }
-
-    def take(group: frozenset[str], norm: Tensor | None = None) -> None:
-        grads = gradients(group)
-        pieces.take(grads if norm is None else transforms.clip(grads, norm, max_norm))
-        for path in group:
-            left[path].remove(group)
-            if not left[path]:
-                del sites[path]
-
-    def leaf(
-        layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
-    ) -> tuple[Arrays, None]:
-        if not wants.dparams or path not in left:
-            return BACKWARD.visit(layer, path, params, cache, g, wants)[0], None
-        if not left[path] or path in sites:
-            raise LayerError(layer.name, f"expected one visit on the way back; {_MEND}")
-        waits = max_norm is not None or any(len(group) > 1 for group in left[path])
-        if waits and _is_smaller(layer, params, g):
-            dx = layer.input_grad(params, cache, g) if wants.dx else None
-            sites[path] = Site(layer, path, params, cache, g, None)
-        else:
-            dx, dparams = BACKWARD.visit(layer, path, params, cache, g, wants)
-            sites[path] = Site(layer, path, params, None, None, dparams)
-        for group in [] if max_norm is not None else [*left[path]]:
-            if group <= sites.keys():
-                take(group)
-        return dx, None
-
+    before, cache, g = given
+    whole = set[Composition]()
+    uses = tree.leaves(_uses(net, "", before, whole))
+    walk = _Walk(_Pieces(update, params, state), uses, max_norm is not None)
+    # Where two parameters are one tensor, the second of those that are updated in place is a copy.
+    own = tree.map(lambda _, new: new, before, params)
     walk_back(
-        leaf, net, params, cache, g, DPARAMS, skip=lambda *_: None,
+        walk.visit, net, own, cache, g, DPARAMS, skip=lambda *_: None,
         enters=lambda made: made not in whole,
     )  # fmt: skip
-    norm = None
-    if max_norm is not None:
-        norms = [norm for group in groups for norm in _norms(group, sites, gradients)]
-        norm = torch.linalg.vector_norm(torch.stack(norms)) if norms else None
-    for group in [*groups]:
-        if group <= sites.keys():
-            take(group, norm)
-    return pieces.whole()
+    for path in frozenset[str]().union(*walk.waiting) - walk.sites.keys():
+        raise LayerError("make_step", f"expected a visit of part {path} on the way back; {_MEND}")
+    norms = [norm for group in walk.waiting for norm in walk.norms(group)]
+    if max_norm is None or not norms:
+        walk.take(*walk.waiting)
+    else:
+        norm = torch.linalg.vector_norm(torch.stack(norms))
+        walk.take(*walk.waiting, change=partial(transforms.clip, norm=norm, max_norm=max_norm))
+    return walk.pieces.end()
 
 
-def _is_smaller(layer: Layer, params: Params, g: Arrays) -> bool:
-    """Return whether to keep g in place of a gradient, which alone can be computed later."""
-    shares = core.is_derived(layer, "grads") or core.is_derived(layer, "input_grad")
-    sizes = [sum(leaf.numel() for leaf in tree.leaves(each)) for each in (g, params)]
-    return layer.composition is None and not shares and sizes[0] < sizes[1]
+class _Walk:
+    """The visits of a walk back, and the parameters whose gradients have visits still to come."""
+
+    # It belongs to one step, and ends with it.
+
+    def __init__(self, pieces: _Pieces, uses: list[Use | Tensor], waits: bool) -> None:
+        self.pieces, self._uses, self._waits = pieces, uses, waits
+        self.sites = dict[str, Site]()
+        self.waiting = dict[Group, list[int]]()  # the places of parameters, by their visits' paths
+        for i, use in enumerate(uses):
+            visits = use.visits if isinstance(use, Use) else ()
+            self.waiting.setdefault(frozenset(path for path, _ in visits), []).append(i)
+
+    def visit(
+        self, layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
+    ) -> tuple[Arrays, None]:
+        """Compute dx, and update what has no other visit to come."""
+        if not (wants.dparams and is_trained(params)):
+            return BACKWARD.visit(layer, path, params, cache, g, wants)[0], None
+        groups = [group for group in self.waiting if path in group]
+        if not groups or path in self.sites:
+            raise LayerError(layer.name, f"expected one visit on the way back; {_MEND}")
+        waits = self._waits or any(len(group) > 1 for group in groups)
+        if waits and _is_kept(layer, params, g, wants):
+            dx = layer.input_grad(params, cache, g) if wants.dx else None
+            self.sites[path] = Site(layer, path, params, cache, g, None)
+        else:
+            dx, dparams = BACKWARD.visit(layer, path, params, cache, g, wants)
+            self.sites[path] = Site(layer, path, params, None, None, dparams)
+        if not self._waits:
+            self.take(*(group for group in groups if group <= self.sites.keys()))
+        return dx, None
+
+    def take(self, *groups: Group, change: Callable[[Params], Params] = lambda grads: grads) -> None:
+        """Update some parameters, and free what that was computed from."""
+        for group in groups:
+            self.pieces.take(change(self._gradients(group)))
+            del self.waiting[group]
+            for path in group:
+                if not any(path in other for other in self.waiting):
+                    del self.sites[path]
+
+    def _gradients(self, group: Group) -> dict[str, Tensor]:
+        sites = [self.sites[path] for path in group]
+        has_scores = any(core.kind_of(site.layer) == "scores" for site in sites)
+        found = {site.path: _gradients(site, in_rows=has_scores) for site in sites}
+
+        def of(visit: Visit) -> Found:
+            return found[visit[0]][visit[1]]
+
+        uses = {self.pieces.paths[i]: self._uses[i] for i in self.waiting[group]}
+        return {p: use.value(of) if isinstance(use, Use) else use for p, use in uses.items()}
+
+    def norms(self, group: Group) -> list[Tensor]:
+        """Compute the norms of some gradients, if they are asked for, without them if cheaper."""
+        if not self._waits:
+            return []
+        site = self.sites[next(iter(group))] if len(group) == 1 else None
+        terms = None if site is None else _terms(site)
+        found = None if terms is None else [_norm_of_sum(term) for term in terms]
+        if found is None or any(norm is None for norm in found):
+            each = self._gradients(group).values()
+            return [torch.linalg.vector_norm(transforms.widened(dp)) for dp in each]
+        return [norm for norm in found if norm is not None]
 
 
-def _norms(
-    group: frozenset[str], sites: Mapping[str, Site],
-    gradients: Callable[[frozenset[str]], dict[str, Tensor]],
-) -> list[Tensor]:  # fmt: skip
-    """Compute the norms of some parameters' gradients, by products of rows if they cost less."""
-    site = sites[next(iter(group))] if len(group) == 1 else None
-    declared = None if site is None or site.dparams is not None else core.gradients_of(site.layer)
-    if declared is not None and declared.terms is not None and site.g.ndim > 1:
-        terms = tree.leaves(declared.terms(site.params, site.cache, site.g))
-        norms = [_norm_of_sum(term) for term in terms]
-        if all(norm is not None for norm in norms):
-            return norms
-    each = gradients(group).values()
-    return [torch.linalg.vector_norm(transforms.widened(dp)) for dp in each]
+def _is_kept(layer: Layer, params: Params, g: Arrays, wants: Wants) -> bool:
+    """Return whether to keep g in place of the gradient: it is smaller, and dx is not shared."""
+    shares = is_derived(layer, "grads") or is_derived(layer, "input_grad")
+    of_g, of_params = (sum(leaf.numel() for leaf in tree.leaves(each)) for each in (g, params))
+    return layer.composition is None and not (shares and wants.dx) and of_g < of_params
 
 
-def _norm_of_sum(term: Any) -> Tensor | None:  # Any: a term, or zeros
+def _terms(site: Site) -> list[Found] | None:
+    """Return the terms of a gradient that is not computed yet, if the layer declares some."""
+    terms = core.gradients_of(site.layer).terms
+    if terms is None or site.dparams is not None or site.g.ndim < 2:
+        return None
+    return tree.leaves(terms(site.params, site.cache, site.g))
+
+
+def _gradients(site: Site, *, in_rows: bool) -> list[Found]:
+    """Compute the gradients of a visit; those of an embedding as rows, beside scores."""
+    if in_rows and core.kind_of(site.layer) == "embedding" and core.is_plain(site.g):
+        terms = _terms(site) or []
+        if terms and site.g.dtype.itemsize > 2:
+            return terms
+    return tree.leaves(grads_at(site.layer, site.params, site))
+
+
+def _norm_of_sum(term: Found) -> Tensor | None:
     """Compute the norm of a sum over examples, if it costs less than the sum."""
     if isinstance(term, core.Explicit):
         return torch.linalg.vector_norm(term.values.sum(0))
@@ -270,57 +288,48 @@ def _norm_of_sum(term: Any) -> Tensor | None:  # Any: a term, or zeros
     return None
 
 
+def _sum(first: Found, second: Found) -> Tensor:
+    """Add two gradients; to that of scores, a product, rows are added in its own memory."""
+    if not isinstance(first, Gather):
+        return torch.add(first, second)
+    index, g = first.index.flatten(), first.g.flatten(0, 1)
+    # The sum of each index's rows, in their order, as in a table of zeros; then its row.
+    ordered, order = index.sort(stable=True)
+    is_new = ordered.diff(prepend=ordered[:1]) != 0
+    place = torch.empty_like(order).scatter_(0, order, is_new.cumsum(0))
+    sums = torch.zeros_like(g).index_add_(0, place, g)
+    rows = torch.zeros_like(index).scatter_(0, place, index)
+    return second.add_(0.0).index_add_(0, rows, sums)
+
+
 def split_clip(optimizer: Optimizer) -> tuple[float | None, Optimizer]:
-    """Divide an optimizer into a clip by the global norm, if it begins with one, and the rest.
+    """Divide an optimizer into its clip by the global norm, if it begins with one, and the rest.
 
     Raises:
         LayerError: if the rest needs the gradients of several parameters at a time.
     """
-    max_norm, rest = None, optimizer
+    max_norm = None
     if core.made_by(optimizer, optim.chain):
         first, *others = optimizer.spec["parts"]
         if core.made_by(first, optim.clip_by_global_norm):
-            max_norm, rest = first.spec["max_norm"], optim.chain(*others)
-    _check_by_leaf(rest)
-    return max_norm, rest
+            max_norm, optimizer = first.spec["max_norm"], optim.chain(*others)
+    for part in _parts(optimizer):
+        own = part.update if isinstance(part, Optimizer) else None
+        is_leafwise = isinstance(own, partial) and own.func is of_leaves
+        if not is_leafwise and not core.made_by(part, *_BY_LEAF):
+            is_clip = core.made_by(part, optim.clip_by_global_norm)
+            mend = "put it first, in chain(clip_by_global_norm(1.0), adamw())" if is_clip else _MEND
+            problem = f"expected an optimizer that updates leaf by leaf, got {part}; {mend}"
+            raise LayerError('make_step: update="walk"', problem)
+    return max_norm, optimizer
 
 
-def _check_by_leaf(optimizer: Optimizer) -> None:
-    own, problem = optimizer.update, "expected an optimizer that updates leaf by leaf"
+def _parts(optimizer: Any) -> list[Any]:  # Any: a transform or an optimizer
+    """List the transforms and optimizers that an optimizer is made of."""
+    own, parts = getattr(optimizer, "update", None), [optimizer]
     if core.made_by(optimizer, optim.chain):
-        *changes, inner = optimizer.spec["parts"]
-        for change in changes:
-            if core.made_by(change, optim.clip_by_global_norm):
-                mend = "put it first: chain(clip_by_global_norm(1.0), ..., adamw(1e-3))"
-                raise LayerError('make_step: update="walk"', f"{problem}, got {change} within; {mend}")
-            if not core.made_by(change, *_BY_LEAF):
-                raise LayerError('make_step: update="walk"', f"{problem}, got {change}; {_MEND}")
-        _check_by_leaf(inner)
+        parts = optimizer.spec["parts"]
     elif isinstance(own, partial) and own.args and isinstance(own.args[0], Patterns):
-        for part in own.args[1]:
-            _check_by_leaf(part)
-    elif not (isinstance(own, partial) and own.func is of_leaves):
-        mend = "take one such as adamw"
-        raise LayerError('make_step: update="walk"', f"{problem}, got {optimizer}; {mend}, {_MEND}")
-
-
-def walking_step(
-    layer: Layer, loss: Loss, update: Update, state: TrainState, batch: Batch,
-    *, max_norm: float | None, has_parts: bool, donate: bool,
-) -> tuple[TrainState, Tensor]:  # fmt: skip
-    """Take a bare step, with the update in the walk."""
-    params, opt_state = state.params, state.opt_state
-    forward = partial(forward_to_train, layer)
-    value, g, cache = forward_and_g(forward, layer.name, loss, params, batch, has_parts)
-    advanced = layer.advance(params, cache)
-    if donate:
-        reason, mend = "donate=True updates the state in place", "use a step without donate"
-        core.check_not_transformed("step", reason, mend, (value, advanced, opt_state))
-        total = value[0] if has_parts else value
-        if not (total.ndim == 0 and core.is_finite(total)):
-            return state, value  # the step refuses this loss, so the state must not be updated
-        advanced, opt_state = unshare((advanced, opt_state))
-        # What shares memory with a parameter before it is read after that one is updated.
-        params = tree.map(lambda _, new: new, params, advanced)
-    updated = update_in_walk(layer, update, max_norm, params, advanced, opt_state, cache, g)
-    return TrainState(*updated, state.key, state.step + 1, state.gradient_state), value
+        parts = own.args[1]
+    whole = parts[0] is optimizer
+    return parts if whole else [each for part in parts for each in _parts(part)]
