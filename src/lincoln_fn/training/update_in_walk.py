@@ -21,7 +21,7 @@ gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -31,7 +31,17 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core, optim
-from lincoln_fn.core import Arrays, Cache, Gather, Layer, LayerError, Outer, Params, is_derived, tree
+from lincoln_fn.core import (
+    Arrays,
+    Cache,
+    Gather,
+    Layer,
+    LayerError,
+    Outer,
+    Params,
+    is_derived,
+    tree,
+)
 from lincoln_fn.optim import Optimizer, OptimizerState
 from lincoln_fn.optim.internal import Patterns, is_leaf_state, transforms
 from lincoln_fn.optim.leafwise import update as of_leaves
@@ -178,12 +188,12 @@ def update_in_walk(
     )  # fmt: skip
     for path in frozenset[str]().union(*walk.waiting) - walk.sites.keys():
         raise LayerError("make_step", f"expected a visit of part {path} on the way back; {_MEND}")
-    norms = [norm for group in walk.waiting for norm in walk.norms(group)]
-    if max_norm is None or not norms:
-        walk.take(*walk.waiting)
-    else:
+    groups, factor = sorted(walk.waiting, key=len), None  # those of several visits last
+    if max_norm is not None and groups:
+        norms = [norm for group in groups for norm in walk.norms(group)]
         norm = torch.linalg.vector_norm(torch.stack(norms))
-        walk.take(*walk.waiting, change=partial(transforms.clip, norm=norm, max_norm=max_norm))
+        factor = transforms.clip(torch.ones_like(norm), norm, max_norm)
+    walk.take(reversed(groups), factor)
     return walk.pieces.end()
 
 
@@ -194,7 +204,7 @@ class _Walk:
 
     def __init__(self, pieces: _Pieces, uses: list[Use | Tensor], waits: bool) -> None:
         self.pieces, self._uses, self._waits = pieces, uses, waits
-        self.sites = dict[str, Site]()
+        self.sites, self._kept = dict[str, Site](), dict[Group, dict[str, Tensor]]()
         self.waiting = dict[Group, list[int]]()  # the places of parameters, by their visits' paths
         for i, use in enumerate(uses):
             visits = use.visits if isinstance(use, Use) else ()
@@ -217,13 +227,16 @@ class _Walk:
             dx, dparams = BACKWARD.visit(layer, path, params, cache, g, wants)
             self.sites[path] = Site(layer, path, params, None, None, dparams)
         if not self._waits:
-            self.take(*(group for group in groups if group <= self.sites.keys()))
+            self.take(group for group in groups if group <= self.sites.keys())
         return dx, None
 
-    def take(self, *groups: Group, change: Callable[[Params], Params] = lambda grads: grads) -> None:
-        """Update some parameters, and free what that was computed from."""
+    def take(self, groups: Iterable[Group], factor: Tensor | None = None) -> None:
+        """Update some parameters, and free what their gradients are computed from."""
         for group in groups:
-            self.pieces.take(change(self._gradients(group)))
+            grads = self._kept.pop(group, None) or self._gradients(group)
+            if factor is not None:
+                grads = {path: (dp * factor).to(dp.dtype) for path, dp in grads.items()}
+            self.pieces.take(grads)
             del self.waiting[group]
             for path in group:
                 if not any(path in other for other in self.waiting):
@@ -241,15 +254,13 @@ class _Walk:
         return {p: use.value(of) if isinstance(use, Use) else use for p, use in uses.items()}
 
     def norms(self, group: Group) -> list[Tensor]:
-        """Compute the norms of some gradients, if they are asked for, without them if cheaper."""
-        if not self._waits:
-            return []
+        """Compute the norms of some gradients, without these if that costs less."""
         site = self.sites[next(iter(group))] if len(group) == 1 else None
-        terms = None if site is None else _terms(site)
-        found = None if terms is None else [_norm_of_sum(term) for term in terms]
-        if found is None or any(norm is None for norm in found):
-            each = self._gradients(group).values()
-            return [torch.linalg.vector_norm(transforms.widened(dp)) for dp in each]
+        found = [None] if site is None else list(map(_norm_of_sum, _terms(site) or [None]))
+        if any(norm is None for norm in found):
+            grads = self._gradients(group)
+            self._kept = {} if site else {group: grads}  # the last, which are updated first
+            found = [torch.linalg.vector_norm(transforms.widened(dp)) for dp in grads.values()]
         return [norm for norm in found if norm is not None]
 
 
