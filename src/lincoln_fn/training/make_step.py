@@ -10,6 +10,7 @@ from lincoln_fn.core import Layer, LayerError, Params, called, checked, unexpect
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses import internal as losses
 from lincoln_fn.optim import Optimizer
+from lincoln_fn.optim.internal import split_clip
 from lincoln_fn.training import gears
 from lincoln_fn.training.bare_step import bare_step, donating_step
 from lincoln_fn.training.data import Batch
@@ -17,7 +18,7 @@ from lincoln_fn.training.protocols import Gradient, Reduce
 from lincoln_fn.training.step import Step
 from lincoln_fn.training.step_errors import check_prediction, warn_of_second_softmax
 from lincoln_fn.training.train import StepFunction
-from lincoln_fn.training.update_in_walk import split_clip, update_in_walk, with_later
+from lincoln_fn.training.update_in_walk import update_in_walk, with_later
 
 
 @checked

@@ -22,38 +22,20 @@ gradient.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any, Final, TypeAlias
 
 import attrs
-import optree
 import torch
 from torch import Tensor
 
-from lincoln_fn import core, optim
-from lincoln_fn.core import (
-    Arrays,
-    Cache,
-    Gather,
-    Layer,
-    LayerError,
-    Outer,
-    Params,
-    is_derived,
-    tree,
-)
-from lincoln_fn.optim import Optimizer, OptimizerState
-from lincoln_fn.optim.internal import Patterns, is_leaf_state, transforms
-from lincoln_fn.optim.leafwise import update as of_leaves
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, Gather, Layer, LayerError, Outer, Params, tree
+from lincoln_fn.optim import OptimizerState
+from lincoln_fn.optim.internal import Pieces, transforms
 from lincoln_fn.training.bare_step import Update
 from lincoln_fn.walk import Composition, Site, grads_at, is_trained
 from lincoln_fn.walk.internal import BACKWARD, DPARAMS, Wants, composition_of, inside, walk_back
 
-# Transforms that change each leaf by itself. What they keep once, all leaves share.
-_BY_LEAF: Final = (
-    optim.accumulate, optim.clip_by_value, optim.ema, optim.galore, optim.schedule_free,
-    optim.weight_decay,
-)  # fmt: skip
 _MEND: Final = 'leave out update="walk"'
 # The path of a visit, and the place among the leaves of the layer's params.
 Visit: TypeAlias = tuple[str, int]
@@ -95,75 +77,12 @@ def _uses(layer: Layer, path: str, params: Params, whole: set[Composition]) -> P
             uses = made.gather(visit, params, (None,) * (len(made.parts) + 2))
         except Exception:  # of a gather that reads the records
             uses = None
-        found = tree.leaves(uses)
+        found: list[Found] = tree.leaves(uses)
         is_single = any(len(each.visits) == 1 for each in found if isinstance(each, Use))
         if tree.same_structure(uses, params) and (is_single or not found):
             return uses
         whole.add(made)
     return tree.map(use, params)
-
-
-def _flat(mirror: Params) -> dict[str, Any]:  # Any: as `leaves.Entry`
-    """Return what a tree that mirrors the params has for each of them, by its path."""
-    paths, found, _ = optree.tree_flatten_with_path(
-        mirror, is_leaf=is_leaf_state, namespace=core.TRAINED
-    )
-    return {".".join(map(str, path)): leaf for path, leaf in zip(paths, found, strict=True)}
-
-
-class _Pieces:
-    """An optimizer's update, of some parameters at a time, each a leaf by its path.
-
-    Of a state, a piece has the entries of its parameters in each tree that mirrors the params. All
-    else, such as a count of steps, each piece has, and moves alike.
-    """
-
-    # It belongs to one step, and ends with it.
-
-    def __init__(self, update: Update, params: Params, state: OptimizerState) -> None:
-        self._update, self._params, self._state, self._old = update, params, state, _flat(params)
-        self.paths, self._new = [*self._old], dict[str, Tensor]()
-        self._flat = self._moved = self._map(self._mirrors, _flat, state)
-        if not isinstance(params, Tensor):
-            self.take({})  # which looks at the state, before anything is updated
-
-    def _map(self, ends: Callable[[Any], bool], f: Callable[..., Any], *states: Any) -> Any:
-        def at(first: Any, *rest: Any) -> Any:
-            return f(first, *rest) if ends(first) else (first, *rest)[-1]
-
-        def is_leaf(node: object) -> bool:
-            return is_leaf_state(node) or ends(node)
-
-        return optree.tree_map(at, *states, is_leaf=is_leaf, namespace=core.TRAINED)
-
-    def _mirrors(self, node: Any) -> bool:
-        if isinstance(node, Tensor) or type(node) is not type(self._params):
-            return False
-        return bool(paths := _flat(node).keys()) and paths <= self._old.keys()
-
-    def take(self, grads: dict[str, Tensor]) -> None:
-        """Update the parameters that have a gradient here."""
-        params = {path: self._old[path] for path in grads}
-        piece = self._map(_is_dict, lambda of: {p: of[p] for p in grads if p in of}, self._flat)
-        new, state = self._update(params, grads, piece)
-        self._new |= new
-        self._moved = self._map(_is_dict, lambda old, new: old | new, self._moved, state)
-
-    def end(self) -> tuple[Params, OptimizerState]:
-        """Return all new parameters, and the new state."""
-
-        def placed(old: Params, new: dict[str, Any]) -> Params:
-            each = iter([new[path] for path in _flat(old)])
-            return optree.tree_map(
-                lambda _: next(each), old, is_leaf=is_leaf_state, namespace=core.TRAINED
-            )
-
-        state = self._map(self._mirrors, placed, self._state, self._moved)
-        return placed(self._params, self._new), state
-
-
-def _is_dict(node: object) -> bool:
-    return type(node) is dict
 
 
 def with_later(net: Layer) -> Layer:
@@ -178,8 +97,8 @@ def update_in_walk(
     """Walk back, and update each parameter; with a largest norm, after the walk."""
     before, cache, g = given
     whole = set[Composition]()
-    uses = tree.leaves(_uses(net, "", before, whole))
-    walk = _Walk(_Pieces(update, params, state), uses, max_norm is not None)
+    uses: list[Use | Tensor] = [*tree.leaves(_uses(net, "", before, whole))]
+    walk = _Walk(Pieces(update, params, state), uses, max_norm is not None)
     # Where two parameters are one tensor, the second of those that are updated in place is a copy.
     own = tree.map(lambda _, new: new, before, params)
     walk_back(
@@ -202,7 +121,7 @@ class _Walk:
 
     # It belongs to one step, and ends with it.
 
-    def __init__(self, pieces: _Pieces, uses: list[Use | Tensor], waits: bool) -> None:
+    def __init__(self, pieces: Pieces, uses: list[Use | Tensor], waits: bool) -> None:
         self.pieces, self._uses, self._waits = pieces, uses, waits
         self.sites, self._kept = dict[str, Site](), dict[Group, dict[str, Tensor]]()
         self.waiting = dict[Group, list[int]]()  # the places of parameters, by their visits' paths
@@ -266,7 +185,7 @@ class _Walk:
 
 def _is_kept(layer: Layer, params: Params, g: Arrays, wants: Wants) -> bool:
     """Return whether to keep g in place of the gradient: it is smaller, and dx is not shared."""
-    shares = is_derived(layer, "grads") or is_derived(layer, "input_grad")
+    shares = core.is_derived(layer, "grads") or core.is_derived(layer, "input_grad")
     of_g, of_params = (sum(leaf.numel() for leaf in tree.leaves(each)) for each in (g, params))
     return layer.composition is None and not (shares and wants.dx) and of_g < of_params
 
@@ -295,7 +214,8 @@ def _norm_of_sum(term: Found) -> Tensor | None:
     if isinstance(term, Outer):
         x, g = (rows.flatten(0, 1) for rows in (term.x, term.g))
         if len(x) * (x.shape[1] + g.shape[1]) < x.shape[1] * g.shape[1]:
-            return ((x @ x.mT) * (g @ g.mT)).sum().clamp(min=0).sqrt()
+            square: Tensor = ((x @ x.mT) * (g @ g.mT)).sum()
+            return square.clamp(min=0).sqrt()
     return None
 
 
@@ -310,37 +230,5 @@ def _sum(first: Found, second: Found) -> Tensor:
     place = torch.empty_like(order).scatter_(0, order, is_new.cumsum(0))
     sums = torch.zeros_like(g).index_add_(0, place, g)
     rows = torch.zeros_like(index).scatter_(0, place, index)
-    return second.add_(0.0).index_add_(0, rows, sums)
-
-
-def split_clip(optimizer: Optimizer) -> tuple[float | None, Optimizer]:
-    """Divide an optimizer into its clip by the global norm, if it begins with one, and the rest.
-
-    Raises:
-        LayerError: if the rest needs the gradients of several parameters at a time.
-    """
-    max_norm = None
-    if core.made_by(optimizer, optim.chain):
-        first, *others = optimizer.spec["parts"]
-        if core.made_by(first, optim.clip_by_global_norm):
-            max_norm, optimizer = first.spec["max_norm"], optim.chain(*others)
-    for part in _parts(optimizer):
-        own = part.update if isinstance(part, Optimizer) else None
-        is_leafwise = isinstance(own, partial) and own.func is of_leaves
-        if not is_leafwise and not core.made_by(part, *_BY_LEAF):
-            is_clip = core.made_by(part, optim.clip_by_global_norm)
-            mend = "put it first, in chain(clip_by_global_norm(1.0), adamw())" if is_clip else _MEND
-            problem = f"expected an optimizer that updates leaf by leaf, got {part}; {mend}"
-            raise LayerError('make_step: update="walk"', problem)
-    return max_norm, optimizer
-
-
-def _parts(optimizer: Any) -> list[Any]:  # Any: a transform or an optimizer
-    """List the transforms and optimizers that an optimizer is made of."""
-    own, parts = getattr(optimizer, "update", None), [optimizer]
-    if core.made_by(optimizer, optim.chain):
-        parts = optimizer.spec["parts"]
-    elif isinstance(own, partial) and own.args and isinstance(own.args[0], Patterns):
-        parts = own.args[1]
-    whole = parts[0] is optimizer
-    return parts if whole else [each for part in parts for each in _parts(part)]
+    total: Tensor = second.add_(0.0).index_add_(0, rows, sums)  # -0 becomes 0, as in any sum
+    return total
