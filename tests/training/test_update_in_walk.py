@@ -159,7 +159,7 @@ def test_a_parameter_has_the_visits_that_its_gradient_is_the_sum_of():
     visits = visits_of(net, x)
     assert visits["0.0.weight"] == ["0.0", "0.2"]
     assert visits["0.1.2.weight"] == ["0.1.2"]
-    several = [name for name, paths in visits.items() if len(paths) > 1]
+    several = [name for name, at in visits.items() if isinstance(at, list) and len(at) > 1]
     assert several == ["0.0.weight"]
     shared = lf.serial(lf.shared(lf.serial(lf.dense(2), lf.dense(3))), lf.add())
     assert {*map(tuple, visits_of(shared, (X, X)).values())} == {("0",)}

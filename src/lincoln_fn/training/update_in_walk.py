@@ -210,12 +210,13 @@ def _gradients(site: Site, *, in_rows: bool) -> list[Found]:
 def _norm_of_sum(term: Found) -> Tensor | None:
     """Compute the norm of a sum over examples, if it costs less than the sum."""
     if isinstance(term, core.Explicit):
-        return torch.linalg.vector_norm(term.values.sum(0))
+        of_sum: Tensor = torch.linalg.vector_norm(term.values.sum(0))
+        return of_sum
     if isinstance(term, Outer):
         x, g = (rows.flatten(0, 1) for rows in (term.x, term.g))
         if len(x) * (x.shape[1] + g.shape[1]) < x.shape[1] * g.shape[1]:
-            square: Tensor = ((x @ x.mT) * (g @ g.mT)).sum()
-            return square.clamp(min=0).sqrt()
+            norm: Tensor = ((x @ x.mT) * (g @ g.mT)).sum().clamp(min=0).sqrt()
+            return norm
     return None
 
 
