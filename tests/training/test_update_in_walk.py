@@ -217,7 +217,7 @@ def test_a_second_visit_is_refused():
 
 
 def test_a_state_of_another_optimizer_is_refused_before_the_walk():
-    net, adam = lf.dense(3), lf.optim.adam()
+    net, adam = lf.serial(lf.dense(3)), lf.optim.adam()
     state = lf.init_state(net, lf.optim.sgd(), lf.Key(0), X)
     with pytest.raises(lf.LayerError, match=r"^adam: expected state AdamState"):
         lf.make_step(net, LOSS, adam, update="walk")(state, (X, TARGET))
