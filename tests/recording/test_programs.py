@@ -9,6 +9,7 @@ from torch.library import Library
 import lincoln_fn as lf
 from lincoln_fn.recording.generate import by_overload, generate
 from lincoln_fn.recording.program import same_bits, simplify
+from lincoln_fn.recording.recorder import Recorder
 
 X, Y = lf.keys.normal(lf.Key(0), (3, 4)), lf.keys.normal(lf.Key(1), (4, 5))
 
@@ -36,6 +37,19 @@ def test_what_depends_on_no_input_is_computed_once():
     assert names(simplify(program)) == ["mm"]
     run = generate(program)
     assert same_bits(run([X])[0], run([X])[0])
+
+
+def test_what_is_asked_of_no_tensor_is_no_number_that_is_read():
+    def function(x):
+        x.mul_(2)
+        return (x.to(torch.promote_types(x.dtype, torch.float64)),)
+
+    x = X.clone()
+    recorder = Recorder([x], donated=1)
+    with recorder:
+        outputs = function(x)
+    assert names(recorder.program(outputs)) == ["mul_", "_to_copy"]
+    assert recorder.problem is None
 
 
 def test_a_complex_number_keeps_the_signs_of_zeros_and_infinity():

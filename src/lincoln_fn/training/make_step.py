@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 from lincoln_fn.core import Layer, Params, called, checked, unexpected
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses import internal as losses
 from lincoln_fn.optim import Optimizer
+from lincoln_fn.optim.internal import split_clip
 from lincoln_fn.training import gears
 from lincoln_fn.training.bare_step import bare_step, donating_step
 from lincoln_fn.training.data import Batch
@@ -16,6 +18,7 @@ from lincoln_fn.training.protocols import Gradient, Reduce
 from lincoln_fn.training.step import Step
 from lincoln_fn.training.step_errors import check_prediction, warn_of_second_softmax
 from lincoln_fn.training.train import StepFunction
+from lincoln_fn.training.update_in_walk import update_in_walk, with_later
 
 
 @checked
@@ -30,6 +33,7 @@ def make_step(
     gradient: Gradient | None = None,
     reduce: Reduce | None = None,
     record: bool = True,
+    update: Literal["after", "walk"] = "after",
 ) -> Step:
     """Make the training step of a network: step(state, (x, target)) -> (state, value).
 
@@ -54,6 +58,11 @@ def make_step(
             for bit the same (`lf.recorded` says how). With `reduce`, Python stays between
             what is recorded: the update, and the passes of `distributed.mean` where all gradients
             fit into one bucket.
+        update: "after" the walk back, with all gradients at once; or in the "walk", where each
+            layer's gradient is computed, used and freed, with the same bits. Then the optimizer has
+            to update leaf by leaf. A `clip_by_global_norm` before it takes a walk of its own, whose
+            norm is the same up to rounding. With `donate`, an error on the way back leaves a state
+            of which a part is updated.
 
     Returns:
         The step: a pure function, unless `donate` lets it update the state. It raises `LayerError`
@@ -70,7 +79,8 @@ def make_step(
 
     Raises:
         LayerError: if both gradient and reduce are given, or gradient expects another reduction
-            than the loss has, or another kind of loss.
+            than the loss has, or another kind of loss; or for update="walk" with one of them, or
+            with an optimizer that needs all gradients at once.
 
     Example:
         >>> import lincoln_fn as lf
@@ -83,6 +93,12 @@ def make_step(
     name = f"make_step({net}, {loss}, {optimizer})"
     if gradient is not None:
         _check_gradient(gradient, reduce, loss)
+    max_norm, of_leaves = None, optimizer
+    if update == "walk":
+        given = gradient or reduce
+        if given is not None:
+            raise unexpected("make_step", 'update="walk" alone', given, "leave one of them out")
+        max_norm, of_leaves = split_clip(optimizer)
     warn_of_second_softmax(net, loss)
     # A gradient of another kind may read what each example is to each part.
     layer, its_loss = net, loss
@@ -96,14 +112,17 @@ def make_step(
     parts = tuple(losses.parts_of(loss))
 
     def bare(*, donate: bool) -> StepFunction:
-        its = gears.faster_optimizer(optimizer, donate=donate, exact=exact) if fast else optimizer
+        its = gears.faster_optimizer(of_leaves, donate=donate, exact=exact) if fast else of_leaves
         # With other processes, the update alone is recorded, and `reduce` records what it can.
         is_recorded = record and reduce is not None and not donate
+        of_walk = layer, gears.recorded(its.update) if is_recorded else its.update
+        if update == "walk":
+            of_walk = with_later(layer), partial(update_in_walk, layer, its.update, max_norm)
         return partial(
             bare_step,
-            layer,
+            of_walk[0],
             its_loss,
-            gears.recorded(its.update) if is_recorded else its.update,
+            of_walk[1],
             gradient=gradient,
             reduced=reduced,
             has_parts=bool(parts),
