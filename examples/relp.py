@@ -88,21 +88,25 @@ def places(net: lf.Layer) -> dict[str, list[str]]:
     return {**of, "residual stream": [path.rsplit(".", 3)[0] for path in of["MLP"]]}
 
 
-def exact(model: Model, pair: Pair, path: str, clean: Tensor) -> Tensor:
-    """Measure the change at each position from the changed one on, all in one batch."""
+def exact(model: Model, pair: Pair, clean: dict[str, Tensor]) -> Tensor:
+    """Measure the change by each clean output, (layers, positions), all in one batch."""
     positions = torch.arange(pair.changed, pair.clean.shape[1])
-    rows = torch.arange(len(positions))
+    count = len(positions)
 
-    def patch(y: Tensor) -> Tensor:
+    def patch(y: Tensor, first: int, output: Tensor) -> Tensor:
         y = y.clone()
-        y[rows, positions] = clean[0, positions]
+        y[first + torch.arange(count), positions] = output[0, positions]
         return y
 
+    patches = {
+        path: partial(patch, first=i * count, output=output)
+        for i, (path, output) in enumerate(clean.items())
+    }
     # A row more is the corrupted run itself.
-    x = pair.corrupted.expand(len(rows) + 1, -1)
-    y = patched(model.net, {path: patch}).predict(model.params, x)
+    x = pair.corrupted.expand(len(clean) * count + 1, -1)
+    y = patched(model.net, patches).predict(model.params, x)
     metric = (y[:, -1] * pair.weights[0, -1]).sum(-1)
-    return metric[:-1] - metric[-1]
+    return (metric[:-1] - metric[-1]).reshape(-1, count)
 
 
 def correlations(model: Model, prompts: Sequence[tuple[str, str, str, str]]) -> None:
@@ -110,7 +114,7 @@ def correlations(model: Model, prompts: Sequence[tuple[str, str, str, str]]) -> 
     kinds = places(model.net)
     changes: dict[str, list[Tensor]] = {kind: [] for kind in kinds}
     estimates: dict[tuple[str, str], list[Tensor]] = {}
-    for prompt in lf.streams.progress(prompts, total=len(prompts)):
+    for prompt in prompts:
         pair = read(model, *prompt)
         clean = outputs(model.net, model.params, pair.clean)
         for name, rule in RULES.items():
@@ -118,10 +122,10 @@ def correlations(model: Model, prompts: Sequence[tuple[str, str, str, str]]) -> 
                 model.net, model.params, pair.clean, pair.corrupted, pair.weights, rule=rule
             )
             for kind, at in kinds.items():
-                of_positions = [effects[path][0, pair.changed :].sum(-1) for path in at]
-                estimates.setdefault((name, kind), []).extend(of_positions)
+                of_kind = torch.stack([effects[path][0, pair.changed :].sum(-1) for path in at])
+                estimates.setdefault((name, kind), []).append(of_kind.flatten())
         for kind, at in kinds.items():
-            changes[kind] += [exact(model, pair, path, clean[path]) for path in at]
+            changes[kind].append(exact(model, pair, {path: clean[path] for path in at}).flatten())
     print(f"{'correlation':30}" + "".join(f"{kind:>17}" for kind in kinds))
     for name in RULES:
         pairs = (torch.stack([torch.cat(estimates[name, k]), torch.cat(changes[k])]) for k in kinds)

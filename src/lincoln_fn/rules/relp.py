@@ -44,7 +44,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine import coupling, mixture_of_experts
+from lincoln_fn.combine import coupling, inference, mixture_of_experts
 from lincoln_fn.core import (
     Arrays, Elements, Function, Layer, LayerError, Params, Rows, call_of, checked,
     file_of_forward, has_no_params, kind_of, made_by, record,
@@ -125,7 +125,7 @@ def share(params: Params, cache: core.Cache, g: Tensor, *, layer: Layer) -> tupl
 def relp(net: Layer, *, constant_weights: bool = True) -> Layer:
     """Send relevance back in place of the gradient: each layer's dx is J^T g, with y = J x.
 
-    The network computes the same y.
+    The network computes the same y, as after training: it is that of `inference(net)`.
 
     Args:
         constant_weights: whether the weights of attention count as constants. If not, attention has
@@ -149,7 +149,8 @@ def relp(net: Layer, *, constant_weights: bool = True) -> Layer:
         >>> torch.allclose((net.input_grad(params, cache, y) * x).sum(), (y * y).sum())
         True
     """
-    return map_paths(partial(_with_rule, constant_weights=constant_weights), net)
+    rule = partial(_with_rule, constant_weights=constant_weights)
+    return map_paths(rule, inference(net))
 
 
 def _with_rule(layer: Layer, path: str, *, constant_weights: bool) -> Layer:
@@ -158,7 +159,9 @@ def _with_rule(layer: Layer, path: str, *, constant_weights: bool) -> Layer:
     if made_by(layer, *_OF_PRODUCTS):
         raise _refusal(layer, path, "its own loops multiply outputs of its parts")
     kind, file = kind_of(layer), file_of_forward(layer)
-    is_same = (kind in _LINEAR and file not in _REFUSED) or (kind == "attention" and not constant_weights)
+    is_same = (kind in _LINEAR and file not in _REFUSED) or (
+        kind == "attention" and not constant_weights
+    )
     if is_same or layer.composition is not None:
         return layer
     if kind == "activation":
@@ -183,7 +186,7 @@ def _around(layer: Layer, path: str) -> Layer:
         raise _refusal(layer, path, f"f(0) is {at_zero:.6g}, so f(x) / x has no bound near 0")
     there = partial(forward, layer=layer)
     grads = partial(_of_own, function=layer.grads)
-    return layer.replace(forward=there, predict=layer.predict, input_grad=input_grad, grads=grads)
+    return layer.replace(forward=there, input_grad=input_grad, grads=grads)
 
 
 def _of_own(params: Params, cache: Cache, g: Elements, *, function: Function) -> Arrays:
