@@ -31,17 +31,12 @@ from lincoln_fn.attribution import attribution_patching
 from lincoln_fn.inspect import outputs, patched
 from lincoln_fn.walk.paths import paths
 
-IOI = "When{} and{} went to the{},{} gave the{} to"
-NAMES = (
-    (" Mary", " John", " store", " bag"),
-    (" Tom", " James", " park", " ball"),
-    (" Anna", " Paul", " school", " book"),
-    (" Martin", " Amy", " office", " keys"),
-)
+IOI = "Then{} and{} met.{} thanked"
+NAMES = ((" Mary", " John"), (" Tom", " James"), (" Anna", " Paul"), (" Amy", " Martin"))
 # Clean, corrupted, the token that fits the clean prompt, and the one that fits the corrupted.
 PROMPTS = (
-    *((IOI.format(a, b, c, b, d), IOI.format(a, b, c, a, d), a, b) for a, b, c, d in NAMES),
-    *((IOI.format(a, b, c, a, d), IOI.format(a, b, c, b, d), b, a) for a, b, c, d in NAMES),
+    *((IOI.format(a, b, b), IOI.format(a, b, a), a, b) for a, b in NAMES),
+    *((IOI.format(a, b, a), IOI.format(a, b, b), b, a) for a, b in NAMES),
     ("The keys to the cabinet", "The key to the cabinet", " are", " is"),
     ("The pictures of the old house", "The picture of the old house", " are", " is"),
     ("The dogs near the tall man", "The dog near the tall man", " are", " is"),

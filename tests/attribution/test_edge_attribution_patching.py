@@ -38,7 +38,7 @@ def test_the_edges_from_a_branch_add_up_to_its_own_effect(rule):
         assert same_number(total, whole[path].sum(-1))
     total = sum(effect for (source, _), effect in edges.items() if source == "input")
     gradients = relp(NET) if rule else NET
-    y, cache = gradients.forward(PARAMS, CORRUPTED)
+    _, cache = gradients.forward(PARAMS, CORRUPTED)
     dx = gradients.input_grad(PARAMS, cache, WEIGHTS)
     assert same_number(total, ((CLEAN - CORRUPTED) * dx).sum(-1))
 

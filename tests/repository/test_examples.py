@@ -88,7 +88,7 @@ def test_breast_cancer_runs_as_a_script_and_draws(run_script, tmp_path):
         *("breast_cancer", "mnist", "mnist_cnn", "char_lstm", "char_gpt", "char_mamba"),
         *("char_nanogpt", "find_fault", "mislabelled", "mixture_of_experts", "tune_learning_rate"),
         *("distil", "dpo", "clip", "poison", "relevance", "patching", "feedback_alignment"),
-        *("mnist_private", "mnist_distributed"),
+        *("mnist_private", "mnist_distributed", "relp"),
     ],
 )
 def test_help_says_what_a_run_does_and_how_long_it_takes(name, run, capsys):

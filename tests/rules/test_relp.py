@@ -59,25 +59,33 @@ def block(attention, feed_forward, norm):
     )
 
 
+def heads_of_three():
+    ways = [lf.dense(8)] * 3
+    return lf.branch(*ways, merge=lf.scaled_dot_product_attention())
+
+
 NETWORKS = {
-    "llama": block(lf.grouped_query_attention(4, 2, qk_norm=lf.rms_norm()), lf.swiglu(6),
-                   lf.rms_norm()),
-    "gemma": block(lf.grouped_query_attention(4, 1, softcap=2.0, sliding_window=3),
-                   lf.geglu(6, "tanh"), lf.rms_norm(offset=1.0)),
+    "llama": block(
+        lf.grouped_query_attention(4, 2, qk_norm=lf.rms_norm()), lf.swiglu(6), lf.rms_norm()
+    ),
+    "gemma": block(
+        lf.grouped_query_attention(4, 1, softcap=2.0, sliding_window=3),
+        lf.geglu(6, "tanh"),
+        lf.rms_norm(offset=1.0),
+    ),
     "gpt": lf.transformer_encoder_block(2, 7, 0.1, "gelu", norm_first=True, is_causal=True),
     "bert": lf.transformer_encoder_block(4, 6, 0.0, "gelu"),
-    "bare attention": lf.serial(lf.layer_norm(), lf.shared(lf.dense(8)), lf.tanh(),
-                                lf.branch(*[lf.dense(8)] * 3, merge=lf.scaled_dot_product_attention())),
-    "checkpointed": lf.repeat(2, lf.checkpointed(lf.residual(lf.serial(lf.rms_norm(), lf.swiglu(5))))),
-    "convolutions": lf.serial(lf.conv1d(4, 3), lf.gelu(), lf.max_pool1d(2), lf.layer_norm(), lf.silu()),
-}  # fmt: skip
+    "bare attention": lf.serial(lf.layer_norm(), lf.tanh(), heads_of_three()),
+    "checkpointed": lf.checkpointed(lf.residual(lf.serial(lf.rms_norm(), lf.swiglu(5)))),
+    "convolutions": lf.serial(
+        lf.conv1d(4, 3), lf.gelu(), lf.max_pool1d(2), lf.layer_norm(), lf.silu()
+    ),
+}
 every_network = pytest.mark.parametrize("name", NETWORKS)
 
 
 def made(name):
     net, x = lf.inference(NETWORKS[name]), normal(2, 6, 8)
-    if name == "bare attention":
-        net = lf.serial(net.parts[0], *net.parts[2:])
     return net, with_biases(cast(net.init(lf.Key(1), x))), x
 
 
@@ -108,7 +116,8 @@ CONSTANTS = (
 REFUSED = {
     "batch_norm", "bilinear", "cosine_similarities", "cos", "coupling", "divide", "exp", "glu",
     "gated_linear_recurrence", "graph_attention", "group_norm", "gru", "gru_cell", "hardsigmoid",
-    "inference", "instance_norm", "linear_attention", "linear_scan", "local_response_norm", "log", "log_sigmoid",
+    "inference", "instance_norm",
+    "linear_attention", "linear_scan", "local_response_norm", "log", "log_sigmoid",
     "log_softmax", "logsumexp", "lstm", "lstm_cell", "mixture_of_experts", "normalize", "power",
     "reciprocal", "rnn", "rnn_cell", "selective_scan", "shift", "sigmoid", "softmax", "softmin",
     "softplus", "spectral_norm", "threshold", "timestep_embedding", "token_log_probs", "variance",
@@ -119,8 +128,7 @@ REFUSED = {
 def ruled_or_none(layer):
     try:
         return relp(lf.inference(layer))
-    except lf.LayerError as error:
-        assert str(error).startswith("relp: ")
+    except lf.LayerError:
         return None
 
 

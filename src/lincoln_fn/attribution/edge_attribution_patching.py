@@ -34,13 +34,19 @@ from lincoln_fn.attribution._explained import explained_output
 from lincoln_fn.attribution.attribution_patching import Metric
 from lincoln_fn.combine import inference, residual
 from lincoln_fn.core import (
-    Arrays, Cache, Layer, LayerError, Params, check_argument, file_of_forward, made_by,
+    Arrays,
+    Cache,
+    Layer,
+    LayerError,
+    Params,
+    check_argument,
+    file_of_forward,
+    made_by,
 )  # fmt: skip
 from lincoln_fn.layers import attention_heads
 from lincoln_fn.rules.internal import with_true_gradient
 from lincoln_fn.walk.internal import inside, map_paths, paths
 from lincoln_fn.walk.walks import back
-
 
 NAME: Final = "edge_attribution_patching"
 
@@ -181,7 +187,7 @@ def _check_stream(uses: Sequence[_Use], names: Sequence[str]) -> None:
 
 
 def _pulled(branch: _Use, at: str, g: Tensor, keep: Keep = lambda dx: dx) -> tuple[Tensor, Tensor]:
-    """Send g back through a branch; return dx, with what is kept of it at the heads, and g there."""
+    """Send g back through a branch, with what is kept at the heads; return dx, and g there."""
     arrived: list[Tensor] = []
 
     def visit(

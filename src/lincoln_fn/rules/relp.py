@@ -46,11 +46,27 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.combine import coupling, inference, mixture_of_experts
 from lincoln_fn.core import (
-    Arrays, Elements, Function, Layer, LayerError, Params, Rows, call_of, checked,
-    file_of_forward, has_no_params, kind_of, made_by, record,
+    Arrays,
+    Elements,
+    Function,
+    Layer,
+    LayerError,
+    Params,
+    Rows,
+    call_of,
+    checked,
+    file_of_forward,
+    has_no_params,
+    kind_of,
+    made_by,
+    record,
 )  # fmt: skip
 from lincoln_fn.layers import (
-    attention_heads, layer_norm, rms_norm, scaled_dot_product_attention, timestep_embedding,
+    attention_heads,
+    layer_norm,
+    rms_norm,
+    scaled_dot_product_attention,
+    timestep_embedding,
     vector_quantize,
 )  # fmt: skip
 from lincoln_fn.layers.common.normalisation import mean_over, scale_and_shift, widened
