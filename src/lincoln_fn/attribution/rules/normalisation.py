@@ -18,8 +18,6 @@ Propagation", ICML 2022.
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from lincoln_fn.attribution.rules.rule import Rule, Use, share
 from lincoln_fn.core import Arrays, LayerError, NonNegative, bare, constructor
 from lincoln_fn.layers import layer_norm, rms_norm
