@@ -222,8 +222,10 @@ def _targets(
 def _of_head(dx: tuple[Tensor | None, ...], *, entry: int, head: int, count: int) -> Arrays:
     """Keep of dx that of one head's query, key or value."""
     zeros = [None if each is None else torch.zeros_like(each) for each in dx]
-    kept = zeros[entry].unflatten(-1, (count, -1))
-    kept[..., head, :] = dx[entry].unflatten(-1, (count, -1))[..., head, :]
+    own = dx[entry]
+    assert own is not None, "queries, keys and values are floating"
+    heads = torch.arange(own.shape[-1], device=own.device) // (own.shape[-1] // count)
+    zeros[entry] = torch.where(heads == head, own, 0.0)
     return tuple(zeros)
 
 
@@ -241,5 +243,6 @@ def _sources(
     _, dz = _pulled(corrupted[path], heads[len(path) + 1 :], dx)
     of_heads = (clean[heads].y - corrupted[heads].y) * dz
     count = corrupted[heads].cache.q.shape[-3]
-    for head, effect in enumerate(of_heads.unflatten(-1, (count, -1)).sum(-1).unbind(-1)):
+    by_head = of_heads.reshape(*of_heads.shape[:-1], count, -1)
+    for head, effect in enumerate(by_head.sum(-1).unbind(-1)):
         yield f"{heads}, head {head}", effect

@@ -43,8 +43,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.combine import coupling, inference, mixture_of_experts
+from lincoln_fn import combine, core
 from lincoln_fn.core import (
     Arrays,
     Elements,
@@ -78,7 +77,7 @@ _LINEAR: Final = (
     "embedding",
 )  # fmt: skip
 # Compositions whose own loops multiply outputs of their parts.
-_OF_PRODUCTS: Final = (coupling, mixture_of_experts)
+_OF_PRODUCTS: Final = (combine.coupling, combine.mixture_of_experts)
 _NORMS: Final = (layer_norm, rms_norm)
 _ATTENTION: Final = (attention_heads, scaled_dot_product_attention)
 _REFUSED: Final = (timestep_embedding, vector_quantize)
@@ -166,7 +165,7 @@ def relp(net: Layer, *, constant_weights: bool = True) -> Layer:
         True
     """
     rule = partial(_with_rule, constant_weights=constant_weights)
-    return map_paths(rule, inference(net))
+    return map_paths(rule, combine.inference(net))
 
 
 def _with_rule(layer: Layer, path: str, *, constant_weights: bool) -> Layer:
