@@ -35,8 +35,6 @@ IOI = "Then{} and{} met.{} thanked"
 NAMES = ((" Mary", " John"), (" Tom", " James"), (" Anna", " Paul"), (" Amy", " Martin"))
 # Clean, corrupted, the token that fits the clean prompt, and the one that fits the corrupted.
 PROMPTS = (
-    *((IOI.format(a, b, b), IOI.format(a, b, a), a, b) for a, b in NAMES),
-    *((IOI.format(a, b, a), IOI.format(a, b, b), b, a) for a, b in NAMES),
     ("The keys to the cabinet", "The key to the cabinet", " are", " is"),
     ("The pictures of the old house", "The picture of the old house", " are", " is"),
     ("The dogs near the tall man", "The dog near the tall man", " are", " is"),
@@ -49,6 +47,8 @@ PROMPTS = (
     ("The opposite of hot is", "The opposite of big is", " cold", " small"),
     ("The day after Monday is", "The day after Friday is", " Tuesday", " Saturday"),
     ("He is a king and she is a", "He is a prince and she is a", " queen", " princess"),
+    *((IOI.format(a, b, b), IOI.format(a, b, a), a, b) for a, b in NAMES),
+    *((IOI.format(a, b, a), IOI.format(a, b, b), b, a) for a, b in NAMES),
 )
 RULES = {"gradient": None, "RelP": lf.rules.relp,
          "RelP, attention's gradient": partial(lf.rules.relp, constant_weights=False)}  # fmt: skip
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Load the model, patch and compare."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="A default run takes about 20 minutes on two cores.",
+        epilog="A default run takes about 15 minutes of one core.",
     )  # fmt: skip
     parser.add_argument(
         "--prompts", type=positive_int, default=len(PROMPTS), help="how many (default: all)"
