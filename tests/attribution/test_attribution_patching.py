@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers.compare import same_number
+from helpers.compare import same_bits, same_number
 
 import lincoln_fn as lf
 from lincoln_fn import keys, tree
@@ -108,3 +108,22 @@ def test_indices_and_masks_have_no_effect_of_their_own():
 def test_runs_of_different_shapes_are_refused():
     with pytest.raises(lf.LayerError, match="expected both runs to have outputs of one shape"):
         attribution_patching(NET, PARAMS, X, X[:, :4], 1)
+
+
+def test_a_rule_takes_the_place_of_the_gradient():
+    net = lf.serial(lf.dense(4), lf.silu(), lf.dense(3))
+    params, x, other = net.init(lf.Key(2), X[0]), normal(5, 6), normal(5, 6, seed=1)
+    params = tree.map(lambda p: p.double(), params)
+    found = attribution_patching(net, params, x, other, 1, rule=lf.rules.relp)
+    (h, h_other), g = (
+        (lf.dense(4).predict(params[0], x) for x in (x, other)),
+        params[2].weight[:, 1],
+    )
+    assert same_number(found["0"], (h - h_other) * g * h_other.sigmoid())
+    assert same_number(found["1"], (h * h.sigmoid() - h_other * h_other.sigmoid()) * g)
+    assert list(found) == list(outputs(net, params, x))
+    by_gradient = attribution_patching(net, params, x, other, 1)
+    assert same_bits(found["1"], by_gradient["1"])
+    assert not same_number(found["0"], by_gradient["0"])
+    # A network that has the rule already is explained by its gradient, as with any rule.
+    assert same_number(attribution_patching(lf.rules.relp(net), params, x, other, 1), by_gradient)

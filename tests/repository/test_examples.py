@@ -86,7 +86,7 @@ def test_breast_cancer_runs_as_a_script_and_draws(run_script, picture):
         *("breast_cancer", "mnist", "mnist_cnn", "char_lstm", "char_gpt", "char_mamba"),
         *("char_nanogpt", "find_fault", "mislabelled", "mixture_of_experts", "tune_learning_rate"),
         *("distil", "dpo", "clip", "poison", "relevance", "patching", "feedback_alignment"),
-        *("mnist_private", "mnist_distributed", "batch_size"),
+        *("mnist_private", "mnist_distributed", "batch_size", "relp"),
     ],
 )
 def test_help_says_what_a_run_does_and_how_long_it_takes(name, run, capsys):

@@ -5,6 +5,9 @@ from lincoln_fn.attribution.composites import (
     epsilon_alpha2_beta1_flat as epsilon_alpha2_beta1_flat, epsilon_gamma_box as epsilon_gamma_box,
     epsilon_plus as epsilon_plus, epsilon_plus_flat as epsilon_plus_flat,
 )
+from lincoln_fn.attribution.edge_attribution_patching import (
+    edge_attribution_patching as edge_attribution_patching,
+)
 from lincoln_fn.attribution.grad_cam import grad_cam as grad_cam
 from lincoln_fn.attribution.gradient import (
     gradient as gradient, gradient_times_input as gradient_times_input,

@@ -34,7 +34,13 @@ Metric: TypeAlias = Target | Callable[[Arrays], Arrays]
 
 
 def attribution_patching(
-    net: Layer, params: Params, clean_x: Arrays, corrupted_x: Arrays, metric: Metric
+    net: Layer,
+    params: Params,
+    clean_x: Arrays,
+    corrupted_x: Arrays,
+    metric: Metric,
+    *,
+    rule: Callable[[Layer], Layer] | None = None,
 ) -> dict[str, Arrays]:
     """Estimate the effect of patching every output of a corrupted run by the clean run's.
 
@@ -45,6 +51,8 @@ def attribution_patching(
         metric: what is measured: a class, or weights of y's shape, so that the metric is
             sum(weights * y), such as 1 and -1 for the difference of two logits; or a function from
             y to dM/dy, for any other metric M, such as that of a loss.
+        rule: makes the network whose backward takes the place of the gradient, such as
+            `lf.rules.relp` (RelP); None for the gradient.
 
     Returns:
         By the path of each layer and composition, (a_clean - a_corrupted) dM/da, of its output's
@@ -69,7 +77,8 @@ def attribution_patching(
     corrupted: dict[str, Arrays] = {}
     run_again: dict[str, Arrays] = {}
     uses: list[tuple[str, Arrays, Arrays]] = []
-    watched = map_paths(partial(_watched, corrupted, run_again, uses), net)
+    ruled = net if rule is None else rule(net)
+    watched = map_paths(partial(_watched, corrupted, run_again, uses), ruled)
     clean = outputs(net, params, clean_x)
     y, cache = watched.forward(params, corrupted_x)
     name = "attribution_patching"

@@ -13,6 +13,7 @@ The network computes the same y. Only what it does with g is another:
     forward_forward              each block learns to tell true labels from false ones
     pepita                       a second forward pass takes the place of backward
     straight_through             g passes a layer unchanged
+    relp                         relevance takes the place of the gradient
 
 `backpropagation` takes the rules out again, and `alignment` measures the angle between both
 gradients.

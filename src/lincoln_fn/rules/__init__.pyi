@@ -15,6 +15,7 @@ from lincoln_fn.rules.local_loss import local_loss as local_loss
 from lincoln_fn.rules.local_losses import local_losses as local_losses
 from lincoln_fn.rules.matrices import has_matrices as has_matrices
 from lincoln_fn.rules.pepita import pepita as pepita
+from lincoln_fn.rules.relp import relp as relp
 from lincoln_fn.rules.sign_symmetric import sign_symmetric as sign_symmetric
 from lincoln_fn.rules.similarity_matching import similarity_matching as similarity_matching
 from lincoln_fn.rules.straight_through import straight_through as straight_through

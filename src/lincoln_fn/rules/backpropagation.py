@@ -30,6 +30,7 @@ from lincoln_fn.rules.kolen_pollack import kolen_pollack
 from lincoln_fn.rules.local_losses import local_losses
 from lincoln_fn.rules.pepita import pepita
 from lincoln_fn.rules.pepita import true_back as pepita_true_back
+from lincoln_fn.rules.relp import with_gradient
 from lincoln_fn.rules.sign_symmetric import sign_symmetric
 from lincoln_fn.rules.straight_through import straight_through
 from lincoln_fn.walk import is_trained
@@ -91,7 +92,7 @@ def _without(
 ) -> Layer:
     composed = composition_of(net)
     if composed is None:
-        return net
+        return with_gradient(net)
     parts = tuple(_without(part, loops) for part in composed.parts)
     loop = loops.get(core.constructor_of(net))
     if loop is None and all(new is old for new, old in zip(parts, composed.parts, strict=True)):

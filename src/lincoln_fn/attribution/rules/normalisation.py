@@ -18,12 +18,10 @@ Propagation", ICML 2022.
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from lincoln_fn.attribution.rules.rule import Rule, Use, share
 from lincoln_fn.core import Arrays, LayerError, NonNegative, bare, constructor
 from lincoln_fn.layers import layer_norm, rms_norm
-from lincoln_fn.layers.common.normalisation import mean_over, scale_and_shift
+from lincoln_fn.rules.internal import constant_rstd
 
 
 @constructor
@@ -36,14 +34,9 @@ def constant_std(stabilizer: NonNegative = 1e-6) -> Rule:
     """
 
     def propagate(use: Use, relevance: Arrays) -> Arrays:
-        cache, is_rms = use.cache, isinstance(use.cache, rms_norm.Cache)
-        if not is_rms and not isinstance(cache, layer_norm.Cache):
+        if not isinstance(use.cache, layer_norm.Cache | rms_norm.Cache):
             raise LayerError(use.layer.name, "expected layer_norm or rms_norm for constant_std()")
-        w = rms_norm.scale(use.params, cache.offset) if is_rms else use.params.weight
-        dy = scale_and_shift(share(relevance, use.y, stabilizer), w)
-        if not is_rms:
-            dy = dy - mean_over(dy, tuple(range(-cache.axes, 0)))
-        result: Tensor = use.x * cache.rstd * dy
-        return result
+        g = share(relevance, use.y, stabilizer)
+        return use.x * constant_rstd(use.params, use.cache, g)
 
     return bare(Rule, propagate)
