@@ -30,7 +30,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.attribution._explained import explained_output
+from lincoln_fn.attribution._target import explained_output
 from lincoln_fn.attribution.attribution_patching import Metric
 from lincoln_fn.combine import inference, residual
 from lincoln_fn.core import (
