@@ -26,6 +26,7 @@ BRANCHES = ("0.0.0", "0.1.0", "1.0.0", "1.1.0")
 CLEAN, CORRUPTED, WEIGHTS = normal(2, 5, 8), normal(2, 5, 8, seed=1), normal(2, 3, seed=2)
 PARAMS = cast(NET.init(lf.Key(1), CLEAN))
 RUN = (NET, PARAMS, CLEAN, CORRUPTED, WEIGHTS)
+WEIGHTS_OF_4 = normal(3, 4, seed=3)
 every_rule = pytest.mark.parametrize("rule", [None, relp], ids=["gradient", "relp"])
 
 
@@ -80,6 +81,17 @@ def test_an_edge_of_a_linear_network_is_what_patching_it_changes():
     assert len(edges) == 10
 
 
+def test_one_residual_connection_has_three_edges_also_with_another_inside():
+    x, other = normal(3, 4), normal(3, 4, seed=1)
+    net = lf.residual(lf.residual(lf.dense(4, bias=False)))
+    params = cast(net.init(lf.Key(2), x))
+    edges = edge_attribution_patching(net, params, x, other, WEIGHTS_OF_4)
+    change = net.predict(params, x) - net.predict(params, other)
+    assert list(edges) == [("input", "0"), ("input", "output"), ("0", "output")]
+    total = edges["input", "output"] + edges["0", "output"]
+    assert same_number(total, (change * WEIGHTS_OF_4).sum(-1))
+
+
 def test_a_head_is_patched_exactly_where_all_behind_it_is_linear():
     attention = lf.grouped_query_attention(4, 2)
     net = lf.serial(lf.residual(attention), lf.residual(lf.dense(8, bias=False)), lf.dense(1))
@@ -96,11 +108,15 @@ def test_what_is_no_stream_of_branches_is_refused():
     norm = lf.serial(lf.residual(lf.dense(4)), lf.layer_norm(), lf.residual(lf.tanh()))
     x = normal(2, 4)
 
-    def edges(net):
-        return edge_attribution_patching(net, cast(net.init(lf.Key(0), x)), x, 2 * x, 0)
+    def edges(net, corrupted=2 * x):
+        return edge_attribution_patching(net, cast(net.init(lf.Key(0), x)), x, corrupted, 0)
 
     assert_says("'2.0': expected it to read the sum of the input and all branches", edges, norm)
     assert_says("expected a network with residual connections, got dense(2)", edges, lf.dense(2))
     twice = lf.serial(lf.branch(lf.tanh(), lf.relu(), merge=lf.identity()),
                       lf.shared(lf.residual(lf.dense(4))), lf.add())  # fmt: skip
     assert_says("dense(4): expected a branch that is used once, got a second use", edges, twice)
+    shortcut = lf.residual(lf.dense(4), lf.dense(4))
+    assert_says("expected no shortcut, got the Layer dense(4)", edges, shortcut)
+    one = lf.residual(lf.dense(4))
+    assert_says("expected both runs of one shape, got [(2, 4), (1, 4)]", edges, one, x[:1])

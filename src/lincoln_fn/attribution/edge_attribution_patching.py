@@ -21,7 +21,7 @@ heads' dx are 0, and these add up to dx_j.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import pairwise
 from typing import Final, TypeAlias
@@ -30,28 +30,17 @@ import attrs
 import torch
 from torch import Tensor
 
+from lincoln_fn import core
 from lincoln_fn.attribution._target import explained_output
 from lincoln_fn.attribution.attribution_patching import Metric
 from lincoln_fn.combine import inference, residual
-from lincoln_fn.core import (
-    Arrays,
-    Cache,
-    Layer,
-    LayerError,
-    Params,
-    check_argument,
-    file_of_forward,
-    made_by,
-)  # fmt: skip
-from lincoln_fn.layers import attention_heads
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, made_by
+from lincoln_fn.layers import attention_heads, identity
 from lincoln_fn.rules.internal import with_true_gradient
 from lincoln_fn.walk.internal import inside, map_paths, paths
 from lincoln_fn.walk.walks import back
 
 NAME: Final = "edge_attribution_patching"
-
-# From dx of the heads to what is kept of it.
-Keep: TypeAlias = Callable[[Arrays], Arrays]
 
 
 @attrs.frozen(eq=False)
@@ -65,6 +54,9 @@ class _Use:
     cache: Cache
 
 
+Uses: TypeAlias = dict[str, _Use]  # by path
+
+
 def edge_attribution_patching(
     net: Layer,
     params: Params,
@@ -76,17 +68,20 @@ def edge_attribution_patching(
 ) -> dict[tuple[str, str], Tensor]:
     """Estimate the effect of patching every edge between the residual branches of a network.
 
-    Its arguments are those of `attribution_patching`.
+    The outermost residual connections have to be one stream, x + f(x) again and again. Until its
+    end, only their branches may read it. The arguments are those of `attribution_patching`.
 
     Returns:
-        By the source and the target, the effect of shape (batch, ..., length): the product, summed
-        over features. A source is "input", the path of a branch, or "PATH, head 0", with the path
-        of its heads. A target is the path of a later branch, "PATH, query 0", "PATH, key 0" or
-        "PATH, value 0", or "output". An edge without effect is left out.
+        By the source and the target, the effect of shape (batch, ..., length): the product
+        (a_clean - a_corrupted) dx of the module, summed over features. A source is "input", the
+        path of a branch, or "PATH, head 0", with the path of its heads. A target is the path of a
+        later branch, "PATH, query 0", "PATH, key 0" or "PATH, value 0", or "output". An edge
+        without effect is left out.
 
     Raises:
         LayerError: if the branches do not add up to a stream, as behind a norm that is outside the
-            residual connections; or if one is used several times.
+            residual connections, or with a shortcut; if one is used several times, or computed
+            again, as by `checkpointed`; or if the two inputs have different shapes.
 
     Source:
         Syed, Rager and Conmy, "Attribution Patching Outperforms Automated Circuit Discovery", 2023.
@@ -99,21 +94,24 @@ def edge_attribution_patching(
 ('0.0', 'output'), ('1.0', 'output')]
     """
     order = ("net", "params", "clean_x", "corrupted_x")
-    check_argument(NAME, "net", Layer, net, order)
+    core.check_argument(NAME, "net", Layer, net, order)
     net = with_true_gradient(inference(net))
     heads = _branches(net)
-    clean: dict[str, _Use] = {}
-    corrupted: dict[str, _Use] = {}
+    clean: Uses = {}
+    corrupted: Uses = {}
     gradients: dict[str, Tensor] = {}
     _watched(net, heads, clean, {}).forward(params, clean_x)
     watched = _watched(net if rule is None else rule(net), heads, corrupted, gradients)
     y, cache = watched.forward(params, corrupted_x)
     g = metric(y) if callable(metric) else explained_output(NAME, y, metric)
     watched.input_grad(params, cache, g)
-    _check_stream([corrupted[path] for path in heads], [*heads])
+
+    _check_stream({path: corrupted[path] for path in heads})
+    first, last = next(iter(heads)), next(reversed(heads))
+    shapes = [tuple(uses[first].x.shape) for uses in (clean, corrupted)]
+    core.require(shapes[0] == shapes[1], NAME, "both runs of one shape", shapes)
 
     effects: dict[tuple[str, str], Tensor] = {}
-    first, *_, last = heads
     before: list[str] = []
     targets = {path: _targets(path, heads[path], corrupted, gradients[path]) for path in heads}
     for path, of_path in [*targets.items(), ("", [("output", gradients[last])])]:
@@ -135,10 +133,14 @@ def _branches(net: Layer) -> dict[str, str | None]:
     """
     found: dict[str, str | None] = {}
     for path, layer in paths(net):
-        if made_by(layer, residual) and not any(path.startswith(f"{each}.") for each in found):
+        if made_by(layer, residual) and not any(
+            f"{path}.".startswith(f"{each}.") for each in found
+        ):
+            unchanged = core.file_of_forward(layer.parts[1]) is identity
+            core.require(unchanged, f"{NAME}: {path!r}", "no shortcut", layer.parts[1])
             branch = inside(path, 0)
             named = paths(layer.parts[0], branch)
-            inner = [at for at, part in named if file_of_forward(part) is attention_heads]
+            inner = [at for at, part in named if core.file_of_forward(part) is attention_heads]
             found[branch] = inner[0] if len(inner) == 1 else None
     if not found:
         raise LayerError(NAME, f"expected a network with residual connections, got {net}")
@@ -146,15 +148,15 @@ def _branches(net: Layer) -> dict[str, str | None]:
 
 
 def _watched(
-    net: Layer,
-    heads: Mapping[str, str | None],
-    uses: dict[str, _Use],
-    gradients: dict[str, Tensor],
+    net: Layer, heads: Mapping[str, str | None], uses: Uses, gradients: dict[str, Tensor]
 ) -> Layer:
     """Let the branches and their heads note each use, and the gradient of its output."""
     watched = {*heads, *heads.values()}
 
     def changed(layer: Layer, path: str) -> Layer:
+        if path not in watched:
+            return layer
+
         def forward(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
             y, cache = layer.forward(params, x)
             if path in uses:
@@ -169,7 +171,7 @@ def _watched(
 
         return layer.replace(forward=forward, input_grad=input_grad)
 
-    return map_paths(lambda la, path: changed(la, path) if path in watched else la, net)
+    return map_paths(changed, net)
 
 
 def _first(x: Arrays) -> Tensor:
@@ -178,34 +180,31 @@ def _first(x: Arrays) -> Tensor:
     return stream
 
 
-def _check_stream(uses: Sequence[_Use], names: Sequence[str]) -> None:
+def _check_stream(branches: Mapping[str, _Use]) -> None:
     """Check that each branch reads the sum of what the one before it read and returned."""
-    for name, (use, later) in zip(names[1:], pairwise(uses), strict=True):
+    for (_, use), (path, later) in pairwise(branches.items()):
         if not torch.equal(use.x + use.y, later.x):
             problem = "expected it to read the sum of the input and all branches before it"
-            raise LayerError(f"{NAME}: {name!r}", problem)
+            raise LayerError(f"{NAME}: {path!r}", problem)
 
 
-def _pulled(branch: _Use, at: str, g: Tensor, keep: Keep = lambda dx: dx) -> tuple[Tensor, Tensor]:
+def _pulled(
+    branch: _Use, at: str, g: Tensor, keep: Callable[[Arrays], Arrays] = lambda dx: dx
+) -> tuple[Tensor, Tensor]:
     """Send g back through a branch, with what is kept at the heads; return dx, and g there."""
-    arrived: list[Tensor] = []
 
     def visit(
         layer: Layer, path: str, params: Params, cache: Cache, g: Arrays
-    ) -> tuple[Arrays, None]:
+    ) -> tuple[Arrays, Arrays]:
         dx = layer.input_grad(params, cache, g)
-        if path != at:
-            return dx, None
-        arrived.append(g)
-        return keep(dx), None
+        return (keep(dx), g) if path == at else (dx, None)
 
-    dx, _ = back(visit, branch.layer, branch.params, branch.cache, g)
-    return _first(dx), arrived[0]
+    dx, records = back(visit, branch.layer, branch.params, branch.cache, g)
+    [at_heads] = core.tree.leaves(records)
+    return _first(dx), at_heads
 
 
-def _targets(
-    path: str, heads: str | None, uses: Mapping[str, _Use], g: Tensor
-) -> Iterator[tuple[str, Tensor]]:
+def _targets(path: str, heads: str | None, uses: Uses, g: Tensor) -> Iterator[tuple[str, Tensor]]:
     """Compute dx of a branch, or of query, key and value of each of its heads."""
     branch = uses[path]
     if heads is None:
@@ -230,11 +229,7 @@ def _of_head(dx: tuple[Tensor | None, ...], *, entry: int, head: int, count: int
 
 
 def _sources(
-    path: str,
-    heads: str | None,
-    clean: Mapping[str, _Use],
-    corrupted: Mapping[str, _Use],
-    dx: Tensor,
+    path: str, heads: str | None, clean: Uses, corrupted: Uses, dx: Tensor
 ) -> Iterator[tuple[str, Tensor]]:
     """Compute the effects on dx of a branch, or of each of its heads."""
     if heads is None:
