@@ -5,7 +5,8 @@ of the token that fits the clean prompt, minus that of the one that fits the cor
 the changed token on, the outputs of all MLPs, of all attention and of all blocks are put into the
 corrupted run, one layer and position at a time. Attribution patching estimates these changes from
 one backward pass: by the gradient, or by relevance (RelP). Printed is the correlation of the
-estimates with the changes, over all prompts, layers and positions.
+estimates with the changes, over all prompts, layers and positions; then again without the first
+block.
 
 The weights are those that finetune_llm.py reads:
 
@@ -105,7 +106,10 @@ def exact(model: Model, pair: Pair, clean: dict[str, Tensor]) -> Tensor:
 
 
 def correlations(model: Model, prompts: Sequence[tuple[str, str, str, str]]) -> None:
-    """Print the correlation of each estimate with the changes, by what is patched."""
+    """Print the correlation of each estimate with the changes, by what is patched.
+
+    The second table is without the first block.
+    """
     kinds = places(model.net)
     changes: dict[str, list[Tensor]] = {kind: [] for kind in kinds}
     estimates: dict[tuple[str, str], list[Tensor]] = {}
@@ -118,13 +122,16 @@ def correlations(model: Model, prompts: Sequence[tuple[str, str, str, str]]) -> 
             )
             for kind, at in kinds.items():
                 of_kind = torch.stack([effects[path][0, pair.changed :].sum(-1) for path in at])
-                estimates.setdefault((name, kind), []).append(of_kind.flatten())
+                estimates.setdefault((name, kind), []).append(of_kind)
         for kind, at in kinds.items():
-            changes[kind].append(exact(model, pair, {path: clean[path] for path in at}).flatten())
-    print(f"{'correlation':30}" + "".join(f"{kind:>17}" for kind in kinds))
-    for name in RULES:
-        pairs = (torch.stack([torch.cat(estimates[name, k]), torch.cat(changes[k])]) for k in kinds)
-        print(f"{name:30}" + "".join(f"{torch.corrcoef(p)[0, 1].item():17.3f}" for p in pairs))
+            changes[kind].append(exact(model, pair, {path: clean[path] for path in at}))
+    for title, first in (("correlation", 0), ("without the first block", 1)):
+        print(f"{title:30}" + "".join(f"{kind:>17}" for kind in kinds))
+        for name in RULES:
+            pairs = [[torch.cat(of, 1)[first:].flatten() for of in (estimates[name, k], changes[k])]
+                     for k in kinds]  # fmt: skip
+            numbers = [torch.corrcoef(torch.stack(pair))[0, 1].item() for pair in pairs]
+            print(f"{name:30}" + "".join(f"{number:17.3f}" for number in numbers))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

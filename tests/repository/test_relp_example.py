@@ -45,11 +45,16 @@ def test_all_patches_of_a_kind_in_one_batch_are_those_of_single_runs(example, mo
             assert same_number(row[1], (y * pair.weights).sum() - before, terms=10.0)
 
 
-def test_the_table_has_a_row_for_each_estimate_and_a_column_for_each_kind(example, model, capsys):
+def test_the_tables_have_a_row_for_each_estimate_and_a_column_for_each_kind(example, model, capsys):
     relp = example("relp")
     relp.correlations(model, PROMPTS)
-    head, *rows = capsys.readouterr().out.splitlines()
-    assert head.split() == ["correlation", "MLP", "attention", "residual", "stream"]
-    assert [row.rsplit(maxsplit=3)[0].strip() for row in rows] == list(relp.RULES)
-    numbers = [[float(number) for number in row.split()[-3:]] for row in rows]
-    assert all(0.8 < number <= 1 for row in numbers for number in row)
+    lines = capsys.readouterr().out.splitlines()
+    tables = lines[: len(lines) // 2], lines[len(lines) // 2 :]
+    for (head, *rows), title in zip(
+        tables, ("correlation", "without the first block"), strict=True
+    ):
+        assert head.split() == [*title.split(), "MLP", "attention", "residual", "stream"]
+        assert [row.rsplit(maxsplit=3)[0].strip() for row in rows] == list(relp.RULES)
+        numbers = [[float(number) for number in row.split()[-3:]] for row in rows]
+        assert all(0.8 < number <= 1 for row in numbers for number in row)
+    assert tables[0][1:] != tables[1][1:]
