@@ -159,6 +159,8 @@ def test_a_run_says_its_scales_by_path():
         ):  # fmt: skip
             expected = noise[at].sum().item() / signal[at].sum().item()
             assert math.isclose(record.noise[path], expected, rel_tol=1e-3)
+            assert path in record.noise
+        assert "1" not in record.noise
     assert [record.step for _, record in steps] == [1, 2, 3]
     assert steps[0][1].loss > 0
 

@@ -174,9 +174,13 @@ class NoiseScales(Mapping[str, float]):
         if not names:
             known = ", ".join(map(repr, [*self.signal][:6]))
             problem = f"expected the path of parameters, or a pattern, got {path!r}"
-            raise core.LayerError("noise", f"{problem}; there are {known}")
+            raise LayerError("noise", f"{problem}; there are {known}")
         signal, noise = (sum(each[name] for name in names) for each in (self.signal, self.noise))
         return noise / signal if signal else float("nan" if noise == 0 else "inf")
+
+    def __contains__(self, path: object) -> bool:
+        """Return whether a path, or a pattern, names parameters."""
+        return isinstance(path, str) and any(_is_below(name, path) for name in self.signal)
 
     def __iter__(self) -> Iterator[str]:
         """List the paths of the parameters."""

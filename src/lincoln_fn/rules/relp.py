@@ -44,22 +44,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import combine, core
-from lincoln_fn.core import (
-    Arrays,
-    Elements,
-    Function,
-    Layer,
-    LayerError,
-    Params,
-    Rows,
-    call_of,
-    checked,
-    file_of_forward,
-    has_no_params,
-    kind_of,
-    made_by,
-    record,
-)  # fmt: skip
+from lincoln_fn.core import Arrays, Elements, Function, Layer, LayerError, Params, Rows, made_by
 from lincoln_fn.layers import (
     attention_heads,
     layer_norm,
@@ -83,7 +68,7 @@ _ATTENTION: Final = (attention_heads, scaled_dot_product_attention)
 _REFUSED: Final = (timestep_embedding, vector_quantize)
 
 
-@record
+@core.record
 class Cache:
     """An activation's own cache, and f(x) / x."""
 
@@ -136,11 +121,12 @@ def share(params: Params, cache: core.Cache, g: Tensor, *, layer: Layer) -> tupl
     return tuple(each / len(dx) for each in dx)
 
 
-@checked
+@core.checked
 def relp(net: Layer, *, constant_weights: bool = True) -> Layer:
     """Send relevance back in place of the gradient: each layer's dx is J^T g, with y = J x.
 
-    The network computes the same y, as after training: it is that of `inference(net)`.
+    The network computes the same y, as after training: it is that of `inference(net)`. Another rule
+    that it has stays in its place; `backpropagation` takes it out.
 
     Args:
         constant_weights: whether the weights of attention count as constants. If not, attention has
@@ -173,7 +159,7 @@ def _with_rule(layer: Layer, path: str, *, constant_weights: bool) -> Layer:
         layer = layer.spec["net"]  # type: ignore[index]  # made_by: it has a spec
     if made_by(layer, *_OF_PRODUCTS):
         raise _refusal(layer, path, "its own loops multiply outputs of its parts")
-    kind, file = kind_of(layer), file_of_forward(layer)
+    kind, file = core.kind_of(layer), core.file_of_forward(layer)
     is_same = (kind in _LINEAR and file not in _REFUSED) or (
         kind == "attention" and not constant_weights
     )
@@ -189,14 +175,14 @@ def _with_rule(layer: Layer, path: str, *, constant_weights: bool) -> Layer:
         changed = layer.replace(input_grad=partial(share, layer=layer))
     else:
         raise _refusal(layer, path, "it has no rule")
-    call = call_of(relp, layer, constant_weights=constant_weights)
+    call = core.call_of(relp, layer, constant_weights=constant_weights)
     return changed.replace(name=call, spec=call)
 
 
 def _around(layer: Layer, path: str) -> Layer:
     """Let an activation cache f(x) / x; f(0) has to be 0."""
     # One with params is a prelu, with f(0) = 0 for all params.
-    at_zero = layer.predict((), torch.zeros(())).item() if has_no_params(layer) else 0.0
+    at_zero = layer.predict((), torch.zeros(())).item() if core.has_no_params(layer) else 0.0
     if at_zero:
         raise _refusal(layer, path, f"f(0) is {at_zero:.6g}, so f(x) / x has no bound near 0")
     there = partial(forward, layer=layer)
@@ -213,7 +199,7 @@ def with_gradient(layer: Layer) -> Layer:
     if layer.spec is None or layer.spec.of is not relp:
         return layer
     own: Layer = layer.spec["net"]
-    if kind_of(own) != "activation":
+    if core.kind_of(own) != "activation":
         return own
     dx = partial(_of_own, function=own.input_grad)
     return layer.replace(name=own.name, input_grad=dx, grads=layer.grads)
