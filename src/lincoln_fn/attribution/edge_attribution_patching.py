@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from itertools import pairwise
 from typing import Final, TypeAlias
 
 import attrs
@@ -35,7 +34,7 @@ from lincoln_fn.attribution._target import explained_output
 from lincoln_fn.attribution.attribution_patching import Metric
 from lincoln_fn.combine import inference, residual
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, made_by
-from lincoln_fn.layers import attention_heads, identity
+from lincoln_fn.layers import attention_heads
 from lincoln_fn.rules.internal import with_true_gradient
 from lincoln_fn.walk.internal import inside, map_paths, paths
 from lincoln_fn.walk.walks import back
@@ -106,8 +105,9 @@ def edge_attribution_patching(
     g = metric(y) if callable(metric) else explained_output(NAME, y, metric)
     watched.input_grad(params, cache, g)
 
-    _check_stream({path: corrupted[path] for path in heads})
     first, last = next(iter(heads)), next(reversed(heads))
+    end = _first(corrupted[_around(last)].y)
+    _check_stream({path: corrupted[path] for path in heads}, end)
     shapes = [tuple(uses[first].x.shape) for uses in (clean, corrupted)]
     core.require(shapes[0] == shapes[1], NAME, "both runs of one shape", shapes)
 
@@ -136,8 +136,6 @@ def _branches(net: Layer) -> dict[str, str | None]:
         if made_by(layer, residual) and not any(
             f"{path}.".startswith(f"{each}.") for each in found
         ):
-            unchanged = core.file_of_forward(layer.parts[1]) is identity
-            core.require(unchanged, f"{NAME}: {path!r}", "no shortcut", layer.parts[1])
             branch = inside(path, 0)
             named = paths(layer.parts[0], branch)
             inner = [at for at, part in named if core.file_of_forward(part) is attention_heads]
@@ -148,10 +146,10 @@ def _branches(net: Layer) -> dict[str, str | None]:
 
 
 def _watched(
-    net: Layer, heads: Mapping[str, str | None], uses: Uses, gradients: dict[str, Tensor]
+    net: Layer, heads: dict[str, str | None], uses: Uses, gradients: dict[str, Tensor]
 ) -> Layer:
     """Let the branches and their heads note each use, and the gradient of its output."""
-    watched = {*heads, *heads.values()}
+    watched = {*heads, *heads.values(), _around(next(reversed(heads)))}
 
     def changed(layer: Layer, path: str) -> Layer:
         if path not in watched:
@@ -174,16 +172,22 @@ def _watched(
     return map_paths(changed, net)
 
 
+def _around(branch: str) -> str:
+    """Return the path of a branch's residual connection."""
+    return branch.rpartition(".")[0]
+
+
 def _first(x: Arrays) -> Tensor:
     """Return the stream, without what goes along with it, such as a mask."""
     stream: Tensor = x[0] if isinstance(x, tuple) else x
     return stream
 
 
-def _check_stream(branches: Mapping[str, _Use]) -> None:
-    """Check that each branch reads the sum of what the one before it read and returned."""
-    for (_, use), (path, later) in pairwise(branches.items()):
-        if not torch.equal(use.x + use.y, later.x):
+def _check_stream(branches: Mapping[str, _Use], end: Tensor) -> None:
+    """Check that x + y of each branch is what the next one reads, or the stream's end."""
+    later = [*((path, use.x) for path, use in branches.items()), ("output", end)][1:]
+    for use, (path, x) in zip(branches.values(), later, strict=True):
+        if use.x.shape != use.y.shape or not torch.equal(use.x + use.y, x):
             problem = "expected it to read the sum of the input and all branches before it"
             raise LayerError(f"{NAME}: {path!r}", problem)
 
