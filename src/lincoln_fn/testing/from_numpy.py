@@ -178,8 +178,8 @@ def _parts(value: Any) -> list[Any]:
     kind = type(value)
     if attrs.has(kind):
         return [getattr(value, field.name, None) for field in attrs.fields(kind)]
-    if isinstance(vars(kind).get("__call__"), FunctionType):  # of an object that is called
-        return [vars(kind)["__call__"], *getattr(value, "__dict__", {}).values()]
+    if isinstance(kind.__call__, FunctionType):  # of an object that is called
+        return [kind.__call__, *getattr(value, "__dict__", {}).values()]
     if isinstance(value, list | tuple):
         return list(value)
     return list(value.values()) if isinstance(value, dict) else []

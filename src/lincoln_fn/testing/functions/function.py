@@ -66,9 +66,9 @@ class Run:
         return grads
 
     def gradients(self, g: Sequence[Tensor]) -> list[Tensor]:
-        """Run the backward pass on a copy of g; a None is a gradient of 0."""
+        """Run the backward pass on a copy of g, and copy what it returns; a None is 0."""
         both = zip(self.leaves, self.backward([copied(each) for each in g]), strict=True)
-        return [torch.zeros_like(leaf) if grad is None else grad for leaf, grad in both]
+        return [torch.zeros_like(leaf) if grad is None else grad.clone() for leaf, grad in both]
 
 
 @attrs.frozen(eq=False)
