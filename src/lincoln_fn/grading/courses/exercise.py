@@ -166,7 +166,7 @@ class Exercise:
             return scope
 
         def run(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-            given = tree.map(torch.clone, x)  # forward may change x in place
+            given = tree.map(lambda array: array.detach().clone(), x)  # forward may change x in place
             scope = scope_of(x)
             y = tuple(returned(scope[name]) for name in self.outputs)
             # A name of the file may be that of an array, or of the table's cache.
