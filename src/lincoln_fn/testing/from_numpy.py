@@ -68,6 +68,7 @@ def from_numpy(
     name = f"{getattr(forward, '__name__', type(forward).__name__)}()"
 
     def run(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+        # Detached, a copy is no use of a parameter.
         given = tree.map(lambda array: array.detach().clone(), (x, *params))
         result = _called(forward, (x, *params), **copy.deepcopy(options))
         if backward is None:
