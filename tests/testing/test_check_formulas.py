@@ -8,6 +8,7 @@ import torch
 import lincoln_fn as lf
 from lincoln_fn import keys
 from lincoln_fn.testing import check_layer, check_loss
+from lincoln_fn.testing.terms import one_hot
 
 X = keys.normal(lf.Key(1), (5, 5))
 W = keys.normal(lf.Key(2), (5,)) + 3
@@ -179,3 +180,10 @@ def test_values_of_one_name_are_told_apart():
     (mistake,) = check_layer(lf.Layer("mine()", forward, backward), W, X, all=True).mistakes
     line = inspect.getsourcelines(backward)[1] + 4
     assert str(mistake).startswith(f"mine(): dx is its gradient + 3 g y + 2 g y (line {line})")
+
+
+def test_a_label_without_an_axis_is_one_of_a_row_of_scores_and_not_of_a_number():
+    label, row = torch.tensor(2), torch.zeros(3)
+    assert one_hot([label], [row[0]]) == []
+    ((_, found),) = one_hot([label], [row[0], row])
+    assert found.tolist() == [0, 0, 1]

@@ -176,6 +176,10 @@ class SoftmaxLoss:
         return loss, dscores @ w.T, dw
 
 
+class Unscaled(SoftmaxLoss):
+    """Calls what it inherits."""
+
+
 class Averaged(SoftmaxLoss):
     def __call__(self, x, w, y):
         loss, dx, dw = super().__call__(x, w, y)
@@ -187,7 +191,7 @@ NO_LABELS = "{} is wrong by line {}: dscores, the gradient of scores, is its gra
 AVERAGED = "{} is 5 times too small: averaged where it should be summed? (line {})"
 # By the line that is wrong: the loss, and what is said of which gradients.
 IN_ONE_CALL = {
-    "dscores / len": (SoftmaxLoss(0), NO_LABELS, {"dx", "dparams.0"}),
+    "dscores / len": (Unscaled(0), NO_LABELS, {"dx", "dparams.0"}),
     "dx / len": (Averaged(1), AVERAGED, {"dx"}),
 }
 

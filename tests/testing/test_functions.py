@@ -127,6 +127,18 @@ def adds_to_what_stays(ctx, g):
     return g * w, KEPT[0]
 
 
+def adds_to_a_buffer_that_stays(ctx, g):
+    x, w = ctx.saved_tensors
+    KEPT[:] = KEPT or [torch.zeros_like(w)]
+    return g * w, KEPT[0].add_((g * x).sum(0))
+
+
+def counts_its_calls(ctx, x, w):
+    ctx.save_for_backward(x, w)
+    KEPT.append(x)
+    return x * w * len(KEPT)
+
+
 def keeps_x_outside(ctx, x, w):
     ctx.save_for_backward(w)
     KEPT[:] = [x.clone()]
@@ -206,6 +218,10 @@ FUNCTIONS = {
     ),
     "again": (adds_to_what_it_returned, Scale.backward, "dw is wrong when backward runs again"),
     "runs": (adds_to_what_stays, Scale.backward, "dw is wrong .*in another run|dw is wrong when"),
+    "one buffer": (
+        adds_to_a_buffer_that_stays, Scale.backward, "dw is wrong when backward runs again",
+    ),
+    "y": (scale(Scale.backward, counts_its_calls), Scale.backward, "y is wrong in another run"),
     "calls": (
         scale(reads_x_outside, keeps_x_outside), Scale.backward,
         "dw is wrong after another call.*does it read what forward kept outside of ctx",

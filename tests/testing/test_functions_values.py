@@ -298,6 +298,11 @@ def test_a_right_pair_is_right_of_numpy_and_of_torch():
     check_vjp(affine, affine_back, *ARRAYS, reference=lambda x, w, b: x @ w + b)
 
 
+def test_a_function_without_a_name_is_called_by_its_kind():
+    report = check_vjp(affine, partial(affine_back), *ARRAYS, all=True)
+    assert str(report).startswith("partial of affine: right")
+
+
 @pytest.mark.full
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs jax")
 def test_a_custom_vjp_of_jax_is_checked():

@@ -32,7 +32,7 @@ from lincoln_fn.losses.internal import parts_of, through_of
 from lincoln_fn.testing.contract import close_trees
 from lincoln_fn.testing.diagnosis import Finding, GradientError, Report
 from lincoln_fn.testing.run import Options, checked
-from lincoln_fn.testing.sample import doubled, not_a_tensor
+from lincoln_fn.testing.sample import doubled, not_dense
 from lincoln_fn.training import check_example
 from lincoln_fn.walk.internal import map_paths, paths
 
@@ -102,7 +102,7 @@ def check_layer(
     check_argument("check_layer", "layer", Layer, layer, ("layer", "params", "x"))
     check_argument("check_layer", "key", Key, key)
     check_example("check_layer", x)
-    if told := not_a_tensor({"params": params}):
+    if told := not_dense({"params": params}):
         raise LayerError("check_layer", told)
     if reference is not None:
         check_argument("check_layer", "reference", Layer, reference)

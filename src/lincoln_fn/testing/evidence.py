@@ -18,14 +18,7 @@ from torch import Tensor
 from lincoln_fn.core import Arrays, Key, tree
 from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.from_numpy import as_tensor, held_by
-from lincoln_fn.testing.lines import (
-    Place,
-    Replacements,
-    Trace,
-    assigned,
-    to_tensor,
-    trace_of,
-)
+from lincoln_fn.testing.lines import Place, Replacements, Trace, assigned, to_tensor, trace_of
 from lincoln_fn.testing.perturbed import perturbed
 from lincoln_fn.testing.point import autograd_at, truth
 from lincoln_fn.testing.sample import Sample, copies, floating_leaves, random_like, sample
@@ -224,11 +217,10 @@ class Evidence:
     def hand(self) -> list[tuple[str, Tensor]]:
         """The values that backward has at hand, each once, and with a name that no other has."""
         at, kept = self.sample, _leaves(self.sample.cache)
+        calls = self.tape.calls if self.tape else ()
         integers = [leaf for _, leaf in (*_leaves((at.params, at.x)), *kept)]
         integers += held_by(at.layer.forward)
-        integers += [
-            leaf for call in (self.tape.calls if self.tape else ()) for leaf in call.leaves
-        ]
+        integers += [leaf for call in calls for leaf in call.leaves]
         scores = [*floating_leaves(at.x), *(k.values[0] for k in self.known if k.calls)]
         found = [(name, "", v) for name, v in one_hot(integers, scores)]
         of_y = [k.values[0] for k in self.known if k.values and bool(k.gradients[0].any())]
@@ -248,14 +240,13 @@ class Evidence:
     def _at_hand(self, kept: list[tuple[str, Any]]) -> Iterator[tuple[str, str, Any]]:
         """List what may be at hand: its name, and where it is from."""
         for place in self.constants:
-            if place.target:
+            if place.target and len(self.steps.values[place]) == 1:
                 yield place.target, f"line {place.line}", self.steps.values[place][0]
         for known in self.known:
             if not known.calls:
                 yield known.name, "as given", known.values[0]
         for y in self.y:
             yield "y", "the output", y
-        for y in self.y:
             if bool((y <= 0).all()):
                 yield "e^y", "of the output", y.exp()
         for path, leaf in kept:

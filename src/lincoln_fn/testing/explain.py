@@ -75,7 +75,9 @@ class Explanation:
             return self._mistake(relation, step, last)
         for made_right, before in self.runs.before(i, last)[:MOST_BEFORE]:
             relation = self._relation(step, before)
-            if made_right > 0 or (relation and self._relation(before)):
+            # In one call, what becomes right may be forward's.
+            is_seen = made_right > 0 and not self.seen.is_of_one_call
+            if is_seen or (relation and self._relation(before)):
                 line = self._mistake(self._relation(before) or NOT_TOLD, before, before)
                 rest = self._mistake(relation or NOT_TOLD, step, last)
                 said = f"{line.sentence}; with that right, it {rest.sentence}"

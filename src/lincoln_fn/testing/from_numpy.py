@@ -68,7 +68,8 @@ def from_numpy(
     name = f"{getattr(forward, '__name__', type(forward).__name__)}()"
 
     def run(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-        given = tree.map(torch.clone, (x, *params))
+        # Detached, a copy is no use of a parameter.
+        given = tree.map(lambda array: array.detach().clone(), (x, *params))
         result = _called(forward, (x, *params), **copy.deepcopy(options))
         if backward is None:
             return returned(result[0]), given
@@ -178,8 +179,8 @@ def _parts(value: Any) -> list[Any]:
     kind = type(value)
     if attrs.has(kind):
         return [getattr(value, field.name, None) for field in attrs.fields(kind)]
-    if isinstance(vars(kind).get("__call__"), FunctionType):  # of an object that is called
-        return [vars(kind)["__call__"], *getattr(value, "__dict__", {}).values()]
+    if isinstance(kind.__call__, FunctionType):  # of an object that is called
+        return [kind.__call__, *getattr(value, "__dict__", {}).values()]
     if isinstance(value, list | tuple):
         return list(value)
     return list(value.values()) if isinstance(value, dict) else []

@@ -31,7 +31,7 @@ from lincoln_fn.core import (
 from lincoln_fn.optim import Adjoints, Optimizer, OptimizerState
 from lincoln_fn.testing.diagnosis import Finding, GradientError, Report
 from lincoln_fn.testing.run import Options, checked, foremost
-from lincoln_fn.testing.sample import doubled, not_a_tensor, random_like
+from lincoln_fn.testing.sample import doubled, not_dense, random_like
 
 _HYPERPARAMETERS: Final = ("lr", "weight_decay", "momentum")
 # What the judge says of a layer, and what that is in an optimizer.
@@ -105,7 +105,7 @@ def step_of(optimizer: Optimizer, params: Params, steps: int, key: Key) -> Step:
     if isinstance(optimizer.adjoint, str):
         raise LayerError(optimizer.name, f"has no adjoint: {optimizer.adjoint}")
     state = optimizer.init(params)
-    if told := not_a_tensor({"state": state}):
+    if told := not_dense({"state": state}):
         raise LayerError(optimizer.name, told)
     for i in range(steps):
         params, state = _updated(optimizer, {}, params, random_like(params, key.fold_in(i)), state)
@@ -142,10 +142,8 @@ class Step:
 
     def _told_of(self, finding: Finding) -> Finding:
         leaf, sentence = map(self._told, (finding.leaf, finding.sentence))
-        if (
-            finding.verdict == "wrong"
-            and finding.leaf.removeprefix("dx.state_bar.") in self._unchanged
-        ):
+        is_own = finding.leaf.removeprefix("dx.state_bar.") in self._unchanged
+        if is_own and finding.verdict == "wrong":
             sentence = f"{finding.where}: {leaf} is the state itself, not its bar"
             finding = attrs.evolve(finding, name="state for bar")
         return attrs.evolve(finding, leaf=leaf, sentence=sentence)

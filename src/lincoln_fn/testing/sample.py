@@ -76,13 +76,7 @@ def run_forward(layer: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cache]
 
 def run_backward(layer: Layer, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     """Run `backward`, and raise a `GradientError` if it fails or does not return a pair."""
-    dx, dparams = _pair(layer, "backward", ("dx", "dparams"), params, cache, g)
-    both = {"dparams": dparams, "dx": dx}
-    for path, leaf in zip(tree.paths(both), tree.leaves(both), strict=True):
-        if leaf.layout is not torch.strided:
-            told = f"expected {path} dense, got {leaf.layout}: return {path}.to_dense()"
-            raise GradientError(f"{layer.name}: {told}")
-    return dx, dparams
+    return _pair(layer, "backward", ("dx", "dparams"), params, cache, g)
 
 
 def _pair(
@@ -98,7 +92,7 @@ def _pair(
         )
         raise GradientError(f"{layer.name}: {told}", function) from error
     problem = core.describe_non_pair(function, result)
-    if problem := problem or not_a_tensor(dict(zip(of_tensors, result, strict=False))):
+    if problem := problem or not_dense(dict(zip(of_tensors, result, strict=False))):
         raise GradientError(f"{layer.name}: {problem}", function)
     pair: tuple[Arrays, Arrays] = result
     return pair
@@ -203,14 +197,16 @@ def _check_integers(name: str, of: tuple[Params, Arrays], gradients: dict[str, A
             raise GradientError(f"{name}: {path} should be None: {where} holds {holds}")
 
 
-def not_a_tensor(arrays: Arrays) -> str:
-    """Tell of the first leaf that is no tensor; "" if all are."""
+def not_dense(arrays: Arrays) -> str:
+    """Tell of the first leaf that is no dense tensor; "" if all are."""
     leaves: Sequence[object] = tree.leaves(arrays)
     for path, leaf in zip(tree.paths(arrays), leaves, strict=True):
         if not isinstance(leaf, Tensor):
             is_record = attrs.has(type(leaf)) or is_dataclass(leaf)
             mend = ": make its class a record by @lf.record" if is_record else ""
             return f"{path} has the type {type(leaf).__name__}, expected a tensor{mend}"
+        if leaf.layout is not torch.strided:
+            return f"expected {path} dense, got {leaf.layout}: write {path}.to_dense()"
     return ""
 
 

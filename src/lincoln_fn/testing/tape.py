@@ -72,7 +72,7 @@ class Call:
         if code is None or code.co_filename.startswith(_LIBRARY):
             return 0, ""
         first, last, start, end = next(islice(code.co_positions(), offset // 2, None), (None,) * 4)
-        if first is None or first != last:
+        if first is None or first != last or end is None:  # -X no_debug_ranges has no columns
             return first or 0, ""
         text = linecache.getline(code.co_filename, first).encode()[start:end].decode()
         return first, text if len(text) <= LONGEST_CODE else ""

@@ -229,8 +229,8 @@ def one_hot(integers: list[Any], x: list[Tensor]) -> list[tuple[str, Tensor]]:
         labels = labels.squeeze(-1) if labels.shape[-1:] == (1,) else labels  # gather's
         is_count = labels.ndim == 1 and torch.equal(labels, torch.arange(len(labels)))
         for scores in x:
-            has_rows = labels.shape == scores.shape[:-1] and int(labels.max()) < scores.shape[-1]
-            if has_rows and not is_count:
+            has_rows = scores.ndim > 0 and labels.shape == scores.shape[:-1]
+            if has_rows and not is_count and int(labels.max()) < scores.shape[-1]:
                 classes = torch.arange(scores.shape[-1])
                 return [("onehot", (labels[..., None] == classes).double())]
     return []

@@ -137,7 +137,7 @@ WRONG = [
     of_rnn("new", "dWh by the new state", r"is wrong in 9 of 9 places, .* \(line \d+\)"),
     of_rnn("mean", "mean for a sum in db", "averaged where it should be summed"),
     of_rnn("transposed", "Wh not transposed", "transposition"),
-    of_lstm("of df", "sigmoid(df) for sigmoid(af)", "daf, the gradient of x, is not linear in g"),
+    of_lstm("of df", "sigmoid(df) for sigmoid(af)", r"daf, .* of x \(line \d+\), is not linear"),
     of_lstm("at f", "sigmoid at its output", r"`return 1 / \(1 \+ np\.exp\(-x\)\)`, forward's f"),
     of_lstm("tanh", "tanh's derivative missing", r"d, the gradient of `f \* c`, lacks the"),
     of_lstm("c", "1 - c^2 for 1 - tanh(c)^2", "tanh"),

@@ -166,7 +166,8 @@ class Exercise:
             return scope
 
         def run(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-            given = tree.map(torch.clone, x)  # forward may change x in place
+            # Forward may change x in place. Detached, a copy is no use of x.
+            given = tree.map(lambda array: array.detach().clone(), x)
             scope = scope_of(x)
             y = tuple(returned(scope[name]) for name in self.outputs)
             # A name of the file may be that of an array, or of the table's cache.

@@ -73,7 +73,7 @@ def function_of_pair(pair: Pair, inputs: Sequence[Any]) -> Function:
             return _checked(names, ctx.kinds, grads)
 
     made = function_of(Both, [_tensor(each) if _is_array(each) else each for each in inputs])
-    own, back = (getattr(each, "__name__", "") for each in (of, pair.backward))
+    own, back = (getattr(f, "__name__", type(f).__name__) for f in (of, pair.backward))
     return attrs.evolve(
         made, name=own if pair.of else f"{back} of {own}", names=names, backward=pair.backward,
         forward=lambda *tensors: forward(*tensors)[1],

@@ -16,6 +16,7 @@ from torch.autograd.function import FunctionCtx
 from lincoln_fn.core import Key, keys, tree
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.functions.sentences import gradient_of, line_of_value, raised
+from lincoln_fn.testing.sample import not_dense
 
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -58,17 +59,14 @@ class Run:
                 grads: list[Tensor | None] = [*torch.autograd.grad(y, self.leaves, of_y, **options)]
             except Exception as error:  # of any kind: the code is the user's
                 raise GradientError(raised(error, f.names, f.backward)) from error
-        for name, grad in zip(f.leaves, grads, strict=True):
-            if grad is not None and grad.layout is not torch.strided:
-                raise GradientError(
-                    f"expected {name} dense, got {grad.layout}: return {name}.to_dense()"
-                )
+        if told := not_dense(dict(zip(f.leaves, grads, strict=True))):
+            raise GradientError(told)
         return grads
 
     def gradients(self, g: Sequence[Tensor]) -> list[Tensor]:
-        """Run the backward pass on a copy of g; a None is a gradient of 0."""
+        """Run the backward pass on a copy of g, and copy what it returns; a None is 0."""
         both = zip(self.leaves, self.backward([copied(each) for each in g]), strict=True)
-        return [torch.zeros_like(leaf) if grad is None else grad for leaf, grad in both]
+        return [torch.zeros_like(leaf) if grad is None else grad.clone() for leaf, grad in both]
 
 
 @attrs.frozen(eq=False)

@@ -106,8 +106,8 @@ def nan_in_new_memory() -> Iterator[None]:
 def again(at: Point) -> Iterator[str]:
     """A second backward pass of one graph."""
     run, hint = at.f.run(), "does it write into what it reads, or add to what it returned?"
-    run.gradients(at.g)
-    for told in at.told("when backward runs again", hint, run):
+    first = evolve(at, y=run.y, grads=run.gradients(at.g))
+    for told in first.told("when backward runs again", hint, run):
         if "modified by an inplace operation" in told:
             look = line_of_write(at.f.backward)
             yield f"backward writes into what was saved, and cannot run again{look}"
