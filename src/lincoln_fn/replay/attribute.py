@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import compiler, core
-from lincoln_fn.compiler import CompiledRun
+from lincoln_fn.compiler.internal import CompiledRun
 from lincoln_fn.core import Key, NonNegativeInt, Positive, PositiveInt, checked, tree, unexpected
 from lincoln_fn.inspect.internal import table
 from lincoln_fn.losses import example_weighted

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import checkpoint, compiler
-from lincoln_fn.compiler import CompiledRun
+from lincoln_fn.compiler.internal import CompiledRun
 from lincoln_fn.core import LayerError, Params, Tree, evolve, record, tree, unexpected
 from lincoln_fn.optim import EmaState, Optimizer, OptimizerState, ema_params
 from lincoln_fn.replay.run import Run, rows_of, states_back

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import compiler, core
-from lincoln_fn.compiler import digest
+from lincoln_fn.compiler.internal import digest
 from lincoln_fn.core import Layer, Params, Positive, PositiveInt, bare, tree, unexpected
 from lincoln_fn.distributed.data_parallel import agreement, synchronised
 from lincoln_fn.distributed.data_parallel.passes import DataParallelSetup, Passes, run_pass
