@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import combine
-from lincoln_fn.core import Key, Layer, Params, PositiveInt, checked, tree, unexpected
+from lincoln_fn.core import Key, Layer, Params, PositiveInt, checked, named_leaves, tree, unexpected
 from lincoln_fn.layers.embedding import embedding
 
 # Paths in the params of a pipeline, one for each copy. The first entry is the stage.
@@ -48,7 +48,7 @@ def check_tied(tied: Sequence[Tied], stages: int) -> None:
 
 def leaves_at(params: Params, path: str) -> dict[str, Tensor]:
     """Find the leaves at a path, by the path of each."""
-    leaves = dict(zip(tree.paths(params), tree.leaves(params), strict=True))
+    leaves = dict(named_leaves(params))
     found = {name: leaf for name, leaf in leaves.items() if f"{name}.".startswith(f"{path}.")}
     if not found:
         stage = path.partition(".")[0]
