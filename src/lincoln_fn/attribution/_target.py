@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.combine import inference
-from lincoln_fn.core import Arrays, Layer, LayerError, check_argument, format_briefly, require, tree
+from lincoln_fn.core import Arrays, Layer, check_argument, format_briefly, require, tree, unexpected
 from lincoln_fn.rules.internal import with_true_gradient
 
 Target: TypeAlias = int | Tensor | None
@@ -30,14 +30,14 @@ def at_inference(function: str, net: Layer, x: Arrays) -> Layer:
     check_argument(function, "net", Layer, net, ("net", "params", "x", "target"))
     if not any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in tree.leaves(x)):
         mend = "explain the part of the network behind its embedding, or use lrp"
-        raise LayerError(function, f"expected a floating x, got {format_briefly(x)}; {mend}")
+        raise unexpected(function, "a floating x", format_briefly(x), mend)
     return with_true_gradient(inference(net))
 
 
 def explained_output(function: str, y: Arrays, target: Target) -> Tensor:
     """Return g: 1 at the outputs that the target picks, or its weights."""
     if not isinstance(y, Tensor) or y.ndim == 0:
-        raise LayerError(function, f"expected a network with one output, got {format_briefly(y)}")
+        raise unexpected(function, "a network with one output", format_briefly(y))
     if isinstance(target, Tensor) and target.is_floating_point():
         wanted = f"weights of shape {tuple(y.shape)}"
         require(target.shape == y.shape, function, wanted, tuple(target.shape))
@@ -58,11 +58,11 @@ def _index(function: str, y: Tensor, target: object, axis: int) -> Tensor:
         index = torch.full(shape, target, device=y.device)
     else:
         wanted = f"a class, or integer classes of shape {shape}, or weights of {tuple(y.shape)}"
-        raise LayerError(function, f"expected target to be {wanted}, got {format_briefly(target)}")
+        raise unexpected(function, f"target to be {wanted}", format_briefly(target))
     classes = y.shape[axis]
     if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < classes:
         got = f"{int(index.min())} to {int(index.max())}"
-        raise LayerError(function, f"expected classes from 0 to {classes - 1}, got {got}")
+        raise unexpected(function, f"classes from 0 to {classes - 1}", got)
     return index
 
 
@@ -78,5 +78,4 @@ def expanded(where: str, wanted: str, value: object, x: Tensor) -> Tensor:
     try:
         return torch.as_tensor(value).to(x).expand(x.shape)
     except (RuntimeError, TypeError, ValueError) as error:
-        problem = f"expected {wanted} {tuple(x.shape)}, got {format_briefly(value)}"
-        raise LayerError(where, problem) from error
+        raise unexpected(where, f"{wanted} {tuple(x.shape)}", format_briefly(value)) from error

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lincoln_fn.attribution._target import Target, explained_output, product
 from lincoln_fn.combine import inference
-from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, check_argument, tree
+from lincoln_fn.core import Arrays, Cache, Layer, Params, check_argument, tree, unexpected
 from lincoln_fn.inspect import outputs
 from lincoln_fn.inspect.internal import labels_of, note
 from lincoln_fn.rules.internal import with_true_gradient
@@ -142,7 +142,7 @@ def _difference(label: str, clean: Arrays, corrupted: Arrays) -> Arrays:
     if not isinstance(clean, Tensor):
         return None
     if clean.shape != corrupted.shape:
-        shapes = f"{tuple(clean.shape)} and {tuple(corrupted.shape)}"
-        problem = f"expected both runs to have outputs of one shape, got {shapes}"
-        raise LayerError(f"attribution_patching: {label!r}", problem)
+        expected = "both runs to have outputs of one shape"
+        got = f"{tuple(clean.shape)} and {tuple(corrupted.shape)}"
+        raise unexpected(f"attribution_patching: {label!r}", expected, got)
     return clean - corrupted if clean.is_floating_point() else None

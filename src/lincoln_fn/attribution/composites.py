@@ -12,10 +12,11 @@ from typing import TypeAlias
 import attrs
 from torch import Tensor
 
+from lincoln_fn import core
 from lincoln_fn.attribution import kinds, rules
 from lincoln_fn.attribution.kinds import CONVOLUTION, DENSE, LINEAR, Kind, belongs
 from lincoln_fn.attribution.rules import Rule
-from lincoln_fn.core import Layer, LayerError, NonNegative, checked, describe, kind_of, wrong_kind
+from lincoln_fn.core import Layer, NonNegative, checked, describe, kind_of, unexpected, wrong_kind
 from lincoln_fn.rules.internal import no_backward
 from lincoln_fn.walk.internal import paths, unknown_path
 
@@ -92,7 +93,7 @@ class Composite:
             if kind_of(layer) == "log_softmax":
                 mend += ", or explain the scores before it: leave the layer out"
             where = " ".join(filter(None, ("lrp:", path, layer.name)))
-            raise LayerError(where, f"the composite has no rule; {mend}")
+            raise core.LayerError(where, f"the composite has no rule; {mend}")
         return rule
 
 
@@ -215,8 +216,9 @@ def _check(
             match pair:
                 case (frozenset(), Rule()):
                     continue
-            problem = f"expected {name}[{i}] to be a pair of a kind and a rule, got {_shown(pair)}"
-            raise LayerError("composite", f"{problem}; write (kinds.DENSE, rules.epsilon())")
+            expected = f"{name}[{i}] to be a pair of a kind and a rule"
+            mend = "write (kinds.DENSE, rules.epsilon())"
+            raise unexpected("composite", expected, _shown(pair), mend)
     for path, rule in by_path.items():
         if not isinstance(rule, Rule):
             raise wrong_kind("composite", f"by_path[{path!r}]", rule, "Rule")

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.attribution._target import Target, at_inference, explained_output
-from lincoln_fn.core import Arrays, Layer, LayerError, Params, format_briefly, unexpected
+from lincoln_fn.core import Arrays, Layer, Params, format_briefly, unexpected
 from lincoln_fn.inspect import patched
 from lincoln_fn.walk.internal import paths, unknown_path
 
@@ -58,8 +58,8 @@ def grad_cam(
     noted.input_grad(params, cache, explained_output("grad_cam", y, target))
     a, da = maps[0], gradients[0]
     if not isinstance(a, Tensor) or a.ndim < 3:
-        wanted = "feature maps of shape (batch, channels, *positions)"
-        raise LayerError("grad_cam", f"expected {wanted} at {path!r}, got {format_briefly(a)}")
+        expected = f"feature maps of shape (batch, channels, *positions) at {path!r}"
+        raise unexpected("grad_cam", expected, format_briefly(a))
     alpha = da.mean(tuple(range(2, a.ndim)), keepdim=True)
     cam: Tensor = (alpha * a).sum(1).clamp(min=0)
     return cam

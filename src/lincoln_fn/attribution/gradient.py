@@ -37,7 +37,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.attribution._target import Target, at_inference, expanded, explained_output, product
-from lincoln_fn.core import Arrays, Key, Layer, LayerError, NonNegative, Params, PositiveInt, keys
+from lincoln_fn.core import Arrays, Key, Layer, NonNegative, Params, PositiveInt, keys, unexpected
 
 
 def gradient(net: Layer, params: Params, x: Arrays, target: Target = None) -> Arrays:
@@ -176,7 +176,7 @@ def _explained(
     """Return the network to explain, its y for one tensor, and g."""
     net = at_inference(function, net, x)
     if not isinstance(x, Tensor):
-        raise LayerError(function, f"expected x to be one tensor, got {core.format_briefly(x)}")
+        raise unexpected(function, "x to be one tensor", core.format_briefly(x))
     y = net.predict(params, x)
     return net, y, explained_output(function, y, target)
 

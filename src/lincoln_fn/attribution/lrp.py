@@ -22,7 +22,7 @@ from lincoln_fn.attribution._target import Target, explained_output
 from lincoln_fn.attribution.composites import Composite, epsilon_plus
 from lincoln_fn.attribution.rules import Rule, Use
 from lincoln_fn.combine import inference
-from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, checked, format_briefly
+from lincoln_fn.core import Arrays, Cache, Layer, Params, checked, format_briefly, unexpected
 from lincoln_fn.inspect.internal import table
 from lincoln_fn.rules.internal import with_true_gradient
 from lincoln_fn.walk import VisitBack
@@ -102,7 +102,7 @@ def lrp(
     """
     composite = epsilon_plus() if rules is None else rules
     if not isinstance(composite, Composite):
-        raise LayerError("lrp", f"expected rules to be a Composite, got {format_briefly(rules)}")
+        raise unexpected("lrp", "rules to be a Composite", format_briefly(rules))
     net = with_true_gradient(inference(net))
     chosen = composite.rules_of(net)
     relevances: list[LayerRelevance] = []

@@ -53,7 +53,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, evolve, gradients_of, tree
+from lincoln_fn.core import Arrays, Cache, Layer, Params, evolve, gradients_of, tree, unexpected
 from lincoln_fn.curvature.duals import forward_mode, loss_gradient, tangents_of, with_tangents
 from lincoln_fn.losses import Loss, softmax_cross_entropy
 from lincoln_fn.losses.internal import check_each_alone, check_one_number, formula_of
@@ -69,7 +69,7 @@ def columns(loss: Loss, prediction: Arrays, target: Arrays) -> Float[Tensor, "K 
     """Compute a square root of the loss's Hessian in the prediction: columns with H = sum s s^T."""
     if not isinstance(prediction, Tensor) or prediction.ndim == 0:
         problem = "expected a prediction of one tensor, with the examples on axis 0"
-        raise LayerError(loss.name, problem)
+        raise core.LayerError(loss.name, problem)
     check_each_alone("curvature", loss, prediction, target, by_target=False)
     if core.made_by(loss, softmax_cross_entropy):
         return _of_softmax(loss, prediction, target)
@@ -80,8 +80,8 @@ def columns(loss: Loss, prediction: Arrays, target: Arrays) -> Float[Tensor, "K 
     else:
         values, vectors = torch.linalg.eigh(h)
     if values.min() < -_ROUNDING * values.abs().max():
-        problem = "expected a loss whose Hessian in the prediction has no negative eigenvalue"
-        raise LayerError(loss.name, f"{problem}, got {values.min().item():.3g}")
+        expected = "a loss whose Hessian in the prediction has no negative eigenvalue"
+        raise unexpected(loss.name, expected, f"{values.min().item():.3g}")
     roots = vectors * values.clamp(min=0).sqrt().unsqueeze(1)
     return roots.permute(2, 0, 1).reshape(-1, *prediction.shape)
 

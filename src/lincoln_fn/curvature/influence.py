@@ -91,7 +91,7 @@ def influence(
     check_independent(net)
     net = with_true_gradient(net)
     if not tree.leaves(params):
-        raise core.LayerError("influence", f"expected a network with trained parameters, got {net}")
+        raise core.unexpected("influence", "a network with trained parameters", net)
     if loss.mixes_examples is not False:
         predicted, _ = net.forward(params, x)
         check_each_alone("influence", loss, predicted, target, by_target=False)
@@ -123,15 +123,16 @@ def conjugate_gradients(
         if r_r <= tolerance**2 * first:
             break
         if iteration == max_iterations:
-            problem = f"expected conjugate gradients to converge in {max_iterations} iterations"
+            expected = f"conjugate gradients to converge in {max_iterations} iterations"
             got = f"a residual of {(r_r / first).sqrt().item():.2g}"
             mend = "raise damping, tolerance or max_iterations"
-            raise core.LayerError("influence", f"{problem}, got {got}; {mend}")
+            raise core.unexpected("influence", expected, got, mend)
         a_p = _plus(product(p), damping, p)
         curvature = _inner(p, a_p)
         if curvature <= 0:
-            problem = "expected a positive definite matrix, got a direction of negative curvature"
-            raise core.LayerError("influence", f"{problem}; raise damping, or use gauss_newton")
+            got = "a direction of negative curvature"
+            mend = "raise damping, or use gauss_newton"
+            raise core.unexpected("influence", "a positive definite matrix", got, mend)
         alpha = r_r / curvature
         s, r = _plus(s, alpha, p), _plus(r, -alpha, a_p)
         r_r, before = _inner(r, r), r_r

@@ -124,8 +124,9 @@ def _compute(
     """Update the factors, and precondition the gradient."""
     check_independent(net)
     if not isinstance(state, KfacState):
-        problem = f"expected the state of a gradient with factors, got {core.format_briefly(state)}"
-        raise core.LayerError("kfac", f"{problem}; write init_state(..., gradient=gradient)")
+        expected = "the state of a gradient with factors"
+        mend = "write init_state(..., gradient=gradient)"
+        raise core.unexpected("kfac", expected, core.format_briefly(state), mend)
     _, sites = cotangents(net, params, cache, g, dx=False)
     dparams = grads_at(net, params, sites)
     now = _factors(net, params, sites, sharing, examples_in(g) if is_mean else 1)

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine import inference, is_serial
-from lincoln_fn.core import Arrays, Layer, LayerError, Params, Positive, record, static, tree
+from lincoln_fn.core import Arrays, Layer, Params, Positive, record, static, tree, unexpected
 from lincoln_fn.curvature.columns import columns
 from lincoln_fn.curvature.diagonal import ggn_diagonal
 from lincoln_fn.layers.common.normalisation import widened
@@ -113,7 +113,7 @@ def laplace(
         g = tree.map(lambda of_batch: scale * widened(of_batch), g)
         precision = g if precision is None else tree.map(torch.add, precision, g)
     if precision is None:
-        raise LayerError("laplace", "expected at least one batch, got none")
+        raise unexpected("laplace", "at least one batch", "none")
     if structure == "last_layer":
         precision = precision + prior_precision * torch.eye(len(precision)).to(precision)
     else:
@@ -152,8 +152,8 @@ def log_marginal_likelihood(posterior: Posterior) -> Tensor:
 def split(net: Layer, params: Params) -> tuple[Layer, Params, Layer, Params]:
     """Return the layers before the last one with their params, and the last, a dense layer."""
     if not (is_serial(net) and net.parts and core.kind_of(net.parts[-1]) == "dense"):
-        problem = "expected a serial network whose last part is a dense layer"
-        raise LayerError("laplace", f"{problem}, got {net}; or use structure='diagonal'")
+        expected = "a serial network whose last part is a dense layer"
+        raise unexpected("laplace", expected, net, "or use structure='diagonal'")
     return net.rebuild(net.parts[:-1]), params[:-1], net.parts[-1], params[-1]
 
 
@@ -181,8 +181,8 @@ def _is_regression(loss: Loss) -> bool:
         known = "losses.softmax_cross_entropy or losses.mse"
         raise core.unexpected("laplace", f"loss to be {known}", loss)
     if spec["reduction"] != "sum":
-        problem = f"expected a loss with reduction='sum', got {loss}"
-        raise LayerError("laplace", f"{problem}: the log-likelihood is a sum over the data")
+        got = f"{loss}: the log-likelihood is a sum over the data"
+        raise unexpected("laplace", "a loss with reduction='sum'", got)
     is_weighted = spec.arguments.get("weight") is not None
     if is_weighted or spec.arguments.get("label_smoothing"):
         name = "weight" if is_weighted else "label_smoothing"

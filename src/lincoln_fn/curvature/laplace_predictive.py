@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lincoln_fn import per_example
 from lincoln_fn.combine import inference
-from lincoln_fn.core import Arrays, Key, Layer, LayerError, PositiveInt, checked, keys, record, tree
+from lincoln_fn.core import Arrays, Key, Layer, PositiveInt, checked, keys, record, tree, unexpected
 from lincoln_fn.curvature.laplace import Posterior, features
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.rules.internal import with_true_gradient
@@ -83,8 +83,8 @@ def _of_all_layers(net: Layer, posterior: Posterior, x: Arrays) -> Predictive:
     params = posterior.params
     f, cache = net.forward(params, x)
     if f.ndim != 2:
-        expected = "expected a prediction of shape (N, O), with one axis of outputs"
-        raise LayerError("laplace_predictive", f"{expected}, got {tuple(f.shape)}")
+        expected = "a prediction of shape (N, O), with one axis of outputs"
+        raise unexpected("laplace_predictive", expected, f.shape)
     rows = []
     for o in range(f.shape[1]):
         e_o = torch.zeros_like(f).index_fill(1, torch.tensor([o], device=f.device), 1)

@@ -22,7 +22,7 @@ For a loss that is convex in the prediction, G is positive semidefinite; H may n
 
 from __future__ import annotations
 
-from lincoln_fn.core import Arrays, Layer, LayerError, Params, checked, format_briefly, tree
+from lincoln_fn.core import Arrays, Layer, Params, checked, format_briefly, tree, unexpected
 from lincoln_fn.curvature import duals
 from lincoln_fn.losses import Loss
 from lincoln_fn.walk.internal import DPARAMS
@@ -96,6 +96,7 @@ def _check(where: str, params: Params, x: Arrays, target: Arrays, v: Params) -> 
         return [(leaf.shape, leaf.dtype) for leaf in tree.leaves(of)]
 
     if not tree.same_structure(params, v) or kinds(params) != kinds(v):
-        problem = f"expected v to mirror params, {format_briefly(params)}, got {format_briefly(v)}"
-        raise LayerError(where, f"{problem}; the order is {where}(net, params, x, loss, target, v)")
+        expected = f"v to mirror params, {format_briefly(params)}"
+        mend = f"the order is {where}(net, params, x, loss, target, v)"
+        raise unexpected(where, expected, format_briefly(v), mend)
     duals.check_not_nested(where, params, x, target, v)

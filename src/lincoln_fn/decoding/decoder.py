@@ -18,7 +18,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Layer, LayerError, NonNegativeInt, Params, record, static, tree
+from lincoln_fn.core import Arrays, Layer, NonNegativeInt, Params, record, static, tree, unexpected
 from lincoln_fn.decoding.row import States
 from lincoln_fn.decoding.rows import row_of, without_walk
 from lincoln_fn.decoding.trial import find_states, run
@@ -109,8 +109,8 @@ class Decoder:
         # A graph cannot raise it: there, the slot is out of range, and this is called again.
         room = state.max_length - length
         if core.is_plain(state.position) and not core.is_between(0, state.position, room):
-            problem = f"expected at most {state.max_length} positions, the state's max_length"
-            raise LayerError("decode", f"{problem}, got {state.position.item()} and {length} more")
+            expected = f"at most {state.max_length} positions, the state's max_length"
+            raise unexpected("decode", expected, f"{state.position.item()} and {length} more")
         states = dict(state.layers)
 
         def at(layer: Layer, name: str, params: Params, x: Arrays) -> Arrays:
@@ -141,8 +141,8 @@ def length_of(x: Arrays, dim: int) -> int:
     """Return how many positions an input has."""
     text = _text(x)
     if not isinstance(text, Tensor) or text.ndim <= dim:
-        wanted = f"expected x to be a tensor with positions in axis {dim}, or a tuple with it first"
-        raise LayerError("decode", f"{wanted}, got {core.format_briefly(x)}")
+        expected = f"x to be a tensor with positions in axis {dim}, or a tuple with it first"
+        raise unexpected("decode", expected, core.format_briefly(x))
     return text.shape[dim]
 
 

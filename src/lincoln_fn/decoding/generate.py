@@ -10,7 +10,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Key, LayerError, Params, PositiveInt, checked, format_briefly
+from lincoln_fn.core import Arrays, Key, Params, PositiveInt, checked, format_briefly, unexpected
 from lincoln_fn.decoding.decoder import Decoder, DecodeState, length_of
 from lincoln_fn.decoding.samplers import Logits, Tokens, temperature
 from lincoln_fn.recording import Pure
@@ -87,16 +87,15 @@ def generate(
     length = length_of(prompt, decoder.dim)
     _check_no_mask(tokens, context)
     if not length:
-        problem = f"expected a prompt of at least one token, got shape {tuple(tokens.shape)}"
-        raise LayerError("generate", f"{problem}; begin with the token that begins a text")
+        got, mend = f"shape {tuple(tokens.shape)}", "begin with the token that begins a text"
+        raise unexpected("generate", "a prompt of at least one token", got, mend)
     room = max_length or length + max_new_tokens
     if state is None:
         x = prompt if context else tokens
         state = decoder.init(params, tokens.shape[1 - decoder.dim], room, x)
     needed = int(state.position) + length + max_new_tokens - 1
     if needed > state.max_length:
-        problem = f"expected a max_length of at least {needed}, got {state.max_length}"
-        raise LayerError("generate", problem)
+        raise unexpected("generate", f"a max_length of at least {needed}", state.max_length)
     stops = torch.tensor(_ids_of(stop), device=tokens.device)
     ends = stops.numel() > 0
     choose: Pure = NextToken(decoder, sampler)
@@ -126,15 +125,14 @@ def _ids_of(stop: Any) -> list[int]:  # Any: ids, until they are checked
         is_one = isinstance(stop, str) or not isinstance(stop, Collection)
         return [index(entry) for entry in ([stop] if is_one else stop)]
     except TypeError:
+        expected = "stop to be ids of tokens"
         mend = "write the ids that the text's tokens have, such as stop=tokenizer.encode(text)"
-        problem = f"expected stop to be ids of tokens, got {format_briefly(stop)}; {mend}"
-        raise LayerError("generate", problem) from None
+        raise unexpected("generate", expected, format_briefly(stop), mend) from None
 
 
 def _check_no_mask(tokens: Arrays, context: list[Arrays]) -> None:
     """Refuse a mask of padding: a prompt has no padding, and a mask does not grow with the text."""
     for entry in context:
         if isinstance(entry, Tensor) and entry.dtype is torch.bool and entry.shape == tokens.shape:
-            problem = "expected a prompt without padding, got a mask of its tokens"
             mend = "write prompts of one length in each call, and decode the net without lf.masked"
-            raise LayerError("generate", f"{problem}; {mend}")
+            raise unexpected("generate", "a prompt without padding", "a mask of its tokens", mend)

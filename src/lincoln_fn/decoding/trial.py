@@ -16,7 +16,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, format_briefly, keys, tree
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, keys, tree, unexpected
 from lincoln_fn.decoding.by_position import LeafAxes, Noise, axes_of, is_by_position
 from lincoln_fn.decoding.row import States
 from lincoln_fn.decoding.rows import row_of
@@ -79,14 +80,14 @@ def find_states(
         except LayerError as reason:
             refused.append(f"{one.name} {one.layer.name} {reason.problem}".strip())
     if refused:
-        raise LayerError("decode", f"expected layers that decode, got {'; '.join(refused)}")
+        raise unexpected("decode", "layers that decode", "; ".join(refused))
     for each in runs:
         if each.error is not None:
             problem = f"cannot run on a few positions: {each.error}"
             raise LayerError("decode", problem) from each.error
     if len(runs[0].visited) != len(runs[1].visited):
-        problem = "expected a composition that runs its parts as often for two positions as for one"
-        raise LayerError("decode", f"{problem}, got one that runs over the positions; use lf.scan")
+        expected = "a composition that runs its parts as often for two positions as for one"
+        raise unexpected("decode", expected, "one that runs over the positions", "use lf.scan")
     return states, _axis_of_outputs(runs[0].y, runs[1].y)
 
 
@@ -94,14 +95,12 @@ def _axis_of_outputs(short: Arrays, long: Arrays) -> int:
     """Return the axis of the positions in the outputs; check that there is one for each."""
     axes = _axes(short, long)
     if not (axes and axes[0]):
-        got = format_briefly(long)
-        raise LayerError("decode", f"expected an output for each position, got {got}")
+        raise unexpected("decode", "an output for each position", core.format_briefly(long))
     axis = axes[0][-1]
     count = tree.leaves(short, states=True)[0].shape[axis]
     if count != 1:
-        problem = f"expected one output for the first position, got {count}"
-        mend = f"; pad {count - 1} fewer before the text" if count else ""
-        raise LayerError("decode", f"{problem}{mend}")
+        mend = f"pad {count - 1} fewer before the text" if count else ""
+        raise unexpected("decode", "one output for the first position", count, mend)
     return axis
 
 

@@ -11,7 +11,7 @@ import attrs
 import torch
 import torch.distributed as dist
 
-from lincoln_fn.core import LayerError, Positive, PositiveInt, checked
+from lincoln_fn.core import Positive, PositiveInt, checked, unexpected
 from lincoln_fn.distributed import lost
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.runtime import share_cores
@@ -38,7 +38,7 @@ by torchrun, and call it within lf.distributed.connect()
     """
     if not dist.is_available() or not dist.is_initialized():
         mend = "start the script by torchrun, and call it within lf.distributed.connect()"
-        raise LayerError("world", f"expected a process group, got none; {mend}")
+        raise unexpected("world", "a process group", "none", mend)
     size = dist.get_world_size()
     return Group(dist.get_rank(), tuple(range(size)), dist.group.WORLD if size > 1 else None)
 
@@ -98,8 +98,8 @@ def grid(group: Group, columns: PositiveInt) -> tuple[Group, Group]:
         (Group(0 of 1), Group(0 of 1))
     """
     if group.size % columns:
-        problem = f"expected a number of processes that is a multiple of {columns} columns"
-        raise LayerError("grid", f"{problem}, got {group.size}")
+        expected = f"a number of processes that is a multiple of {columns} columns"
+        raise unexpected("grid", expected, group.size)
     begins = range(0, group.size, columns)
     rows = [group.subgroup(range(begin, begin + columns)) for begin in begins]
     lines = [group.subgroup(range(each, group.size, columns)) for each in range(columns)]

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, check_not_transformed
+from lincoln_fn.core import check_not_transformed, unexpected
 from lincoln_fn.distributed.lost import Heartbeat, LostProcessError
 
 # Stands for a group in the name of what takes one, which must not depend on its size.
@@ -155,8 +155,9 @@ class Group:
         try:
             yield
         except ValueError as error:
-            problem = "expected a group whose connection is open, got one after its connect() ended"
-            raise LayerError("Group", f"{problem}; train within connect()") from error
+            expected = "a group whose connection is open"
+            got = "one after its connect() ended"
+            raise unexpected("Group", expected, got, "train within connect()") from error
         except RuntimeError as error:
             lost = () if self.heartbeat is None else self.heartbeat.find_lost(self.ranks)
             raise LostProcessError(lost, str(error).splitlines()[0]) from error
@@ -170,6 +171,6 @@ def _check_not_transformed(x: Tensor) -> None:
 def check_divisible(layer: str, what: str, number: int, group: Group) -> None:
     """Check that the processes can have equal parts of something."""
     if number % group.size:
+        expected = f"{what} to be a multiple of the {group.size} processes"
         mend = f"take a multiple, such as {(number // group.size + 1) * group.size}"
-        problem = f"expected {what} to be a multiple of the {group.size} processes, got {number}"
-        raise LayerError(layer, f"{problem}; {mend}")
+        raise unexpected(layer, expected, number, mend)

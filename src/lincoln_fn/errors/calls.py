@@ -17,7 +17,7 @@ from inspect import Parameter, Signature
 from typing import Final, NamedTuple
 
 from lincoln_fn.errors.annotations import ByName, Given
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.errors import unexpected
 
 
 class Order(NamedTuple):
@@ -117,11 +117,8 @@ def check_order(constructor: str, args: Given) -> None:
     *before, last = order.ours
     given = ", ".join(map(str, args[: len(order.ours)]))
     named = ", ".join([*map(str, args[: len(before)]), f"{last}={args[len(before)]}"])
-    raise LayerError(
-        constructor,
-        f"expected ({', '.join(order.ours)}), got ({given}); {_in_our_order(constructor, args)}; "
-        f"if {last} is meant, write {constructor}({named})",
-    )
+    mend = f"{_in_our_order(constructor, args)}; if {last} is meant, write {constructor}({named})"
+    raise unexpected(constructor, f"({', '.join(order.ours)})", f"({given})", mend)
 
 
 def _in_our_order(constructor: str, args: Given, unknown: Set[str] = frozenset()) -> str:

@@ -14,8 +14,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
+from lincoln_fn import core
 from lincoln_fn.combine import serial
-from lincoln_fn.core import Key, Layer, LayerError, check_argument, describe, tree, wrong_kind
+from lincoln_fn.core import Key, Layer, check_argument, tree, unexpected, wrong_kind
 from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.relu import relu
 from lincoln_fn.losses import Loss
@@ -78,8 +79,8 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]  # BaseEstimator has no
         state = init_state(net, optimizer, key, example)
         shape = tuple(net.predict(state.params, example).shape)
         if shape != (1, n_out):
-            problem = f"expected a net with {n_out} outputs an example, shape (1, {n_out})"
-            raise LayerError(name, f"{problem}, got {shape} from {net}")
+            expected = f"a net with {n_out} outputs an example, shape (1, {n_out})"
+            raise unexpected(name, expected, f"{shape} from {net}")
         if goes_on:
             same = tree.same_structure(state, self.state_, states=True)
             if not same or _kinds(state) != _kinds(self.state_):
@@ -137,7 +138,7 @@ def _net(name: str, net: Net | None, n_out: int) -> Layer:
         made = net(n_out)
     except TypeError as error:
         mend = "it is called with the number of outputs"
-        raise LayerError(name, f"net: {describe(net)} raised {error}; {mend}") from error
+        raise core.LayerError(name, f"net: {core.describe(net)} raised {error}; {mend}") from error
     check_argument(name, "net", Layer, made)
     return made
 

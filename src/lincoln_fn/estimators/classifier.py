@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lincoln_fn import losses
-from lincoln_fn.core import LayerError, check_argument, constructor_of
+from lincoln_fn.core import check_argument, constructor_of, unexpected
 from lincoln_fn.estimators.base import Array, NetEstimator
 
 # By a loss's constructor: how a net's outputs become log-probabilities of the classes.
@@ -137,9 +137,8 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
         wrong = sums[~((sums - 1).abs() <= _SUM_TOLERANCE)]
         if len(wrong):
             loss = _loss_of(self)
-            problem = f"expected a net whose outputs are what {loss} is for"
             got = f"probabilities that sum to {wrong[0].item():.3g}"
-            raise LayerError("NetClassifier", f"{problem}, got {got}")
+            raise unexpected("NetClassifier", f"a net whose outputs are what {loss} is for", got)
         array: Array = (log_p - sums.log()[:, None]).numpy()
         return array
 

@@ -178,7 +178,7 @@ def dora(
 def _adapted(layer: Layer, params: Params, key: Key, *, r: int, factor: float) -> Pair:
     decomposed = decompose(params, key, r=r)
     if zero := int((decomposed.magnitude == 0).sum()):
-        problem = f"expected columns of W with a direction, got {zero} of zeros"
-        raise core.LayerError(f"dora: {layer.name}", f"{problem}; use lora, or other targets")
+        expected, mend = "columns of W with a direction", "use lora, or other targets"
+        raise core.unexpected(f"dora: {layer.name}", expected, f"{zero} of zeros", mend)
     sized = dense_like(params) if isinstance(params, dense.Params) else layer
     return weight_decomposed(layer.name, sized, r, factor), decomposed

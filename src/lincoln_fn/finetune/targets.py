@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, TypeAlias
 
-from lincoln_fn.core import NOT_EMPTY, Layer, LayerError, Params
+from lincoln_fn.core import NOT_EMPTY, Layer, Params, unexpected
 from lincoln_fn.walk.internal import composition_of, is_target
 
 # Such as "*.query": of paths with the names of parts where they have some.
@@ -29,6 +29,6 @@ def check_targets(
     for pattern in targets:
         if not any(is_target(path, (pattern,)) for path in suitable):
             listed = ", ".join(map(repr, suitable[:12])) + (", ..." if suitable[12:] else "")
-            problem = f"expected targets that fit the path of a dense layer, got {pattern!r}"
-            raise LayerError(where, f"{problem}; there are {listed or 'none'}")
+            expected = "targets that fit the path of a dense layer"
+            raise unexpected(where, expected, repr(pattern), f"there are {listed or 'none'}")
     return suitable

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from lincoln_fn import layers
-from lincoln_fn.core import LayerError
+from lincoln_fn.core import LayerError, unexpected
 from lincoln_fn.grading.handouts import (
     backward_pass,
     blanked,
@@ -72,15 +72,13 @@ def files(
 ) -> Mapping[str, str]:
     """Write the files of an assignment; the arguments are the options of the command."""
     if name in UNSUITED:
-        problem = f"expected the file of a layer with a gradient, got {name}, {UNSUITED[name]}"
-        raise LayerError("assignment", f"{problem}; write softmax, say")
+        expected = "the file of a layer with a gradient"
+        raise unexpected("assignment", expected, f"{name}, {UNSUITED[name]}", "write softmax, say")
     names = [path.stem for path in _LAYERS.glob("[a-z]*.py")]
     if name not in names:
         close = get_close_matches(name, names, 1)
-        mend = f"; write {close[0]}" if close else ""
-        raise LayerError(
-            "assignment", f"expected a layer's file, such as softmax, got {name}{mend}"
-        )
+        mend = f"write {close[0]}" if close else ""
+        raise unexpected("assignment", "a layer's file, such as softmax", name, mend)
     call, example = EXAMPLES.get(name, (f"{name}()", "torch.zeros(5, 3)"))
     source = without_terms((_LAYERS / f"{name}.py").read_text())
     blanks = tuple(blank) or backward_pass(source)

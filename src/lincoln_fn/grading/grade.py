@@ -8,7 +8,8 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Literal, TypeAlias, get_args
 
-from lincoln_fn.core import Arrays, Layer, LayerError, Params, check_argument, describe, tree
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Layer, LayerError, Params, describe, tree, unexpected
 from lincoln_fn.grading.answers import Ran
 from lincoln_fn.grading.isolated import KEPT, run_isolated
 from lincoln_fn.grading.record import Grade, Mark
@@ -70,14 +71,14 @@ def grade(
           ✗ dx  0 of 1: dx has the wrong sign
     """
     order = ("submission", "reference", "cases")
-    check_argument("grade", "reference", Layer, reference, order)
+    core.check_argument("grade", "reference", Layer, reference, order)
     _check_submission(submission)
     leaves = _checked_leaves(reference, cases)
     possible = _possible(leaves, points or {})
     if hints not in get_args(Level):
-        raise LayerError("grade", f"expected hints of 0, 1 or 2, got {hints!r}")
+        raise unexpected("grade", "hints of 0, 1 or 2", repr(hints))
     if not time_limit > 0:
-        raise LayerError("grade", f"expected time_limit above 0, in seconds, got {time_limit!r}")
+        raise unexpected("grade", "time_limit above 0, in seconds", repr(time_limit))
     ran = [
         run_isolated(examined, (submission, reference, case), Report, time_limit) for case in cases
     ]
@@ -96,9 +97,9 @@ def grade(
 def _check_submission(submission: object) -> None:
     if not isinstance(submission, (Layer, ModuleType, SimpleNamespace, Mapping, str, os.PathLike)):
         mend = "give a Layer, a module, globals() or the path of a file"
-        raise LayerError("grade", f"expected a submission, got {describe(submission)}; {mend}")
+        raise unexpected("grade", "a submission", describe(submission), mend)
     if isinstance(submission, (str, os.PathLike)) and not Path(submission).is_file():
-        raise LayerError("grade", f"expected the path of a file, got {str(submission)!r}")
+        raise unexpected("grade", "the path of a file", repr(str(submission)))
 
 
 def _checked_leaves(reference: Layer, cases: object) -> list[str]:
@@ -108,7 +109,7 @@ def _checked_leaves(reference: Layer, cases: object) -> list[str]:
     )
     if not pairs or not cases:
         mend = "lf.testing.make_cases(reference, x) makes some"
-        raise LayerError("grade", f"expected cases (params, x), got {describe(cases)}; {mend}")
+        raise unexpected("grade", "cases (params, x)", describe(cases), mend)
     assert isinstance(cases, Sequence)
     names: dict[str, None] = {}
     for case in cases:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from typing import Any, Final, TypeAlias
 
-from lincoln_fn.core import LayerError
+from lincoln_fn.core import unexpected
 
 # What a function that nobody has written yet does: nbgrader's own words.
 BLANK = "# YOUR CODE HERE\nraise NotImplementedError()"
@@ -60,7 +60,7 @@ def blanked(
         if name not in nodes:
             close = get_close_matches(name, nodes, 1)
             mend = f"write {close[0]}" if close else f"the file has {', '.join(nodes)}"
-            raise LayerError("assignment", f"expected a function to blank, got {name}; {mend}")
+            raise unexpected("assignment", "a function to blank", name, mend)
     lines = source.splitlines()
     for node in sorted((nodes[name] for name in functions), key=lambda node: -node.lineno):
         first = node.body[0]

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from lincoln_fn.core import LayerError
+from lincoln_fn.core import LayerError, unexpected
 from lincoln_fn.grading.answers import NO_ANSWER, Ran, encoded, in_one_line, read
 from lincoln_fn.grading.confined import TooMuchError, check_size
 
@@ -89,9 +89,9 @@ def run_isolated(
             warnings.simplefilter("ignore")
             process.start()
     except Exception as error:
+        expected = "a submission that another process can be given"
         mend = "give the path of its file, or install cloudpickle"
-        problem = f"expected a submission that another process can be given, got {error}; {mend}"
-        raise LayerError("grade", problem) from error
+        raise unexpected("grade", expected, error, mend) from error
     sender.close()
     try:
         _await_start(receiver)

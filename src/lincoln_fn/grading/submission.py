@@ -18,19 +18,8 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from lincoln_fn import initializers
-from lincoln_fn.core import (
-    Arrays,
-    Cache,
-    Key,
-    Layer,
-    LayerError,
-    Params,
-    arguments_of,
-    called,
-    is_ours,
-    tree,
-)
+from lincoln_fn import core, initializers
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, tree, unexpected
 from lincoln_fn.testing import Report, check_layer
 from lincoln_fn.testing.internal import Doubled, doubled, on_copies, random_like
 
@@ -49,7 +38,7 @@ def load(submission: Submission) -> Layer | Names:
         return vars(submission)
     path = Path(submission)
     if path.suffix != ".py":
-        raise LayerError("grade", f"expected a file of Python, got {path.name}; name it *.py")
+        raise unexpected("grade", "a file of Python", path.name, "name it *.py")
     return run_file(path)
 
 
@@ -57,15 +46,15 @@ def layer_of(names: Names, reference: Layer) -> Layer:
     """Make the layer that the names define."""
     # It is what the constructor of the reference's name makes, if there is one. Else it is made of
     # `forward` and `backward`, with the hyperparameters of the reference.
-    constructor = names.get(called(reference.name))
-    if callable(constructor) and not is_ours(constructor):
+    constructor = names.get(core.called(reference.name))
+    if callable(constructor) and not core.is_ours(constructor):
         made = eval(reference.name, {**vars(initializers), **names})  # the teacher's own code
         if not isinstance(made, Layer):
-            raise LayerError("grade", f"expected {reference.name} to make a Layer, got {made!r}")
+            raise unexpected("grade", f"{reference.name} to make a Layer", repr(made))
         return made
     missing = [name for name in FUNCTIONS if not callable(names.get(name))]
     if missing:
-        raise LayerError("grade", f"expected functions forward and backward, got no {missing[0]}")
+        raise unexpected("grade", "functions forward and backward", f"no {missing[0]}")
     forward, backward = (_bound(names[f], getattr(reference, f)) for f in FUNCTIONS)
     layer = Layer(reference.name, forward, backward, advance=reference.advance)
     others = [name for name in OTHERS if callable(names.get(name))]
@@ -96,7 +85,7 @@ def _fields(kind: type[attrs.AttrsInstance]) -> list[str]:
 def _bound(function: Callable[..., Any], like: object) -> Callable[..., Any]:
     """Bind the hyperparameters of the reference's function that a function takes."""
     accepted = inspect.signature(function).parameters
-    given = {name: value for name, value in arguments_of(like).items() if name in accepted}
+    given = {name: value for name, value in core.arguments_of(like).items() if name in accepted}
     return partial(function, **given) if given else function
 
 

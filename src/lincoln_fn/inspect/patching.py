@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, tree
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, tree, unexpected
 from lincoln_fn.inspect.records import note
 from lincoln_fn.walk import VisitBack, is_trained
 from lincoln_fn.walk.internal import Record, composition_of, inside, map_paths, paths, unknown_path
@@ -66,7 +66,7 @@ def patched(
             raise core.wrong_kind("patched", name, patches, "a mapping of patches by path")
     given = [dict(patches or {}) for patches in arguments.values()]
     if not any(given):
-        raise LayerError("patched", "expected at least one patch, got none")
+        raise unexpected("patched", "at least one patch", "none")
     named = dict(paths(net))
     for path in (*given[0], *given[1]):
         if path not in named:
@@ -181,8 +181,7 @@ def _patch_cache(path: str, cache: Cache, patches: Mapping[str, Patch]) -> Cache
     for entry in patches:
         if entry not in names:
             listed = ", ".join(map(repr, names)) or "which has none"
-            problem = f"expected an entry of the cache, {listed}, got {entry!r}"
-            raise LayerError(f"patched {path!r}", problem)
+            raise unexpected(f"patched {path!r}", f"an entry of the cache, {listed}", repr(entry))
     new = iter(
         _new_value(path, f"cache entry {name!r}", leaf, patches[name]) if name in patches else leaf
         for name, leaf in zip(names, tree.leaves(cache, states=True), strict=True)

@@ -10,7 +10,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Cache, Layer, Params, checked, map_layers, tree
+from lincoln_fn.core import Arrays, Cache, Layer, Params, checked, map_layers, named_leaves, tree
 from lincoln_fn.inspect.records import LayerTrace, NonFinite, Trace
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses.internal import check_one_number
@@ -160,7 +160,7 @@ def _dead_share(y: Arrays, unit_axis: int | None) -> float | None:
 
 
 def _first_non_finite(where: Literal["output", "gradient"], arrays: Arrays) -> NonFinite | None:
-    for entry, leaf in zip(tree.paths(arrays), tree.leaves(arrays), strict=True):
+    for entry, leaf in named_leaves(arrays):
         found = torch.nonzero(~torch.isfinite(leaf))
         if len(found):
             index = tuple(found[0].tolist())

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lincoln_fn import combine
-from lincoln_fn.core import Layer, LayerError
+from lincoln_fn.core import Layer, LayerError, unexpected
 from lincoln_fn.interop.transformers import transformer, transformer_decoder, transformer_encoder
 from lincoln_fn.walk.internal import Pair
 
@@ -64,7 +64,7 @@ def _option(module: Module, name: str) -> Any:  # Any: of any kind
         affine = getattr(module, "affine", getattr(module, "elementwise_affine", True))
         return getattr(module, "in_proj_bias", value) is not None or not affine
     if name == "dim" and value is None:  # torch guesses it
-        raise LayerError("", "expected dim=0 or another axis, got None")
+        raise unexpected("", "dim=0 or another axis", "None")
     if name == "align_corners":
         return bool(value)
     if isinstance(value, tuple | list) and name not in _SHAPES:
@@ -82,10 +82,10 @@ def _refuse(module: Module) -> None:
         only["dropout"] = 0.0
     for name, value in only.items():
         if getattr(module, name) != value:
-            raise LayerError("", f"expected {name}={value}, got {getattr(module, name)}")
+            raise unexpected("", f"{name}={value}", getattr(module, name))
     keeps = isinstance(module, nn.modules.instancenorm._InstanceNorm) and module.momentum is None
     if keeps and module.track_running_stats:  # torch then keeps the initial statistics
-        raise LayerError("", "expected a momentum, got momentum=None with track_running_stats=True")
+        raise unexpected("", "a momentum", "momentum=None with track_running_stats=True")
 
 
 def block(constructor: Callable[..., Layer], **options: Any) -> Maker:  # Any: of any kind
@@ -124,12 +124,12 @@ def _check_parts(module: Module) -> None:
     for name, part in module.named_children():
         kind, option = _PARTS.get(name.rstrip("123"), (type(part), ""))
         if type(part) is not kind:
-            raise LayerError("", f"expected {name} of {kind.__name__}, got {type(part).__name__}")
+            raise unexpected("", f"{name} of {kind.__name__}", type(part).__name__)
         if option:
             name, value = f"{name}.{option}", getattr(part, option)
             first, expected = shared.setdefault(kind is nn.LayerNorm, (name, value))
             if value != expected:
-                raise LayerError("", f"expected {name}={expected}, as in {first}, got {value}")
+                raise unexpected("", f"{name}={expected}, as in {first}", value)
 
 
 def _activation(given: object) -> str:
@@ -137,7 +137,7 @@ def _activation(given: object) -> str:
         return "relu"
     if given is F.gelu or (isinstance(given, nn.GELU) and given.approximate == "none"):
         return "gelu"
-    raise LayerError("", f"expected activation relu or gelu, got {given}")
+    raise unexpected("", "activation relu or gelu", given)
 
 
 class Container(NamedTuple):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, record, tensors_in, tree
+from lincoln_fn.core import Arrays, Key, Layer, Params, record, tensors_in, tree, unexpected
 
 
 @record
@@ -197,8 +197,8 @@ def _run(module: _Called, name: str, params: Params, x: Arrays) -> Arrays:
     own = tree.map(lambda entry: entry.clone() if _is_floating(entry) else entry, x)
     y = torch.func.functional_call(module, inner, (own,))
     if not all(isinstance(entry, Tensor) for entry in (y if type(y) is tuple else (y,))):
-        problem = f"expected y to be a tensor or a tuple of tensors, got {type(y).__name__}"
-        raise LayerError(name, f"{problem}; give call, as in call=lambda model, x: model(x).logits")
+        mend = "give call, as in call=lambda model, x: model(x).logits"
+        raise unexpected(name, "y to be a tensor or a tuple of tensors", type(y).__name__, mend)
     return y
 
 

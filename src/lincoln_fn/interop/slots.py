@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Key, Params, first_of, format_briefly, tree
+from lincoln_fn.core import Key, Params, first_of, format_briefly, named_leaves, tree
 
 
 class Slot(NamedTuple):
@@ -52,8 +52,7 @@ class Slot(NamedTuple):
 
 def by_path(params: Params) -> dict[str, Tensor]:
     """Return the tensors of params by their paths."""
-    paths, leaves = tree.paths(params, states=True), tree.leaves(params, states=True)
-    return dict(zip(paths, leaves, strict=True))
+    return dict(named_leaves(params, states=True))
 
 
 def present(slots: Iterable[Slot], params: Params) -> list[Slot]:

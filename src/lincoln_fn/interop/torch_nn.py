@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lincoln_fn import combine
-from lincoln_fn.core import Key, Layer, LayerError, Params, check_argument, wrong_kind
+from lincoln_fn.core import Key, Layer, LayerError, Params, check_argument, unexpected, wrong_kind
 from lincoln_fn.interop.assembly import of_pretrained, to_pretrained
 from lincoln_fn.interop.conversions import Maker, block, find_composed, same
 from lincoln_fn.interop.state_dict import from_state_dict, name_tensors
@@ -213,13 +213,11 @@ def _renamed(layer: Layer, named: Mapping[str, Tensor], module: nn.Module) -> di
     by_position = {names[int(t.flatten()[0])]: name for name, t in placed.items() if t.numel()}
     there = {*by_position.values()}
     if there != named.keys():
-        missing, unexpected = (
+        missing, extra = (
             ", ".join(sorted(each)[:3]) or "none"
             for each in (named.keys() - there, there - named.keys())
         )
-        problem = (
-            "expected the module that from_torch made the layer of, got one with other tensors"
-            f"; missing there: {missing}; missing here: {unexpected}"
-        )
-        raise LayerError(layer.name, problem)
+        expected = "the module that from_torch made the layer of"
+        mend = f"missing there: {missing}; missing here: {extra}"
+        raise unexpected(layer.name, expected, "one with other tensors", mend)
     return {name: named[by_position[name]] for name in names if name in by_position}

@@ -21,7 +21,7 @@ from functools import partial
 import attrs
 
 from lincoln_fn.combine import Context, in_turn, wired
-from lincoln_fn.core import Arrays, Layer, LayerError, Spec, call_of, format_briefly, made_by
+from lincoln_fn.core import Arrays, Layer, Spec, call_of, format_briefly, made_by, unexpected
 from lincoln_fn.layers.identity import identity
 
 
@@ -32,8 +32,8 @@ class _Both(Context):
     def values_of(self, label: str, x: Arrays) -> tuple[Arrays, ...]:
         """Return the source, the target, and the masks of each part."""
         if type(x) is not tuple or len(x) not in (2, 5):
-            expected = "(source, target) or with masks of source, target and memory behind"
-            raise LayerError(label, f"expected x to be {expected}, got {format_briefly(x)}")
+            expected = "x to be (source, target) or with masks of source, target and memory behind"
+            raise unexpected(label, expected, format_briefly(x))
         return *x[:2], x[2:3] or None, x[3:] or None
 
     def dx_of_x(self, gs: Sequence[Arrays]) -> Arrays:

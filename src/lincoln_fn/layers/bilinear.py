@@ -29,7 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, LayerError, Outer, Outputs, PositiveInt, bare, record
+from lincoln_fn.core import Key, Layer, Outer, Outputs, PositiveInt, bare, record, unexpected
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
 from lincoln_fn.layers.common.inputs import check_form, check_inputs
 from lincoln_fn.layers.dense import drawn, rows
@@ -62,8 +62,8 @@ def forward(params: Params, x: Inputs) -> tuple[Outputs, Inputs]:
     core.check_like("bilinear", "u", u, params.weight)
     core.check_bias("bilinear", params.bias, params.weight, n_out)
     if u.shape[-1] != n_u or v.shape[-1] != n_v:
-        wanted = f"expected x of shapes (..., {n_u}) and (..., {n_v})"
-        raise LayerError(f"bilinear({n_out})", f"{wanted}, got {_shapes(x)}")
+        expected = f"x of shapes (..., {n_u}) and (..., {n_v})"
+        raise unexpected(f"bilinear({n_out})", expected, _shapes(x))
     y = (_q(params, v) @ u.unsqueeze(-1)).squeeze(-1)
     return y if params.bias is None else y + params.bias, x
 
@@ -131,8 +131,8 @@ def _check_pair(x: Inputs) -> Inputs:
     check_inputs("bilinear", x)
     u, v = x
     if 0 in (u.ndim, v.ndim) or u.shape[:-1] != v.shape[:-1]:
-        wanted = "x of shapes (..., n_u) and (..., n_v) with the same leading axes"
-        raise LayerError("bilinear", f"expected {wanted}, got {_shapes(x)}")
+        expected = "x of shapes (..., n_u) and (..., n_v) with the same leading axes"
+        raise unexpected("bilinear", expected, _shapes(x))
     return u, v
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Elements, Layer, LayerError, Moved, OpenSize, Several, bare, unexpected
+from lincoln_fn.core import Elements, Layer, Moved, OpenSize, Several, bare, unexpected
 from lincoln_fn.layers.common.inputs import check_inputs
 
 Shape: TypeAlias = tuple[int, ...]
@@ -53,8 +53,8 @@ core.declare(forward, kind="moving")
 def backward(params: tuple[()], cache: Cache, g: tuple[Moved, ...]) -> tuple[Several, tuple[()]]:
     """Compute dx_i = sum of g_r over the copies of x_i."""
     if type(g) is not tuple or len(g) != len(cache.shapes):
-        expected = f"expected g to be a tuple of {len(cache.shapes)} tensors"
-        raise LayerError("broadcast_tensors", f"{expected}, got {core.describe_non_tuple(g)}")
+        expected = f"g to be a tuple of {len(cache.shapes)} tensors"
+        raise unexpected("broadcast_tensors", expected, core.describe_non_tuple(g))
     for g_i in g:
         core.check_cotangent("broadcast_tensors", g_i, cache.y)
     return tuple(map(summed_to, g, cache.shapes)), ()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn import core
-from lincoln_fn.core import Elements, Layer, LayerError, Like, Several, bare, record, static
+from lincoln_fn.core import Elements, Layer, Like, Several, bare, record, static, unexpected
 from lincoln_fn.layers.common.inputs import check_inputs
 
 
@@ -34,7 +34,7 @@ def forward(params: tuple[()], x: Several, *, dim: int) -> tuple[Elements, Cache
     rests = {(*x_i.shape[:dim], *x_i.shape[dim:][1:]) for x_i in x}
     if -1 in sizes or len(rests) > 1:
         shapes = ", ".join(str(tuple(x_i.shape)) for x_i in x)
-        raise LayerError("concatenate", f"expected shapes alike but for axis {dim}, got {shapes}")
+        raise unexpected("concatenate", f"shapes alike but for axis {dim}", shapes)
     y = torch.cat(x, dim)
     return y, Cache(Like.of(y), sizes, dim)
 

@@ -25,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Features, Key, Layer, LayerError, Outer, Outputs, PositiveInt, bare
+from lincoln_fn.core import Features, Key, Layer, Outer, Outputs, PositiveInt, bare, unexpected
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
 
 
@@ -135,5 +135,5 @@ def check_backward(params: Params, x: object, g: object) -> None:
     n_in, n_out = params.weight.shape
     if not isinstance(x, Tensor) or x.shape[-1:] != (n_in,):
         expected = f"the cache of its own forward, x of shape (..., {n_in})"
-        raise LayerError(f"dense({n_out})", f"expected {expected}, got {core.format_briefly(x)}")
+        raise unexpected(f"dense({n_out})", expected, core.format_briefly(x))
     core.check_cotangent(f"dense({n_out})", g, x, (*x.shape[:-1], n_out))

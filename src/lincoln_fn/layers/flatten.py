@@ -23,8 +23,8 @@ def forward(
     check_axis("flatten", x, start_dim)
     check_axis("flatten", x, end_dim)
     if start_dim % x.ndim > end_dim % x.ndim:
-        problem = f"expected start_dim={start_dim} at or before end_dim={end_dim}"
-        raise core.LayerError("flatten", f"{problem}, got shape {tuple(x.shape)}")
+        expected = f"start_dim={start_dim} at or before end_dim={end_dim}"
+        raise core.unexpected("flatten", expected, f"shape {tuple(x.shape)}")
     y = x.flatten(start_dim, end_dim)
     return y, stand_ins(x, y)
 

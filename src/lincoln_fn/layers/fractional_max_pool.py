@@ -61,8 +61,8 @@ def forward(
     sizes = output_size or ()
     fits = zip(spatial, kernel_size, sizes, strict=True)
     if not all(1 <= size <= length - k + 1 for length, k, size in fits):
-        problem = f"expected x with room for {sizes} windows of {kernel_size}"
-        raise core.LayerError(f"fractional_max_pool{n}d", f"{problem}, got {tuple(x.shape)}")
+        expected = f"x with room for {sizes} windows of {kernel_size}"
+        raise core.unexpected(f"fractional_max_pool{n}d", expected, x.shape)
     samples = draw_samples(params.key, x, n)
     shapes = zip(spatial, kernel_size, sizes, strict=True)
     # As in torch, the first sample is for the last axis in 2d, and for the first axis in 3d.

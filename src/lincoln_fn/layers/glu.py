@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn import core
-from lincoln_fn.core import Elements, Layer, LayerError, Moved, bare, check_axis, record
+from lincoln_fn.core import Elements, Layer, Moved, bare, check_axis, record, unexpected
 
 
 @record
@@ -30,7 +30,7 @@ def forward(params: tuple[()], x: Elements, *, dim: int) -> tuple[Moved, Cache]:
     """Compute y = a s(b)."""
     check_axis("glu", x, dim)
     if x.shape[dim] % 2:
-        raise LayerError("glu", f"expected x of even size along dim={dim}, got {tuple(x.shape)}")
+        raise unexpected("glu", f"x of even size along dim={dim}", x.shape)
     a, b = torch.chunk(x, 2, dim)
     return a * torch.sigmoid(b), Cache(x, dim)
 

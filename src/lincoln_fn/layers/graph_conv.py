@@ -39,7 +39,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, bare, record, stand_in, static
+from lincoln_fn.core import Layer, bare, record, stand_in, static, unexpected
 from lincoln_fn.layers.common.inputs import add_at, check_integers, in_range
 
 NAME = "graph_conv"
@@ -147,7 +147,7 @@ def graph_parts(
     """
     form = "(nodes, edges) or (nodes, edges, weights)" if has_weights else "(nodes, edges)"
     if type(x) is not tuple or len(x) not in ((2, 3) if has_weights else (2,)):
-        raise LayerError(layer, f"expected x to be {form}, got {core.describe_non_tuple(x)}")
+        raise unexpected(layer, f"x to be {form}", core.describe_non_tuple(x))
     parts: Any = x  # Any: each is checked below
     h, edges, *rest = parts
     core.check_input(layer, (), h)

@@ -61,7 +61,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, PositiveInt, Sequence, bare, record, static
+from lincoln_fn.core import Layer, PositiveInt, Sequence, bare, record, static, unexpected
 from lincoln_fn.layers.attention_heads import merge_heads, split_heads
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.inputs import check_inputs
@@ -211,15 +211,15 @@ def _unpacked(
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor | None, Tensor | None]:
     """Split x into query, key and value, the decay and the state, and check that they fit."""
     if type(x) is not tuple or not 3 <= len(x) <= 5:
-        problem = "expected x to be (query, key, value[, log_decay[, state]])"
-        raise LayerError(NAME, f"{problem}, got {core.describe_non_tuple(x)}")
+        expected = "x to be (query, key, value[, log_decay[, state]])"
+        raise unexpected(NAME, expected, core.describe_non_tuple(x))
     query, key, value, log_decay, state = (*x, None, None)[:5]
     check_inputs(NAME, (*x[:3], *(part for part in x[3:] if part is not None)))
     widths = [part.shape[-1] if part.ndim > 1 else 0 for part in (query, value)]
     if min(widths) == 0 or query.shape[-2] == 0 or any(n % num_heads for n in widths):
         wanted = f"query and value of shape (..., length, features in {num_heads} heads)"
-        shapes = f"{tuple(query.shape)} and {tuple(value.shape)}"
-        raise LayerError(NAME, f"expected {wanted}, with at least one step, got {shapes}")
+        got = f"{tuple(query.shape)} and {tuple(value.shape)}"
+        raise unexpected(NAME, f"{wanted}, with at least one step", got)
     lead, (n, m) = query.shape[:-1], (width // num_heads for width in widths)
     sequences.check_shapes(
         NAME, key=(key, query.shape), value=(value, (*lead, widths[1])),

@@ -55,7 +55,7 @@ def forward(params: dense.Params, x: Features) -> tuple[Factors, Cache]:
 def backward(params: dense.Params, cache: Cache, g: Factors) -> tuple[Features, dense.Params]:
     """Compute dx = g_x and dW = g_W^T."""
     if type(g) is not tuple or len(g) != 2:
-        raise core.LayerError(NAME, f"expected g to be (g_x, g_W), got {type(g).__name__}")
+        raise core.unexpected(NAME, "g to be (g_x, g_W)", type(g).__name__)
     for of_factor, factor in zip(g, (cache.x, cache.weight), strict=True):
         core.check_cotangent(NAME, of_factor, factor)
     return g[0], dense.Params(g[1].mT, None)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Elements, Layer, LayerError, Reduced, bare, constructor, record, static
+from lincoln_fn.core import Elements, Layer, Reduced, bare, constructor, record, static, unexpected
 from lincoln_fn.layers.common.inputs import Dims, axes_of, with_axes
 
 
@@ -34,7 +34,7 @@ def forward(params: tuple[()], x: Elements, *, dim: Dims, keepdim: bool) -> tupl
     """Compute y = ln sum_i e^(x_i)."""
     axes = axes_of("logsumexp", x, dim)
     if x.numel() == 0:
-        raise LayerError("logsumexp", f"expected at least one element, got {tuple(x.shape)}")
+        raise unexpected("logsumexp", "at least one element", x.shape)
     largest = x.amax(axes, keepdim=True)
     largest = torch.where(largest.isinf(), 0, largest)
     e = torch.exp(x - largest)

@@ -82,7 +82,7 @@ def dy_of(family: str, cache: Cache, g: Arrays) -> Tensor:
     """Check g, and return dy: g is (dy, None) where y is (y, indices)."""
     layer = f"{family}{cache.n}d"
     if cache.return_indices and (type(g) is not tuple or len(g) != 2):
-        raise core.LayerError(layer, f"expected g as (dy, None), got {core.format_briefly(g)}")
+        raise core.unexpected(layer, "g as (dy, None)", core.format_briefly(g))
     dy: Tensor = g[0] if cache.return_indices else g
     core.check_cotangent(layer, dy, cache.x, tuple(cache.indices.shape))
     return dy

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, Probability, Sequence, record
+from lincoln_fn.core import Key, Layer, PositiveInt, Probability, Sequence, record, unexpected
 from lincoln_fn.initializers import Initializer, fan_in_uniform, glorot_uniform, zeros
 from lincoln_fn.layers import dense, dropout
 from lincoln_fn.layers.attention_heads import attention_heads
@@ -78,7 +78,7 @@ def find(x: Inputs, *, num_heads: int, batch_first: bool) -> Given:
     (query, key, _), mask = given.sequences, given.mask
     n = query.shape[-1]
     if n == 0 or n % num_heads:
-        raise LayerError(NAME, f"expected a query with features in {num_heads} heads, got {n}")
+        raise unexpected(NAME, f"a query with features in {num_heads} heads", n)
     padding = (*query.shape[:-2], key.shape[-2])
     scores = (*query.shape[:-2], num_heads, query.shape[-2], key.shape[-2])
     if isinstance(mask, torch.Tensor) and mask.ndim != len(scores):

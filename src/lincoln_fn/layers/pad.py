@@ -151,7 +151,7 @@ def check_amounts(layer: str, x: Tensor, amounts: Amounts, mode: str) -> None:
     for n, pair in zip(x.shape[-len(amounts) :], amounts, strict=True):
         if mode == "constant":
             if n + sum(min(amount, 0) for amount in pair) < 0:
-                raise core.LayerError(layer, f"expected at most {n} elements to remove, got {pair}")
+                raise core.unexpected(layer, f"at most {n} elements to remove", pair)
             continue
         most = {"reflect": n - 1, "circular": n, "replicate": math.inf if n else 0}[mode]
         if min(pair) < 0 or max(pair) > most:

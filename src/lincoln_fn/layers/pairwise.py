@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Elements, Layer, LayerError, bare, constructor, declare, record
+from lincoln_fn.core import Elements, Layer, bare, constructor, declare, record, unexpected
 from lincoln_fn.layers.common.inputs import check_inputs, check_one_shape
 
 Pair: TypeAlias = tuple[Elements, Elements]
@@ -65,7 +65,7 @@ def forward(params: tuple[()], x: Pair, *, function: str) -> tuple[Elements, Cac
     """Compute y = f(a, b)."""
     check_inputs(function, x)
     if len(x) != 2:
-        raise LayerError(function, f"expected x to be (a, b), got {len(x)} tensors")
+        raise unexpected(function, "x to be (a, b)", f"{len(x)} tensors")
     check_one_shape(function, x)
     a, b = x
     formula = FORMULAS[function]

@@ -25,8 +25,8 @@ class Cache:
 def forward(params: tuple[()], x: Elements, *, dims: tuple[int, ...]) -> tuple[Moved, Cache]:
     """Make axis dims[k] of x the axis k of y, for every k."""
     if sorted(dim + x.ndim if dim < 0 else dim for dim in dims) != list(range(x.ndim)):
-        problem = f"expected x whose axes are {dims}, each once"
-        raise core.LayerError("permute", f"{problem}, got shape {tuple(x.shape)}")
+        expected = f"x whose axes are {dims}, each once"
+        raise core.unexpected("permute", expected, f"shape {tuple(x.shape)}")
     y = x.permute(dims)
     return y, Cache(stand_in(y), dims)
 

@@ -31,9 +31,8 @@ class Cache:
 def forward(params: tuple[()], x: Elements, *, upscale_factor: int) -> tuple[Moved, Cache]:
     """Compute y[c, r h + i, r w + j] = x[c r^2 + i r + j, h, w]."""
     if x.ndim < 3 or x.shape[-3] % upscale_factor**2:
-        problem = "expected x of shape (..., channels, height, width), the channels a multiple"
-        problem = f"{problem} of {upscale_factor**2}, got {tuple(x.shape)}"
-        raise core.LayerError("pixel_shuffle", problem)
+        expected = "x of shape (..., channels, height, width), the channels a multiple of"
+        raise core.unexpected("pixel_shuffle", f"{expected} {upscale_factor**2}", x.shape)
     r, (*batch, channels, height, width) = upscale_factor, x.shape
     # torch leaves a batch without elements in its old shape.
     y = torch.pixel_shuffle(x, r).reshape(*batch, channels // r**2, r * height, r * width)

@@ -30,9 +30,8 @@ class Cache:
 def forward(params: tuple[()], x: Elements, *, downscale_factor: int) -> tuple[Moved, Cache]:
     """Compute y[c r^2 + i r + j, h, w] = x[c, r h + i, r w + j]."""
     if x.ndim < 3 or x.shape[-2] % downscale_factor or x.shape[-1] % downscale_factor:
-        problem = "expected x of shape (..., channels, height, width), both sizes multiples"
-        problem = f"{problem} of {downscale_factor}, got {tuple(x.shape)}"
-        raise core.LayerError("pixel_unshuffle", problem)
+        expected = "x of shape (..., channels, height, width), both sizes multiples of"
+        raise core.unexpected("pixel_unshuffle", f"{expected} {downscale_factor}", x.shape)
     r, (*batch, channels, height, width) = downscale_factor, x.shape
     # torch leaves a batch without elements in its old shape.
     y = torch.pixel_unshuffle(x, r).reshape(*batch, channels * r**2, height // r, width // r)

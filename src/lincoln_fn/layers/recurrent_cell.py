@@ -29,7 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Key, Layer, LayerError, PositiveInt, constructor, record, static
+from lincoln_fn.core import Arrays, Key, Layer, PositiveInt, constructor, record, static, unexpected
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.layers.common.recurrent import FAN_IN, Form, drawn_cell
 from lincoln_fn.layers.common.recurrent_forms import Family, check_cell, checked_states
@@ -105,7 +105,7 @@ def _unpacked(params: Params, x: Arrays, family: Family) -> tuple[Tensor, Tensor
     name = family.name
     check_cell(family.name, params, family.rule.gates)
     if type(x) is tuple and len(x) != 2:
-        raise LayerError(name, f"expected x or (x, state), got {core.format_briefly(x)}")
+        raise unexpected(name, "x or (x, state)", core.format_briefly(x))
     given, state = x if type(x) is tuple else (x, None)
     core.check_input(name, (), given)
     core.check_like(name, "x", given, params.weight_ih)

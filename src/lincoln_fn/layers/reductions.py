@@ -28,7 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Elements, Layer, LayerError, Reduced, bare, constructor, record, static
+from lincoln_fn.core import Elements, Layer, Reduced, bare, constructor, record, static, unexpected
 from lincoln_fn.layers.common.inputs import Dims, axes_of, with_axes
 from lincoln_fn.layers.common.normalisation import norm_over
 
@@ -83,7 +83,7 @@ def forward(
     """Compute y of all elements along the axes."""
     axes = axes_of(function, x, dim)
     if function == "amax" and x.numel() == 0:
-        raise LayerError(function, f"expected at least one element, got shape {tuple(x.shape)}")
+        raise unexpected(function, "at least one element", f"shape {tuple(x.shape)}")
     formula = FORMULAS[function]
     kept = formula.y(x, axes, *numbers)
     y = kept if keepdim else kept.squeeze(axes)

@@ -21,8 +21,8 @@ def forward(params: tuple[()], x: Elements, *, shape: tuple[int, ...]) -> tuple[
     """Give each example another shape."""
     sizes = filled(shape, prod(x.shape[1:])) if x.ndim else None
     if sizes is None:
-        problem = f"expected x with a batch axis and examples to reshape to {shape}"
-        raise core.LayerError("reshape", f"{problem}, got {tuple(x.shape)}")
+        expected = f"x with a batch axis and examples to reshape to {shape}"
+        raise core.unexpected("reshape", expected, x.shape)
     y = x.reshape(x.shape[0], *sizes)
     return y, stand_ins(x, y)
 

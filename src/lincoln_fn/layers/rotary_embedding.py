@@ -31,7 +31,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, Positive, PositiveInt, bare, record, require, static
+from lincoln_fn.core import Layer, Positive, PositiveInt, bare, record, require, static, unexpected
 from lincoln_fn.layers.common.inputs import check_integers
 from lincoln_fn.layers.common.rope_scaling import RopeScaling, unscaled
 
@@ -63,7 +63,7 @@ def forward(
     n = heads.shape[-1] if rotary_dim is None else rotary_dim
     if n % 2 or n > heads.shape[-1]:
         wanted = "an even number of features" if rotary_dim is None else f"at least {n} features"
-        raise LayerError(NAME, f"expected x with {wanted}, got {tuple(heads.shape)}")
+        raise unexpected(NAME, f"x with {wanted}", heads.shape)
     if positions is None:
         positions = torch.arange(heads.shape[-2], device=heads.device)
     cos, sin = (part.to(heads.dtype) for part in _cos_and_sin(positions, theta, n, scaling))

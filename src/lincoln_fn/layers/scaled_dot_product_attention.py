@@ -30,7 +30,7 @@ import math
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import Layer, LayerError, Like, bare, constructor, record, static
+from lincoln_fn.core import Layer, Like, bare, constructor, record, static, unexpected
 from lincoln_fn.layers.common import attention
 from lincoln_fn.layers.common.attention import Gradients, Inputs, SoftmaxBackward
 
@@ -104,8 +104,8 @@ def check_forward(x: Inputs, scale: float | None) -> float:
     attention.check_sequences(NAME, x)
     query, key = x[:2]
     if query.shape[-1] != key.shape[-1]:
-        sizes = f"{query.shape[-1]} and {key.shape[-1]}"
-        raise LayerError(NAME, f"expected query and key with the same features, got {sizes}")
+        expected = "query and key with the same features"
+        raise unexpected(NAME, expected, f"{query.shape[-1]} and {key.shape[-1]}")
     if len(x) == 4:
         attention.check_mask(NAME, x[3], query, (*query.shape[:-1], key.shape[-2]))
     return 1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale

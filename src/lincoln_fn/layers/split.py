@@ -39,8 +39,8 @@ def forward(
 def backward(params: tuple[()], cache: Cache, g: Several) -> tuple[Elements, tuple[()]]:
     """Compute dx = [g_1, ..., g_n]."""
     if type(g) is not tuple or len(g) != len(cache.y):
-        expected = f"expected g to be a tuple of {len(cache.y)} tensors"
-        raise core.LayerError("split", f"{expected}, got {core.describe_non_tuple(g)}")
+        expected = f"g to be a tuple of {len(cache.y)} tensors"
+        raise core.unexpected("split", expected, core.describe_non_tuple(g))
     for g_i, y_i in zip(g, cache.y, strict=True):
         core.check_cotangent("split", g_i, y_i)
     return torch.cat(g, cache.dim), ()

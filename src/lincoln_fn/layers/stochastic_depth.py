@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from lincoln_fn.core import Elements, Layer, LayerError, Probability, bare, constructor, declare
+from lincoln_fn.core import Elements, Layer, Probability, bare, constructor, declare, unexpected
 from lincoln_fn.layers.dropout import Cache, Params, advance, as_it_is, backward, dropped, init
 
 __all__ = [
@@ -32,7 +32,7 @@ Mode: TypeAlias = Literal["row", "batch"]
 def forward(params: Params, x: Elements, *, p: float, mode: Mode) -> tuple[Elements, Cache]:
     """Compute y = x mask scale, with a mask of one number for each example, or one for all."""
     if not x.ndim:
-        raise LayerError("stochastic_depth", "expected x with the examples on axis 0, got shape ()")
+        raise unexpected("stochastic_depth", "x with the examples on axis 0", "shape ()")
     is_row = mode == "row"
     key = params.key if is_row else params.key.for_all()
     return dropped(key, x, p, spatial=x.ndim - 1 if is_row else x.ndim)

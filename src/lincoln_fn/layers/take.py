@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn import core
-from lincoln_fn.core import Elements, Layer, LayerError, Moved, bare, record, stand_in, static
+from lincoln_fn.core import Elements, Layer, Moved, bare, record, stand_in, static, unexpected
 
 
 @record
@@ -30,8 +30,8 @@ def forward(params: tuple[()], x: Elements, *, index: int, dim: int) -> tuple[Mo
     """Take x at the index of axis dim."""
     size = x.shape[dim] if -x.ndim <= dim < x.ndim else 0
     if not -size <= index < size:
-        problem = f"expected x with an index {index} of axis {dim}, got shape {tuple(x.shape)}"
-        raise LayerError(f"take({index}, {dim})", problem)
+        expected = f"x with an index {index} of axis {dim}"
+        raise unexpected(f"take({index}, {dim})", expected, f"shape {tuple(x.shape)}")
     y = x.select(dim, index)
     return y, Cache(stand_in(y), index % size, dim % x.ndim, size)
 

@@ -27,7 +27,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import FloatingDtype, Layer, LayerError, Positive, PositiveInt, bare, record
+from lincoln_fn.core import FloatingDtype, Layer, Positive, PositiveInt, bare, record, unexpected
 
 NAME = "timestep_embedding"
 Times: TypeAlias = Float[Tensor, "*batch"] | Int[Tensor, "*batch"]
@@ -48,7 +48,7 @@ def forward(
     """Compute y_i = cos(t f_i) and y_(m + i) = sin(t f_i)."""
     if not isinstance(t, Tensor) or t.is_complex() or t.dtype is torch.bool:
         got = getattr(t, "dtype", type(t).__name__)
-        raise LayerError(NAME, f"expected x to be a tensor of integers or floats, got {got}")
+        raise unexpected(NAME, "x to be a tensor of integers or floats", got)
     m = embedding_dim // 2
     f = max_period ** (-torch.arange(m, dtype=torch.float64, device=t.device) / m)
     angle = t.double().unsqueeze(-1) * f

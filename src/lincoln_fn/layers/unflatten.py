@@ -28,8 +28,8 @@ def forward(
     core.check_axis("unflatten", x, dim)
     sizes = filled(unflattened_size, x.shape[dim])
     if sizes is None:
-        problem = f"expected x with an axis dim={dim} to split into {unflattened_size}"
-        raise core.LayerError("unflatten", f"{problem}, got shape {tuple(x.shape)}")
+        expected = f"x with an axis dim={dim} to split into {unflattened_size}"
+        raise core.unexpected("unflatten", expected, f"shape {tuple(x.shape)}")
     y = torch.unflatten(x, dim, sizes)
     return y, stand_ins(x, y)
 

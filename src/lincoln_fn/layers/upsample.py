@@ -105,16 +105,16 @@ def _axes(
     own = tuple(x.shape[2:])
     if len(own) not in _AXES[mode] or 0 in x.shape[1:]:
         axes = " or ".join(map(str, _AXES[mode]))
-        problem = f"expected x of shape (batch, channels, *spatial) with {axes} spatial axes"
-        raise core.LayerError("upsample", f"{problem} for mode={mode!r}, got {tuple(x.shape)}")
+        expected = f"x of shape (batch, channels, *spatial) with {axes} spatial axes"
+        raise core.unexpected("upsample", f"{expected} for mode={mode!r}", x.shape)
     asked = size if scale_factor is None else scale_factor
     wanted = asked if isinstance(asked, tuple) else (asked or 0,) * len(own)
     pairs = zip(own, wanted, strict=False)
     sizes = tuple(int(to if scale_factor is None else length * to) for length, to in pairs)
     if len(wanted) != len(own) or min(sizes) < 1:
         name = "size" if scale_factor is None else "scale_factor"
-        problem = f"expected x with spatial axes to upsample to {name}={asked}"
-        raise core.LayerError("upsample", f"{problem}, got {tuple(x.shape)}")
+        expected = f"x with spatial axes to upsample to {name}={asked}"
+        raise core.unexpected("upsample", expected, x.shape)
     scales = (None,) * len(own) if scale_factor is None else wanted
     return tuple(
         Axis(of_x, of_y, _ratio(of_x, of_y, scale, mode, align_corners))

@@ -43,8 +43,8 @@ def forward(
     axes = axes_of("variance", x, dim)
     n = prod(x.shape[axis] for axis in axes)
     if n <= correction:
-        problem = f"expected more than {correction} elements, got {n} for correction={correction}"
-        raise core.LayerError("variance", problem)
+        expected = f"more than {correction} elements"
+        raise core.unexpected("variance", expected, f"{n} for correction={correction}")
     z, _, _ = statistics(widened(x), axes)
     y = (z.square().sum(axes, keepdim=keepdim) / (n - correction)).to(x.dtype)
     return y, Cache(z, x.new_zeros(()).expand(y.shape), axes, keepdim, 2 / (n - correction))

@@ -49,7 +49,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Decay, Key, Layer, LayerError, PositiveInt, record, stand_in
+from lincoln_fn.core import Arrays, Decay, Key, Layer, PositiveInt, record, stand_in, unexpected
 from lincoln_fn.initializers import Fans, Initializer, normal
 from lincoln_fn.layers.common.inputs import add_at
 from lincoln_fn.layers.common.normalisation import widened
@@ -101,7 +101,7 @@ def nearest(params: Table, x: Vectors) -> Int[Tensor, "*batch"]:
         tensor([0, 1])
     """
     if not isinstance(params, Codebook | RunningCodebook):
-        raise LayerError(NAME, f"expected params Codebook or RunningCodebook, got {params!r}")
+        raise unexpected(NAME, "params Codebook or RunningCodebook", repr(params))
     core.check_input(NAME, (), x)
     core.check_like(NAME, "x", x, params.weight)
     if x.shape[-1:] != params.weight.shape[1:]:

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, bare, evolve, record
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, bare, evolve, record, unexpected
 from lincoln_fn.layers import dense
 
 NAME = "weight_norm"
@@ -126,8 +126,8 @@ def weight_of(name: str, params: Params) -> Tensor:
     """Return the weight of such a layer's params, of two axes or more."""
     weight = getattr(params, "weight", None)
     if not isinstance(weight, Tensor) or weight.ndim < 2:
-        problem = "expected a layer whose params have a weight of two axes or more"
-        raise LayerError(name, f"{problem}, got {core.describe(params)}")
+        expected = "a layer whose params have a weight of two axes or more"
+        raise unexpected(name, expected, core.describe(params))
     return weight
 
 
@@ -135,6 +135,6 @@ def axis_of(name: str, weight: Tensor, dim: int | None, default: int) -> int:
     """Return an axis of the weight, counted from its begin."""
     dim = default if dim is None else dim
     if not -weight.ndim <= dim < weight.ndim:
-        problem = f"expected dim to be an axis of the weight of shape {tuple(weight.shape)}"
-        raise LayerError(name, f"{problem}, got {dim}")
+        expected = f"dim to be an axis of the weight of shape {tuple(weight.shape)}"
+        raise unexpected(name, expected, dim)
     return dim % weight.ndim

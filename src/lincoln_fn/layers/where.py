@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from lincoln_fn.core import Elements, Layer, LayerError, bare, constructor, record, stand_in
+from lincoln_fn.core import Elements, Layer, bare, constructor, record, stand_in, unexpected
 from lincoln_fn.layers.common import inputs
 
 Inputs: TypeAlias = tuple[Bool[Tensor, "*s"], Elements, Elements]
@@ -42,7 +42,7 @@ def forward(params: tuple[()], x: Inputs) -> tuple[Elements, Cache]:
     inputs.check_inputs("where", (a, b))
     if not isinstance(condition, Tensor) or condition.dtype is not torch.bool:
         got = getattr(condition, "dtype", type(condition).__name__)
-        raise LayerError("where", f"expected the condition to be a tensor of bools, got {got}")
+        raise unexpected("where", "the condition to be a tensor of bools", got)
     inputs.check_one_shape("where", x)
     return torch.where(condition, a, b), Cache(condition, stand_in(a))
 

@@ -48,7 +48,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lincoln_fn.core import LayerError, NonNegativeInt, constructor, unexpected
+from lincoln_fn.core import NonNegativeInt, constructor, unexpected
 from lincoln_fn.losses.common.checks import all_within, check_between
 from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, Tensors, make_loss
 
@@ -205,7 +205,7 @@ def _read_target(
     inside = torch.where(is_label, rows, (blank + 1) % z.shape[-1])
     check_between("ctc", "labels", inside, 0, z.shape[-1] - 1)
     if all_within(is_label & (rows == blank), 0, 0) is False:
-        raise LayerError("ctc", f"expected labels other than blank={blank}, got {blank}")
+        raise unexpected("ctc", f"labels other than blank={blank}", blank)
     return torch.where(is_label, rows, blank), steps, lengths
 
 
@@ -214,19 +214,19 @@ def _check_shapes(z: Tensor, target: Target, blank: int) -> bool:
     if z.ndim not in (2, 3):
         raise unexpected("ctc", "prediction of shape (T, N, C) or (T, C)", z.shape)
     if blank >= z.shape[-1]:
-        raise LayerError("ctc", f"expected more classes than blank={blank}, got {z.shape[-1]}")
+        raise unexpected("ctc", f"more classes than blank={blank}", z.shape[-1])
     for what, tensor in zip(("labels", "steps", "lengths"), target, strict=True):
         if tensor.is_floating_point():
-            raise LayerError("ctc", f"expected {what} of an integer dtype, got {tensor.dtype}")
+            raise unexpected("ctc", f"{what} of an integer dtype", tensor.dtype)
     labels, batch = target[0], tuple(z.shape[1:-1])
     in_rows = labels.shape[:-1] == batch and labels.ndim > 0
     if not in_rows and labels.ndim != 1:
         wanted = f"{(*batch, 'S')} or (S,)".replace("'", "")
-        raise LayerError("ctc", f"expected labels of shape {wanted}, got {tuple(labels.shape)}")
+        raise unexpected("ctc", f"labels of shape {wanted}", labels.shape)
     for what, tensor in zip(("steps", "lengths"), target[1:], strict=True):
         if tensor.shape != batch:
-            shapes = f"{batch} for prediction {tuple(z.shape)}, got {tuple(tensor.shape)}"
-            raise LayerError("ctc", f"expected {what} of shape {shapes}")
+            expected = f"{what} of shape {batch} for prediction {tuple(z.shape)}"
+            raise unexpected("ctc", expected, tensor.shape)
     return in_rows
 
 
@@ -236,7 +236,7 @@ def _in_rows(labels: Int[Tensor, " sum"], lengths: Int[Tensor, " N"]) -> Int[Ten
     if all_within(lengths, 0, longest) is not None:  # they can be read
         longest, total, given = int(lengths.max()), int(lengths.sum()), len(labels)
         if total != given:
-            raise LayerError("ctc", f"expected {total} labels, the sum of lengths, got {given}")
+            raise unexpected("ctc", f"{total} labels, the sum of lengths", given)
     starts = lengths.cumsum(0) - lengths
     index = starts.unsqueeze(1) + torch.arange(longest, device=labels.device)
     return labels[index.clamp(max=max(len(labels) - 1, 0))]

@@ -23,7 +23,7 @@ from typing import Final
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, Positive, constructor
+from lincoln_fn.core import Positive, constructor, unexpected
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.losses.common.checks import check_probabilities, probabilities
 from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, Tensors, make_loss
@@ -36,8 +36,8 @@ def forward(
 ) -> tuple[Float[Tensor, "N C"], Tensors]:
     """Compute l = 1 - (2 i + eps) / (u + eps)."""
     if p.ndim < 3:
-        problem = f"expected prediction of shape (N, C, ...), got {tuple(p.shape)}"
-        raise LayerError("dice", f"{problem}; give the places axes of their own")
+        expected = "prediction of shape (N, C, ...)"
+        raise unexpected("dice", expected, p.shape, "give the places axes of their own")
     places = tuple(range(2, p.ndim))
     wide = widened(p)  # a sum over an image may be beyond float16
     u = (wide + y).sum(places, keepdim=True) + eps

@@ -17,7 +17,7 @@ import attrs
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Cache, LayerError, constructor, format_briefly
+from lincoln_fn.core import Arrays, Cache, constructor, format_briefly, unexpected
 from lincoln_fn.losses.common.reduction import ReducedCache, number_of_values
 from lincoln_fn.losses.internal import Cotangent, Formula, Loss, formula_of, loss_of, make_loss
 
@@ -29,15 +29,16 @@ def forward(
 ) -> tuple[Tensor, tuple[Cache, Tensor]]:
     """Compute w_i l_i, with l of a loss that is not reduced."""
     if not isinstance(target, tuple) or len(target) != 2 or not isinstance(target[1], Tensor):
-        raise LayerError(NAME, f"expected target (target, weights), got {format_briefly(target)}")
+        raise unexpected(NAME, "target (target, weights)", format_briefly(target))
     of_target, w = target
     values, cache = loss.forward(prediction, of_target)
     if not values.ndim:
-        problem = f"expected a prediction with an axis of examples, got one value from {loss.name}"
-        raise LayerError(NAME, f"{problem}; give it an axis 0, such as by unsqueeze(0)")
+        got = f"one value from {loss.name}"
+        mend = "give it an axis 0, such as by unsqueeze(0)"
+        raise unexpected(NAME, "a prediction with an axis of examples", got, mend)
     if w.shape != values.shape[:1] or not w.is_floating_point():
-        wanted = f"weights, a float tensor of shape ({len(values)},), one per example"
-        raise LayerError(NAME, f"expected {wanted}, got {format_briefly(w)}")
+        expected = f"weights, a float tensor of shape ({len(values)},), one per example"
+        raise unexpected(NAME, expected, format_briefly(w))
     w = w.to(values.dtype).view(-1, *(1,) * (values.ndim - 1))
     return w * values, (cache, w.expand_as(values))
 
@@ -68,7 +69,7 @@ def example_weighted(loss: Loss) -> Loss:
     """
     formula = formula_of(loss)
     if formula is None:
-        raise LayerError(NAME, f"expected a loss of the library's own formulas, got {loss}")
+        raise unexpected(NAME, "a loss of the library's own formulas", loss)
     each = loss_of(loss.name, attrs.evolve(formula, reduction="none", check=None))
     there, back = (partial(function, loss=each) for function in (forward, backward))
     counts_all = formula.count is number_of_values

@@ -22,7 +22,7 @@ import math
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, Positive, constructor
+from lincoln_fn.core import Positive, constructor, unexpected
 from lincoln_fn.losses.common.checks import right_values, same_shape
 from lincoln_fn.losses.internal import Cotangent, Elements, Loss, Reduction, Tensors, make_loss
 
@@ -54,8 +54,8 @@ def _variance(mean: Tensor, var: Tensor) -> Tensor:
     wide = var.unsqueeze(-1) if given == shape[:-1] and given != shape else var
     same_axes = wide.ndim == mean.ndim
     if not same_axes or any(n not in (1, of) for n, of in zip(wide.shape, shape, strict=True)):
-        wanted = f"{shape}, with 1 in place of axes that share one, or {shape[:-1]}"
-        raise LayerError("gaussian_nll", f"expected var of shape {wanted}, got {given}")
+        expected = f"var of shape {shape}, with 1 in place of axes that share one, or {shape[:-1]}"
+        raise unexpected("gaussian_nll", expected, given)
     return right_values("gaussian_nll", "var of at least 0", wide, ~(wide < 0))  # or nan
 
 

@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, NonNegative, Probability, constructor
+from lincoln_fn.core import NonNegative, Probability, constructor, unexpected
 from lincoln_fn.losses.internal import Cotangent, check_same_shape, make_loss, per_example
 from lincoln_fn.losses.loss import Loss, Reduction
 from lincoln_fn.losses.ppo_clip import slope, surrogate
@@ -44,8 +44,8 @@ def forward(
 ) -> tuple[Float[Tensor, "P G"], Cache]:
     """Compute l_i = (1 / T_i) sum_t (c(r, A_i) + beta k)."""
     if z.ndim != 3 or z.shape[1] < 2:
-        wanted = "log_probs of shape (prompts, answers, tokens) with at least 2 answers"
-        raise LayerError("grpo", f"expected {wanted}, got {tuple(z.shape)}")
+        expected = "log_probs of shape (prompts, answers, tokens) with at least 2 answers"
+        raise unexpected("grpo", expected, z.shape)
     rewards, old, *others = target
     check_same_shape("grpo", "rewards", rewards, "log_probs[..., 0]", z[..., 0])
     d = others.pop(0).to(z.dtype) - z if beta else None  # without beta there is no reference

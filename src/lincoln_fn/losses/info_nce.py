@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, Positive, constructor
+from lincoln_fn.core import Positive, constructor, unexpected
 from lincoln_fn.layers.log_softmax import minus_one_hot
 from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, make_loss, per_example
 
@@ -41,7 +41,7 @@ def forward(
     shape = tuple(x.shape)
     if len(shape) != 2 or shape[0] > shape[1] or (symmetric and shape[0] < shape[1]):
         wanted = "(N, N)" if symmetric else "(N, M), M at least N"
-        raise LayerError("info_nce", f"expected similarities of shape {wanted}, got {shape}")
+        raise unexpected("info_nce", f"similarities of shape {wanted}", shape)
     of_rows = torch.log_softmax(x / temperature, 1)
     value = -of_rows.gather(1, _partners(x)).squeeze(1)
     if not symmetric:

@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, constructor
+from lincoln_fn.core import constructor, unexpected
 from lincoln_fn.losses.common.checks import check_log_probabilities, outside, same_shape
 from lincoln_fn.losses.internal import Cotangent, Elements, Loss, make_loss, number_of_values
 
@@ -51,7 +51,7 @@ def _check(name: str, mend: str, z: Tensor, target: Tensor, *, log_target: bool)
     wrong = None if log_target else outside(target, 0, math.inf)
     if wrong is not None and wrong < 0:  # and not nan
         mend = "with log_target=True it is of their logarithms"
-        raise LayerError(name, f"expected target of probabilities, got {wrong:g}; {mend}")
+        raise unexpected(name, "target of probabilities", f"{wrong:g}", mend)
 
 
 @constructor

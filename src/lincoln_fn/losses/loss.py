@@ -84,8 +84,8 @@ def mix_of(losses: Iterable[Loss]) -> bool | None:
 
 def mixing(where: str, loss: Loss) -> LayerError:
     """Make the error about such a loss."""
-    problem = f"expected a loss in which no example moves the gradients of others, got {loss}"
-    return LayerError(where, f"{problem}; if its mean is to blame, take reduction='sum'")
+    expected = "a loss in which no example moves the gradients of others"
+    return unexpected(where, expected, loss, "if its mean is to blame, take reduction='sum'")
 
 
 def moves_others(loss: Loss, prediction: Arrays, target: Arrays, by_target: bool = True) -> bool:

@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, Positive, constructor
+from lincoln_fn.core import Positive, constructor, unexpected
 from lincoln_fn.layers import normalize
 from lincoln_fn.layers.log_softmax import minus_one_hot
 from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, make_loss
@@ -39,7 +39,7 @@ def forward(x: Views, target: None, *, temperature: float) -> tuple[Float[Tensor
     """Compute l_i = -(y_kk' + y_k'k) / 2."""
     a, b = x
     if a.ndim != 2:
-        raise LayerError("nt_xent", f"expected a of shape (N, D), got {tuple(a.shape)}")
+        raise unexpected("nt_xent", "a of shape (N, D)", a.shape)
     u, unit = normalize.forward((), torch.cat((a, b)), dim=-1, eps=1e-12)
     own = torch.eye(len(u), dtype=torch.bool, device=u.device)
     y = torch.log_softmax((u @ u.mT / temperature).masked_fill(own, -math.inf), 1)

@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, Probability, constructor
+from lincoln_fn.core import Probability, constructor, unexpected
 from lincoln_fn.losses.internal import Cotangent, Elements, Loss, Reduction, any_true, make_loss
 
 Cache = tuple[Elements, Elements, Tensor | None]
@@ -90,8 +90,8 @@ def of_tokens(name: str, what: str, given: Tensor, log_probs: Float[Tensor, "*s"
     """Read one number for each token, or for each sequence, whose tokens share it."""
     shape = log_probs.shape
     if given.shape != shape[: given.ndim] or (given.ndim == 0) != (len(shape) == 0):
-        shapes = f"log_probs' shape {tuple(shape)} or its first axes, got {tuple(given.shape)}"
-        raise LayerError(name, f"expected {what} of {shapes}")
+        expected = f"{what} of log_probs' shape {tuple(shape)} or its first axes"
+        raise unexpected(name, expected, given.shape)
     return given.to(log_probs.dtype).reshape(given.shape + (1,) * (len(shape) - given.ndim))
 
 
@@ -106,5 +106,5 @@ def count_masked(cache: tuple[Tensor | None, ...], *, name: str) -> Tensor | Non
         return None
     n = mask.sum(dtype=torch.float32)
     if not any_true(n):
-        raise LayerError(name, "expected a mask with a token to average over, got only False")
+        raise unexpected(name, "a mask with a token to average over", "only False")
     return n

@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, constructor
+from lincoln_fn.core import constructor, unexpected
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.losses.internal import Cotangent, Elements, Loss, Reduction, any_true, make_loss
 from lincoln_fn.losses.ppo_clip import count_masked, of_tokens, where_counted
@@ -59,8 +59,8 @@ def _beside_others(r: Tensor, counts: Bool[Tensor, "*s"], *, leaves_one_out: boo
     wide = widened(r)
     n = counts.sum(0, dtype=wide.dtype)  # float16 ends at 65504 examples
     if leaves_one_out and not any_true(n > 1):
-        problem = "expected at least 2 examples for a baseline that leaves one out"
-        raise LayerError("reinforce", f"{problem}, got {int(n.max())}")
+        expected = "at least 2 examples for a baseline that leaves one out"
+        raise unexpected("reinforce", expected, int(n.max()))
     a = wide - torch.where(counts, wide / n.clamp(min=1), 0).sum(0)
     # R_i - mean_(j != i) R_j = n / (n - 1) (R_i - mean_j R_j)
     a = a * (n / (n - 1).clamp(min=1)) if leaves_one_out else a

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, LayerError, check_cache, format_briefly, record, static
+from lincoln_fn.core import Arrays, check_cache, format_briefly, record, static, unexpected
 from lincoln_fn.losses.common.reduction import Cotangent
 from lincoln_fn.losses.loss import Loss
 
@@ -86,11 +86,11 @@ def read(name: str, prediction: Arrays, target: Tensor | None) -> Tokens:
         is_logits = isinstance(z, Tensor) and z.is_floating_point() and z.ndim > 1
         if z is None or not is_logits or z.shape[-1] != logits[0].shape[-1]:
             expected = "router logits (..., experts), or a tuple of them"
-            raise LayerError(name, f"expected {expected}, got {format_briefly(prediction)}")
+            raise unexpected(name, expected, format_briefly(prediction))
         is_mask = isinstance(target, Tensor) and target.shape == z.shape[:-1]
         if target is not None and not is_mask:
-            expected = f"a mask of the tokens, {tuple(z.shape[:-1])}, or None"
-            raise LayerError(name, f"expected target {expected}, got {format_briefly(target)}")
+            expected = f"target a mask of the tokens, {tuple(z.shape[:-1])}, or None"
+            raise unexpected(name, expected, format_briefly(target))
     z = torch.cat([of_router.reshape(-1, of_router.shape[-1]) for of_router in logits])
     m = z.new_ones(len(z)) if target is None else target.reshape(-1).to(z.dtype).repeat(len(logits))
     if target is not None:  # 0 times nan is nan

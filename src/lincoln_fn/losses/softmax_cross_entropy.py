@@ -30,7 +30,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, Probability, constructor, record, static
+from lincoln_fn.core import Probability, constructor, record, static, unexpected
 from lincoln_fn.layers.log_softmax import minus_one_hot
 from lincoln_fn.losses.common.labels import ClassWeights, check_classes, of_classes, weighted_values
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example
@@ -65,8 +65,8 @@ def forward(
     """Compute l = -w_c z_c of labels, l = -sum_j a_j z_j of probabilities or smoothed labels."""
     if target.is_floating_point() and target.shape == x.shape and x.ndim > 1:
         if ignore_index >= 0:
-            problem = f"expected class indices with ignore_index={ignore_index}"
-            raise LayerError(NAME, f"{problem}, got probabilities")
+            expected = f"class indices with ignore_index={ignore_index}"
+            raise unexpected(NAME, expected, "probabilities")
         check_classes(NAME, x, dim)
         labels, q = None, target.to(x.dtype)
     else:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import NOT_EMPTY, Arrays, LayerError, bare, record, require
+from lincoln_fn.core import NOT_EMPTY, Arrays, LayerError, bare, record, require, unexpected
 from lincoln_fn.core import Cache as AnyCache
 from lincoln_fn.losses.common.reduction import Check, Cotangent, formula_of
 from lincoln_fn.losses.loss import Loss, check_one_number, mix_of
@@ -41,8 +41,8 @@ def forward(
     """Compute L = sum_i w_i L_i."""
     for what, given in (("prediction", prediction), ("target", target)):
         if type(given) is not tuple or len(given) != len(parts):
-            wanted = f"{what} to be a tuple ({', '.join(parts)})"
-            raise LayerError("weighted", f"expected {wanted}, got {core.describe_non_tuple(given)}")
+            expected = f"{what} to be a tuple ({', '.join(parts)})"
+            raise unexpected("weighted", expected, core.describe_non_tuple(given))
     values, caches, terms = [], [], []
     for (name, (weight, loss)), *entries in zip(parts.items(), prediction, target, strict=True):
         value, cache = _named(name, loss, loss.forward, *entries)

@@ -14,7 +14,7 @@ import attrs
 import optree
 import torch
 
-from lincoln_fn.core import NOT_EMPTY, TRAINED, LayerError, Params, checked, describe, tree
+from lincoln_fn.core import NOT_EMPTY, TRAINED, Params, checked, describe, tree, unexpected
 from lincoln_fn.optim.leaves import flatten_with_gradients
 from lincoln_fn.optim.optimizer import Adjoints, Optimizer, OptimizerState
 from lincoln_fn.optim.transforms import adjoint_of
@@ -36,8 +36,8 @@ class Patterns:
             fits = not isinstance(pattern, str) or any(fnmatchcase(path, pattern) for path in paths)
             if paths and not fits:
                 known = ", ".join(map(repr, paths[:12])) + (", ..." if paths[12:] else "")
-                problem = f"expected patterns that fit a path, got {pattern!r}; there are {known}"
-                raise LayerError("by_path", f"{problem}; a function of the path may fit none")
+                mend = f"there are {known}; a function of the path may fit none"
+                raise unexpected("by_path", "patterns that fit a path", repr(pattern), mend)
 
     def _owners(self, params: Params) -> list[int]:
         """Say of each parameter which optimizer has it."""
@@ -48,7 +48,7 @@ class Patterns:
             if fnmatchcase(path, pattern) if isinstance(pattern, str) else pattern(path):
                 return i
         known = ", ".join(map(repr, self.listed))
-        raise LayerError("by_path", f"expected a pattern that matches {path!r}, got {known}")
+        raise unexpected("by_path", f"a pattern that matches {path!r}", known)
 
     def shares(self, params: Params, given: Params) -> list[Params]:
         """Make a tree for each optimizer, with None in place of the leaves of the others."""
@@ -76,8 +76,8 @@ def _update(
 ) -> tuple[Params, OptimizerState]:
     if type(state) is not tuple or len(state) != len(parts):
         number = "1 state" if len(parts) == 1 else f"{len(parts)} states"
-        problem = f"expected a tuple of {number}, got {describe(state)}"
-        raise LayerError("by_path", f"{problem}; init(params) makes one")
+        expected = f"a tuple of {number}"
+        raise unexpected("by_path", expected, describe(state), "init(params) makes one")
     flatten_with_gradients("by_path", params, grads)  # which names what does not fit
     shares = (patterns.shares(params, each) for each in (params, grads))
     given = zip(parts, *shares, state, strict=True)

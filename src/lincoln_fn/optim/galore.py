@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import LayerError, Params, Positive, PositiveInt, bare, record, tree
+from lincoln_fn.core import Params, Positive, PositiveInt, bare, record, tree, unexpected
 from lincoln_fn.optim import leaves
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
 from lincoln_fn.optim.transforms import Transform, transform
@@ -76,8 +76,8 @@ def _init(inner: Optimizer, params: Params, *, rank: int) -> GaloreState:
     leaves.check_whole("galore", params)
     shapes = [tuple(leaf.shape) for leaf in tree.leaves(params)]
     if shapes and all(len(shape) < 2 for shape in shapes):
-        problem = f"expected at least one matrix, got shapes {shapes}"
-        raise LayerError("galore", f"{problem}; give them to another optimizer by by_path")
+        mend = "give them to another optimizer by by_path"
+        raise unexpected("galore", "at least one matrix", f"shapes {shapes}", mend)
 
     def start(p: Tensor) -> Subspace:
         dtype = torch.promote_types(p.dtype, torch.float32)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import LayerError, NonNegative, Params, Positive, PositiveInt, record, tree
+from lincoln_fn.core import NonNegative, Params, Positive, PositiveInt, record, tree, unexpected
 from lincoln_fn.optim.leaves import check_whole, flatten_with_gradients
 from lincoln_fn.optim.strong_wolfe import Point, search
 
@@ -75,7 +75,7 @@ def lbfgs_state(params: Any, history_size: PositiveInt = 100) -> LbfgsState:  # 
     check_whole("lbfgs", params)
     leaves = tree.leaves(params)
     if not leaves:
-        raise LayerError("lbfgs", "expected parameters, got none")
+        raise unexpected("lbfgs", "parameters", "none")
     flat = _join(leaves)
     count = torch.zeros((), dtype=torch.int64, device=flat.device)
     rows = flat.new_zeros(history_size, flat.numel())
@@ -182,12 +182,12 @@ def _step(
 def _check_state(state: LbfgsState) -> None:
     """Check that a state is one, and that its pairs are of its parameters."""
     if not isinstance(state, LbfgsState):
-        problem = f"expected state LbfgsState, got {core.describe(state)}"
-        raise LayerError("lbfgs", f"{problem}; lbfgs_state(params) makes one")
+        mend = "lbfgs_state(params) makes one"
+        raise unexpected("lbfgs", "state LbfgsState", core.describe(state), mend)
     numbers = sum(leaf.numel() for leaf in tree.leaves(state.params))
     if state.moves.shape[1] != numbers:
-        problem = f"expected moves of {numbers} numbers, got {state.moves.shape[1]}"
-        raise LayerError("lbfgs", f"{problem}; lbfgs_state(params) makes them")
+        expected = f"moves of {numbers} numbers"
+        raise unexpected("lbfgs", expected, state.moves.shape[1], "lbfgs_state(params) makes them")
 
 
 def _compute(

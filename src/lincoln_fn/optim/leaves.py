@@ -61,8 +61,8 @@ def update_lists(
         of_mirror, structure = optree.tree_flatten(mirror, is_leaf=is_leaf_state, namespace=TRAINED)
         of_mirror = [None] * len(leaves) if mirror is None else of_mirror
         if len(of_mirror) != len(leaves):
-            problem = f"{len(leaves)} tensors, one a parameter, got {len(of_mirror)}"
-            raise LayerError(name, f"expected a state with trees of {problem}")
+            expected = f"a state with trees of {len(leaves)} tensors, one a parameter"
+            raise unexpected(name, expected, len(of_mirror))
         for i, (p, other) in enumerate(zip(leaves, of_mirror, strict=True)):
             fits = other.fits(p) if isinstance(other, LeafState) else _is_like(other, p)
             if mirror is not None and not fits:
@@ -94,7 +94,7 @@ def flatten_with_gradients(
             raise _wrong_shape(name, "a gradient", params, i, p, dp)
         if p.dtype is not dp.dtype:
             expected = f"a gradient of its parameter's dtype {p.dtype}{_place(params, i)}"
-            raise LayerError(name, f"expected {expected}, got {dp.dtype}")
+            raise unexpected(name, expected, dp.dtype)
     return leaves, gradients, structure
 
 
@@ -103,7 +103,7 @@ def _wrong_shape(
 ) -> LayerError:
     got = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
     expected = f"{what} of its parameter's shape {tuple(p.shape)}{_place(params, i)}"
-    return LayerError(name, f"expected {expected}, got {got}")
+    return unexpected(name, expected, got)
 
 
 def _place(params: Params, i: int) -> str:
@@ -142,7 +142,7 @@ def find_state(name: str, state: OptimizerState, kind: type[S], what: str) -> S:
     """Find the one record of a kind in an optimizer's state, at any depth."""
     found = states_in(state, kind)
     if len(found) != 1:
-        raise LayerError(name, f"expected a state with one {what}, got {len(found)}")
+        raise unexpected(name, f"a state with one {what}", len(found))
     return found[0]
 
 

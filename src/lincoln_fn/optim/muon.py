@@ -43,7 +43,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Epsilon, NonNegative, NonNegativeInt, Params, Probability, record, tree
+from lincoln_fn.core import Epsilon, NonNegative, NonNegativeInt, Params, Probability, record
 from lincoln_fn.optim.leafwise import At, Row, Rules, leafwise
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import running_mean, take_step
@@ -64,7 +64,7 @@ class MuonState:
 
 def check_matrices(name: str, params: Params) -> None:
     """Refuse parameters that are no matrices."""
-    for path, leaf in zip(tree.paths(params), tree.leaves(params), strict=True):
+    for path, leaf in core.named_leaves(params):
         if leaf.ndim != 2:
             mend = "give it to another optimizer by by_path"
             raise core.unexpected(name, "matrices", f"{path} of shape {tuple(leaf.shape)}", mend)

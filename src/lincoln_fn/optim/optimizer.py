@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import attrs
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, Made, NonNegative, Params, Shown, no_attribute, record
+from lincoln_fn.core import Made, NonNegative, Params, Shown, no_attribute, record, unexpected
 
 # Any: each optimizer keeps what it needs.
 OptimizerState: TypeAlias = Any
@@ -85,8 +85,8 @@ class Optimizer(Made):
         names = () if code is None else code.co_varnames[: code.co_argcount]
         of_params, of_grads = ([n for n in names if n in found] for found in (_PARAMS, _GRADS))
         if of_params and of_grads and names.index(of_grads[0]) < names.index(of_params[0]):
-            given = f"update({', '.join(names)})"
-            raise LayerError(self.name, f"expected update(params, grads, state), got {given}")
+            expected = "update(params, grads, state)"
+            raise unexpected(self.name, expected, f"update({', '.join(names)})")
 
     if not TYPE_CHECKING:  # as in `Layer`
 

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 import optree
 from torch import Tensor
 
-from lincoln_fn.core import TRAINED, LayerError, Params, made_by
+from lincoln_fn.core import TRAINED, Params, made_by, unexpected
 from lincoln_fn.optim.accumulate import accumulate
 from lincoln_fn.optim.by_path import Patterns
 from lincoln_fn.optim.ema import ema
@@ -42,8 +42,8 @@ def split_clip(optimizer: Optimizer) -> tuple[float | None, Optimizer]:
         if not is_leafwise and not made_by(part, *_BY_LEAF):
             first = "put it first: chain(clip_by_global_norm(1.0), adamw())"
             mend = first if made_by(part, clip_by_global_norm) else 'leave out update="walk"'
-            problem = f"expected an optimizer that updates leaf by leaf, got {part}; {mend}"
-            raise LayerError('make_step: update="walk"', problem)
+            expected = "an optimizer that updates leaf by leaf"
+            raise unexpected('make_step: update="walk"', expected, part, mend)
     return max_norm, optimizer
 
 

@@ -20,7 +20,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Key, LayerError, Params, checked, keys, record, static, tree
+from lincoln_fn.core import Key, LayerError, Params, checked, keys, record, static, tree, unexpected
 from lincoln_fn.optim.leaves import check_state
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
 
@@ -114,17 +114,17 @@ def _check_elementwise(optimizer: Optimizer) -> None:
             params, state = optimizer.update(params, grads, state)
         return [leaf.flatten() for leaf in tree.leaves(params)]
 
-    problem = f"expected an optimizer that updates each number by itself, got {optimizer}"
+    expected = "an optimizer that updates each number by itself"
     mend = "put what uses several numbers before it: chain(..., sharded(adamw(1e-3), group))"
     whole = ({"bias": row[8:], "weight": row[:8].view(2, 4)} for row in numbers)
     try:
         parts = map(update, *map(halves, numbers))
         leaves = zip(update(*whole), *parts, strict=True)
     except LayerError as error:
-        raise LayerError("sharded", f"{problem} ({error}); {mend}") from error
+        raise unexpected("sharded", expected, f"{optimizer} ({error})", mend) from error
     for leaf, first, second in leaves:
         if not torch.equal(leaf, torch.cat((first, second))):
-            raise LayerError("sharded", f"{problem}; {mend}")
+            raise unexpected("sharded", expected, optimizer, mend)
 
 
 def spans(sizes: Sequence[int], rank: int, size: int) -> list[tuple[int, int]]:

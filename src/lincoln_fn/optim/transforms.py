@@ -76,7 +76,7 @@ def chain(*parts: Transform | Optimizer) -> Optimizer:
     transforms = [part for part in parts[:-1] if isinstance(part, Transform)]
     optimizer = parts[-1] if parts else None
     if not isinstance(optimizer, Optimizer) or len(transforms) < len(parts) - 1:
-        raise core.LayerError("chain", f"expected transforms and then one optimizer, got {parts}")
+        raise core.unexpected("chain", "transforms and then one optimizer", parts)
     for part in reversed(transforms):
         optimizer = part.around(optimizer)
     return bare(partial(_named, optimizer))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine import graph, inference, scan
-from lincoln_fn.core import Arrays, Cache, Explicit, Layer, LayerError, Params, Term, kind_of, tree
+from lincoln_fn.core import Arrays, Cache, Explicit, Layer, Params, Term, kind_of, tree, unexpected
 from lincoln_fn.fastpath import gives_own_tokens
 from lincoln_fn.layers import permute
 from lincoln_fn.layers.batch_norm import batch_norm
@@ -23,7 +23,7 @@ from lincoln_fn.per_example import forms
 from lincoln_fn.walk import Composition, is_trained
 from lincoln_fn.walk.internal import DPARAMS, Wants, composition_of, untrained, walk_back
 
-_NOT_ALONE: Final = "expected a layer that computes each example alone, got one"
+_EACH_ALONE: Final = "a layer that computes each example alone"
 
 
 def terms_of(name: str, net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
@@ -61,8 +61,8 @@ def dx_and_terms(
             terms = _one_by_one(layer, params, cache, g, count)
     for term in tree.leaves(terms):
         if isinstance(term, Term) and term.count != count:
-            problem = f"expected {count} examples on axis 0, as the network's g has"
-            raise LayerError(layer.name, f"{problem}, got {term.count}")
+            expected = f"{count} examples on axis 0, as the network's g has"
+            raise unexpected(layer.name, expected, term.count)
     return of_x, terms
 
 
@@ -122,32 +122,32 @@ def check_independent(net: Layer, position: str = "") -> None:
         if core.made_by(net, scan) and arguments["dim"] == 0:
             raise core.length_first(where, "dim=1")
         if core.made_by(net, graph):
-            problem = "expected layers that compute each example alone, got an expression, which"
+            got = "an expression, which may work over the batch"
             mend = "compose the layers by serial and branch"
-            raise LayerError(where, f"{problem} may work over the batch; {mend}")
+            raise unexpected(where, "layers that compute each example alone", got, mend)
         if gives_own_tokens(net):
-            problem = "expected parts that get all examples, got experts that get their own tokens"
-            raise LayerError(where, f"{problem}; leave out lf.fast")
+            got = "experts that get their own tokens"
+            raise unexpected(where, "parts that get all examples", got, "leave out lf.fast")
         for i, part in enumerate(composed.parts):
             check_independent(part, f"{position}{composed.label}[{i}] ")
         return
     if _mixes(net):
         mend = "use group_norm, layer_norm or inference(batch_norm())"
-        raise LayerError(where, f"{_NOT_ALONE} that normalises over the batch; {mend}")
+        raise unexpected(where, _EACH_ALONE, "one that normalises over the batch", mend)
     if core.made_by(net, linear_head):
         mend = "write dense and softmax_cross_entropy"
-        raise LayerError(where, f"{_NOT_ALONE} whose loss has added up the examples; {mend}")
+        raise unexpected(where, _EACH_ALONE, "one whose loss has added up the examples", mend)
     if _moves(net):
-        problem = "expected the examples on axis 0 of every layer's output, got a layer that moves"
-        raise LayerError(where, f"{problem} them; leave axis 0 where it is")
+        expected = "the examples on axis 0 of every layer's output"
+        raise unexpected(where, expected, "a layer that moves them", "leave axis 0 where it is")
 
 
 def _moves(layer: Layer) -> bool:
     if core.file_of_forward(layer) is not permute:
         return False
     if layer.spec is None:
-        problem = "expected a layer whose axes are known, got one that moves what it is given"
-        raise LayerError(layer.name, f"{problem}; make it by its constructor")
+        got, mend = "one that moves what it is given", "make it by its constructor"
+        raise unexpected(layer.name, "a layer whose axes are known", got, mend)
     dims = layer.spec["dims"]
     return bool(dims[0] % len(dims))
 
@@ -165,7 +165,7 @@ def check_axes(layer: Layer, params: Params, cache: Cache, g: Arrays) -> None:
         if leaf.ndim < _least_axes(layer, params, cache):
             raise core.no_batch(layer.name, leaf)
         if 0 in _axes_of(layer, cache, leaf):
-            raise LayerError(layer.name, f"{_NOT_ALONE} along their axis; use another dim")
+            raise unexpected(layer.name, _EACH_ALONE, "one along their axis", "use another dim")
     if getattr(cache, "batch_axis", 0) == 1:
         raise core.length_first(layer.name, "batch_first=True")
     if kind_of(layer) is None and not core.is_traced(*tree.leaves(g)):
@@ -189,8 +189,8 @@ def _try_alone(layer: Layer, params: Params, cache: Cache, g: Arrays) -> None:
         for leaf in tree.leaves(layer.input_grad(params, cache, of_one)):
             is_by_example = leaf.ndim and len(leaf) == count
             if is_by_example and any_true(leaf[is_other.to(leaf.device)] != 0):
-                problem = "in which the g of one reaches the dx of others"
-                raise LayerError(layer.name, f"{_NOT_ALONE} {problem}")
+                got = "one in which the g of one reaches the dx of others"
+                raise unexpected(layer.name, _EACH_ALONE, got)
 
 
 def _least_axes(layer: Layer, params: Params, cache: Cache) -> int:
@@ -217,8 +217,8 @@ def _axes_of(layer: Layer, cache: Cache, g: Tensor) -> tuple[int, ...]:
     elif layer.spec is not None:
         axes = layer.spec[along]
     else:
-        problem = "expected a layer whose axes are known, got one that runs along an axis"
-        raise LayerError(layer.name, f"{problem} of its own; make it by its constructor")
+        got, mend = "one that runs along an axis of its own", "make it by its constructor"
+        raise unexpected(layer.name, "a layer whose axes are known", got, mend)
     axes = axes if isinstance(axes, tuple) else (axes,)
     return tuple(axis if axis >= 0 else axis % g.ndim for axis in axes if axis is not None)
 
@@ -234,4 +234,4 @@ def examples_in(g: Arrays) -> int:
 def check_any(name: str, count: int) -> None:
     """Check that there is an example to take a mean over."""
     if not count:
-        raise LayerError(name, "expected at least one example, got none")
+        raise unexpected(name, "at least one example", "none")

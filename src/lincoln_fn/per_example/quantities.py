@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, Term, cast_like, tree
+from lincoln_fn.core import Arrays, Cache, Layer, Params, Term, cast_like, tree, unexpected
 from lincoln_fn.per_example import forms, network
 
 
@@ -111,7 +111,7 @@ def weighted_sum(
     count = network.examples_in(g)
     if not isinstance(weights, Tensor) or weights.shape != (count,):
         got = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
-        raise LayerError("weighted_sum", f"expected weights of shape ({count},), got {got}")
+        raise unexpected("weighted_sum", f"weights of shape ({count},)", got)
     return cast_like(network.sum_weighted(params, terms, weights), params)
 
 

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, check_argument, tree
+from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, check_argument, tree, unexpected
 from lincoln_fn.plots._figure import COLOURS, Axes, Numbers, new_axes, signed_image
 
 _POINTS: Final = 1001
@@ -63,8 +63,8 @@ def layer(
         params = layer.init(Key(0), x) if params is None else params
         y, slope = slopes(layer, params, x)
     except LayerError as error:
-        problem = f"expected a layer that works element by element, got {layer}"
-        raise LayerError("layer", f"{problem}; lf.plots.jacobian draws any layer") from error
+        expected = "a layer that works element by element"
+        raise unexpected("layer", expected, layer, "lf.plots.jacobian draws any layer") from error
     axes = axes or new_axes(6.4, 4.0)
     as_points = is_random(params)
     curves = ("y", y, "-", COLOURS[0]), ("dy/dx", slope, "--", COLOURS[1])

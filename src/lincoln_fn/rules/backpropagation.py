@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine.serial import back as serial_back
-from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, checked, made_by
+from lincoln_fn.core import Arrays, Cache, Layer, Params, checked, made_by, unexpected
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses.internal import check_one_number
 from lincoln_fn.rules import feedback
@@ -43,8 +43,8 @@ def _global(own: Back) -> Back:
 
 
 def _no_gradient(own: Back) -> Back:
-    problem = "expected a rule whose network backpropagation can train"
-    raise LayerError("backpropagation", f"{problem}, got forward_forward, whose loss is local")
+    expected = "a rule whose network backpropagation can train"
+    raise unexpected("backpropagation", expected, "forward_forward, whose loss is local")
 
 
 _OF_MATRICES: Final = (feedback_alignment, kolen_pollack, sign_symmetric)

@@ -26,7 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, Positive, format_briefly, record
+from lincoln_fn.core import Arrays, Key, Layer, Params, Positive, format_briefly, record, unexpected
 from lincoln_fn.core import Cache as AnyCache
 from lincoln_fn.losses.internal import check_between
 from lincoln_fn.rules import matrices
@@ -155,9 +155,9 @@ def with_label(
     fits = isinstance(labels, Tensor) and labels.shape == x.shape[:1]
     if not fits or labels.is_floating_point():
         expected = f"labels to be class indices of shape ({len(x)},)"
-        raise LayerError("with_label", f"expected {expected}, got {format_briefly(labels)}")
+        raise unexpected("with_label", expected, format_briefly(labels))
     if labels.device != x.device:
-        raise LayerError("with_label", f"expected labels on {x.device}, got {labels.device}")
+        raise unexpected("with_label", f"labels on {x.device}", labels.device)
     check_between("with_label", "labels", labels, 0, n_classes - 1)
     flat = x.flatten(1)
     classes = torch.arange(n_classes, device=x.device)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine import branch, serial
-from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, constructor
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, constructor, unexpected
 from lincoln_fn.initializers import zeros
 from lincoln_fn.layers import conv, dense, flatten, identity
 from lincoln_fn.rules.local_loss import Classes, Kind
@@ -104,8 +104,8 @@ def _init(
     count = len(parts) - len(starts) + 1
     made, outputs = init_with_outputs(parts[:count], key, x)
     if not isinstance(outputs[-1], Tensor) or outputs[-1].shape[1:2] != (n_classes,):
-        problem = f"expected a network that ends with logits of {n_classes} classes"
-        raise LayerError(_RULE, f"{problem}, got {core.format_briefly(outputs[-1])}")
+        expected = f"a network that ends with logits of {n_classes} classes"
+        raise unexpected(_RULE, expected, core.format_briefly(outputs[-1]))
     inputs = (outputs[start - 1] for start in starts[1:])
     pairs = enumerate(zip(parts[count:], inputs, strict=True))
     return (*made, *(head.init(key.fold_in(count + i), h) for i, (head, h) in pairs))

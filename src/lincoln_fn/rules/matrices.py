@@ -105,7 +105,7 @@ class Projections(core.State):
 def blocks_of(rule: str, net: Layer, layers: Selector) -> tuple[int, ...]:
     """Return the positions of the parts of a serial network that begin a block."""
     if not combine.is_serial(net):
-        raise LayerError(rule, f"expected net to be made by serial, got {net}")
+        raise unexpected(rule, "net to be made by serial", net)
     starts = tuple(i for i, part in enumerate(net.parts) if layers(part))
     if not starts:
         raise no_matrices(rule, net)
@@ -131,9 +131,9 @@ def draw_projection(
     k = error.ndim - 1 if isinstance(error, Tensor) else 0
     fits = k > 0 and isinstance(target, Tensor) and target.shape[:k] == error.shape[:k]
     if not fits or not target.is_floating_point():
-        wanted = "expected an error of shape (batch, n), or one for each entry of a sequence"
+        expected = "an error of shape (batch, n), or one for each entry of a sequence"
         given, sent_to = core.format_briefly(error), core.format_briefly(target)
-        raise LayerError(rule, f"{wanted}, got {given} to be sent to {sent_to}")
+        raise unexpected(rule, expected, f"{given} to be sent to {sent_to}")
     shape = tuple(target.shape[k:])
     n_in, n_out = error.shape[-1], math.prod(shape)
     return initializer.draw(key, (n_in, *shape), Fans(n_in, n_out), target.dtype)

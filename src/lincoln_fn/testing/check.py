@@ -14,18 +14,9 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
+from lincoln_fn import core
 from lincoln_fn.combine import constant
-from lincoln_fn.core import (
-    Arrays,
-    Cache,
-    Key,
-    Layer,
-    LayerError,
-    Params,
-    check_argument,
-    made_by,
-    tree,
-)
+from lincoln_fn.core import Arrays, Key, Layer, Params, check_argument, tree
 from lincoln_fn.layers import stop_gradient
 from lincoln_fn.losses import Loss, through, weighted
 from lincoln_fn.losses.internal import parts_of, through_of
@@ -103,7 +94,7 @@ def check_layer(
     check_argument("check_layer", "key", Key, key)
     check_example("check_layer", x)
     if told := not_dense({"params": params}):
-        raise LayerError("check_layer", told)
+        raise core.LayerError("check_layer", told)
     if reference is not None:
         check_argument("check_layer", "reference", Layer, reference)
     options = Options(key, directions, predict_is_forward, all, reference)
@@ -198,7 +189,7 @@ def hold_stopped_of_loss(loss: Loss) -> Loss:
 
 
 def _stops(layer: Layer) -> bool:
-    return made_by(layer, constant, stop_gradient.stop_gradient)
+    return core.made_by(layer, constant, stop_gradient.stop_gradient)
 
 
 def _held(layer: Layer) -> Layer:
@@ -213,7 +204,7 @@ def _held(layer: Layer) -> Layer:
         # Autograd sees that it depends on x, with the derivative 0.
         return tree.map(partial(_depending, moving), held)
 
-    def forward(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+    def forward(params: Params, x: Arrays) -> tuple[Arrays, core.Cache]:
         y, cache = layer.forward(params, x)
         return hold(x, y), cache
 

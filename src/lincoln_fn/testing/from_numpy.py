@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, tree
+from lincoln_fn.core import Arrays, Cache, Layer, Params, tree, unexpected
 from lincoln_fn.testing.exact.arrays import ExactArray
 from lincoln_fn.testing.exact.stand_in import numpy_for
 from lincoln_fn.testing.exact.store import Exact, of_array, to_array
@@ -64,7 +64,7 @@ def from_numpy(
     """
     for function in (forward, backward):
         if function is not None and not callable(function):
-            raise LayerError("from_numpy", f"expected a function, got {function!r}")
+            raise unexpected("from_numpy", "a function", repr(function))
     name = f"{getattr(forward, '__name__', type(forward).__name__)}()"
 
     def run(params: Params, x: Arrays) -> tuple[Arrays, Cache]:

@@ -17,17 +17,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import (
-    Arrays,
-    Key,
-    Layer,
-    LayerError,
-    Params,
-    arguments_of,
-    check_argument,
-    check_pair,
-    tree,
-)  # fmt: skip
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, check_argument, tree
 from lincoln_fn.optim import Adjoints, Optimizer, OptimizerState
 from lincoln_fn.testing.diagnosis import Finding, GradientError, Report
 from lincoln_fn.testing.run import Options, checked, foremost
@@ -233,13 +224,13 @@ def _updated(
 ) -> tuple[Params, OptimizerState]:
     """Take a step with some hyperparameters, and check that it returns a pair."""
     result = _bound(optimizer.update, values)(*arguments)  # Any: as the update takes them
-    check_pair(optimizer.name, "update", result)
+    core.check_pair(optimizer.name, "update", result)
     return result[0], result[1]
 
 
 def _keywords(optimizer: Optimizer, state: OptimizerState) -> Mapping[str, float]:
     """Find the hyperparameters that both functions take by keyword, and that are not 0."""
-    given, of_adjoint = map(arguments_of, (optimizer.update, optimizer.adjoint))
+    given, of_adjoint = map(core.arguments_of, (optimizer.update, optimizer.adjoint))
     found = {name: given[name] for name in _HYPERPARAMETERS if given.get(name)}
     found = {name: value for name, value in found.items() if name in of_adjoint}
     if callable(found.get("lr")):
@@ -250,6 +241,6 @@ def _keywords(optimizer: Optimizer, state: OptimizerState) -> Mapping[str, float
 def _bound(function: Callable[..., Any], values: Mapping[str, Tensor]) -> Callable[..., Any]:
     """Replace the hyperparameters of a function."""  # Any: the update or the adjoint
     new: dict[str, Any] = dict(values)  # Any: a number, or a schedule
-    if "lr" in values and callable(arguments_of(function).get("lr")):
+    if "lr" in values and callable(core.arguments_of(function).get("lr")):
         new["lr"] = lambda step: values["lr"]
     return partial(function, **new)

@@ -18,17 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import (
-    Arrays,
-    Key,
-    LayerError,
-    Params,
-    gradients_of,
-    is_derived,
-    keys,
-    tree,
-    unchanged,
-)  # fmt: skip
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Key, LayerError, Params, is_derived, keys, tree, unchanged
 from lincoln_fn.testing.diagnosis import TOLERANCE, GradientError, Proof, Refutation, Undecided
 from lincoln_fn.testing.exact.field import FREE, Array, Field, small_ratio
 from lincoln_fn.testing.exact.numbers import TIE, Numbers
@@ -239,7 +230,7 @@ def _proven(
 
 def _by_example(trial: Trial) -> list[Numbers] | None:
     """Add up the terms that a layer declares; None if `per_example` refuses it, or is not there."""
-    declared = gradients_of(trial.layer)
+    declared = core.gradients_of(trial.layer)
     has_terms = declared.terms is not None or declared.dx_and_terms is not None
     if not has_terms or find_spec("lincoln_fn.per_example") is None:
         return None

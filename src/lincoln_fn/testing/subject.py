@@ -9,20 +9,9 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from lincoln_fn import core
 from lincoln_fn.combine import serial
-from lincoln_fn.core import (
-    Arrays,
-    Cache,
-    Key,
-    Layer,
-    LayerError,
-    Params,
-    cast,
-    check_argument,
-    is_constructor,
-    is_function,
-    tree,
-)
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, cast, tree
 from lincoln_fn.losses import Loss
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.testing.check import as_layer
@@ -62,10 +51,10 @@ def subject_of(
         )
         layer = _by_engine(type(of).__name__, partial(_called, of, fixed))
         return Subject(layer, own, params)
-    if is_function(of) and not is_constructor(of):
+    if core.is_function(of) and not core.is_constructor(of):
         call, called = getattr(of, "apply", of), getattr(of, "__name__", repr(of))
         return Subject(_by_engine(called, lambda _, x: call(*_arguments(x))), (), params)
-    return Subject(check_argument(name, "subject", Layer, of), params, x)
+    return Subject(core.check_argument(name, "subject", Layer, of), params, x)
 
 
 def _called(module: nn.Module, fixed: dict[str, Tensor], params: Params, x: Arrays) -> Arrays:
@@ -89,7 +78,7 @@ def _by_engine(name: str, call: Callable[[Params, Arrays], Arrays]) -> Layer:
         _, arrays, rebuild = floating(*cache)
         found = differentiated(lambda moved: call(*rebuild(moved)), arrays, g)
         if found is None:
-            raise LayerError(name, "torch's engine does not follow it")
+            raise core.LayerError(name, "torch's engine does not follow it")
         pairs = zip(arrays, found, strict=True)
         grads = rebuild([torch.zeros_like(a) if grad is None else grad for a, grad in pairs])
         dparams, dx = tree.map(lambda leaf: leaf if leaf.is_floating_point() else None, grads)

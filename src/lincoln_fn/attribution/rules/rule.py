@@ -26,7 +26,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.attribution._target import product
-from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, evolve, format_briefly, tree
+from lincoln_fn.core import Arrays, Cache, Layer, Params, evolve, format_briefly, tree, unexpected
 
 
 @attrs.frozen(eq=False)
@@ -87,7 +87,7 @@ def changed(use: Use, change: Change, zero_bias: bool = False) -> Params:
 def one_input(use: Use) -> Tensor:
     """Return x of a layer that has one floating input."""
     if not isinstance(use.x, Tensor) or not use.x.is_floating_point():
-        problem = f"expected a layer with one floating input, got {format_briefly(use.x)}"
+        expected = "a layer with one floating input"
         mend = "its rule is for dense layers and convolutions"
-        raise LayerError(use.layer.name, f"{problem}; {mend}")
+        raise unexpected(use.layer.name, expected, format_briefly(use.x), mend)
     return use.x

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, Params, checksum, tree
+from lincoln_fn.core import LayerError, Params, checksum, tree, unexpected
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.lost import ENCODED, decode, encode
 from lincoln_fn.distributed.sharding.sharded_params import find_sharded_leaves
@@ -65,7 +65,7 @@ def check_same(
         if (everyone[:, column] != everyone[0, column]).any():
             texts = _texts(group, text, _LONGEST)
             given = "; ".join(f"rank {rank}: {each}" for rank, each in enumerate(texts))
-            raise LayerError(where, f"expected the same {what} in all processes, got {given}")
+            raise unexpected(where, f"the same {what} in all processes", given)
     numbers: list[int] = everyone[:, 0].tolist()
     return numbers
 

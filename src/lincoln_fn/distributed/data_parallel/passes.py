@@ -10,7 +10,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, tree, unchanged
+from lincoln_fn.core import Arrays, Cache, Layer, Params, tree, unchanged, unexpected
 from lincoln_fn.distributed.data_parallel.sharded_step import ShardedStep, StepSetup
 from lincoln_fn.distributed.data_parallel.shards import drawing_for_all
 from lincoln_fn.distributed.data_parallel.synchronised import Meeting
@@ -85,8 +85,8 @@ class Passes(ShardedStep):
                 self._pass(shard)
             return
         if not all(map(self.size, range(self.shards.total))):
-            problem = f"expected an example in each of {self.shards.total} shards"
-            raise LayerError("sync_batch_norm", f"{problem}, got {self.bounds[-1]} in all")
+            expected = f"an example in each of {self.shards.total} shards"
+            raise unexpected("sync_batch_norm", expected, f"{self.bounds[-1]} in all")
         with ThreadPoolExecutor(len(own)) as threads:
             meeting.run(threads, self._pass, own)
 

@@ -14,7 +14,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, LayerError, Params, tree
+from lincoln_fn.core import Arrays, Params, tree, unexpected
 from lincoln_fn.distributed.data_parallel.buckets import Buckets, Slices
 from lincoln_fn.distributed.data_parallel.shards import Shards, align, drawing_for, sum_rows
 from lincoln_fn.losses import Loss
@@ -89,8 +89,8 @@ class ShardedStep:
         """Return what the sums are divided by, as soon as it is known."""
         *_, count, is_sum = self._totals.result().tolist()
         if not is_sum and not count:
-            problem = "expected labels to average over, got only ignored ones or ones of weight 0"
-            raise LayerError(self._loss.name, problem)
+            got = "only ignored ones or ones of weight 0"
+            raise unexpected(self._loss.name, "labels to average over", got)
         return 1.0 if is_sum else count
 
     def value(self) -> Tensor:

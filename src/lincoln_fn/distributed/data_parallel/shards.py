@@ -21,7 +21,7 @@ import attrs
 import optree
 from torch import Tensor
 
-from lincoln_fn.core import EVERYTHING, Key, LayerError, Params, unexpected
+from lincoln_fn.core import EVERYTHING, Key, Params, unexpected
 from lincoln_fn.distributed.group import Group
 
 # (level, i)
@@ -56,7 +56,7 @@ def bounds_of(where: str, shards: Shards, rows: Sequence[int]) -> list[int]:
     """Return where in the whole batch each shard begins, and at the end its size."""
     count, total = sum(rows), shards.total
     if count == 0:
-        raise LayerError(where, "expected at least one example in the batch, got none")
+        raise unexpected(where, "at least one example in the batch", "none")
     if total == shards.group.size:  # any division of the examples will do
         return [sum(rows[:rank]) for rank in range(total + 1)]
     bounds = [count * s // total for s in range(total + 1)]

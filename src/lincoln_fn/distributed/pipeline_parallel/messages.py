@@ -21,7 +21,7 @@ from typing import Any, Final, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, LayerError, tree, unexpected
+from lincoln_fn.core import Arrays, tree, unexpected
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.lost import ENCODED, decode, encode
 
@@ -47,8 +47,8 @@ class Connections:
         """Begin to send a tensor, None, or a tuple of such; nobody may change them."""
         leaves, text = tree.leaves(arrays), json.dumps({"shapes": _shapes_of(arrays)})
         if len(text) > _HEADER:
-            problem = f"expected an output of fewer tensors, got {len(leaves)}"
-            raise LayerError("pipeline", f"{problem}; stack them, or cut the stages elsewhere")
+            mend = "stack them, or cut the stages elsewhere"
+            raise unexpected("pipeline", "an output of fewer tensors", len(leaves), mend)
         self._begin_to_send(to, text, leaves)
 
     def expect(self, source: int, keys: Iterable[Hashable]) -> None:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from torch import Tensor
 
-from lincoln_fn.core import Layer, LayerError, Params, check_argument, require, tree, wrong_kind
+from lincoln_fn.core import Layer, Params, check_argument, require, tree, unexpected, wrong_kind
 from lincoln_fn.distributed.connect import alone
 from lincoln_fn.distributed.data_parallel import agreement, synchronised
 from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
@@ -98,8 +98,8 @@ def pipeline(
         raise wrong_kind("pipeline", "stages", stages, "a tuple of layers")
     parts, data = tuple(stages), alone() if data is None else data
     if len(parts) % group.size:
-        problem = f"expected a multiple of {group.size} stages, got {len(parts)}"
-        raise LayerError("pipeline", f"{problem}; each process has the same number of stages")
+        mend = "each process has the same number of stages"
+        raise unexpected("pipeline", f"a multiple of {group.size} stages", len(parts), mend)
     schedules.check_schedule(schedule, stages=len(parts), limit=limit)
     schedule = tuple(tuple(Action(*action) for action in actions) for actions in schedule)
     check_tied(tied, len(parts))
@@ -107,9 +107,9 @@ def pipeline(
     places = Stages(group, len(parts), tuple(tied))
     net = join_stages(parts, places)
     if any(map(synchronised.is_synchronised, parts)):
+        expected = "no layer that needs the whole batch at once"
         mend = "use batch_norm, whose statistics are those of a microbatch"
-        problem = "expected no layer that needs the whole batch at once, got sync_batch_norm"
-        raise LayerError("pipeline", f"{problem}; {mend}")
+        raise unexpected("pipeline", expected, "sync_batch_norm", mend)
     microbatches = len(schedule[0]) // 3
     shards = Shards(data, microbatches * data.size, deterministic=True)
     bind = partial(_bind, places, shards, schedule, max_norm, compiled)
@@ -133,9 +133,9 @@ def _bind(
 ) -> Compute:  # fmt: skip
     """Prepare the step of a network, which may be the fast one."""
     if "clip_by_global_norm" in name:
-        problem = "expected an optimizer that does not need the whole network's gradient"
+        expected = "an optimizer that does not need the whole network's gradient"
         mend = "give max_norm to pipeline in place of clip_by_global_norm"
-        raise LayerError("pipeline", f"{problem}, got {name}; {mend}")
+        raise unexpected("pipeline", expected, name, mend)
     order = tuple(each for each in schedules.in_order(schedule) if each[0] in stages.own)
     make = partial(pipeline_step.stage_functions, compiled=compiled)
     functions = tuple(make(i, part) for i, part in enumerate(net.parts))

@@ -157,10 +157,10 @@ def check_schedule(
         (3, 2, 1)
     """
     if not isinstance(schedule, tuple) or not schedule:
-        raise LayerError("schedule", f"expected a tuple for each stage, got {describe(schedule)}")
+        raise unexpected("schedule", "a tuple for each stage", describe(schedule))
     if stages is not None and len(schedule) != stages:
         mend = f"make it for {stages} stages"
-        raise LayerError("schedule", f"expected {stages} stages, got {len(schedule)}; {mend}")
+        raise unexpected("schedule", f"{stages} stages", len(schedule), mend)
     for stage, actions in enumerate(schedule):
         _check_kinds(stage, actions)
     numbers = {action[1] for actions in schedule for action in actions}
@@ -182,12 +182,12 @@ def check_schedule(
 def _check_kinds(stage: int, actions: object) -> None:
     """Check that a stage's actions are pairs of a kind and a number."""
     if not isinstance(actions, tuple):
-        raise LayerError("schedule", f"expected a tuple for stage {stage}, got {describe(actions)}")
+        raise unexpected("schedule", f"a tuple for stage {stage}", describe(actions))
     for i, action in enumerate(actions):
         is_pair = isinstance(action, tuple) and len(action) == 2 and action[0] in get_args(Kind)
         if not is_pair or type(action[1]) is not int or action[1] < 0:
-            problem = f'expected an action such as ("F", 0) at position {i} of stage {stage}'
-            raise LayerError("schedule", f"{problem}, got {describe(action)}")
+            expected = f'an action such as ("F", 0) at position {i} of stage {stage}'
+            raise unexpected("schedule", expected, describe(action))
 
 
 def _check_order(stage: int, actions: Sequence[Action], count: int) -> None:
@@ -196,14 +196,14 @@ def _check_order(stage: int, actions: Sequence[Action], count: int) -> None:
     for i, (kind, microbatch) in enumerate(actions):
         place = f"{kind}{microbatch} at position {i}"
         if microbatch >= count:
-            problem = f"expected microbatches from 0 to {count - 1}, got {place} of stage {stage}"
-            raise LayerError("schedule", f"{problem}; remove it")
+            expected = f"microbatches from 0 to {count - 1}"
+            raise unexpected("schedule", expected, f"{place} of stage {stage}", "remove it")
         found[microbatch].append(place)
     for microbatch, places in enumerate(found):
         if [place[0] for place in places] != [*get_args(Kind)]:
             wanted = ", ".join(f"{kind}{microbatch}" for kind in get_args(Kind))
-            problem = f"expected {wanted} in stage {stage}, each once and in this order"
-            raise LayerError("schedule", f"{problem}, got {', '.join(places) or 'none'}")
+            expected = f"{wanted} in stage {stage}, each once and in this order"
+            raise unexpected("schedule", expected, ", ".join(places) or "none")
 
 
 def in_order(schedule: Schedule) -> tuple[Source, ...]:
@@ -231,5 +231,5 @@ def _cycle(schedule: Schedule, cycle: Sequence[Source]) -> LayerError:
     waits = [(b, a) for a, b in pairwise(cycle) if a[0] != b[0]][::-1]
     first = waits.index(min(waits))
     texts = [f"{name(*b)} waits for {name(*a)}" for b, a in (*waits[first:], *waits[:first])]
-    problem = f"expected actions without a cycle, got {'; '.join(texts)}"
-    return LayerError("schedule", f"{problem}; move one of them to an earlier position")
+    mend = "move one of them to an earlier position"
+    return unexpected("schedule", "actions without a cycle", "; ".join(texts), mend)

@@ -21,7 +21,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, tree
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, named_leaves, tree
 from lincoln_fn.distributed.data_parallel.agreement import check_same
 from lincoln_fn.distributed.data_parallel.shards import align
 from lincoln_fn.distributed.group import Group
@@ -121,7 +121,7 @@ class Stages:
     def _list_counted(self, dparams: Params) -> Iterator[Tensor]:
         """Give the leaves without further copies of a tied parameter."""
         copies = [path for _, *others in self.tied for path in others]
-        for path, leaf in zip(tree.paths(dparams), tree.leaves(dparams), strict=True):
+        for path, leaf in named_leaves(dparams):
             if not any(f"{path}.".startswith(f"{copy}.") for copy in copies):
                 yield leaf
 

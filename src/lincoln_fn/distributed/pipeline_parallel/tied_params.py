@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import combine
-from lincoln_fn.core import Key, Layer, LayerError, Params, PositiveInt, checked, tree, unexpected
+from lincoln_fn.core import Key, Layer, Params, PositiveInt, checked, named_leaves, tree, unexpected
 from lincoln_fn.layers.embedding import embedding
 
 # Paths in the params of a pipeline, one for each copy. The first entry is the stage.
@@ -48,13 +48,13 @@ def check_tied(tied: Sequence[Tied], stages: int) -> None:
 
 def leaves_at(params: Params, path: str) -> dict[str, Tensor]:
     """Find the leaves at a path, by the path of each."""
-    leaves = dict(zip(tree.paths(params), tree.leaves(params), strict=True))
+    leaves = dict(named_leaves(params))
     found = {name: leaf for name, leaf in leaves.items() if f"{name}.".startswith(f"{path}.")}
     if not found:
         stage = path.partition(".")[0]
         listed = ", ".join([name for name in leaves if name.startswith(f"{stage}.")][:6])
-        problem = f"expected the path of a tied parameter, got {path!r}"
-        raise LayerError("pipeline", f"{problem}; in its stage there are {listed}")
+        expected = "the path of a tied parameter"
+        raise unexpected("pipeline", expected, repr(path), f"in its stage there are {listed}")
     return found
 
 
@@ -69,8 +69,8 @@ def with_copy(params: Params, path: str, first: str, value: Sequence[Tensor]) ->
     old = leaves_at(params, path)
     shapes, expected = ([tuple(leaf.shape) for leaf in each] for each in (old.values(), value))
     if shapes != expected:
-        problem = f"expected tied parameters of the same shapes, got {expected} at {first!r}"
-        raise LayerError("pipeline", f"{problem} and {shapes} at {path!r}")
+        got = f"{expected} at {first!r} and {shapes} at {path!r}"
+        raise unexpected("pipeline", "tied parameters of the same shapes", got)
     return with_leaves(params, dict(zip(old, map(torch.clone, value), strict=True)))
 
 

@@ -30,7 +30,7 @@ from torch import Tensor
 from lincoln_fn import checkpoint
 from lincoln_fn.checkpoint import CheckpointError
 from lincoln_fn.checkpoint import internal as files
-from lincoln_fn.core import EVERYTHING, Tree, checksum, tree
+from lincoln_fn.core import EVERYTHING, Tree, checksum, named_leaves, tree
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sharding.sharded_params import Sharded
 from lincoln_fn.optim import ShardedState
@@ -203,4 +203,4 @@ def _list_within(node: object) -> Iterator[tuple[str, Origin]]:
 
 def _leaves_by_path(state: Tree) -> dict[str, Tensor]:
     """List all leaves of a tree by path, those of states too."""
-    return dict(zip(tree.paths(state, states=True), tree.leaves(state, states=True), strict=True))
+    return dict(named_leaves(state, states=True))

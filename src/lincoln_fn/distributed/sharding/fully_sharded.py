@@ -24,7 +24,7 @@ from typing import Final, TypeAlias
 import torch
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, check_params, tree
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, check_params, tree, unexpected
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sharding.sharded_params import Sharded, collect
 from lincoln_fn.optim.internal import cut, slice_rows, split_row
@@ -71,8 +71,8 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, group: Group) -> Sha
     dtypes = {leaf.dtype for leaf in leaves}
     if len(dtypes) != 1:
         given = ", ".join(sorted(str(dtype) for dtype in dtypes)) or "none"
-        problem = f"expected parameters of one dtype, got {given}"
-        raise LayerError(f"{NAME}({parts[0]})", f"{problem}; shard the parts apart")
+        expected = "parameters of one dtype"
+        raise unexpected(f"{NAME}({parts[0]})", expected, given, "shard the parts apart")
     forms = tuple((tuple(leaf.shape), leaf.stride()) for leaf in leaves)
     slices = iter(cut(leaves, group))
     return Sharded(tree.map(lambda _: next(slices), params), forms)
@@ -135,7 +135,7 @@ def check_sharding(net: Layer, *, within: str = "") -> None:
     if is_fully_sharded(made):
         if within:
             problem = f"expected it outside of {within}, which uses parameters in its own way"
-            raise LayerError(net.name, f"{problem}; write fully_sharded({within}(...), group)")
+            raise core.LayerError(net.name, f"{problem}; write fully_sharded({within}(...), group)")
         within = NAME
     elif made.gather is not gather_entries:
         within = made.label

@@ -122,8 +122,8 @@ def _update(
     leaves = tree.leaves(grads)
     if shapes is not None:  # of the whole parameters
         if len(shapes) != len(leaves):
-            problem = f"expected params of {len(leaves)} tensors, got like with {len(shapes)}"
-            raise core.LayerError("clip_by_global_norm", problem)
+            expected = f"params of {len(leaves)} tensors"
+            raise core.unexpected("clip_by_global_norm", expected, f"like with {len(shapes)}")
         pairs = enumerate(zip(leaves, shapes, strict=True))
         divided |= {i for i, (leaf, shape) in pairs if leaf.shape != shape}
     return inner.update(params, clip(grads, _norm(leaves, divided, group), max_norm), state)

@@ -35,7 +35,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Layer, LayerError, Params, Spec, T, format_briefly, tree, unexpected
+from lincoln_fn.core import Layer, Params, Spec, T, format_briefly, tree, unexpected
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.walk import VisitBack, VisitThere
@@ -159,8 +159,8 @@ def _axis(function: str, whole: Tensor, part: Tensor, group: Group) -> int | Non
         sizes[axis] *= group.size
         if tuple(sizes) == whole.shape:
             return axis
-    wanted = f"a part of {tuple(whole.shape)} along one axis in {group.size} processes"
-    raise LayerError(function, f"expected {wanted}, got {tuple(part.shape)}")
+    expected = f"a part of {tuple(whole.shape)} along one axis in {group.size} processes"
+    raise unexpected(function, expected, part.shape)
 
 
 def _map(function: str, f: Callable[[Tensor, Tensor], Tensor], given: T, like: T) -> T:

@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from lincoln_fn.core import Layer, LayerError
+from lincoln_fn.core import Layer, LayerError, unexpected
 from lincoln_fn.grading.answers import NO_ANSWER, Ran, in_one_line, printable
 from lincoln_fn.grading.confined import confine, empty, in_confinement
 from lincoln_fn.grading.courses.course import Course, load, names, read
@@ -99,7 +99,7 @@ def _files(given: Sequence[Path]) -> Iterator[tuple[Path, str]]:
         elif path.is_file():
             files, root = [path], path.parent
         else:
-            raise LayerError("grade", f"expected a file or a folder, got {str(path)!r}")
+            raise unexpected("grade", "a file or a folder", repr(str(path)))
         for file in files:
             yield file, printable(str(file if len(given) > 1 else file.relative_to(root)))
 

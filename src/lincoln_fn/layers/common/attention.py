@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import LayerError, Sequence, check_like, format_briefly, unexpected
+from lincoln_fn.core import Sequence, check_like, format_briefly, unexpected
 
 Mask: TypeAlias = Bool[Tensor, "*mask"] | Float[Tensor, "..."]
 Inputs: TypeAlias = (
@@ -92,8 +92,8 @@ def check_sequences(layer: str, x: object) -> None:
     one_batch = query[:-2] == key[:-2] == value[:-2]
     if min(map(len, shapes)) < 2 or not one_batch or key[-2] != value[-2]:
         wanted = "(..., length, features), key and value of one length, with equal leading axes"
-        given = f"{query}, {key} and {value}"
-        raise LayerError(layer, f"expected query, key and value of shapes {wanted}, got {given}")
+        got = f"{query}, {key} and {value}"
+        raise unexpected(layer, f"query, key and value of shapes {wanted}", got)
 
 
 def check_mask(layer: str, mask: object, like: Tensor, shape: tuple[int, ...]) -> None:
@@ -103,7 +103,7 @@ def check_mask(layer: str, mask: object, like: Tensor, shape: tuple[int, ...]) -
     if not isinstance(mask, Tensor) or mask.dtype not in (torch.bool, like.dtype):
         raise unexpected(layer, f"a mask of bool or {like.dtype}", format_briefly(mask))
     if mask.device != like.device:
-        raise LayerError(layer, f"expected the mask on {like.device}, got {mask.device}")
+        raise unexpected(layer, f"the mask on {like.device}", mask.device)
     ends = shape[len(shape) - mask.ndim :]
     fits = all(given in (1, size) for given, size in zip(mask.shape, ends, strict=False))
     if mask.ndim > len(shape) or not fits:

@@ -14,7 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, Params, Sequence, Spec, check_params, record, static
+from lincoln_fn.core import Layer, Params, Sequence, Spec, check_params, record, static, unexpected
 from lincoln_fn.layers.attention_heads import merge_heads, split_heads
 from lincoln_fn.layers.common.attention import Mask, check_mask, check_sequences
 from lincoln_fn.walk import Arrangement, VisitBack, VisitThere, check_entries, composition
@@ -130,7 +130,7 @@ def back(
     core.check_cache(visit.label, cache, Cache)
     check_entries(visit.label, "a cache of parts", cache.parts, len(visit.parts))
     if not isinstance(g, Tensor):
-        raise LayerError(visit.label, f"expected g to be a tensor, got {type(g).__name__}")
+        raise unexpected(visit.label, "g to be a tensor", type(g).__name__)
     core.check_cotangent(visit.label, g, g, cache.shape)  # the last part checks the dtype
     split = arrange.split(params)
     last = len(split) - 1

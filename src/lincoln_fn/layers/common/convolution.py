@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lincoln_fn import core
-from lincoln_fn.core import ConvInput, ConvOutput, Key, LayerError, NonNegativeSizes, Sizes, warn
+from lincoln_fn.core import ConvInput, ConvOutput, Key, NonNegativeSizes, Sizes, unexpected, warn
 from lincoln_fn.initializers import Fans, Initializer
 from lincoln_fn.layers.common.inputs import check_image, per_axis
 from lincoln_fn.layers.dense import drawn
@@ -110,7 +110,7 @@ def named(family: str, weight: object) -> str:
     """Name the layer that a weight belongs to, such as "conv2d"."""
     if not isinstance(weight, Tensor) or not 3 <= weight.ndim <= 5:
         got = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
-        raise LayerError(family, f"expected a weight with one to three spatial axes, got {got}")
+        raise unexpected(family, "a weight with one to three spatial axes", got)
     return f"{family}{weight.ndim - 2}d"
 
 
@@ -121,8 +121,8 @@ def check_fit(
     core.check_like(layer, "x", x, weight)
     core.check_bias(layer, bias, weight, n_out)
     if min(y_spatial) < 1:
-        given = f"x of shape {tuple(x.shape)} for a kernel of {tuple(weight.shape[2:])}"
-        raise LayerError(layer, f"expected at least one position for the kernel, got {given}")
+        got = f"x of shape {tuple(x.shape)} for a kernel of {tuple(weight.shape[2:])}"
+        raise unexpected(layer, "at least one position for the kernel", got)
 
 
 def draw(
@@ -141,7 +141,7 @@ def draw(
         mend = "for images with the channels last, write x.movedim(-1, -3)"
         warn(f"{problem} last three axes; {mend}")
     if channels % groups:
-        raise LayerError(layer, f"expected channels that groups={groups} divides, got {channels}")
+        raise unexpected(layer, f"channels that groups={groups} divides", channels)
     is_transposed = family == "conv_transpose"
     first, second = (channels, out_channels) if is_transposed else (out_channels, channels)
     shape = (first, second // groups, *kernel_size)
@@ -162,7 +162,7 @@ def conv_axes(
     mode = "constant" if padding_mode == "zeros" else padding_mode
     if padding == "same":
         if max(steps) > 1:
-            raise LayerError(layer, f"expected stride 1 for padding='same', got {stride}")
+            raise unexpected(layer, "stride 1 for padding='same'", stride)
         spare = [d * (k - 1) for d, k in zip(dilations, kernel_size, strict=True)]
         return geometry, tuple((total // 2, total - total // 2) for total in spare), mode
     sizes = per_axis(layer, "padding", 0 if isinstance(padding, str) else padding, n)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import NOT_EMPTY, LayerError, Sizes, check_axis, check_input, check_like
+from lincoln_fn.core import NOT_EMPTY, Sizes, check_axis, check_input, check_like, unexpected
 
 # One axis, several, or None for all.
 Dims: TypeAlias = int | Annotated[tuple[int, ...], NOT_EMPTY] | None
@@ -29,7 +29,7 @@ def per_axis(layer: str, name: str, value: int | Sizes, n: int) -> Sizes:
     """Write a hyperparameter as one number for each spatial axis."""
     values = (value,) * n if isinstance(value, int) else value
     if type(values) is not tuple or len(values) != n:
-        raise LayerError(layer, f"expected {name} as an int or a tuple of {n}, got {value!r}")
+        raise unexpected(layer, f"{name} as an int or a tuple of {n}", repr(value))
     return values
 
 
@@ -38,10 +38,9 @@ def check_image(layer: str, x: Tensor, n: int, channels: int | None = None) -> N
     if x.ndim in (n + 1, n + 2) and channels in (None, x.shape[-n - 1]):
         return
     inner = f"{channels or 'channels'}, {', '.join(('d', 'h', 'w')[-n:] if n > 1 else 'l')}"
-    problem = f"expected x of shape ({inner}) or (batch, {inner}), got {tuple(x.shape)}"
     is_last = channels is not None and x.ndim in (n + 1, n + 2) and channels == x.shape[-1]
-    mend = f"; write x.movedim(-1, -{n + 1}), which has the channels first" if is_last else ""
-    raise LayerError(layer, f"{problem}{mend}")
+    mend = f"write x.movedim(-1, -{n + 1}), which has the channels first" if is_last else ""
+    raise unexpected(layer, f"x of shape ({inner}) or (batch, {inner})", x.shape, mend)
 
 
 def axes_of(layer: str, x: Tensor, dim: int | tuple[int, ...] | None) -> tuple[int, ...]:
@@ -53,7 +52,7 @@ def axes_of(layer: str, x: Tensor, dim: int | tuple[int, ...] | None) -> tuple[i
         check_axis(layer, x, each)
     axes = sorted({each % x.ndim for each in dims})
     if len(axes) < len(dims):
-        raise LayerError(layer, f"expected different axes, got dim={dim} for {x.ndim} axes")
+        raise unexpected(layer, "different axes", f"dim={dim} for {x.ndim} axes")
     return tuple(axes)
 
 
@@ -76,14 +75,14 @@ def check_inputs(layer: str, x: object) -> None:
 def check_form(layer: str, x: object, form: str) -> None:
     """Check that x is a tuple with an entry for each name of a form, such as "(x, index)"."""
     if type(x) is not tuple or len(x) != form.count(",") + 1:
-        raise LayerError(layer, f"expected x to be {form}, got {core.describe_non_tuple(x)}")
+        raise unexpected(layer, f"x to be {form}", core.describe_non_tuple(x))
 
 
 def check_one_shape(layer: str, x: tuple[Tensor, ...]) -> None:
     """Check that tensors have one shape."""
     shapes = [tuple(x_i.shape) for x_i in x]
     if len(set(shapes)) > 1:
-        raise LayerError(layer, f"expected inputs of one shape, got {', '.join(map(str, shapes))}")
+        raise unexpected(layer, "inputs of one shape", ", ".join(map(str, shapes)))
 
 
 def check_indexed(layer: str, x: object, names: str, dim: int) -> None:
@@ -102,9 +101,9 @@ def check_integers(
     """Check that a tensor has integers of any size, and is on a device."""
     dtype = given.dtype if isinstance(given, Tensor) else type(given).__name__
     if dtype not in _INTEGERS:
-        raise LayerError(layer, f"expected {name} to be a tensor of integers, got {dtype}")
+        raise unexpected(layer, f"{name} to be a tensor of integers", dtype)
     if isinstance(given, Tensor) and device not in (None, given.device):
-        raise LayerError(layer, f"expected {name} on {device}, got {given.device}")
+        raise unexpected(layer, f"{name} on {device}", given.device)
 
 
 def in_range(layer: str, index: Tensor, size: int, compute: Callable[[], Tensor]) -> Tensor:
@@ -115,8 +114,8 @@ def in_range(layer: str, index: Tensor, size: int, compute: Callable[[], Tensor]
         if "out of" not in str(error):
             raise
         low, high = index.aminmax()
-        problem = f"expected indices from 0 to {size - 1}, got {low if low < 0 else high}"
-        raise LayerError(layer, problem) from error
+        expected = f"indices from 0 to {size - 1}"
+        raise unexpected(layer, expected, low if low < 0 else high) from error
 
 
 def add_at(index: Tensor, values: Tensor, count: int, dim: int) -> Tensor:

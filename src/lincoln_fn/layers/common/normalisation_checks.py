@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import BY_POSITION, NOT_EMPTY, LayerError, OpenSize, Params, Sizes, check_like
+from lincoln_fn.core import BY_POSITION, NOT_EMPTY, OpenSize, Params, Sizes, check_like, unexpected
 
 NormalizedShape: TypeAlias = Annotated[
     OpenSize | Annotated[Sequence[OpenSize], NOT_EMPTY], BY_POSITION
@@ -39,15 +39,15 @@ def check_grouped(params: object, x: Tensor, num_groups: int) -> None:
     """Check group norm's x: (N, C, ...), with channels that can be divided into the groups."""
     check_channels("group_norm", params, x, "N, C, ...")
     if x.shape[1] % num_groups:
-        problem = f"expected C to be a multiple of num_groups={num_groups}"
-        raise LayerError("group_norm", f"{problem}, got x of shape {tuple(x.shape)}")
+        expected = f"C to be a multiple of num_groups={num_groups}"
+        raise unexpected("group_norm", expected, f"x of shape {tuple(x.shape)}")
 
 
 def check_count(layer: str, x: Tensor, count: int) -> None:
     """Check that a channel has more than one value, because one has no variance."""
     if count == 1:
-        problem = f"expected more than one value for each channel, got x of shape {tuple(x.shape)}"
-        raise LayerError(layer, problem)
+        expected = "more than one value for each channel"
+        raise unexpected(layer, expected, f"x of shape {tuple(x.shape)}")
 
 
 def check_channels(layer: str, params: Params, x: Tensor, *forms: str) -> int:

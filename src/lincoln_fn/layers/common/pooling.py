@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core import Image, LayerError, PositiveInt, Sizes, require
+from lincoln_fn.core import Image, PositiveInt, Sizes, require, unexpected
 from lincoln_fn.layers.common.inputs import check_image, per_axis
 
 OutputSize: TypeAlias = PositiveInt | tuple[PositiveInt | None, ...] | None
@@ -61,8 +61,8 @@ def window_of(
     for k, p, d in zip(window.kernel_size, window.padding, window.dilation, strict=True):
         most = (d * (k - 1) + 1) // 2
         if p > most:
-            problem = f"expected padding of at most {most} for kernel_size={k}"
-            raise LayerError(layer, f"{problem} and dilation={d}, got {p}")
+            expected = f"padding of at most {most} for kernel_size={k} and dilation={d}"
+            raise unexpected(layer, expected, p)
     return window
 
 
@@ -81,8 +81,8 @@ def check_windows(family: str, x: Tensor, window: Window) -> None:
     """Check that x has the axes that a window pools over, and room for one window."""
     check_spatial(family, x, window.n)
     if min(pooled_shape(tuple(x.shape), window)[-window.n :]) < 1:
-        problem = f"expected x with room for a window of {window.kernel_size}"
-        raise LayerError(f"{family}{window.n}d", f"{problem}, got {tuple(x.shape)}")
+        expected = f"x with room for a window of {window.kernel_size}"
+        raise unexpected(f"{family}{window.n}d", expected, x.shape)
 
 
 def check_spatial(family: str, x: Tensor, n: int) -> None:
@@ -90,7 +90,7 @@ def check_spatial(family: str, x: Tensor, n: int) -> None:
     layer = f"{family}{n}d"
     check_image(layer, x, n)
     if 0 in x.shape[-n - 1 :]:
-        raise LayerError(layer, f"expected x with no empty axis, got {tuple(x.shape)}")
+        raise unexpected(layer, "x with no empty axis", x.shape)
 
 
 def output_sizes(layer: str, output_size: OutputSize, n: int) -> tuple[int | None, ...]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, LayerError, format_briefly, record, static, wrong_shape
+from lincoln_fn.core import Arrays, format_briefly, record, static, unexpected, wrong_shape
 from lincoln_fn.layers.common.scan import Cell, Rule, Tensors
 from lincoln_fn.layers.common.sequences import check_mask
 
@@ -78,7 +78,7 @@ def check_sequence(name: str, sequence: object, batch_first: bool) -> None:
     """Check that a sequence is one, with or without a batch."""
     if isinstance(sequence, PackedSequence):
         mend = "use torch.nn.utils.rnn.pad_packed_sequence"
-        raise LayerError(name, f"expected a padded sequence and a mask, got PackedSequence; {mend}")
+        raise unexpected(name, "a padded sequence and a mask", "PackedSequence", mend)
     core.check_input(name, (), sequence)
     if isinstance(sequence, Tensor) and sequence.ndim not in (2, 3):
         axes = "(batch, length, n_in)" if batch_first else "(length, batch, n_in)"
@@ -127,7 +127,7 @@ def unpacked_cotangent(
     """Split g: dL/dy, batch first, and dL/ds of each layer and direction."""
     if (type(g) is tuple and len(g) == 2) != (cache.entries > 0):
         form = "(g of the outputs, g of the last state)" if cache.entries else "one tensor"
-        raise LayerError(family.name, f"expected g to be {form}, got {format_briefly(g)}")
+        raise unexpected(family.name, f"g to be {form}", format_briefly(g))
     dy, dlast = g if cache.entries else (g, None)
     core.check_cotangent(family.name, dy, cache.y)
     axis = cache.batch_axis

@@ -16,7 +16,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, LayerError, Sequence, check_cotangent, static, unexpected
+from lincoln_fn.core import Arrays, Sequence, check_cotangent, static, unexpected
 from lincoln_fn.layers.common.inputs import check_inputs
 from lincoln_fn.layers.common.normalisation import widened
 
@@ -47,7 +47,7 @@ def check_mask(name: str, mask: object, sequence: Tensor) -> None:
         wanted = f"a mask of bools of shape {shape}, {mend}"
         raise core.unexpected(name, wanted, core.format_briefly(mask))
     if mask.device != sequence.device:
-        raise LayerError(name, f"expected mask on {sequence.device}, got {mask.device}")
+        raise unexpected(name, f"mask on {sequence.device}", mask.device)
 
 
 def mirrored(dx: Sequence, has_mask_entry: bool) -> Sequence | tuple[Sequence, None]:

@@ -13,7 +13,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, LayerError, is_between, unexpected
+from lincoln_fn.core import Arrays, is_between, unexpected
 
 # A logarithm computed in a short dtype may be above 0 because of rounding, and so may values that a
 # finite difference has changed.
@@ -31,8 +31,8 @@ def same_shape(name: str, target: Tensor, prediction: Tensor) -> Tensor:
 def check_shape(name: str, target: Tensor, shape: tuple[int, ...], prediction: Tensor) -> None:
     """Check that the target has the expected shape; the error names the prediction's."""
     if target.shape != shape:
-        wanted = f"{shape} for prediction {tuple(prediction.shape)}"
-        raise LayerError(name, f"expected target of shape {wanted}, got {tuple(target.shape)}")
+        expected = f"target of shape {shape} for prediction {tuple(prediction.shape)}"
+        raise unexpected(name, expected, target.shape)
 
 
 def signs(
@@ -49,8 +49,7 @@ def probabilities(name: str, target: Tensor, prediction: Tensor) -> Tensor:
     if target.shape != prediction.shape and (*target.shape, 1) != prediction.shape:
         shape = tuple(prediction.shape)
         wanted = f"{shape[:-1]} or {shape}" if shape[-1:] == (1,) else f"{shape}"
-        problem = f"expected target of shape {wanted} for prediction {shape}, got"
-        raise LayerError(name, f"{problem} {tuple(target.shape)}")
+        raise unexpected(name, f"target of shape {wanted} for prediction {shape}", target.shape)
     y = target.to(prediction.dtype).reshape(prediction.shape)
     if all_within(y, 0, 1):  # which takes a small loss less time than to compare each label
         return y
@@ -69,7 +68,7 @@ def right_values(name: str, wanted: str, values: Tensor, are_right: Tensor) -> T
     if is_right is None:
         return torch.where(are_right, values, torch.nan)
     if not is_right:
-        raise LayerError(name, f"expected {wanted}, got {values[~are_right][0].item():g}")
+        raise unexpected(name, wanted, f"{values[~are_right][0].item():g}")
     return values
 
 
@@ -83,14 +82,14 @@ def class_indices(name: str, target: Tensor, lowest: int, classes: int) -> Tenso
 def check_classes_last(name: str, x: Tensor) -> int:
     """Check that the prediction has shape (N, C) or (C), and return C."""
     if x.ndim not in (1, 2):
-        raise LayerError(name, f"expected prediction of shape (N, C) or (C), got {tuple(x.shape)}")
+        raise unexpected(name, "prediction of shape (N, C) or (C)", x.shape)
     return x.shape[-1]
 
 
 def check_vector(name: str, what: str, given: Tensor) -> None:
     """Check that a tensor has at least one axis."""
     if given.ndim == 0:
-        raise LayerError(name, f"expected {what} of shape (..., D), got ()")
+        raise unexpected(name, f"{what} of shape (..., D)", "()")
 
 
 def check_same_shape(name: str, what: str, given: Tensor, other: str, like: Tensor) -> None:
@@ -103,15 +102,14 @@ def check_integers(name: str, target: Tensor) -> None:
     """Check that the target is of class indices."""
     if target.is_floating_point() or target.is_complex():
         mend = "convert it by .long()" if target.is_floating_point() else ""
-        problem = f"expected target of class indices, got {target.dtype}"
-        raise LayerError(name, f"{problem}; {mend}" if mend else problem)
+        raise unexpected(name, "target of class indices", target.dtype, mend)
 
 
 def check_between(name: str, what: str, given: Tensor, lowest: int, highest: int) -> None:
     """Check that all values are in [lowest, highest], if they can be read."""
     wrong = outside(given, lowest, highest)
     if wrong is not None:
-        raise LayerError(name, f"expected {what} from {lowest} to {highest}, got {wrong}")
+        raise unexpected(name, f"{what} from {lowest} to {highest}", wrong)
 
 
 def outside(values: Tensor, lowest: float, highest: float) -> float | None:
@@ -146,7 +144,7 @@ def check_probabilities(name: str, mend: str, p: Tensor, target: Arrays) -> None
     """Check that values are in [0, 1]."""
     wrong = _beyond(p, -TOLERANCE, 1 + TOLERANCE)
     if wrong is not None:
-        raise LayerError(name, f"expected probabilities, in [0, 1], got {wrong:g}; {mend}")
+        raise unexpected(name, "probabilities, in [0, 1]", f"{wrong:g}", mend)
 
 
 def check_distribution(name: str, mend: str, p: Tensor, target: Arrays, *, dim: int = 1) -> None:
@@ -162,7 +160,7 @@ def check_log_probabilities(name: str, mend: str, z: Tensor, target: Arrays) -> 
     """Check that values are at most 0."""
     wrong = _beyond(z, -math.inf, TOLERANCE)
     if wrong is not None:
-        raise LayerError(name, f"expected log-probabilities, at most 0, got {wrong:g}; {mend}")
+        raise unexpected(name, "log-probabilities, at most 0", f"{wrong:g}", mend)
 
 
 def check_log_distribution(
@@ -172,8 +170,8 @@ def check_log_distribution(
     check_log_probabilities(name, mend, z, target)
     wrong = _wrong_sum(torch.logsumexp(z.detach().float(), dim).exp()) if z.ndim > 1 else None
     if wrong is not None:
-        problem = f"expected log-probabilities of classes that sum to 1, got a sum of {wrong:g}"
-        raise LayerError(name, f"{problem}; {mend}")
+        expected = "log-probabilities of classes that sum to 1"
+        raise unexpected(name, expected, f"a sum of {wrong:g}", mend)
 
 
 def _beyond(values: Tensor, lowest: float, highest: float) -> float | None:

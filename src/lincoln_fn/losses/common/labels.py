@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lincoln_fn.core import Cache, LayerError, Range, record, static, unexpected
+from lincoln_fn.core import Cache, Range, record, static, unexpected
 from lincoln_fn.losses.common.checks import all_within, any_true, check_between, check_integers
 
 
@@ -34,7 +34,7 @@ ClassWeights: TypeAlias = Annotated[Tensor, _OF_FLOATS, _OF_ONE_AXIS, _FINITE]
 def of_classes(name: str, weight: Tensor, n: int, like: Tensor) -> Tensor:
     """Return the weights of n classes, in the dtype and on the device of like."""
     if weight.shape != (n,):
-        raise LayerError(name, f"expected weight of shape ({n},), got {tuple(weight.shape)}")
+        raise unexpected(name, f"weight of shape ({n},)", weight.shape)
     return weight.to(like)
 
 
@@ -42,8 +42,8 @@ def of_elements(name: str, what: str, weight: Tensor, like: Tensor) -> Tensor:
     """Return the weights, which broadcast to like, in its dtype and on its device."""
     sizes = zip(reversed(weight.shape), reversed(like.shape), strict=False)
     if weight.ndim > like.ndim or any(n not in (1, of) for n, of in sizes):
-        shapes = f"{tuple(like.shape)}, got {tuple(weight.shape)}"
-        raise LayerError(name, f"expected {what} of a shape that broadcasts to {shapes}")
+        expected = f"{what} of a shape that broadcasts to {tuple(like.shape)}"
+        raise unexpected(name, expected, weight.shape)
     return weight.to(like)
 
 
@@ -112,7 +112,7 @@ def check_classes(name: str, prediction: Tensor, dim: int) -> None:
     shape = tuple(prediction.shape)
     if len(shape) < 2 or not -len(shape) <= dim < len(shape):
         wanted = "(N, C) or (N, C, ...)" if dim == 1 else f"(N, C) or larger, with an axis {dim}"
-        raise LayerError(name, f"expected prediction of shape {wanted}, got {shape}")
+        raise unexpected(name, f"prediction of shape {wanted}", shape)
 
 
 def weighted_values(values: Tensor, labels: Labels) -> Float[Tensor, " N *s"]:
@@ -130,6 +130,6 @@ def total_weight(cache: Cache, *, name: str) -> Tensor | None:
     # A sum in float16 overflows at 65504 examples.
     n = labels.w.sum(dtype=torch.promote_types(labels.w.dtype, torch.float32))
     if not any_true(n):
-        got = f"ignore_index={labels.ignore_index} or labels of weight 0"
-        raise LayerError(name, f"expected labels to average over, got only {got}")
+        got = f"only ignore_index={labels.ignore_index} or labels of weight 0"
+        raise unexpected(name, "labels to average over", got)
     return n

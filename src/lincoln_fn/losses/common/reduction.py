@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, LayerError, Spec, bare, check_cache, record, static
+from lincoln_fn.core import Arrays, Cache, Spec, bare, check_cache, record, static, unexpected
 from lincoln_fn.losses.common.checks import check_same_shape
 from lincoln_fn.losses.loss import Loss
 
@@ -163,7 +163,7 @@ def _backward(formula: Formula, cache: ReducedCache, g: Cotangent = 1.0) -> Arra
         raise core.unexpected(formula.name, "the cache of its own forward", f"that of {cache.loss}")
     expected = cache.shape if formula.reduction == "none" else ()
     if isinstance(g, Tensor) and g.shape != expected:
-        raise LayerError(formula.name, f"expected g of shape {expected}, got {tuple(g.shape)}")
+        raise unexpected(formula.name, f"g of shape {expected}", g.shape)
     if not formula.is_mean:
         return formula.backward(cache.formula, g)
     n = math.prod(cache.shape) if cache.n is None else cache.n
@@ -182,15 +182,15 @@ def _check_given(formula: Formula, prediction: Arrays, target: Arrays) -> Tensor
         # One of several target tensors may be empty: sequences without a label, to ctc.
         if given.numel() == 0 and (what in inputs or len(targets) == 1):
             shape = tuple(given.shape)
-            raise LayerError(name, f"expected at least one example, got {what} of shape {shape}")
+            raise unexpected(name, "at least one example", f"{what} of shape {shape}")
     what, first = predicted[0]
     if not first.is_floating_point():
-        raise LayerError(name, f"expected {what} of a floating dtype, got {first.dtype}")
+        raise unexpected(name, f"{what} of a floating dtype", first.dtype)
     for what, given in predicted[1:]:
         core.check_like(name, what, given, first)
     for what, given in labels:
         if given.device != first.device:
-            raise LayerError(name, f"expected {what} on {first.device}, got {given.device}")
+            raise unexpected(name, f"{what} on {first.device}", given.device)
         if what in formula.masks and given.dtype is not torch.bool:
             raise core.unexpected(name, f"{what} of booleans", given.dtype, f"write {what} > 0")
     of_names = dict((*predicted, *labels))
@@ -207,13 +207,13 @@ def _listed(
         return [(names[0], given)]
     if not names:
         if given is not None:
-            raise LayerError(name, f"expected {what} None, got {core.format_briefly(given)}")
+            raise unexpected(name, f"{what} None", core.format_briefly(given))
         return []
     is_fitting = isinstance(given, tuple) and 0 <= len(given) - len(names) <= len(optional)
     if not is_fitting:
         got = core.describe_non_tuple(given) if isinstance(given, list) else core.describe(given)
         wanted = ", ".join(names) + "".join(f"[, {other}]" for other in optional)
-        raise LayerError(name, f"expected {what} ({wanted}), got {got}")
+        raise unexpected(name, f"{what} ({wanted})", got)
     return list(zip((*names, *optional), given, strict=False))
 
 

@@ -17,7 +17,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Cache, LayerError, with_spec
+from lincoln_fn.core import Arrays, Cache, LayerError, unexpected, with_spec
 from lincoln_fn.losses.common.reduction import ReducedCache, formula_of, loss_of
 from lincoln_fn.losses.loss import Loss, check_one_number
 from lincoln_fn.losses.weighted import Parts, parts_of, weighted
@@ -93,9 +93,9 @@ def _check_counts(parts: Parts, caches: Sequence[Cache]) -> None:
         is_mean = formula is not None and formula.is_mean
         counts_all = cache.n is None or bool((cache.n == math.prod(cache.shape)).all())
         if not is_mean or not counts_all:
-            problem = f"expected a mean over all values, got {part}"
+            expected = "a mean over all values"
             mend = "weight classes and ignore labels in a loss that is not weighted"
-            raise LayerError(f"weighted[{name!r}]", f"{problem} of some; {mend}")
+            raise unexpected(f"weighted[{name!r}]", expected, f"{part} of some", mend)
 
 
 def unchecked(loss: Loss) -> Loss:

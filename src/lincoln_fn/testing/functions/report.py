@@ -10,7 +10,7 @@ from typing import Any, Final
 import attrs
 import torch
 
-from lincoln_fn.core import Key, Layer, LayerError, describe
+from lincoln_fn.core import Key, Layer, LayerError, describe, unexpected
 from lincoln_fn.testing.diagnosis import Finding, GradientError, Report
 from lincoln_fn.testing.functions.few_digits import disagreement, short, tolerance
 from lincoln_fn.testing.functions.function import Function, RefusedError, is_floating
@@ -117,7 +117,7 @@ def _check_inputs(f: Function) -> None:
     if isinstance(f.call, Layer):
         raise LayerError(f.name, "a Layer is judged by lf.testing.check_layer(layer, params, x)")
     if not callable(f.call):
-        raise LayerError(f.name, f"expected f to be a function, got {describe(f.call)}")
+        raise unexpected(f.name, "f to be a function", describe(f.call))
     if not f.which:
         mend = "of tensors in a list, make a function of the tensors: lambda a, b: f([a, b])"
         told = f"expected a floating tensor among the inputs; {_given(f)}; {mend}"
@@ -127,7 +127,7 @@ def _check_inputs(f: Function) -> None:
         if value.layout != torch.strided or value.is_meta or value.dtype not in DTYPES:
             of = f"{value.dtype} and {value.layout} on {value.device}".replace("torch.", "")
             kinds = ", ".join(map(short, DTYPES))
-            raise LayerError(f.name, f"expected {f.names[i]} dense, in one of {kinds}, got {of}")
+            raise unexpected(f.name, f"{f.names[i]} dense, in one of {kinds}", of)
 
 
 def _check_reference(f: Function, reference: Callable[..., Any]) -> None:
@@ -139,8 +139,7 @@ def _check_reference(f: Function, reference: Callable[..., Any]) -> None:
         raise LayerError(f.name, told) from error
     due = len(f.outputs or ())
     if len(y) < due:
-        told = f"expected the reference to return as many tensors as f, {due}, got {len(y)}"
-        raise LayerError(f.name, told)
+        raise unexpected(f.name, f"the reference to return as many tensors as f, {due}", len(y))
     if not all(each.requires_grad for each in y[:due]):
         told = "expected a reference that autograd differentiates: compute it by functions of torch"
         raise LayerError(f.name, f"{told}, without detach() and no_grad()")
