@@ -265,7 +265,18 @@ def test_a_gradient_of_another_kind_is_refused():
 def test_a_second_visit_is_refused():
     net = twice(lf.dense(3))
     state = lf.init_state(net, lf.optim.sgd(), lf.Key(0), X)
-    with pytest.raises(lf.LayerError, match=r"^twice\[0\] dense\(3\): expected one visit"):
+    with pytest.raises(lf.LayerError, match=r"^twice\[0\] dense\(3\): .*got another; leave out"):
+        lf.make_step(net, LOSS, lf.optim.sgd(), update="walk")(state, (X, TARGET))
+
+
+def test_a_visit_that_does_not_come_is_refused():
+    def back(visit, params, cache, g):
+        return g, (lf.tree.map(torch.zeros_like, params[0]),)
+
+    composition = lf.core.evolve(lf.serial(lf.dense(3)).composition, back=back)
+    net = composition.rebuild(composition.parts)
+    state = lf.init_state(net, lf.optim.sgd(), lf.Key(0), X)
+    with pytest.raises(lf.LayerError, match=r"visit of part 0 .*got none; leave out"):
         lf.make_step(net, LOSS, lf.optim.sgd(), update="walk")(state, (X, TARGET))
 
 

@@ -34,15 +34,7 @@ from lincoln_fn.optim import OptimizerState
 from lincoln_fn.optim.internal import Pieces, transforms
 from lincoln_fn.training.bare_step import Update
 from lincoln_fn.walk import Composition, Site, grads_at, is_trained
-from lincoln_fn.walk.internal import (
-    BACKWARD,
-    DPARAMS,
-    ERRORS,
-    Wants,
-    composition_of,
-    inside,
-    walk_back,
-)  # fmt: skip
+from lincoln_fn.walk import internal as walks
 
 _MEND: Final = 'leave out update="walk"'
 # The path of a visit, and the place among the leaves of the layer's params.
@@ -71,10 +63,10 @@ class Use(core.Addable):
 
 def _uses(layer: Layer, path: str, params: Params, whole: set[Composition]) -> Params:
     """Return the use of each parameter; note the compositions that are visited as one layer."""
-    made, places = composition_of(layer), iter(range(len(tree.leaves(params))))
+    made, places = walks.composition_of(layer), iter(range(len(tree.leaves(params))))
 
     def visit(i: int, entry: Params, _: object) -> Params:
-        return _uses(layer.parts[i], inside(path, i), entry, whole)
+        return _uses(layer.parts[i], walks.inside(path, i), entry, whole)
 
     def use(_: Tensor) -> Use:
         at = path, next(places)
@@ -83,7 +75,7 @@ def _uses(layer: Layer, path: str, params: Params, whole: set[Composition]) -> P
     if made is not None and made not in whole:
         try:  # more records than parts: a part that is used several times shows it
             uses = made.gather(visit, params, (object(),) * (len(made.parts) + 2))
-        except ERRORS:  # of a gather that reads the records
+        except walks.ERRORS:  # of a gather that reads the records
             uses = None
         found: list[Found] = tree.leaves(uses)
         visits = [each.visits for each in found if isinstance(each, Use)]
@@ -113,12 +105,12 @@ def update_in_walk(
     walk = _Walk(Pieces(update, params, state), uses, max_norm is not None)
     # Where two parameters are one tensor, the second of those that are updated in place is a copy.
     own = tree.map(lambda _, new: new, before, params)
-    walk_back(
-        walk.visit, net, own, cache, g, DPARAMS, skip=lambda *_: None,
+    walks.walk_back(
+        walk.visit, net, own, cache, g, walks.DPARAMS, skip=lambda *_: None,
         enters=lambda made: made not in whole,
     )  # fmt: skip
     for path in frozenset[str]().union(*walk.waiting) - walk.sites.keys():
-        raise LayerError("make_step", f"expected a visit of part {path} on the way back; {_MEND}")
+        raise core.unexpected("make_step", f"a visit of part {path} on the way back", "none", _MEND)
     factor = None
     if max_norm is not None and uses:
         norms = [norm for group in walk.waiting for norm in walk.norms(group)]
@@ -142,20 +134,20 @@ class _Walk:
             self.waiting.setdefault(frozenset(path for path, _ in use.visits), []).append(i)
 
     def visit(
-        self, layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
+        self, layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: walks.Wants
     ) -> tuple[Arrays, None]:
         """Compute dx, and update what has no other visit to come."""
         if not (wants.dparams and is_trained(params)):
-            return BACKWARD.visit(layer, path, params, cache, g, wants)[0], None
+            return walks.BACKWARD.visit(layer, path, params, cache, g, wants)[0], None
         groups = [group for group in self.waiting if path in group]
         if not groups or path in self.sites:
-            raise LayerError(layer.name, f"expected one visit on the way back; {_MEND}")
+            raise core.unexpected(layer.name, "one visit on the way back", "another", _MEND)
         waits = self._waits or any(len(group) > 1 for group in groups)
         if waits and _is_kept(layer, params, g, wants):
             dx = layer.input_grad(params, cache, g) if wants.dx else None
             self.sites[path] = Site(layer, path, params, cache, g, None)
         else:
-            dx, dparams = BACKWARD.visit(layer, path, params, cache, g, wants)
+            dx, dparams = walks.BACKWARD.visit(layer, path, params, cache, g, wants)
             self.sites[path] = Site(layer, path, params, None, None, dparams)
         for group in groups:
             if not self._waits and group <= self.sites.keys():
@@ -199,7 +191,7 @@ class _Walk:
         return norms
 
 
-def _is_kept(layer: Layer, params: Params, g: Arrays, wants: Wants) -> bool:
+def _is_kept(layer: Layer, params: Params, g: Arrays, wants: walks.Wants) -> bool:
     """Return whether to keep g in place of the gradient: it is smaller, and dx is not shared."""
     shares = core.is_derived(layer, "grads") or core.is_derived(layer, "input_grad")
     of_g, of_params = (sum(leaf.numel() for leaf in tree.leaves(each)) for each in (g, params))
