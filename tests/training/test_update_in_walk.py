@@ -5,6 +5,8 @@ import weakref
 
 import pytest
 import torch
+from helpers.cases import CASES
+from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
 from helpers.optimizers import RICH, TABLE
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -57,6 +59,18 @@ def trained(name, optimizer, steps=3, **options):
     return state, value
 
 
+def check_same_step(net, x, target, optimizer, loss=LOSS, *, error=None):
+    """Check two steps that update a state in place against the ordinary ones: bits, or numbers."""
+    states = []
+    for update in ("after", "walk"):
+        state = lf.init_state(net, optimizer, lf.Key(1), x)
+        step = lf.make_step(net, loss, optimizer, update=update, donate=True, record=False)
+        for _ in range(2):
+            state, _ = step(state, (x, target))
+        states.append(state)
+    assert same_bits(*states) if error is None else same_number(*states, error=error)
+
+
 @pytest.mark.parametrize("optimizer", [*BY_BITS, *ALL], ids=str)
 def test_each_optimizer_takes_the_same_step(optimizer):
     for name in ("frozen", "tied"):
@@ -87,6 +101,45 @@ def test_a_clip_by_the_global_norm_is_exact(name, dtype):
             state, _ = step(state, (x, target))
         states.append(state)
     assert same_number(states[1], states[0], error=0.01 if name == "in bfloat16" else 0.0)
+
+
+def test_sums_of_several_visits_are_clipped_once():
+    tokens = TOKENS.repeat(4, 1)
+    nets = [lf.tied(lf.embedding(50, 8), lf.residual(lf.dense(8))) for _ in range(2)]
+    net = lf.serial(lf.branch(*nets, merge=lf.add()), lf.permute(0, 2, 1))
+    optimizer = lf.optim.chain(CLIP, lf.optim.sgd(1.0))
+    check_same_step(net, tokens, tokens, optimizer, error=0.0)
+
+
+def test_the_norm_of_gradients_in_half_precision_is_computed_in_float32():
+    rows = torch.full((1, 2, 64), 1e-3, dtype=torch.float16)  # whose squares' squares are 0
+    norm = _norm_of_sum(Outer(rows, rows))
+    assert same_number(norm, (rows[0].float().mT @ rows[0].float()).norm())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("case", [case for case in CASES if lf.tree.leaves(case.params())], ids=str)
+def test_each_layer_takes_the_same_step(case):
+    y = case.layer.predict(case.params(), case.x)
+    if isinstance(y, torch.Tensor):
+        given = case.layer, case.x, normal(*y.shape, seed=1)
+        check_same_step(*given, lf.optim.sgd(0.1), lf.losses.mse())
+        clip = lf.optim.clip_by_global_norm(0.01)
+        clipped = lf.optim.chain(clip, lf.optim.sgd(0.1))
+        check_same_step(*given, clipped, lf.losses.mse(), error=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_embedding_s_gradient_is_cast_before_it_is_added(dtype):
+    tokens = TOKENS.repeat(4, 1) % 3
+    embedding = lf.in_dtype(lf.embedding(50, 8), dtype)
+    net = lf.serial(lf.tied(embedding, lf.residual(lf.dense(8))), lf.permute(0, 2, 1))
+    check_same_step(net, tokens, tokens, lf.optim.sgd(1.0))
+
+
+def test_an_x_without_examples_has_a_norm():
+    net, x = lf.serial(lf.positional_embedding(40), lf.dense(3)), X
+    check_same_step(net, x, TARGET, lf.optim.chain(CLIP, lf.optim.sgd(1.0)), error=0.0)
 
 
 def test_accumulated_gradients_are_those_of_the_ordinary_step():
@@ -212,7 +265,18 @@ def test_a_gradient_of_another_kind_is_refused():
 def test_a_second_visit_is_refused():
     net = twice(lf.dense(3))
     state = lf.init_state(net, lf.optim.sgd(), lf.Key(0), X)
-    with pytest.raises(lf.LayerError, match=r"^twice\[0\] dense\(3\): expected one visit"):
+    with pytest.raises(lf.LayerError, match=r"^twice\[0\] dense\(3\): .*got another; leave out"):
+        lf.make_step(net, LOSS, lf.optim.sgd(), update="walk")(state, (X, TARGET))
+
+
+def test_a_visit_that_does_not_come_is_refused():
+    def back(visit, params, cache, g):
+        return g, (lf.tree.map(torch.zeros_like, params[0]),)
+
+    composition = lf.core.evolve(lf.serial(lf.dense(3)).composition, back=back)
+    net = composition.rebuild(composition.parts)
+    state = lf.init_state(net, lf.optim.sgd(), lf.Key(0), X)
+    with pytest.raises(lf.LayerError, match=r"visit of part 0 .*got none; leave out"):
         lf.make_step(net, LOSS, lf.optim.sgd(), update="walk")(state, (X, TARGET))
 
 
@@ -224,17 +288,49 @@ def test_a_state_of_another_optimizer_is_refused_before_the_walk():
 
 
 def test_two_parameters_that_are_one_tensor_are_updated_each_by_its_own_gradient():
-    net, optimizer = lf.serial(lf.dense(5), lf.tanh(), lf.dense(5)), lf.optim.sgd(1.0)
-    one = net.init(lf.Key(0), X)[0]
-    states = []
+    # The walk back comes to the experts in their order: the second one's dx reads the tensor after
+    # the first one's update.
+    net = lf.serial(lf.dense(4), lf.mixture_of_experts(lf.dense(2), (lf.dense(3),) * 2))
+    optimizer, states = lf.optim.sgd(1.0), []
     for update in ("after", "walk"):
         state = lf.init_state(net, optimizer, lf.Key(0), X)
-        weight = one.weight.clone()
-        both = tuple(lf.layers.dense.Params(weight, torch.zeros(5)) for _ in range(2))
-        state = lf.core.evolve(state, params=(both[0], (), both[1]))
+        first, mixture = state.params
+        expert = mixture.experts[0]
+        params = first, lf.core.evolve(mixture, experts=(expert, expert))
+        state = lf.core.evolve(state, params=params)
         step = lf.make_step(net, LOSS, optimizer, update=update, donate=True, record=False)
         states.append(step(state, (X, TARGET))[0])
     assert same_bits(*states)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("optimizer", [lf.optim.adamw(), lf.optim.chain(CLIP, lf.optim.sgd(1.0))])
+def test_a_compiled_step_takes_the_same_step(optimizer):
+    net, x, target = NETS["tied"]
+    state = lf.init_state(net, optimizer, lf.Key(1), x)
+    after, walk = (
+        lf.compile(lf.make_step(net, LOSS, optimizer, update=update))(state, (x, target))
+        for update in ("after", "walk")
+    )
+    assert same_number(walk, after)
+
+
+def test_a_gather_that_looks_for_records_finds_some():
+    def gather(visit, params, records):
+        if records[0] is None:
+            return lf.tree.map(torch.zeros_like, params)
+        return (visit(0, params[0], records[0]),)
+
+    def there(visit, params, x):
+        y, record = visit(0, params[0], x)
+        return y, (record,)
+
+    def back(visit, params, cache, g):
+        dx, record = visit(0, params[0], cache[0], g)
+        return dx, (record,)
+
+    net = lf.walk.composition("own", (lf.dense(3),), there, back, gather=gather)
+    check_same_step(net, X, TARGET, lf.optim.sgd(1.0))
 
 
 def test_a_clip_is_taken_off_and_the_rest_kept():

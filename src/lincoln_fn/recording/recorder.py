@@ -138,8 +138,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         if name == "aten::lift_fresh":
             self._new_constant(result)
             return
-        if not _tensors((args, list(kwargs.values()), result)) and result is not None:
-            return  # such as promote_types: of no tensor's numbers, so it stays what it is
+        if name == "aten::promote_types":
+            return  # of no tensor's numbers, so it stays what it is
         if name in _RESHAPE:
             self.refuse(f"gives a tensor another shape or memory, by {name}")
         if len(self._operations) == _MOST:
