@@ -30,7 +30,8 @@ from lincoln_fn.testing.sample import Sample, sample
 
 # At other sizes, an error that changes y by no more than this part is none.
 SLIGHT = 1e-6
-_INTEGERS = torch.zeros((), dtype=torch.int64)
+# The x of a layer of a function: no gradient, and no label, as one of int64 would be.
+_INTEGERS = torch.zeros((), dtype=torch.int32)
 
 
 @attrs.frozen(eq=False)
