@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Load the model, patch and compare."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="A default run takes about 15 minutes on two cores.",
+        epilog="A default run takes about 5 minutes on two cores.",
     )  # fmt: skip
     parser.add_argument(
         "--prompts", type=positive_int, default=len(PROMPTS), help="how many (default: all)"
