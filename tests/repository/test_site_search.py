@@ -97,6 +97,7 @@ QUESTIONS = {
     ],
     "learning rate schedule": ["guides/schedules.html"],
     "save model": ["guides/checkpoints.html", "faq.html#how-do-i-save-and-load-a-model"],
+    "multi gpu": ["guides/devices.html"],
     "momentum": ["guides/optimizers.html", "reference/optimizers.html"],
     "cosine annealing": ["guides/schedules.html", "reference/schedules.html"],
     "kv cache": ["guides/writing-text.html"],
