@@ -141,7 +141,7 @@ def _branches(net: Layer) -> dict[str, str | None]:
             inner = [at for at, part in named if core.file_of_forward(part) is attention_heads]
             found[branch] = inner[0] if len(inner) == 1 else None
     if not found:
-        raise LayerError(NAME, f"expected a network with residual connections, got {net}")
+        raise core.unexpected(NAME, "a network with residual connections", net)
     return found
 
 
@@ -158,8 +158,8 @@ def _watched(
         def forward(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
             y, cache = layer.forward(params, x)
             if path in uses:
-                problem = "expected a branch that is used once, got a second use"
-                raise LayerError(f"{NAME}: {path!r}", problem)
+                expected = "a branch that is used once"
+                raise core.unexpected(f"{NAME}: {path!r}", expected, "a second use")
             uses[path] = _Use(layer, params, _first(x), y, cache)
             return y, cache
 

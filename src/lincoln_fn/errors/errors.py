@@ -46,8 +46,6 @@ class LayerError(ValueError):
 def unexpected(where: str, expected: str, got: object, mend: str = "") -> LayerError:
     """Make the error that says what was expected, what it got (a text, say), and what to write.
 
-    Every error of this form is made here.
-
     Example:
         >>> unexpected("serial", "at least one part", "none", "write lf.identity()").problem
         'expected at least one part, got none; write lf.identity()'

@@ -40,8 +40,9 @@ def split_clip(optimizer: Optimizer) -> tuple[float | None, Optimizer]:
         own = part.update if isinstance(part, Optimizer) else None
         is_leafwise = isinstance(own, partial) and own.func is of_leaves
         if not is_leafwise and not made_by(part, *_BY_LEAF):
-            first = "put it first: chain(clip_by_global_norm(1.0), adamw())"
-            mend = first if made_by(part, clip_by_global_norm) else 'leave out update="walk"'
+            mend = 'leave out update="walk"'
+            if made_by(part, clip_by_global_norm):
+                mend = "put it first: chain(clip_by_global_norm(1.0), adamw())"
             expected = "an optimizer that updates leaf by leaf"
             raise unexpected('make_step: update="walk"', expected, part, mend)
     return max_norm, optimizer

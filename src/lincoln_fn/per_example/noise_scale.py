@@ -46,7 +46,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Decay, Gather, LayerError, Outer, Params, Term, tree
+from lincoln_fn.core import Decay, Gather, Outer, Params, Term, tree, unexpected
 from lincoln_fn.per_example import forms
 from lincoln_fn.per_example.network import examples_in, terms_of
 from lincoln_fn.streams import Stream
@@ -111,8 +111,8 @@ def _compute(
     count = examples_in(g)
     core.require(count > 1, "noise_scale", "a batch of at least two examples", count)
     if not isinstance(state, NoiseState):
-        problem = f"expected the state of noise_scale, got {core.format_briefly(state)}"
-        raise LayerError("noise_scale", f"{problem}; write init_state(..., gradient=gradient)")
+        given, mend = core.format_briefly(state), "write init_state(..., gradient=gradient)"
+        raise unexpected("noise_scale", "the state of noise_scale", given, mend)
     terms = terms_of("noise_scale", net, params, cache, g)
     of_sum, of_each = [state.signal.new_zeros(0)], [state.signal.new_zeros(0)]
 
@@ -172,9 +172,8 @@ class NoiseScales(Mapping[str, float]):
         """Divide the sums of N and of S over the parameters that a path names."""
         names = [name for name in self.signal if _is_below(name, path)]
         if not names:
-            known = ", ".join(map(repr, [*self.signal][:6]))
-            problem = f"expected the path of parameters, or a pattern, got {path!r}"
-            raise LayerError("noise", f"{problem}; there are {known}")
+            known = "there are " + ", ".join(map(repr, [*self.signal][:6]))
+            raise unexpected("noise", "the path of parameters, or a pattern", repr(path), known)
         signal, noise = (sum(each[name] for name in names) for each in (self.signal, self.noise))
         return noise / signal if signal else float("nan" if noise == 0 else "inf")
 
@@ -234,8 +233,9 @@ def with_noise(stream: Stream) -> Iterator[tuple[TrainState, NoiseRecord]]:
 def _with_scales(state: TrainState, record: StepRecord) -> NoiseRecord:
     kept = state.gradient_state
     if not isinstance(kept, NoiseState):
-        problem = f"expected a state with noise, got gradient_state {core.format_briefly(kept)}"
-        raise LayerError("with_noise", f"{problem}; write gradient=lf.per_example.noise_scale()")
+        given = f"gradient_state {core.format_briefly(kept)}"
+        mend = "write gradient=lf.per_example.noise_scale()"
+        raise unexpected("with_noise", "a state with noise", given, mend)
     paths = tree.paths(state.params)
     signal, noise = (dict(zip(paths, of.tolist(), strict=True)) for of in (kept.signal, kept.noise))
     numbers = record.step, record.loss, record.examples, record.scores
