@@ -10,7 +10,7 @@ import sys
 
 from lincoln_fn.faces import face
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 face(__name__, explains=True)
 

@@ -19,7 +19,7 @@ COMPILER = LIBRARY / "compiler"
 PRIVATE = ("torch._inductor", "torch._C", "torch._dynamo")
 
 # Each room imports from those before it. What is not in a room imports from all: the package's own
-# `__init__.py`, and the program `vocabulary.py`. `faces.py` imports none of them.
+# `__init__.py` and its programs, `__main__.py` and `vocabulary.py`. `faces.py` imports none.
 ROOMS = (
     *("errors", "core", "runtime", "walk", "initializers", "layers", "losses", "schedules"),
     *("optim", "combine", "fastpath", "recording", "training", "streams", "decoding"),
@@ -154,7 +154,7 @@ def graph():
 
 def test_every_folder_is_a_room():
     assert {file.parent.name for file in LIBRARY.glob("*/__init__.py")} == set(ROOMS)
-    files = {"__init__.py", "faces.py", "vocabulary.py"}
+    files = {"__init__.py", "__main__.py", "faces.py", "vocabulary.py"}
     assert {file.name for file in LIBRARY.glob("*.py")} == files
 
 
