@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 GATE = (ROOT / ".ci" / "run").read_text()
@@ -19,6 +20,14 @@ def test_each_dependency_has_a_floor():
     assert {"attrs", "numpy", "torch"} <= set(names)
     assert names == sorted(set(names))
     assert "torch==2.9" in found
+
+
+def test_the_exact_packages_are_at_or_above_the_floors():
+    text = (ROOT / "benchmarks" / "requirements.txt").read_text().lower()
+    exact = dict(re.findall(r"^([\w-]+)==([\w.]+)$", text, re.MULTILINE))
+    for one in floors((ROOT / "pyproject.toml").read_text()):
+        name, _, floor = one.partition("==")
+        assert Version(exact[name]) >= Version(floor), one
 
 
 def test_a_dependency_without_a_floor_is_named():
