@@ -123,10 +123,10 @@ def on_page_content(html: str, *, page: Any, **_: Any) -> str:  # Any: MkDocs' o
 
 def _vocabulary() -> str:
     rows = (
-        f"| `{row.torch}` | {f'`lf.{row.ours}`' if row.ours else row.reason} |"
-        for row in vocabulary.table()
+        f"| `{row.theirs}` | {f'`lf.{row.ours}`' if row.ours else row.reason} |"
+        for row in vocabulary.table() + vocabulary.peers()
     )
-    return "\n".join(["| torch | here, or why not |", "| --- | --- |", *rows])
+    return "\n".join(["| elsewhere | here, or why not |", "| --- | --- |", *rows])
 
 
 def _pretrained() -> str:

@@ -134,7 +134,7 @@ def tags(path: str) -> str:
     """
     home = "losses." if path.startswith("losses/") else ""
     ours = {f"{home}{key}" for key in read(path).constructors}
-    names = [row.torch.removeprefix("nn.") for row in vocabulary.table() if row.ours in ours]
+    names = [row.theirs.removeprefix("nn.") for row in vocabulary.table() if row.ours in ours]
     tagged = f"tags: [{', '.join(names)}]\n" if names else ""
     return f"---\nhide: [toc]\n{tagged}---\n\n"
 

@@ -1,8 +1,8 @@
-"""torch's vocabulary and ours: `python -m lincoln_fn.vocabulary` prints what has a counterpart.
+"""Names elsewhere and ours: `python -m lincoln_fn.vocabulary` prints what has a counterpart.
 
 The table has a row for each public module of torch.nn and optimizer of torch.optim. A counterpart
 is found by its name, which is torch's in snake case. `RENAMED` lists the other names. `LEFT_OUT`
-lists what has no counterpart, with the reason.
+lists what has no counterpart, with the reason. `vocabulary.txt` has the names of other libraries.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Final, NamedTuple
 
@@ -88,19 +89,33 @@ LEFT_OUT: Final = {
 
 
 class Row(NamedTuple):
-    """A torch name, and our counterpart or the reason why there is none."""
+    """A name elsewhere, and our counterpart or the reason why there is none."""
 
-    torch: str
+    theirs: str
     ours: str
     reason: str
 
 
 def table() -> list[Row]:
-    """Make the table."""
+    """Make the table of torch's names."""
     rows = []
     for package, name in _torch_names():
         ours = _counterpart(name)
         rows.append(Row(f"{package}.{name}", ours, "" if ours else _reason(name)))
+    return rows
+
+
+def peers() -> list[Row]:
+    """Read the names of optax and torchmetrics, and transformers' options of generation."""
+    rows, home = [], ""
+    for line in Path(__file__).with_suffix(".txt").read_text("utf-8").splitlines():
+        if line.startswith("["):
+            home = line.strip("[]")
+        elif line and not line.startswith("#"):
+            theirs, told = re.split("  +", line)
+            is_here = told.startswith("lf.")
+            ours, reason = (told.removeprefix("lf."), "") if is_here else ("", told)
+            rows.append(Row(f"{home}.{theirs}", ours, reason))
     return rows
 
 
@@ -196,11 +211,12 @@ def _squeezed(name: str) -> str:
 
 
 def main() -> None:
-    """Print the table."""
-    rows = table()
-    width = max(len(row.torch) for row in rows)
+    """Print both tables."""
+    rows = table() + peers()
+    width = max(len(row.theirs) for row in rows)
     for row in rows:
-        print(f"{row.torch:{width}}  {'lf.' + row.ours if row.ours else 'left out: ' + row.reason}")
+        told = f"lf.{row.ours}" if row.ours else f"left out: {row.reason}"
+        print(f"{row.theirs:{width}}  {told}")
     here = sum(bool(row.ours) for row in rows)
     print(f"\n{here} of {len(rows)} are here; torch {torch.__version__}")
 

@@ -1,5 +1,6 @@
 """The table of torch's vocabulary leaves nothing unsaid."""
 
+import inspect
 import re
 import runpy
 from operator import attrgetter
@@ -10,16 +11,16 @@ from helpers.cases.case import normal
 
 import lincoln_fn as lf
 from lincoln_fn.errors.suggestions import HABITS
-from lincoln_fn.vocabulary import FUNCTIONS, LEFT_OUT, RENAMED, missing_name, table
+from lincoln_fn.vocabulary import FUNCTIONS, LEFT_OUT, RENAMED, missing_name, peers, table
 
 
 def test_each_of_torchs_names_has_a_counterpart_or_a_reason():
-    assert [row.torch for row in table() if not row.ours and not row.reason] == []
+    assert [row.theirs for row in table() if not row.ours and not row.reason] == []
 
 
 @pytest.mark.skipif(torch.__version__ < "2.13", reason="an older torch has fewer names")
 def test_nothing_is_said_of_names_that_torch_does_not_have_or_that_have_a_counterpart():
-    rows = {row.torch.partition(".")[2]: row for row in table()}
+    rows = {row.theirs.partition(".")[2]: row for row in table()}
     assert set(LEFT_OUT) | set(RENAMED) <= set(rows)
     assert [name for name in LEFT_OUT if rows[name].ours] == []
     assert [name for name in RENAMED if rows[name].ours != RENAMED[name]] == []
@@ -79,7 +80,7 @@ def test_what_is_to_be_written_in_place_of_a_habit_exists():
 
 def test_every_torch_name_answers_where_a_user_would_write_it():
     for row in table():
-        package, _, name = row.torch.partition(".")
+        package, _, name = row.theirs.partition(".")
         home = lf.optim if package == "optim" else lf
         if hasattr(home, name):  # a name that we have too, such as Optimizer
             continue
@@ -87,12 +88,24 @@ def test_every_torch_name_answers_where_a_user_would_write_it():
         assert answer.endswith(f"is lf.{row.ours} here" if row.ours else row.reason), row
 
 
+def test_each_name_of_another_library_has_a_counterpart_that_exists_or_a_reason():
+    rows = {row.theirs: row for row in peers()}
+    assert len(rows) == len(peers())
+    homes = {name.partition(".")[0] for name in rows}
+    assert homes == {"optax", "torchmetrics", "GenerationConfig"}
+    for row in rows.values():
+        path, _, arguments = row.ours.partition("(")
+        assert row.reason if not row.ours else callable(attrgetter(path)(lf)), row
+        for argument in re.findall(r"(\w+)=", arguments):
+            assert argument in inspect.signature(attrgetter(path)(lf)).parameters, row
+
+
 # It is imported here already, of which runpy warns.
 @pytest.mark.filterwarnings("ignore:'lincoln_fn.vocabulary' found in sys.modules:RuntimeWarning")
 def test_the_command_prints_a_row_a_name(capsys):
     runpy.run_module("lincoln_fn.vocabulary", run_name="__main__")
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(table()) + 2
+    assert len(lines) == len(table()) + len(peers()) + 2
     assert "lf.conv2d" in "".join(lines)
 
 
