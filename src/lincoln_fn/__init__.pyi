@@ -192,8 +192,9 @@ from lincoln_fn.layers.where import where as where
 from lincoln_fn.losses import Loss as Loss
 from lincoln_fn.optim import Optimizer as Optimizer
 from lincoln_fn.recording import recorded as recorded
-from lincoln_fn.runtime.process import keep_freed_memory as keep_freed_memory
-from lincoln_fn.runtime.threads import adapt_waiting as adapt_waiting
+from lincoln_fn.runtime.process import (
+    adapt_waiting as adapt_waiting, keep_freed_memory as keep_freed_memory,
+)
 from lincoln_fn.training import data as data, metrics as metrics
 from lincoln_fn.training.evaluate import evaluate as evaluate
 from lincoln_fn.training.fit import fit as fit

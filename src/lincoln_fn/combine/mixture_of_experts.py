@@ -16,7 +16,7 @@ Derivation. The choice S is constant where no two logits are equal. With h_i = e
     dz = p (dp - sum_j p_j dp_j)        as `softmax` derives it
     dx = dx_"router" + sum_i dx_i
 
-Here each expert sees all tokens; `fastpath/experts.py` gives an expert only its own.
+Here each expert sees all tokens; `fastpath/table.py` gives an expert only its own.
 
 Cache: those of the router and of the experts; p, S and all h_i.
 """

@@ -19,8 +19,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.compiler.inductor.cache_folder import build
-from lincoln_fn.compiler.inductor.settings import IS_KNOWN, lanes
+from lincoln_fn.compiler.inductor.settings import IS_KNOWN, build, lanes
 from lincoln_fn.fastpath import Argument, Operation, operation
 
 T = TypeVar("T")
