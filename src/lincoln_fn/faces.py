@@ -59,7 +59,6 @@ class Face(ModuleType):
         return import_module, (self.__name__,)
 
     def __dir__(self) -> list[str]:
-        """List the names, loaded or not."""
         return sorted({*vars(self), *self.__all__})
 
 

@@ -48,7 +48,6 @@ def explained_output(function: str, y: Arrays, target: Target) -> Tensor:
 
 
 def _index(function: str, y: Tensor, target: object, axis: int) -> Tensor:
-    """Return the class of each example."""
     shape = (*y.shape[:axis], *y.shape[axis + 1 :])
     if target is None:
         return y.argmax(axis)

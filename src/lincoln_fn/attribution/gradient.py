@@ -173,7 +173,6 @@ def integrated_gradients(
 def _explained(
     function: str, net: Layer, params: Params, x: Tensor, target: Target
 ) -> tuple[Layer, Tensor, Tensor]:
-    """Return the network to explain, its y for one tensor, and g."""
     net = at_inference(function, net, x)
     if not isinstance(x, Tensor):
         raise unexpected(function, "x to be one tensor", core.format_briefly(x))

@@ -25,8 +25,7 @@ from lincoln_fn.combine import inference
 from lincoln_fn.core import Arrays, Cache, Layer, Params, checked, format_briefly, unexpected
 from lincoln_fn.inspect.internal import table
 from lincoln_fn.rules.internal import with_true_gradient
-from lincoln_fn.walk import VisitBack
-from lincoln_fn.walk.internal import Record, map_paths
+from lincoln_fn.walk.internal import Record, VisitBack, map_paths
 from lincoln_fn.walk.walks import back
 
 

@@ -144,7 +144,6 @@ def writing(owner: object, folder: Path) -> Iterator[None]:
 
 
 def _lock(folder: Path) -> threading.RLock:
-    """Lock a folder, or return this process's existing lock."""
     number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         status = os.fstat(number)

@@ -103,7 +103,6 @@ def _as_before(d: Arrays, shape: tuple[int, ...], dtype: torch.dtype) -> Arrays:
 
 
 def _split(params: Params, *, nodes: tuple[Node, ...]) -> tuple[Params, ...]:
-    """Return the params of each node, () for one without any."""
     names = [node.name for node in nodes if node.has_params]
     if not (type(params) is dict and params.keys() == {*names} if names else params == ()):
         expected = f"a dict of {', '.join(names)}" if names else "()"
@@ -233,7 +232,6 @@ def _named(nodes: list[Value], names: dict[Value, str], arguments: list[str]) ->
 
 
 def _connect(named: dict[Value, str], numbers: dict[Value, int]) -> tuple[Node, ...]:
-    """Say of each node which values it reads."""
     nodes = []
     for value, name in named.items():
         layer = value.layer

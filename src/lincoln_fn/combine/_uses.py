@@ -8,8 +8,7 @@ import torch
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, LayerError, Params, check_cache, format_briefly, record, tree
-from lincoln_fn.walk import VisitThere
-from lincoln_fn.walk.internal import Record, VisitRecord
+from lincoln_fn.walk.internal import Record, VisitRecord, VisitThere
 
 
 @record

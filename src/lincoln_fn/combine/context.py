@@ -92,7 +92,6 @@ class Selected:
 def _forward(
     params: Params, x: Arrays, *, name: str, entries: tuple[int, ...]
 ) -> tuple[Arrays, Selected]:
-    """Select the entries of x."""
     core.check_params(name, params, None)
     if type(x) is not tuple or len(x) <= max(entries):
         expected = f"x to be a tuple of at least {max(entries) + 1}"

@@ -27,8 +27,7 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Function, Layer, LayerError, Params, State, checked, tree
 from lincoln_fn.layers.stop_gradient import zero
-from lincoln_fn.walk import VisitBack, VisitThere, fields
-from lincoln_fn.walk.internal import Record, VisitRecord, around
+from lincoln_fn.walk.internal import Record, VisitBack, VisitRecord, VisitThere, around, fields
 
 Statistics: TypeAlias = Literal["moving", "still"]
 
@@ -49,7 +48,6 @@ def thaw(params: Params) -> Params:
 
 
 def _there(visit: VisitThere, params: FrozenParams, x: Arrays) -> tuple[Arrays, Record]:
-    """Compute y as the layer does."""
     return visit(0, visit.made.split_params(params)[0], x, train=False)
 
 

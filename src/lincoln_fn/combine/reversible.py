@@ -88,7 +88,6 @@ def back(
 
 
 def _halves(x: Arrays, dim: int) -> tuple[Tensor, Tensor]:
-    """Return the two entries of a tuple, or the two halves of a tensor."""
     if isinstance(x, Tensor):
         core.check_axis("reversible", x, dim)
         if x.shape[dim] % 2:
@@ -159,7 +158,6 @@ def _keep_x(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Kept]
 
 
 def _run_again(visit: VisitBack, params: Params, cache: Kept, g: Arrays) -> tuple[Arrays, Record]:
-    """Run forward again, and then backward."""
     core.check_cache("checkpointed", cache, Kept)
     return visit(0, params, visit.parts[0].forward(params, cache.arrays)[1], g)
 

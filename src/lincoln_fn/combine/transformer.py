@@ -21,21 +21,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-from lincoln_fn import core
+from lincoln_fn import core, dense, gelu, identity, layer_norm, multi_head_attention, relu
 from lincoln_fn.combine.branch import parallel, residual
 from lincoln_fn.combine.context import OF_SEQUENCE, OF_TARGET, complete, select, with_context
 from lincoln_fn.combine.serial import back, needs_dx, serial, there
 from lincoln_fn.core import Arrays, Key, Layer, NonNegative, PositiveInt, Probability, Spec, bare
 from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
-from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.dropout import dropout as dropout_layer
-from lincoln_fn.layers.gelu import gelu
-from lincoln_fn.layers.identity import identity
-from lincoln_fn.layers.layer_norm import layer_norm
-from lincoln_fn.layers.multi_head_attention import multi_head_attention
-from lincoln_fn.layers.relu import relu
-from lincoln_fn.walk import composition
-from lincoln_fn.walk.internal import Mask, init_in_turn
+from lincoln_fn.walk.internal import Mask, composition, init_in_turn
 
 Activation: TypeAlias = Literal["relu", "gelu"]
 Sublayer: TypeAlias = Callable[..., Layer]  # to which the constructor gives its hyperparameters

@@ -50,8 +50,7 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Layer, NonNegative, Params, Positive, PositiveInt, checked, tree
 from lincoln_fn.curvature import duals
-from lincoln_fn.losses import Loss
-from lincoln_fn.losses.internal import check_each_alone
+from lincoln_fn.losses.internal import Loss, check_each_alone
 from lincoln_fn.per_example.internal import check_independent
 from lincoln_fn.rules.internal import with_true_gradient
 from lincoln_fn.training import Batch

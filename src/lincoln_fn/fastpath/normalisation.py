@@ -235,7 +235,6 @@ def _in_order(x: Tensor) -> Tensor:
 
 
 def _in_shape(y: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Undo the change of shape by `_in_order`."""
     return y if y.shape == shape else y.squeeze(0).mT.reshape(shape)
 
 

@@ -196,7 +196,6 @@ def _unstacked(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _restacked(module: nn.Module, named: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors that a file has as the model has them, in its order."""
     stacks = _stacks(module)
     for name, stack in stacks.items():
         named[name] = torch.stack([torch.cat([named.pop(n) for n in names]) for names in stack])

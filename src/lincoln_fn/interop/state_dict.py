@@ -18,8 +18,7 @@ from lincoln_fn.core import Key, Layer, LayerError, Params, Tree, check_argument
 from lincoln_fn.interop.names import BLOCKS, KINDS, NamedTensors, Naming
 from lincoln_fn.interop.slots import Slot, by_path, differences, expected, fill, present
 from lincoln_fn.interop.transformers import part_name
-from lincoln_fn.walk import ENTRIES, Composition
-from lincoln_fn.walk.internal import composition_of
+from lincoln_fn.walk.internal import ENTRIES, Composition, composition_of
 
 
 def name_tensors(layer: Layer, params: Params) -> dict[str, Tensor]:

@@ -127,7 +127,6 @@ def _of_scores(params: Params, cache: Cache, g: Nodes) -> tuple[Tensor, Tensor]:
 
 
 def _softmax(u: Scores, target: Ends, count: int) -> Scores:
-    """Compute the softmax over the edges into each node."""
     at = target.unsqueeze(-1).expand(u.shape)
     lowest = u.new_full((*u.shape[:-2], count, u.shape[-1]), -torch.inf)
     # The softmax is the same whatever is subtracted: its derivative needs none of the largest.

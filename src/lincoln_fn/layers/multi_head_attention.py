@@ -32,8 +32,7 @@ from lincoln_fn.layers.common import attention_forms
 from lincoln_fn.layers.common.attention import check_mask
 from lincoln_fn.layers.common.attention_forms import Cache, Given, Gradients, Inputs
 from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
-from lincoln_fn.walk import fields
-from lincoln_fn.walk.internal import Record, VisitRecord
+from lincoln_fn.walk.internal import Record, VisitRecord, fields
 
 NAME = "multi_head_attention"
 

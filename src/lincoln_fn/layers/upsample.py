@@ -123,7 +123,6 @@ def _axes(
 
 
 def _ratio(of_x: int, of_y: int, scale: float | None, mode: str, align_corners: bool) -> float:
-    """Compute r."""
     if mode.endswith("linear") and of_x == of_y:
         return 1.0
     if align_corners:

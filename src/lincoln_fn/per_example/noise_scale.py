@@ -178,15 +178,12 @@ class NoiseScales(Mapping[str, float]):
         return noise / signal if signal else float("nan" if noise == 0 else "inf")
 
     def __contains__(self, path: object) -> bool:
-        """Return whether a path, or a pattern, names parameters."""
         return isinstance(path, str) and any(_is_below(name, path) for name in self.signal)
 
     def __iter__(self) -> Iterator[str]:
-        """List the paths of the parameters."""
         return iter(self.signal)
 
     def __len__(self) -> int:
-        """Count the parameters."""
         return len(self.signal)
 
 

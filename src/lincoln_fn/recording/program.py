@@ -233,7 +233,6 @@ def _lines_by_operation(program: Program) -> list[list[str]]:
 
 
 def _lines(op: Operation) -> list[str]:
-    """Write the lines of one operation."""
     call = op.call.format(*(f"t{n}" for n in op.tensors))
     ends = (line for end in op.ends for line in (f"if {end}:", "    return None"))
     return [f"{op.target} = {call}" if op.target else call, *ends]

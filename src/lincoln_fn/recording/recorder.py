@@ -110,7 +110,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         args: Arguments = (),
         kwargs: Options | None = None,
     ) -> Argument:
-        """Run an operation, and note it."""
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         if self.problem is None:

@@ -20,8 +20,7 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.combine.serial import back as serial_back
 from lincoln_fn.core import Arrays, Cache, Layer, Params, checked, made_by, unexpected
-from lincoln_fn.losses import Loss
-from lincoln_fn.losses.internal import check_one_number
+from lincoln_fn.losses.internal import Loss, check_one_number
 from lincoln_fn.rules import feedback
 from lincoln_fn.rules.direct_feedback_alignment import direct_feedback_alignment
 from lincoln_fn.rules.feedback_alignment import feedback_alignment, kolen_pollack, sign_symmetric
@@ -143,7 +142,6 @@ def alignment(
 
 
 def _gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> dict[str, Tensor]:
-    """Compute dparams of each single layer, as one vector."""
     vectors: dict[str, Tensor] = {}
 
     def visit(

@@ -53,12 +53,10 @@ class Fixed(State):
 
 
 def _init(key: Key, x: tuple[Matrices, Matrices], *, feedback_init: Initializer | None) -> Fixed:
-    """Draw B."""
     return Fixed(draw_matrices(key, x, feedback_init))
 
 
 def _forward_fixed(params: Fixed, x: Matrices) -> tuple[Matrices, None]:
-    """Return B."""
     return params.matrices, None
 
 
@@ -180,7 +178,6 @@ def sign_symmetric(
 
 
 def _forward_trained(params: Matrices, x: Matrices) -> tuple[Matrices, None]:
-    """Return B."""
     return params, None
 
 

@@ -38,8 +38,7 @@ from lincoln_fn.losses.internal import Cotangent, Tensors, make_loss, per_exampl
 from lincoln_fn.rules import matrices
 from lincoln_fn.rules.local_loss import Classes
 from lincoln_fn.rules.matrices import Selector, blocks_of, has_matrices, of_blocks
-from lincoln_fn.walk import VisitBack, VisitThere, check_entries
-from lincoln_fn.walk.internal import Record
+from lincoln_fn.walk.internal import Record, VisitBack, VisitThere, check_entries
 
 
 def forward(goodness: Float[Tensor, "N blocks"], target: Tensor) -> tuple[Tensor, Tensors]:

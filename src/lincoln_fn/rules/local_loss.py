@@ -190,7 +190,6 @@ def _forward(
 def _backward(
     caches: tuple[core.Cache, ...], g: Tensor | float = 1.0, *, of_head: Loss, of_net: Loss
 ) -> tuple[Arrays, ...]:
-    """Compute the gradient of each output, by its own loss."""
     *of_heads, of_y = caches
     (dy,) = of_net.backward(of_y, g)
     return (*(of_head.backward(cache, g) for cache in of_heads), dy)

@@ -136,7 +136,6 @@ def _similarity_forward(params: dense.Params | conv.Params, x: Tensor) -> tuple[
 def _similarity_backward(
     params: dense.Params | conv.Params, cache: Cache, g: Tensor
 ) -> tuple[Tensor, dense.Params | conv.Params]:
-    """Compute dx and dparams by the layer that the params are of."""
     if isinstance(params, conv.Params):
         return conv.backward(params, cache, g)
     return dense.backward(params, cache, g)

@@ -9,8 +9,7 @@ would learn. The straight-through estimator takes it for 1, and leaves the layer
 from __future__ import annotations
 
 from lincoln_fn.core import Arrays, Cache, Layer, Params, checked
-from lincoln_fn.walk import VisitBack
-from lincoln_fn.walk.internal import Record, around
+from lincoln_fn.walk.internal import Record, VisitBack, around
 
 
 def back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:

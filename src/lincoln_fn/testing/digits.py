@@ -102,7 +102,6 @@ def digits(
 def _surviving(
     subject: Differentiable, params: Params, x: Arrays, dtype: torch.dtype, key: Key
 ) -> dict[str, float]:
-    """Compare a few runs in a dtype with one in float64."""
     given = cast((params, x), dtype)
     low, true = (subject_of("digits", subject, *given, kind) for kind in (dtype, torch.float64))
     g = random_like(run_forward(*low)[0], key)

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Layer, Params, check_not_transformed, check_pair
-from lincoln_fn.losses import Loss
-from lincoln_fn.losses.internal import check_one_number, unchecked
+from lincoln_fn.losses.internal import Loss, check_one_number, unchecked
 from lincoln_fn.optim import OptimizerState
 from lincoln_fn.training.batch_checks import check_batch
 from lincoln_fn.training.data import Batch

@@ -96,7 +96,6 @@ def _of_heads(
     y: Tensor,
     relevance: Tensor,
 ) -> tuple[Tensor | None, ...]:
-    """Share the relevance of each head, as `attention_heads` groups them."""
     q, k, v = cache.q, cache.k, cache.v
     weights, _ = attention_heads.weights_and_slope(cache)
     y, r = (grouped(split_heads(t, q.shape[-3]), k) for t in (y, relevance))

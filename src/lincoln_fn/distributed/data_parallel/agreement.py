@@ -106,7 +106,6 @@ def _kind(leaf: Tensor, first: int = 1) -> str:
 
 
 def _texts(group: Group, text: str, size: int) -> list[str]:
-    """Collect a description of each process."""
     padded = text.encode()[:size].ljust(size)
     rows = group.gather(torch.tensor(list(padded), dtype=torch.uint8, device=_device(group)))
     return [bytes(row.tolist()).decode(errors="replace").strip() for row in rows.cpu()]

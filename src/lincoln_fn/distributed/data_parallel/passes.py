@@ -18,8 +18,7 @@ from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.lost import LostProcessError
 from lincoln_fn.distributed.sharding.fully_sharded import is_fully_sharded
 from lincoln_fn.distributed.sharding.sharded_params import find_sharded_leaves
-from lincoln_fn.losses import Loss
-from lincoln_fn.losses.internal import sum_of
+from lincoln_fn.losses.internal import Loss, sum_of
 from lincoln_fn.training import Batch, OfShard
 from lincoln_fn.walk import Composition, forward_to_train
 from lincoln_fn.walk import internal as walks
@@ -91,7 +90,6 @@ class Passes(ShardedStep):
             meeting.run(threads, self._pass, own)
 
     def _pass(self, shard: int) -> None:
-        """Compute forward and backward of a shard."""
         setup, net, put = self._setup, self._setup.nets[shard], partial(self.buckets.put, shard)
         if not self.size(shard):
             if any(find_sharded_leaves(self.params)):

@@ -17,8 +17,7 @@ from torch import Tensor
 from lincoln_fn.core import Arrays, Params, tree, unexpected
 from lincoln_fn.distributed.data_parallel.buckets import Buckets, Slices
 from lincoln_fn.distributed.data_parallel.shards import Shards, align, drawing_for, sum_rows
-from lincoln_fn.losses import Loss
-from lincoln_fn.losses.internal import parts_of
+from lincoln_fn.losses.internal import Loss, parts_of
 from lincoln_fn.training import Batch
 
 

@@ -180,7 +180,6 @@ def check_schedule(
 
 
 def _check_kinds(stage: int, actions: object) -> None:
-    """Check that a stage's actions are pairs of a kind and a number."""
     if not isinstance(actions, tuple):
         raise unexpected("schedule", f"a tuple for stage {stage}", describe(actions))
     for i, action in enumerate(actions):

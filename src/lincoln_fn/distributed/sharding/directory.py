@@ -112,7 +112,6 @@ class Directory(checkpoint.Directory):
         )
 
     def _load(self, folder: Path, like: TrainState) -> TrainState:
-        """Load a checkpoint in all processes, or in none."""
         state, problem = None, CheckpointError(folder, "another process cannot load it")
         try:
             state = load_parts(folder, like, self.group)
@@ -202,5 +201,4 @@ def _list_within(node: object) -> Iterator[tuple[str, Origin]]:
 
 
 def _leaves_by_path(state: Tree) -> dict[str, Tensor]:
-    """List all leaves of a tree by path, those of states too."""
     return dict(named_leaves(state, states=True))

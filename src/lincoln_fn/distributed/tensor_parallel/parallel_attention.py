@@ -50,8 +50,7 @@ from lincoln_fn.layers import attention_heads, dropout
 from lincoln_fn.layers.common import attention
 from lincoln_fn.layers.common.attention_forms import Gradients, Inputs
 from lincoln_fn.layers.multi_head_attention import Params, multi_head_attention
-from lincoln_fn.walk import VisitBack, VisitThere
-from lincoln_fn.walk.internal import Back, Record, around, composition_of
+from lincoln_fn.walk.internal import Back, Record, VisitBack, VisitThere, around, composition_of
 
 
 def forward(

@@ -51,8 +51,7 @@ from lincoln_fn.distributed.group import Group, check_divisible
 from lincoln_fn.distributed.tensor_parallel import collectives
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
-from lincoln_fn.walk import VisitThere
-from lincoln_fn.walk.internal import Record, around
+from lincoln_fn.walk.internal import Record, VisitThere, around
 
 
 def divide_columns(part: Layer, group: Group, *, gather_output: bool, name: str) -> Layer:

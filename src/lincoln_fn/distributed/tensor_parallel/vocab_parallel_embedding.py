@@ -43,8 +43,7 @@ from lincoln_fn.distributed.tensor_parallel.parallel_dense import divide_columns
 from lincoln_fn.initializers import Initializer, normal
 from lincoln_fn.layers import embedding
 from lincoln_fn.losses.internal import check_between
-from lincoln_fn.walk import VisitBack, VisitThere
-from lincoln_fn.walk.internal import Record, around
+from lincoln_fn.walk.internal import Record, VisitBack, VisitThere, around
 
 NAME = "vocab_parallel_embedding"
 
