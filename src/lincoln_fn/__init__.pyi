@@ -198,8 +198,8 @@ from lincoln_fn.runtime.process import (
 from lincoln_fn.training import data as data, metrics as metrics
 from lincoln_fn.training.evaluate import evaluate as evaluate
 from lincoln_fn.training.fit import fit as fit
-from lincoln_fn.training.protocols import Gradient as Gradient
 from lincoln_fn.training.history import FitRecord as FitRecord, History as History
+from lincoln_fn.training.protocols import Gradient as Gradient
 from lincoln_fn.training.make_step import make_step as make_step
 from lincoln_fn.training.train import (
     StateLike as StateLike, StepRecord as StepRecord, TrainState as TrainState,

@@ -36,7 +36,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.attribution._target import Target, at_inference, expanded, explained_output, product
+from lincoln_fn.attribution.kinds import Target, at_inference, expanded, explained_output, product
 from lincoln_fn.core import Arrays, Key, Layer, NonNegative, Params, PositiveInt, keys, unexpected
 
 

@@ -11,13 +11,14 @@ from lincoln_fn.combine.context import (
 from lincoln_fn.combine.coupling import coupling as coupling, inverse as inverse
 from lincoln_fn.combine.fixed_point import fixed_point as fixed_point
 from lincoln_fn.combine.frozen import (
-    FrozenParams as FrozenParams, constant as constant, frozen as frozen, inference as inference,
+    FrozenParams as FrozenParams, constant as constant, frozen as frozen,
 )
 from lincoln_fn.combine.gated_feed_forward import geglu as geglu, swiglu as swiglu
 from lincoln_fn.combine.graph import (
     ALIASES as ALIASES, gradients_by_name as gradients_by_name, graph as graph, plan_of as plan_of,
 )
 from lincoln_fn.combine.in_dtype import in_dtype as in_dtype
+from lincoln_fn.combine.inference import inference as inference
 from lincoln_fn.combine.masked import masked as masked
 from lincoln_fn.combine.mixture_of_experts import (
     Params as Params, Routing as Routing, Tokens as Tokens, check_g as check_g,

@@ -37,7 +37,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine._uses import Kept, keep, with_states, wrong_output
+from lincoln_fn.combine._wiring import Kept, keep, with_states, wrong_output
 from lincoln_fn.core import Arrays, Key, Layer, LayerError, NonNegative, Params, PositiveInt, tree
 from lincoln_fn.walk.internal import Record, VisitBack, VisitThere, around
 

@@ -31,7 +31,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine._uses import wrong_output
+from lincoln_fn.combine._wiring import wrong_output
 from lincoln_fn.core import NOT_EMPTY, Arrays, Key, Layer, PositiveInt, record
 from lincoln_fn.core import Params as AnyParams
 from lincoln_fn.walk import Arrangement, VisitBack, VisitThere, check_entries, composition

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine._uses import Kept, keep, with_states, wrong_output
+from lincoln_fn.combine._wiring import Kept, keep, with_states, wrong_output
 from lincoln_fn.combine.serial import needs_dx
 from lincoln_fn.core import Arrays, Key, Layer, Params, Spec, call_of, checked, unexpected
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries, composition

@@ -19,7 +19,9 @@ from lincoln_fn.core.declaration import (
     declared_by as declared_by, gradients_of as gradients_of, input_grad_of as input_grad_of,
     kind_of as kind_of, mask_of as mask_of,
 )
-from lincoln_fn.core.functions import no_params as no_params, unchanged as unchanged
+from lincoln_fn.core.signatures import (
+    no_params as no_params, shape_checked as shape_checked, unchanged as unchanged,
+)
 from lincoln_fn.core.keys import (
     Key as Key, Shape as Shape, checked_key as checked_key, normal as normal,
 )
@@ -32,7 +34,6 @@ from lincoln_fn.core.record import (
     EVERYTHING as EVERYTHING, State as State, TRAINED as TRAINED, evolve as evolve, html as html,
     is_record as is_record, record as record, shown as shown, static as static,
 )
-from lincoln_fn.core.signatures import shape_checked as shape_checked
 from lincoln_fn.core.spec import (
     Made as Made, Spec as Spec, call_of as call_of, call_of_parts as call_of_parts,
     called as called, constructor_of as constructor_of, file_of as file_of, made_by as made_by,

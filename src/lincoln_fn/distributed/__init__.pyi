@@ -13,9 +13,9 @@ from lincoln_fn.distributed.pipeline_parallel.schedules import (
     one_f_one_b as one_f_one_b, zero_bubble_h1 as zero_bubble_h1, zero_bubble_h2 as zero_bubble_h2,
 )
 from lincoln_fn.distributed.pipeline_parallel.tied_params import scores as scores
-from lincoln_fn.distributed.sharding.directory import Directory as Directory
-from lincoln_fn.distributed.sharding.fully_sharded import fully_sharded as fully_sharded
-from lincoln_fn.distributed.sharding.sharded_params import (
+from lincoln_fn.distributed.data_parallel.directory import Directory as Directory
+from lincoln_fn.distributed.data_parallel.fully_sharded import fully_sharded as fully_sharded
+from lincoln_fn.distributed.data_parallel.sharded_params import (
     Sharded as Sharded, clip_by_global_norm as clip_by_global_norm, whole as whole,
 )
 from lincoln_fn.distributed.tensor_parallel.collectives import join as join, split as split

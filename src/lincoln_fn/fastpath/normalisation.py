@@ -21,7 +21,7 @@ from lincoln_fn import core
 from lincoln_fn.core import Channels, Rows, Sizes
 from lincoln_fn.fastpath.twin import Argument, Function, Twin, unless_transformed
 from lincoln_fn.layers import batch_norm, group_norm, layer_norm
-from lincoln_fn.layers.common import normalisation_checks as checks
+from lincoln_fn.layers.common import inputs as checks
 from lincoln_fn.layers.common.normalisation import moved
 
 # A mean of this many standard deviations costs a kernel a digit or two.

@@ -19,4 +19,4 @@ from lincoln_fn.rules.local_losses import local_losses as local_losses
 from lincoln_fn.rules.matrices import has_matrices as has_matrices
 from lincoln_fn.rules.pepita import pepita as pepita
 from lincoln_fn.rules.relp import relp as relp
-from lincoln_fn.rules.straight_through import straight_through as straight_through
+from lincoln_fn.rules.feedback import straight_through as straight_through

@@ -23,13 +23,13 @@ from lincoln_fn.core import Arrays, Cache, Layer, Params, checked, made_by, unex
 from lincoln_fn.losses.internal import Loss, check_one_number
 from lincoln_fn.rules import feedback
 from lincoln_fn.rules.direct_feedback_alignment import direct_feedback_alignment
+from lincoln_fn.rules.feedback import straight_through
 from lincoln_fn.rules.feedback_alignment import feedback_alignment, kolen_pollack, sign_symmetric
 from lincoln_fn.rules.forward_forward import forward_forward
 from lincoln_fn.rules.local_losses import local_losses
 from lincoln_fn.rules.pepita import pepita
 from lincoln_fn.rules.pepita import true_back as pepita_true_back
 from lincoln_fn.rules.relp import with_gradient
-from lincoln_fn.rules.straight_through import straight_through
 from lincoln_fn.walk import is_trained
 from lincoln_fn.walk.internal import ALL, Back, Wants, always, composition_of, one_part, walk_back
 

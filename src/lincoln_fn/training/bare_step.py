@@ -13,9 +13,8 @@ from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Layer, Params, check_not_transformed, check_pair
 from lincoln_fn.losses.internal import Loss, check_one_number, unchecked
 from lincoln_fn.optim import OptimizerState
-from lincoln_fn.training.batch_checks import check_batch
+from lincoln_fn.training.batch_checks import check_batch, spend_replaced, unshare
 from lincoln_fn.training.data import Batch
-from lincoln_fn.training.donation import spend_replaced, unshare
 from lincoln_fn.training.gears import faster
 from lincoln_fn.training.protocols import Compute, Gradient
 from lincoln_fn.training.train import StepFunction, TrainState

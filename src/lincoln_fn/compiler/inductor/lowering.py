@@ -22,8 +22,8 @@ from torch._inductor.lowering import empty_strided, permute, register_lowering
 from torch._inductor.virtualized import V
 from torch.fx.node import map_arg
 
-from lincoln_fn.compiler.kernels import cpp_kernel
-from lincoln_fn.compiler.kernels.cpp_kernel import POINTERS, CppKernel, flatten_arguments, result_of
+from lincoln_fn.compiler import cpp_kernel
+from lincoln_fn.compiler.cpp_kernel import POINTERS, CppKernel, flatten_arguments, result_of
 from lincoln_fn.compiler.passes.rewriting import mm_by_onednn
 from lincoln_fn.fastpath import Operation
 

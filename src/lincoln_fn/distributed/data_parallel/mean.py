@@ -23,10 +23,10 @@ from lincoln_fn import compiler, core
 from lincoln_fn.compiler.internal import digest
 from lincoln_fn.core import Layer, Params, Positive, PositiveInt, bare, tree, unexpected
 from lincoln_fn.distributed.data_parallel import agreement, synchronised
+from lincoln_fn.distributed.data_parallel.fully_sharded import check_sharding
 from lincoln_fn.distributed.data_parallel.passes import DataParallelSetup, Passes, run_pass
 from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
 from lincoln_fn.distributed.group import Group, check_divisible
-from lincoln_fn.distributed.sharding.fully_sharded import check_sharding
 from lincoln_fn.losses import Loss
 from lincoln_fn.recording import recorded
 from lincoln_fn.training import Batch, Compute, ComputeShards, OfShard, Reduce

@@ -37,12 +37,12 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Channels, Layer, NonNegative, Probability, bare, made_by, unexpected
+from lincoln_fn.distributed.data_parallel.fully_sharded import collect_once, is_fully_sharded
 from lincoln_fn.distributed.data_parallel.shards import Shards
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.sharding.fully_sharded import collect_once, is_fully_sharded
 from lincoln_fn.layers.batch_norm import Cache, Params, advance, init, predict
 from lincoln_fn.layers.common import normalisation
-from lincoln_fn.layers.common.normalisation_checks import check_batch
+from lincoln_fn.layers.common.inputs import check_batch
 from lincoln_fn.walk.internal import composition_of
 
 # Collects a tensor of each shard: x of shape (*s) -> (shards, *s).

@@ -31,8 +31,8 @@ from lincoln_fn import checkpoint
 from lincoln_fn.checkpoint import CheckpointError
 from lincoln_fn.checkpoint import internal as files
 from lincoln_fn.core import EVERYTHING, Tree, checksum, named_leaves, tree
+from lincoln_fn.distributed.data_parallel.sharded_params import Sharded
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.sharding.sharded_params import Sharded
 from lincoln_fn.optim import ShardedState
 from lincoln_fn.optim.internal import spans
 from lincoln_fn.training import TrainState

@@ -25,8 +25,8 @@ import torch
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, check_params, tree, unexpected
+from lincoln_fn.distributed.data_parallel.sharded_params import Sharded, collect
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.sharding.sharded_params import Sharded, collect
 from lincoln_fn.optim.internal import cut, slice_rows, split_row
 from lincoln_fn.walk import Composition, VisitBack, VisitThere, composition
 from lincoln_fn.walk.internal import Record, VisitRecord, composition_of, gather_entries

@@ -43,7 +43,7 @@ _INCLUDED: Final = (
     "type_traits",
     "vector",
 )
-_HERE: Final = Path(__file__).parent
+_FOLDER: Final = Path(__file__).with_name("kernels")
 
 
 @attrs.frozen
@@ -115,8 +115,8 @@ def _code(file: str, function: str, name: str, **sizes: int) -> str:
         *(f"#include <{file}>" for file in _INCLUDED),
         f"namespace in_{name} {{",
         *(f"constexpr int64_t {size.upper()} = {int(n)};" for size, n in sizes.items()),
-        (_HERE / "vectors.h").read_text(),
-        ((_HERE / f"{file}.cpp").read_text() + function).replace(" kernel(", f" {name}("),
+        (_FOLDER / "vectors.h").read_text(),
+        ((_FOLDER / f"{file}.cpp").read_text() + function).replace(" kernel(", f" {name}("),
         f"}}\nusing in_{name}::{name};",
     ]
     return "\n".join(lines)
