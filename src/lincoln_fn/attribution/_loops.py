@@ -21,11 +21,12 @@ from typing import Final, TypeAlias
 import attrs
 from torch import Tensor
 
-from lincoln_fn import add, core
+from lincoln_fn import core
 from lincoln_fn.attribution.rules import Rule, Use
 from lincoln_fn.combine import Times, coupling, fixed_point, ode, reversible
 from lincoln_fn.combine.reversible import back as reversible_back
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, add_trees, bind_like, tree
+from lincoln_fn.layers.add import add
 from lincoln_fn.walk import Composition, VisitBack, VisitThere
 from lincoln_fn.walk.internal import Back, Record, There, Wants, composition_of
 

@@ -173,7 +173,6 @@ def _watched(
 
 
 def _around(branch: str) -> str:
-    """Return the path of a branch's residual connection."""
     return branch.rpartition(".")[0]
 
 

@@ -97,7 +97,6 @@ def smooth_grad(
 
     Args:
         target: which output F is, as `gradient` takes it. None is the highest score at x.
-        key: draws the noise.
         noise: the noise's standard deviation, as a share of max x - min x of each example.
 
     Source:

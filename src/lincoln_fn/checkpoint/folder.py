@@ -105,7 +105,6 @@ def read_scores(files: Iterable[Path]) -> dict[Path, float | None]:
 
 
 def _is_file(file: Path) -> bool:
-    """Return whether something is a file, and no symbolic link to one."""
     return file.is_file() and not file.is_symlink()
 
 

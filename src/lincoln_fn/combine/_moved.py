@@ -171,7 +171,6 @@ def _filled(index: Index, inputs: Iterable[Tensor]) -> Index:
 
 
 def _sliced(index: Index) -> str:
-    """Write an index as between brackets."""
     if type(index) is tuple:
         return ", ".join(map(_sliced, index))
     if not isinstance(index, slice):

@@ -187,7 +187,6 @@ def _checked(returned: object) -> Value:
 
 
 def _arguments_of(function: Callable[..., object]) -> tuple[list[str], list[str]]:
-    """List the names of the arguments: of x, and of the parameters."""
     positional: list[str] = []
     keyword: list[str] = []
     for name, parameter in signature(function).parameters.items():
@@ -200,7 +199,6 @@ def _arguments_of(function: Callable[..., object]) -> tuple[list[str], list[str]
 
 
 def _in_order(outputs: Iterable[Value]) -> list[Value]:
-    """List all values behind the outputs, each after its inputs."""
     order: list[Value] = []
     seen: set[Value] = set()
     stack = [(value, False) for value in reversed(tuple(outputs))]

@@ -78,7 +78,6 @@ class Wiring:
 
     Args:
         reads: for each part, the value, or the tuple of values, that is its x.
-        y: the value, or the tuple of values, that is y.
         arrange: how params are made of those of the parts.
         bare: the parts without params, which have no key.
         entries: how many entries x has, each a value; None if x is a value itself.

@@ -10,9 +10,10 @@ In `parallel`, y_i depends on x_i alone, so dx_i is layer i's backward of g_i.
 
 from __future__ import annotations
 
-from lincoln_fn import add, identity
 from lincoln_fn.combine._wiring import Wiring, wired
 from lincoln_fn.core import ByPosition, Layer, Spec, call_of, checked, made_by, require
+from lincoln_fn.layers.add import add
+from lincoln_fn.layers.identity import identity
 from lincoln_fn.walk import ALL_BUT_LAST
 
 

@@ -169,7 +169,6 @@ def _as_bools(mask: Tensor | None) -> Tensor | None:
 
 
 def _unfill(params: Params, cache: Completed, g: Arrays, *, label: str) -> tuple[Arrays, Params]:
-    """Remove the entries that x lacked."""
     core.check_cache(label, cache, Completed)
     return g[: cache.entries] if cache.entries else g[0], ()
 

@@ -37,10 +37,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import core, identity, softcap
+from lincoln_fn import core
 from lincoln_fn.combine._wiring import check_mirrors, wrong_output
 from lincoln_fn.combine.serial import is_serial
 from lincoln_fn.core import Arrays, Layer, Params, Positive, stand_in, static, unexpected
+from lincoln_fn.layers.identity import identity
+from lincoln_fn.layers.softcap import softcap
 from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, check_entries, composition
 from lincoln_fn.walk.internal import PREDICT, Record, composition_of
 

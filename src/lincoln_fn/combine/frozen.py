@@ -43,7 +43,6 @@ def _there(visit: VisitThere, params: FrozenParams, x: Arrays) -> tuple[Arrays, 
 
 
 def _back(visit: VisitBack, params: FrozenParams, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
-    """Compute only the layer's dx."""
     return visit(0, visit.made.split_params(params)[0], cache, g, train=False)
 
 

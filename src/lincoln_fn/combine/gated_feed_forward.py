@@ -20,12 +20,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
-from lincoln_fn import gelu, multiply, silu
 from lincoln_fn.combine._wiring import Wiring, wired
 from lincoln_fn.core import Layer, PositiveInt, Spec, bare, constructor, record
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
 from lincoln_fn.layers.common.open_dense import open_dense
+from lincoln_fn.layers.gelu import gelu
+from lincoln_fn.layers.multiply import multiply
+from lincoln_fn.layers.silu import silu
 from lincoln_fn.walk import fields
 
 

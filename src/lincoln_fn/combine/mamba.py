@@ -52,7 +52,6 @@ def causal_conv1d(
     each feature is convolved by itself, as in Mamba.
 
     Args:
-        out_channels: the features of y.
         groups: the number of groups that the features are divided into, as `conv1d` says.
         weight_init: draws the kernels. The default is torch's: uniform within 1 / sqrt(n_in).
 

@@ -15,9 +15,11 @@ from typing import Final
 import attrs
 from torch import Tensor
 
-from lincoln_fn import core, last_state, masked_mean
+from lincoln_fn import core
 from lincoln_fn.combine._wiring import Wiring, in_turn, wired
 from lincoln_fn.core import Arrays, Layer, checked, made_by, require, unexpected
+from lincoln_fn.layers.last_state import last_state
+from lincoln_fn.layers.masked_mean import masked_mean
 from lincoln_fn.walk.internal import Record, mask_form
 
 # Layers whose output has no mask, so they come after `masked`.

@@ -98,14 +98,12 @@ def back(
 
 
 def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
-    """Advance the state once, by the cache of the last evaluation."""
     return visit.advance(0, params, cache[-1][-1])
 
 
 def _there_continuous(
     visit: VisitThere, params: Params, x: Arrays, *, times: Times
 ) -> tuple[Arrays, _wiring.Kept]:
-    """Take all steps, and keep the end."""
     for x, record in _steps(visit, params, x, times):
         last = record[-1]
     return x, _wiring.keep(visit, x, params, last)

@@ -21,13 +21,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-from lincoln_fn import core, dense, gelu, identity, layer_norm, multi_head_attention, relu
+from lincoln_fn import core
 from lincoln_fn.combine.branch import parallel, residual
 from lincoln_fn.combine.context import OF_SEQUENCE, OF_TARGET, complete, select, with_context
 from lincoln_fn.combine.serial import back, needs_dx, serial, there
 from lincoln_fn.core import Arrays, Key, Layer, NonNegative, PositiveInt, Probability, Spec, bare
 from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
+from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.dropout import dropout as dropout_layer
+from lincoln_fn.layers.gelu import gelu
+from lincoln_fn.layers.identity import identity
+from lincoln_fn.layers.layer_norm import layer_norm
+from lincoln_fn.layers.multi_head_attention import multi_head_attention
+from lincoln_fn.layers.relu import relu
 from lincoln_fn.walk.internal import Mask, composition, init_in_turn
 
 Activation: TypeAlias = Literal["relu", "gelu"]
@@ -56,7 +62,6 @@ def transformer_encoder_block(
         num_heads: the number of heads; the number of features is a multiple of it.
         dim_feedforward: the features between the two dense layers.
         dropout: how likely attention's weights, activations and sublayers' outputs are dropped.
-        activation: "relu" or "gelu".
         norm_first: whether to normalise each sublayer's input instead of the sum.
         bias: whether dense layers, attention and layer norms have biases.
         batch_first: whether the batch is the first axis of sequences, as in `multi_head_attention`.

@@ -124,7 +124,6 @@ def _give_defaults(function: Function) -> None:
 
 
 def _keywords(function: object) -> tuple[str, ...]:
-    """Return the names of a function's keyword-only parameters."""
     code = getattr(function, "__code__", None)
     if code is None:
         return ()

@@ -149,7 +149,6 @@ class Layer(Made):
         raise LayerError(where, f"expected no call of the layer itself; write {call}")
 
     def __getitem__(self, index: object) -> NoReturn:
-        """Refuse the index of torch's `Sequential`."""
         raise TypeError(f"a Layer has no entries; write net.parts[{index!r}]")
 
     if not TYPE_CHECKING:  # to a type checker, an unknown name is an error already

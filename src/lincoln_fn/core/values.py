@@ -107,7 +107,6 @@ class Addable:
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Join the records that `torch.add` is given."""
         if function not in (torch.add, torch.Tensor.add) or kwargs:
             return NotImplemented
         records = [record for record in args if isinstance(record, Addable)]

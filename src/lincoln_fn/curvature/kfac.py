@@ -90,7 +90,6 @@ def kfac(
 
 
 def _init(net: Layer, params: Params) -> KfacState:
-    """Make factors of zeros, and the eigenvectors of nothing."""
     factors = tuple(map(_zeros, _matrix_params(net, params)))
     eigen = tuple(
         Eigen(f.a.new_zeros(len(f.a)), f.a, f.b.new_zeros(len(f.b)), f.b) for f in factors
@@ -119,7 +118,6 @@ def _compute(
     net: Layer, params: Params, cache: core.Cache, g: core.Arrays, state: KfacState, key: core.Key,
     *, damping: float, decay: float, every: int, sharing: Sharing, is_mean: bool,
 ) -> tuple[Params, KfacState]:  # fmt: skip
-    """Update the factors, and precondition the gradient."""
     check_independent(net)
     if not isinstance(state, KfacState):
         expected = "the state of a gradient with factors"

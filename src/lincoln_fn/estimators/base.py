@@ -14,9 +14,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from lincoln_fn import core, dense, relu
+from lincoln_fn import core
 from lincoln_fn.combine import serial
 from lincoln_fn.core import Key, Layer, check_argument, tree, unexpected, wrong_kind
+from lincoln_fn.layers.dense import dense
+from lincoln_fn.layers.relu import relu
 from lincoln_fn.losses import Loss
 from lincoln_fn.optim import Optimizer, adam
 from lincoln_fn.training import FitRecord, TrainState, fit, init_state

@@ -48,7 +48,6 @@ def _has_one_output(loss: losses.Loss) -> bool:
 
 
 def _log_probabilities(estimator: NetClassifier) -> Callable[[Tensor], Tensor]:
-    """Return the function from outputs to log-probabilities, or raise an AttributeError."""
     loss = _loss_of(estimator)
     known = {**_OF_ALL_CLASSES, **_OF_SECOND_CLASS}
     if constructor_of(loss) not in known:

@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from lincoln_fn import combine, core, relu
+from lincoln_fn import combine, core
 from lincoln_fn.combine import Params, Routing, Tokens, fixed_point, graph, is_serial, ode, scan
 from lincoln_fn.combine.mixture_of_experts import back as formula_back
 from lincoln_fn.combine.mixture_of_experts import there as formula_there
@@ -46,6 +46,7 @@ from lincoln_fn.fastpath import (
 )
 from lincoln_fn.fastpath.twin import Argument, Twin
 from lincoln_fn.layers import add, identity, max_pool, multiply, scale
+from lincoln_fn.layers.relu import relu
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries
 from lincoln_fn.walk.internal import Record, composition_of, map_paths
 
@@ -82,7 +83,6 @@ def gives_own_tokens(layer: core.Layer) -> bool:
 
 
 def _is_by_token(expert: core.Layer) -> bool:
-    """Return whether an expert computes each token alone, without a state."""
     made = composition_of(expert)
     if expert.advance is not core.unchanged:
         return False

@@ -99,7 +99,6 @@ def assemble(
 
 
 def _names(model: Model, stored: Iterable[str]) -> dict[str, str]:
-    """Find the stored name for each name; one that is not expected stays as it is."""
     expected = {slot.name for slot in model.slots} | set(model.network.copies)
     prefix = model.family.prefix
     names = {}

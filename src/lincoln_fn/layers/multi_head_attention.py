@@ -135,7 +135,6 @@ def multi_head_attention(
             default, the length is first and the batch second. A mask always has the batch first.
         weight_init: draws the weights of query, key and value; the default is torch's.
         output_weight_init: draws the output's weight; the default is torch's.
-        bias_init: draws the biases.
 
     Returns:
         The layer, whose params are `layers.multi_head_attention.Params`.

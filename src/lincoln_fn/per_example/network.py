@@ -11,11 +11,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lincoln_fn import batch_norm, core, linear_head
+from lincoln_fn import core
 from lincoln_fn.combine import graph, inference, scan
 from lincoln_fn.core import Arrays, Cache, Explicit, Layer, Params, Term, kind_of, tree, unexpected
 from lincoln_fn.fastpath import gives_own_tokens
 from lincoln_fn.layers import permute
+from lincoln_fn.layers.batch_norm import batch_norm
+from lincoln_fn.layers.linear_head import linear_head
 from lincoln_fn.losses.internal import any_true
 from lincoln_fn.per_example import forms
 from lincoln_fn.walk import Composition, is_trained

@@ -107,7 +107,6 @@ def _compute(
     net: core.Layer, params: Params, cache: core.Cache, g: core.Arrays, state: NoiseState,
     key: core.Key, *, decay: float, is_mean: bool,
 ) -> tuple[Params, NoiseState]:  # fmt: skip
-    """Compute the gradient, and update S and N."""
     count = examples_in(g)
     core.require(count > 1, "noise_scale", "a batch of at least two examples", count)
     if not isinstance(state, NoiseState):

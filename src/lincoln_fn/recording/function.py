@@ -42,7 +42,6 @@ def recorded(function: Function) -> Function:
     arguments, such as a global name, is looked at each time, too.
 
     Example:
-        >>> import torch
         >>> step = recorded(lambda x, y: (x + 2 * y).tanh())
         >>> [step(torch.zeros(1), torch.full((1,), y)).item() for y in (0.0, 0.0, 50.0)]
         [0.0, 0.0, 1.0]

@@ -259,7 +259,6 @@ def _tensors(value: Argument) -> list[Tensor]:
 
 
 def _view_of(tensor: Tensor) -> tuple[object, ...]:
-    """Say how a tensor reads its memory."""
     flags = tensor.is_conj(), tensor.is_neg()
     if tensor.layout is not torch.strided:
         return (id(tensor),)

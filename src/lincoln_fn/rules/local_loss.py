@@ -167,7 +167,6 @@ def local_loss(n_classes: Classes, *, kind: Kind = "both", beta: Probability = 0
 def _forward(
     prediction: tuple[Arrays, ...], target: Tensor, *, of_head: Loss, of_net: Loss, both: bool
 ) -> tuple[Tensor, tuple[core.Cache, ...]]:
-    """Compute the sum of the losses of all heads, and the network's."""
     if type(prediction) is not tuple:
         wanted = "prediction to be a tuple, as local_losses returns it"
         raise core.unexpected("local_loss", wanted, core.describe_non_tuple(prediction))

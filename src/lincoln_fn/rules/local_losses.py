@@ -86,7 +86,6 @@ def _heads(starts: tuple[int, ...], count: int) -> dict[int, int]:
 
 
 def _count(starts: tuple[int, ...], visit: VisitThere | VisitBack) -> int:
-    """Return the number of parts that are not heads."""
     return len(visit.parts) - len(starts) + 1
 
 

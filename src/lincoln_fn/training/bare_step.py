@@ -111,7 +111,6 @@ def value_and_gradient(
         fast: whether to run `lf.fast(net)`, which computes the same in less time.
 
     Example:
-        >>> import torch, lincoln_fn as lf
         >>> params = lf.layers.dense.Params(torch.ones(1, 1), None)
         >>> compute = value_and_gradient(lf.dense(1, bias=False), lf.losses.mse())
         >>> value, dparams = compute(params, (torch.tensor([[3.0]]), torch.tensor([[1.0]])))

@@ -122,7 +122,6 @@ def _shares(
 
 
 def _no_mask(mask: Tensor | None) -> Tensor | None:
-    """Return the relevance of a mask: zeros if it is floating, as its gradient is, or None."""
     return torch.zeros_like(mask) if mask is not None and mask.is_floating_point() else None
 
 

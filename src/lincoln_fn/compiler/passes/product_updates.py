@@ -169,7 +169,6 @@ def _update(product: Node, leaves: Sequence[Node], successors: Sequence[Argument
 
 
 def _find_results(readers: Iterable[Node]) -> set[Node] | None:
-    """Find readers and all that follows from them; None if something is not elementwise."""
     results: set[Node] = set()
     ahead = [*readers]
     while ahead:

@@ -90,7 +90,6 @@ class Directory(checkpoint.Directory):
         return folder
 
     def _remove(self, written: Path) -> None:
-        """Remove the checkpoints that are not to be kept."""
         whole, best = self._newest_first()[: self.keep_last], self._best_first()[: self.keep_best]
         for folder in self._folders():
             if folder not in (written, *whole, *best):

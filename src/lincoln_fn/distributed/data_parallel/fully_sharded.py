@@ -43,7 +43,6 @@ def _now(collect: Callable[[], Params]) -> Params:
 def _there(
     visit: VisitThere, params: Sharded, x: Arrays, *, group: Group, once: Once = _now
 ) -> tuple[Arrays, Record]:
-    """Collect the parameters, and use the layer."""
     return visit(0, once(partial(collect, params, group)), x)
 
 
@@ -65,7 +64,6 @@ def _gather(visit: VisitRecord, params: Sharded, records: Record, *, group: Grou
 
 
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, group: Group) -> Sharded:
-    """Make the whole parameters, and keep a slice."""
     params = parts[0].init(key, x)
     leaves = tree.leaves(params)
     dtypes = {leaf.dtype for leaf in leaves}

@@ -140,7 +140,6 @@ def _compute_shards(
 def _compute(
     setup: DataParallelSetup, name: str, params: Params, batch: Batch, step: Tensor
 ) -> tuple[Tensor, Params, Params]:
-    """Compute the value, the advanced params and the gradient of the whole batch."""
     rows = agreement.rows_of_all("mean", setup.group, params, batch, step, name)
     bounds = bounds_of("mean", setup.shards, rows)
     if setup.of_small and sum(leaf.nbytes for leaf in tree.leaves(params)) <= setup.bucket_size:

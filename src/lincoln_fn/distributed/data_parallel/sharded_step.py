@@ -139,7 +139,6 @@ def _averages(
     shards: Shards, old: Sequence[Tensor], new: Mapping[int, Sequence[Tensor]],
     bounds: Sequence[int],
 ) -> list[Tensor]:  # fmt: skip
-    """Average the floating states over the shards, in float64."""
     sizes = [leaf.numel() for leaf in old]
     rows = torch.zeros((len(shards.own), sum(sizes)), dtype=torch.float64)
     for row, shard in zip(rows, shards.own, strict=True):

@@ -159,5 +159,4 @@ class PipelineStep(ShardedStep):
             self.buckets.put(self._shard(microbatch), i, gradient)
 
     def _shard(self, microbatch: int) -> int:
-        """Return the number of a microbatch among those of all pipelines."""
         return self.shards.own.start + microbatch

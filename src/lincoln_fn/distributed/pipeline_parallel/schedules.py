@@ -37,7 +37,6 @@ class Action(NamedTuple):
     """What a stage computes for a microbatch; a plain ("F", 0) does as well.
 
     Args:
-        kind: "F", "B" or "W".
         microbatch: its number, from 0.
     """
 

@@ -20,8 +20,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import combine, embedding
+from lincoln_fn import combine
 from lincoln_fn.core import Key, Layer, Params, PositiveInt, checked, named_leaves, tree, unexpected
+from lincoln_fn.layers.embedding import embedding
 
 # Paths in the params of a pipeline, one for each copy. The first entry is the stage.
 Tied: TypeAlias = tuple[str, ...]

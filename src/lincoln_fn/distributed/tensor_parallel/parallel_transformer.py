@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from lincoln_fn import core, dense, multi_head_attention
+from lincoln_fn import core
 from lincoln_fn.combine import Activation, transformer_encoder_block
 from lincoln_fn.core import Arrays, Key, Layer, NonNegative, Params, PositiveInt, Probability, bare
 from lincoln_fn.distributed.group import GROUP, Group
@@ -28,6 +28,8 @@ from lincoln_fn.distributed.tensor_parallel.parallel_attention import (
 )
 from lincoln_fn.distributed.tensor_parallel.parallel_dense import copy_own_rows, row_parallel
 from lincoln_fn.interop.internal import BLOCKS
+from lincoln_fn.layers.dense import dense
+from lincoln_fn.layers.multi_head_attention import multi_head_attention
 from lincoln_fn.walk.internal import map_paths
 
 
