@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(items: list) -> None:
 def pytest_sessionstart() -> None:
     from torch._inductor import config
 
-    from lincoln_fn.compiler.kernels.cpp_kernel import CppKernel
+    from lincoln_fn.compiler.cpp_kernel import CppKernel
 
     os.environ.pop("LD_PRELOAD")  # lest the compiler run under them too
     config.cpp.enable_floating_point_contract_flag = f"off {SANITIZED}"
@@ -69,7 +69,7 @@ def pytest_sessionstart() -> None:
 
 def pytest_sessionfinish(session) -> None:
     """Fail if a kernel has not been run."""
-    from lincoln_fn.compiler.kernels.cpp_kernel import CPP_KERNELS
+    from lincoln_fn.compiler.cpp_kernel import CPP_KERNELS
 
     missing = {kernel.name for kernel in CPP_KERNELS.values()} - RUN
     if missing:

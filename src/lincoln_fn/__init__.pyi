@@ -192,13 +192,14 @@ from lincoln_fn.layers.where import where as where
 from lincoln_fn.losses import Loss as Loss
 from lincoln_fn.optim import Optimizer as Optimizer
 from lincoln_fn.recording import recorded as recorded
-from lincoln_fn.runtime.process import keep_freed_memory as keep_freed_memory
-from lincoln_fn.runtime.threads import adapt_waiting as adapt_waiting
+from lincoln_fn.runtime.process import (
+    adapt_waiting as adapt_waiting, keep_freed_memory as keep_freed_memory,
+)
 from lincoln_fn.training import data as data, metrics as metrics
 from lincoln_fn.training.evaluate import evaluate as evaluate
 from lincoln_fn.training.fit import fit as fit
-from lincoln_fn.training.protocols import Gradient as Gradient
 from lincoln_fn.training.history import FitRecord as FitRecord, History as History
+from lincoln_fn.training.protocols import Gradient as Gradient
 from lincoln_fn.training.make_step import make_step as make_step
 from lincoln_fn.training.train import (
     StateLike as StateLike, StepRecord as StepRecord, TrainState as TrainState,

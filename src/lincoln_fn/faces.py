@@ -55,11 +55,9 @@ class Face(ModuleType):
         return self._homes.get(name, (self.__name__,))[0] != self.__name__
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        """Pickle the name, as of every module."""
         return import_module, (self.__name__,)
 
     def __dir__(self) -> list[str]:
-        """List the names, loaded or not."""
         return sorted({*vars(self), *self.__all__})
 
 

@@ -130,7 +130,6 @@ def _torch_names() -> Iterator[tuple[str, str]]:
 
 
 def _library() -> ModuleType:
-    """Return the package, which is imported before this module of it."""
     return sys.modules["lincoln_fn"]
 
 

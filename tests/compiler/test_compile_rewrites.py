@@ -11,9 +11,14 @@ from torch.fx.experimental.proxy_tensor import make_fx
 import lincoln_fn as lf
 from lincoln_fn.compiler import graphs
 from lincoln_fn.compiler.inductor.settings import IS_KNOWN
-from lincoln_fn.compiler.passes import pooling, products, torch_kernels
-from lincoln_fn.compiler.passes.rewriting import _is_number, materialize, write_numbers
-from lincoln_fn.compiler.passes.torch_kernels import mm_by_onednn
+from lincoln_fn.compiler.passes import pooling, products
+from lincoln_fn.compiler.passes.rewriting import (
+    _is_number,
+    materialize,
+    mm_by_onednn,
+    to_torch,
+    write_numbers,
+)
 from lincoln_fn.fastpath import product
 
 aten = torch.ops.aten
@@ -212,7 +217,7 @@ def test_other_pooling_is_left_to_aten(name):
     pool, options = OTHERS[name]
     graph, _ = pooled(pool, **options)
     pooling.rewrite(graph)
-    torch_kernels.rewrite(graph)
+    to_torch(graph)
     called = [str(target) for target in targets(graph) if "pool" in str(target)]
     own = "lincoln_fn.max_pool2d_with_indices"
     assert called == [f"{own}.default", f"{own}_backward.default"]

@@ -16,7 +16,7 @@ from helpers.compiling import compiles
 
 import lincoln_fn as lf
 from lincoln_fn.compiler.inductor import disk_cache
-from lincoln_fn.compiler.inductor.cache_folder import (
+from lincoln_fn.compiler.inductor.settings import (
     VARIABLE,
     is_own_file,
     problem_of,

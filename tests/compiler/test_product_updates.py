@@ -12,7 +12,7 @@ from helpers.kernels_together import together
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import lincoln_fn as lf
-from lincoln_fn.compiler.kernels import cpp_kernel
+from lincoln_fn.compiler import cpp_kernel
 from lincoln_fn.compiler.passes import product_updates as op
 from lincoln_fn.compiler.passes.donation import donate
 from lincoln_fn.compiler.passes.product_updates import supports, updates, write

@@ -12,8 +12,8 @@ from helpers.kernels_together import together
 
 import lincoln_fn as lf
 from benchmarks import memory
+from lincoln_fn.compiler import cpp_kernel
 from lincoln_fn.compiler.inductor.settings import lanes
-from lincoln_fn.compiler.kernels import cpp_kernel
 from lincoln_fn.compiler.passes import products
 from lincoln_fn.compiler.passes.products import by_kernel as product
 from lincoln_fn.compiler.passes.products import suits_kernel as supports

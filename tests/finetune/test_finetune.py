@@ -11,7 +11,7 @@ import lincoln_fn as lf
 from benchmarks.memory import LiveBytes
 from lincoln_fn.finetune.quantize import from_dense
 from lincoln_fn.recording import flatten
-from lincoln_fn.recording.generate import generate
+from lincoln_fn.recording.program import generate
 
 X = normal(6, 5)
 TOKENS = torch.tensor([[1, 2, 0, 3], [4, 4, 1, 2]])

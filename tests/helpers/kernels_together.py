@@ -7,9 +7,8 @@ from unittest.mock import patch
 from torch._inductor import config
 from torch._inductor.codecache import CppCodeCache
 
-from lincoln_fn.compiler.inductor.cache_folder import use_trusted_cache
-from lincoln_fn.compiler.inductor.settings import VECTORS
-from lincoln_fn.compiler.kernels import cpp_kernel
+from lincoln_fn.compiler import cpp_kernel
+from lincoln_fn.compiler.inductor.settings import VECTORS, use_trusted_cache
 
 
 def in_a_row(x):

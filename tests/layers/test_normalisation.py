@@ -12,8 +12,8 @@ import lincoln_fn as lf
 from lincoln_fn import keys
 from lincoln_fn.core.layer import unchanged
 from lincoln_fn.core.signatures import unbound
-from lincoln_fn.fastpath import batch_norm as fast_batch_norm
 from lincoln_fn.fastpath import fast
+from lincoln_fn.fastpath import normalisation as twins
 from lincoln_fn.layers import batch_norm, instance_norm
 
 
@@ -234,7 +234,7 @@ def test_batch_norm_is_right_over_millions_of_rows(shape, memory, change):
 @pytest.mark.parametrize("most", [1, 10**9], ids=["neighbours", "as it is"])
 @pytest.mark.parametrize("shape", [(6, 3), (6, 3, 1), (6, 3, 4), (6, 3, 4, 5)])
 def test_fast_batch_norm_brings_many_numbers_together(shape, most, monkeypatch):
-    monkeypatch.setattr(fast_batch_norm, "MOST_VALUES", most)
+    monkeypatch.setattr(twins, "MOST_VALUES", most)
     layer = lf.batch_norm()
     x, g = normal(*shape), normal(*shape, seed=1)
     x, g = x.transpose(0, 1).contiguous().transpose(0, 1), g

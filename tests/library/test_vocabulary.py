@@ -10,7 +10,7 @@ import torch
 from helpers.cases.case import normal
 
 import lincoln_fn as lf
-from lincoln_fn.errors.suggestions import HABITS
+from lincoln_fn.errors.descriptions import HABITS
 from lincoln_fn.vocabulary import FUNCTIONS, LEFT_OUT, RENAMED, missing_name, peers, table
 
 

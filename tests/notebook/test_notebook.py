@@ -15,7 +15,7 @@ from torch import Tensor
 import lincoln_fn as lf
 from lincoln_fn import notebook
 from lincoln_fn.notebook import view
-from lincoln_fn.notebook.curves import curve
+from lincoln_fn.notebook.markup import curve
 from lincoln_fn.notebook.trees import distribution, histogram
 from lincoln_fn.notebook.views import sequence_html
 from lincoln_fn.training.history import History

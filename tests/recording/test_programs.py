@@ -7,8 +7,7 @@ from helpers.programs import program_of
 from torch.library import Library
 
 import lincoln_fn as lf
-from lincoln_fn.recording.generate import by_overload, generate
-from lincoln_fn.recording.program import same_bits, simplify
+from lincoln_fn.recording.program import by_overload, generate, same_bits, simplify
 from lincoln_fn.recording.recorder import Recorder
 
 X, Y = lf.keys.normal(lf.Key(0), (3, 4)), lf.keys.normal(lf.Key(1), (4, 5))

@@ -15,7 +15,7 @@ OTHERS = {
         "grading/handouts.py", "grading/courses/course.py", "recording/surroundings.py",
         "testing/from_numpy.py",
     },
-    "a name": {"compiler/kernels/cpp_kernel.py", "errors/errors.py"},
+    "a name": {"compiler/cpp_kernel.py", "errors/errors.py"},
     "a module": {
         "checkpoint/description.py", "compiler/inductor/disk_cache.py", "errors/annotations.py",
         "errors/descriptions.py", "interop/conversions.py", "interop/torch_nn.py",

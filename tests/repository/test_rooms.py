@@ -40,7 +40,7 @@ BY_NAME = {
     "faces.py", "core/record.py", "layers/__init__.py", "layers/common/constructors.py",
     "interop/architectures/__init__.py", "grading/courses/graded.py",
     "grading/courses/course.py", "training/gears.py", "testing/prove.py",
-    "testing/functions/command.py",
+    "testing/functions/check.py",
 }  # fmt: skip
 # Where users find the names and the commands of a room: they are loaded when they are first named.
 LATER = dict.fromkeys(
@@ -314,7 +314,7 @@ def test_torchs_compiler_and_c_parts_are_touched_in_three_places():
         assert any(f": {part}" in line for line in inside), part
 
 
-@pytest.mark.parametrize("part", ["kernels", "tracing.py", "decompositions.py"])
+@pytest.mark.parametrize("part", ["cpp_kernel.py", "tracing.py", "decompositions.py"])
 def test_kernels_and_traces_know_nothing_of_what_uses_them(part):
     users = ["passes", "graphs", "compile", "export"]
     above = [f"lincoln_fn.compiler.{user}" for user in users]

@@ -15,7 +15,7 @@ from helpers.compare import same_bits
 import lincoln_fn as lf
 from lincoln_fn.compiler import graphs
 from lincoln_fn.runtime import log as _waiting
-from lincoln_fn.runtime import threads
+from lincoln_fn.runtime import process as threads
 
 
 @pytest.mark.parametrize(

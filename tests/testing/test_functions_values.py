@@ -18,9 +18,9 @@ from torch.nn import functional as F
 import lincoln_fn as lf
 from lincoln_fn.testing import GradientError, check_function, check_vjp
 from lincoln_fn.testing.diagnosis import Finding, Report
-from lincoln_fn.testing.functions.command import main, named, record_of
+from lincoln_fn.testing.functions.check import main, named, record_of
 from lincoln_fn.testing.functions.function import function_of
-from lincoln_fn.testing.functions.inputs import resized
+from lincoln_fn.testing.functions.point import resized
 from lincoln_fn.testing.functions.sentences import shape_told
 from lincoln_fn.testing.functions.trials import nan_in_new_memory
 

@@ -203,7 +203,6 @@ def _two(for_convolutions: Rule, epsilon: float, stabilizer: float, *first: Choi
 
 
 def _fitting(layer: Layer, choices: Iterable[Choice]) -> Rule | None:
-    """Return the rule of the first choice whose kind a layer belongs to."""
     return next((rule for kind, rule in choices if belongs(layer, kind)), None)
 
 

@@ -30,8 +30,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.attribution._target import explained_output
 from lincoln_fn.attribution.attribution_patching import Metric
+from lincoln_fn.attribution.kinds import explained_output
 from lincoln_fn.combine import inference, residual
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, made_by
 from lincoln_fn.layers import attention_heads
@@ -173,7 +173,6 @@ def _watched(
 
 
 def _around(branch: str) -> str:
-    """Return the path of a branch's residual connection."""
     return branch.rpartition(".")[0]
 
 

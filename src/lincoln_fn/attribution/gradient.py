@@ -36,7 +36,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.attribution._target import Target, at_inference, expanded, explained_output, product
+from lincoln_fn.attribution.kinds import Target, at_inference, expanded, explained_output, product
 from lincoln_fn.core import Arrays, Key, Layer, NonNegative, Params, PositiveInt, keys, unexpected
 
 
@@ -97,7 +97,6 @@ def smooth_grad(
 
     Args:
         target: which output F is, as `gradient` takes it. None is the highest score at x.
-        key: draws the noise.
         noise: the noise's standard deviation, as a share of max x - min x of each example.
 
     Source:
@@ -173,7 +172,6 @@ def integrated_gradients(
 def _explained(
     function: str, net: Layer, params: Params, x: Tensor, target: Target
 ) -> tuple[Layer, Tensor, Tensor]:
-    """Return the network to explain, its y for one tensor, and g."""
     net = at_inference(function, net, x)
     if not isinstance(x, Tensor):
         raise unexpected(function, "x to be one tensor", core.format_briefly(x))

@@ -18,15 +18,14 @@ import attrs
 
 from lincoln_fn import core
 from lincoln_fn.attribution._loops import loops_of
-from lincoln_fn.attribution._target import Target, explained_output
 from lincoln_fn.attribution.composites import Composite, epsilon_plus
+from lincoln_fn.attribution.kinds import Target, explained_output
 from lincoln_fn.attribution.rules import Rule, Use
 from lincoln_fn.combine import inference
 from lincoln_fn.core import Arrays, Cache, Layer, Params, checked, format_briefly, unexpected
 from lincoln_fn.inspect.internal import table
 from lincoln_fn.rules.internal import with_true_gradient
-from lincoln_fn.walk import VisitBack
-from lincoln_fn.walk.internal import Record, map_paths
+from lincoln_fn.walk.internal import Record, VisitBack, map_paths
 from lincoln_fn.walk.walks import back
 
 

@@ -98,7 +98,6 @@ def _pair(linear: Layer, params: Params, norm: Layer, norm_params: Params) -> tu
 
 
 def _by_output(scale: Tensor, spec: Spec, params: Params) -> Tensor:
-    """Give the scale of each output channel the axes of the weight."""
     if isinstance(params, dense.Params):
         return scale
     spatial = (1,) * (params.weight.ndim - 2)

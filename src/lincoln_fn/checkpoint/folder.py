@@ -105,7 +105,6 @@ def read_scores(files: Iterable[Path]) -> dict[Path, float | None]:
 
 
 def _is_file(file: Path) -> bool:
-    """Return whether something is a file, and no symbolic link to one."""
     return file.is_file() and not file.is_symlink()
 
 
@@ -144,7 +143,6 @@ def writing(owner: object, folder: Path) -> Iterator[None]:
 
 
 def _lock(folder: Path) -> threading.RLock:
-    """Lock a folder, or return this process's existing lock."""
     number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         status = os.fstat(number)

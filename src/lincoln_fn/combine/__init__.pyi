@@ -3,8 +3,8 @@ from lincoln_fn.combine import gated_feed_forward as gated_feed_forward
 from lincoln_fn.combine.branch import (
     branch as branch, parallel as parallel, residual as residual,
 )
-from lincoln_fn.combine.causal_conv1d import causal_conv1d as causal_conv1d
-from lincoln_fn.combine.checkpointed import checkpointed as checkpointed
+from lincoln_fn.combine.mamba import PATHS as PATHS, causal_conv1d as causal_conv1d, mamba as mamba
+from lincoln_fn.combine.reversible import checkpointed as checkpointed, reversible as reversible
 from lincoln_fn.combine.context import (
     Context as Context, complete as complete, select as select, with_context as with_context,
 )
@@ -19,7 +19,6 @@ from lincoln_fn.combine.graph import (
 )
 from lincoln_fn.combine.in_dtype import in_dtype as in_dtype
 from lincoln_fn.combine.inference import inference as inference
-from lincoln_fn.combine.mamba import PATHS as PATHS, mamba as mamba
 from lincoln_fn.combine.masked import masked as masked
 from lincoln_fn.combine.mixture_of_experts import (
     Params as Params, Routing as Routing, Tokens as Tokens, check_g as check_g,
@@ -27,7 +26,6 @@ from lincoln_fn.combine.mixture_of_experts import (
     scores_back as scores_back,
 )
 from lincoln_fn.combine.ode import Times as Times, ode as ode
-from lincoln_fn.combine.reversible import reversible as reversible
 from lincoln_fn.combine.scan import scan as scan
 from lincoln_fn.combine.serial import (
     is_serial as is_serial, needs_dx as needs_dx, repeat as repeat, serial as serial,

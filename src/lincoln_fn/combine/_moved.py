@@ -75,7 +75,6 @@ class Call:
         return f"{self.name}({', '.join([*map(repr, args), *named])})"
 
     def __call__(self, *x: Arrays) -> Arrays:
-        """Call it; its error names the shapes."""
         homes = (Tensor, functional) if self.is_method else (torch, functional, Tensor)
         function = next(getattr(home, self.name) for home in homes if hasattr(home, self.name))
         try:
@@ -126,7 +125,6 @@ def item(index: Index) -> Layer:
 
 
 def _read(params: tuple[()], x: Arrays, *, index: Index) -> tuple[Arrays, Cache]:
-    """Read x at the index."""
     if type(x) is tuple and type(index) is int:
         if not -len(x) <= index < len(x):
             raise unexpected("item", f"a tuple with an entry {index}", f"{len(x)} entries")
@@ -173,7 +171,6 @@ def _filled(index: Index, inputs: Iterable[Tensor]) -> Index:
 
 
 def _sliced(index: Index) -> str:
-    """Write an index as between brackets."""
     if type(index) is tuple:
         return ", ".join(map(_sliced, index))
     if not isinstance(index, slice):

@@ -103,7 +103,6 @@ def _as_before(d: Arrays, shape: tuple[int, ...], dtype: torch.dtype) -> Arrays:
 
 
 def _split(params: Params, *, nodes: tuple[Node, ...]) -> tuple[Params, ...]:
-    """Return the params of each node, () for one without any."""
     names = [node.name for node in nodes if node.has_params]
     if not (type(params) is dict and params.keys() == {*names} if names else params == ()):
         expected = f"a dict of {', '.join(names)}" if names else "()"
@@ -188,7 +187,6 @@ def _checked(returned: object) -> Value:
 
 
 def _arguments_of(function: Callable[..., object]) -> tuple[list[str], list[str]]:
-    """List the names of the arguments: of x, and of the parameters."""
     positional: list[str] = []
     keyword: list[str] = []
     for name, parameter in signature(function).parameters.items():
@@ -201,7 +199,6 @@ def _arguments_of(function: Callable[..., object]) -> tuple[list[str], list[str]
 
 
 def _in_order(outputs: Iterable[Value]) -> list[Value]:
-    """List all values behind the outputs, each after its inputs."""
     order: list[Value] = []
     seen: set[Value] = set()
     stack = [(value, False) for value in reversed(tuple(outputs))]
@@ -233,7 +230,6 @@ def _named(nodes: list[Value], names: dict[Value, str], arguments: list[str]) ->
 
 
 def _connect(named: dict[Value, str], numbers: dict[Value, int]) -> tuple[Node, ...]:
-    """Say of each node which values it reads."""
     nodes = []
     for value, name in named.items():
         layer = value.layer

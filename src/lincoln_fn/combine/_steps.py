@@ -62,7 +62,6 @@ def each_back(
 
 
 def _each(steps: Arrays) -> Iterable[Arrays]:
-    """Give what each step gets of a tree of steps."""
     if isinstance(steps, Tensor):
         return steps.unbind(0)
     if steps is None:

@@ -34,7 +34,6 @@ def flat(name: str, *args: object, **options: object) -> Layer:
 
 
 def _jump(params: tuple[()], x: Arrays, *, call: Call) -> tuple[Tensor, Cache]:
-    """Compute the function."""
     y = call(*(x if type(x) is tuple else (x,)))
     return y.detach(), tree.map(stand_in, x)
 
@@ -53,7 +52,6 @@ def converted(dtype: torch.dtype) -> Layer:
 
 
 def _convert(params: tuple[()], x: Tensor, *, dtype: torch.dtype) -> tuple[Tensor, Cache]:
-    """Compute x in the dtype."""
     return x.to(dtype), stand_in(x)
 
 
@@ -74,7 +72,6 @@ def constant(tensor: Tensor) -> Layer:
 
 
 def _give(params: tuple[()], x: tuple[()], *, tensor: Tensor) -> tuple[Tensor, tuple[()]]:
-    """Return the tensor."""
     return tensor, ()
 
 
@@ -82,7 +79,6 @@ declare(_give, kind="embedding")
 
 
 def _take(params: tuple[()], cache: tuple[()], g: Tensor) -> tuple[tuple[()], tuple[()]]:
-    """Return no gradient."""
     return (), ()
 
 
@@ -134,7 +130,6 @@ def without_params(layer: Layer, params: Params) -> Layer:
 
 
 def _run_own(params: tuple[()], x: Tensor, *, layer: Layer, own: Params) -> tuple[Tensor, Cache]:
-    """Compute y of the layer."""
     y, cache = layer.forward(own, x)
     return y, cache
 
@@ -145,5 +140,4 @@ declare(_run_own, kind="norm")
 def _run_back(
     params: tuple[()], cache: Cache, g: Tensor, *, layer: Layer, own: Params
 ) -> tuple[Tensor, tuple[()]]:
-    """Compute dx of the layer."""
     return layer.backward(own, cache, g)[0], ()

@@ -82,7 +82,6 @@ class Value:
         args: tuple[object, ...] = (),
         kwargs: dict[str, object] | None = None,
     ) -> Value:
-        """Make a value of a function of torch, or of an operator of a tensor and a value."""
         name = getattr(of_torch, "__name__", "")
         name = name.strip("_") if name.startswith("__") else name.lstrip("_")
         return call(name, *args, **(kwargs or {}))

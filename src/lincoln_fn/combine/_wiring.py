@@ -1,5 +1,7 @@
 """Compositions that say their wiring: which values each part reads. All their functions follow.
 
+Combinators that run a part several times, or again on the way back, share `Kept` and `keep`.
+
 The values v_1, ..., v_n are x, or each entry of x, and then the output v_i of each part i.
 
 Derivation. The loss depends on v_j only through the parts that read it, so by the chain rule
@@ -13,16 +15,58 @@ whole before it is read, because every part that reads v_i comes after part i.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any, TypeAlias
 
 import attrs
+import torch
 
-from lincoln_fn import walk
-from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, add_trees, check_params
+from lincoln_fn import core, walk
+from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, check_cache, record, tree
 from lincoln_fn.layers.common.open_dense import with_outputs
 from lincoln_fn.walk import ENTRIES, Arrangement, VisitBack, VisitThere, check_entries
-from lincoln_fn.walk.internal import Record, on_meta, output_of
+from lincoln_fn.walk.internal import Record, VisitRecord, on_meta, output_of
+
+
+@record
+class Kept:
+    """What a layer that runs again keeps: tensors, and the params with their states advanced."""
+
+    arrays: Arrays
+    advanced: Params  # the trained tensors are the caller's: only the states take memory
+
+
+def keep(visit: VisitThere, arrays: Arrays, params: Params, record: Record) -> Kept:
+    """Keep tensors, and the params with the part's state advanced; None if it has no state."""
+    is_still = visit.parts[0].advance is core.unchanged
+    return Kept(arrays, None if is_still else visit.advance(0, params, record))
+
+
+def wrong_output(visit: VisitThere, i: int, expected: str, got: object) -> LayerError:
+    """Make the error about the output of a part; a shape is told as a tuple."""
+    told = got if isinstance(got, torch.Size) else core.format_briefly(got)
+    return core.unexpected(f"{visit.label}[{i}] {visit.parts[i].name}", expected, told)
+
+
+def gather_uses(visit: VisitRecord, params: Params, records: Record) -> Params:
+    """Add up the gradients of all uses of part 0, whose params are the composition's."""
+    # From the last use to the first, as the walk back adds them up.
+    return reduce(partial(tree.map, torch.add), (visit(0, params, r) for r in reversed(records)))
+
+
+def with_states(visit: VisitThere, params: Params, cache: Kept) -> Params:
+    """Return the params with the states that `cache.advanced` has: an `advance`."""
+    check_cache(visit.label, cache, Kept)
+    return tree.map(lambda _, trained: trained, cache.advanced, params)
+
+
+def check_mirrors(label: str, g: Arrays, y: Arrays) -> None:
+    """Check that a composition's g has the structure and the shapes of its y."""
+    if not tree.same_structure(g, y):
+        raise core.unexpected(label, f"g like y, {core.format_briefly(y)}", core.format_briefly(g))
+    for given, cached in zip(tree.leaves(g), tree.leaves(y), strict=True):
+        core.check_cotangent(label, given, cached)
+
 
 # The number of a value, or those of a tuple of values.
 Read: TypeAlias = int | tuple[int, ...]
@@ -34,7 +78,6 @@ class Wiring:
 
     Args:
         reads: for each part, the value, or the tuple of values, that is its x.
-        y: the value, or the tuple of values, that is y.
         arrange: how params are made of those of the parts.
         bare: the parts without params, which have no key.
         entries: how many entries x has, each a value; None if x is a value itself.
@@ -71,7 +114,7 @@ class Wiring:
         if self.arrange in (ENTRIES, walk.ALL_BUT_LAST):
             check_entries(label, "params", params, len(self.reads) - len(self.bare))
         elif self.arrange.kind is not None:
-            check_params(label, params, self.arrange.kind)
+            core.check_params(label, params, self.arrange.kind)
         split = self.arrange.split(params)
         return (*split, *((),) * (len(self.reads) - len(split)))
 
@@ -127,7 +170,7 @@ def _add(gs: list[Arrays], read: Read, d: Arrays) -> None:
         for j, d_j in zip(read, d, strict=True):
             _add(gs, j, d_j)
     elif d is not None:
-        gs[read] = d if gs[read] is None else add_trees(gs[read], d)
+        gs[read] = d if gs[read] is None else core.add_trees(gs[read], d)
 
 
 def there(visit: VisitThere, params: Params, x: Arrays, *, wiring: Wiring) -> tuple[Arrays, Record]:

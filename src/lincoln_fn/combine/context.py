@@ -92,7 +92,6 @@ class Selected:
 def _forward(
     params: Params, x: Arrays, *, name: str, entries: tuple[int, ...]
 ) -> tuple[Arrays, Selected]:
-    """Select the entries of x."""
     core.check_params(name, params, None)
     if type(x) is not tuple or len(x) <= max(entries):
         expected = f"x to be a tuple of at least {max(entries) + 1}"
@@ -170,7 +169,6 @@ def _as_bools(mask: Tensor | None) -> Tensor | None:
 
 
 def _unfill(params: Params, cache: Completed, g: Arrays, *, label: str) -> tuple[Arrays, Params]:
-    """Remove the entries that x lacked."""
     core.check_cache(label, cache, Completed)
     return g[: cache.entries] if cache.entries else g[0], ()
 

@@ -38,7 +38,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine._uses import check_mirrors, wrong_output
+from lincoln_fn.combine._wiring import check_mirrors, wrong_output
 from lincoln_fn.combine.serial import is_serial
 from lincoln_fn.core import Arrays, Layer, Params, Positive, stand_in, static, unexpected
 from lincoln_fn.layers.identity import identity

@@ -37,10 +37,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine._uses import Kept, keep, with_states, wrong_output
+from lincoln_fn.combine._wiring import Kept, keep, with_states, wrong_output
 from lincoln_fn.core import Arrays, Key, Layer, LayerError, NonNegative, Params, PositiveInt, tree
-from lincoln_fn.walk import VisitBack, VisitThere
-from lincoln_fn.walk.internal import Record, around
+from lincoln_fn.walk.internal import Record, VisitBack, VisitThere, around
 
 Method: TypeAlias = Literal["anderson", "iteration"]
 Rows: TypeAlias = Float[Tensor, "batch features"]

@@ -17,8 +17,7 @@ from lincoln_fn import core
 from lincoln_fn.combine.inference import inference, with_statistics_still
 from lincoln_fn.core import Arrays, Cache, Layer, Params, State, check_params, checked, record, tree
 from lincoln_fn.layers.stop_gradient import zero
-from lincoln_fn.walk import VisitBack, VisitThere, fields
-from lincoln_fn.walk.internal import Record, VisitRecord, around
+from lincoln_fn.walk.internal import Record, VisitBack, VisitRecord, VisitThere, around, fields
 
 Statistics: TypeAlias = Literal["moving", "still"]
 
@@ -44,7 +43,6 @@ def _there(visit: VisitThere, params: FrozenParams, x: Arrays) -> tuple[Arrays, 
 
 
 def _back(visit: VisitBack, params: FrozenParams, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
-    """Compute only the layer's dx."""
     return visit(0, visit.made.split_params(params)[0], cache, g, train=False)
 
 

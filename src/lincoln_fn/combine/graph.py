@@ -16,8 +16,7 @@ from lincoln_fn.combine import _wiring
 from lincoln_fn.combine._plan import Plan, trace
 from lincoln_fn.combine._torch_names import ALIASES as ALIASES
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, Spec, checked, unexpected
-from lincoln_fn.walk import VisitBack
-from lincoln_fn.walk.internal import BACKWARD, Wants, composition_of, on_meta
+from lincoln_fn.walk.internal import BACKWARD, VisitBack, Wants, composition_of, on_meta
 
 
 def _init(

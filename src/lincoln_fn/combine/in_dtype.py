@@ -13,8 +13,7 @@ import torch
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, ByPosition, Cache, FloatingDtype, Layer, Params, cast, record
-from lincoln_fn.walk import VisitBack, VisitThere
-from lincoln_fn.walk.internal import Record, VisitRecord, around
+from lincoln_fn.walk.internal import Record, VisitBack, VisitRecord, VisitThere, around
 
 
 @record
@@ -54,7 +53,6 @@ def _back(
 
 
 def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
-    """Cast dparams to the dtypes of params."""
     return core.cast_like(visit(0, params, records), params)
 
 

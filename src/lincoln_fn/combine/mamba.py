@@ -7,7 +7,8 @@
     C = u W_C
     y = (scan(u, delta, B, C) silu(z)) W_o
 
-Its parts derive their gradients, and `serial` and `branch` string them together.
+Its parts derive their gradients, and `serial` and `branch` string them together. `causal_conv1d`
+sees no later position: it pads before the sequence, and not after it.
 """
 
 from __future__ import annotations
@@ -19,16 +20,54 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.combine.branch import branch
-from lincoln_fn.combine.causal_conv1d import causal_conv1d
 from lincoln_fn.combine.serial import serial
 from lincoln_fn.core import Key, Layer, PositiveInt, Shape, bare, constructor, keys
 from lincoln_fn.initializers import Fans, Initializer, uniform
+from lincoln_fn.layers.conv import DEFAULT_INIT, conv1d
 from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.multiply import multiply
+from lincoln_fn.layers.pad import zero_pad1d
+from lincoln_fn.layers.permute import permute
 from lincoln_fn.layers.selective_scan import selective_scan
 from lincoln_fn.layers.silu import silu
 from lincoln_fn.layers.softplus import softplus
+
+
+@constructor
+def causal_conv1d(
+    out_channels: PositiveInt,
+    kernel_size: PositiveInt,
+    *,
+    dilation: PositiveInt = 1,
+    groups: PositiveInt = 1,
+    bias: bool = True,
+    weight_init: Initializer = DEFAULT_INIT,
+    bias_init: Initializer = DEFAULT_INIT,
+) -> Layer:
+    """Convolve along a sequence (batch, length, features) whose end each position has not seen.
+
+    y_t depends on x_t and the (kernel_size - 1) dilation positions before it, with zeros before the
+    first. It is `conv1d` behind a padding, with the features last. With as many groups as features,
+    each feature is convolved by itself, as in Mamba.
+
+    Args:
+        groups: the number of groups that the features are divided into, as `conv1d` says.
+        weight_init: draws the kernels. The default is torch's: uniform within 1 / sqrt(n_in).
+
+    Example:
+        >>> layer, x = causal_conv1d(3, 2, weight_init=lf.initializers.ones()), torch.ones(1, 4, 1)
+        >>> layer.predict(layer.init(lf.Key(0), x), x).shape
+        torch.Size([1, 4, 3])
+    """
+    convolve = conv1d(
+        out_channels, kernel_size, dilation=dilation, groups=groups, bias=bias,
+        weight_init=weight_init, bias_init=bias_init,
+    )  # fmt: skip
+    padding = zero_pad1d(((kernel_size - 1) * dilation, 0))
+    network = serial(permute(0, 2, 1), padding, convolve, permute(0, 2, 1))
+    return bare(lambda call: network.replace(name=call))
+
 
 # Paths of the parts' params, in those of the layer.
 PATHS: Final = {

@@ -16,7 +16,7 @@ Derivation. The choice S is constant where no two logits are equal. With h_i = e
     dz = p (dp - sum_j p_j dp_j)        as `softmax` derives it
     dx = dx_"router" + sum_i dx_i
 
-Here each expert sees all tokens; `fastpath/experts.py` gives an expert only its own.
+Here each expert sees all tokens; `fastpath/table.py` gives an expert only its own.
 
 Cache: those of the router and of the experts; p, S and all h_i.
 """
@@ -31,7 +31,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine._uses import wrong_output
+from lincoln_fn.combine._wiring import wrong_output
 from lincoln_fn.core import NOT_EMPTY, Arrays, Key, Layer, PositiveInt, record
 from lincoln_fn.core import Params as AnyParams
 from lincoln_fn.walk import Arrangement, VisitBack, VisitThere, check_entries, composition

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine import _uses
+from lincoln_fn.combine import _wiring
 from lincoln_fn.combine._runge_kutta import TABLEAUS, Method, Tableau, step, step_backward
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, PositiveInt, tree
 from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, check_entries, composition
@@ -98,25 +98,23 @@ def back(
 
 
 def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
-    """Advance the state once, by the cache of the last evaluation."""
     return visit.advance(0, params, cache[-1][-1])
 
 
 def _there_continuous(
     visit: VisitThere, params: Params, x: Arrays, *, times: Times
-) -> tuple[Arrays, _uses.Kept]:
-    """Take all steps, and keep the end."""
+) -> tuple[Arrays, _wiring.Kept]:
     for x, record in _steps(visit, params, x, times):
         last = record[-1]
-    return x, _uses.keep(visit, x, params, last)
+    return x, _wiring.keep(visit, x, params, last)
 
 
 def back_continuous(
-    visit: VisitBack, params: Params, cache: _uses.Kept, g: Arrays, *, times: Times
+    visit: VisitBack, params: Params, cache: _wiring.Kept, g: Arrays, *, times: Times
 ) -> tuple[Arrays, Record]:
     """Follow z and a from t_1 back to t_0, and visit the field at each stage."""
-    core.check_cache(visit.label, cache, _uses.Kept)
-    _uses.check_mirrors(visit.label, g, cache.arrays)
+    core.check_cache(visit.label, cache, _wiring.Kept)
+    _wiring.check_mirrors(visit.label, g, cache.arrays)
     field = visit.parts[0]
     records: tuple[Record, ...] = ()
 
@@ -151,7 +149,7 @@ def _steps(
     def field(i: int, t: float, z: Arrays) -> tuple[Arrays, Record]:
         k, record = visit(0, params, times.input(t, z))
         if _shapes(k) != _shapes(z):
-            raise _uses.wrong_output(
+            raise _wiring.wrong_output(
                 visit, 0, f"its output to be like z, {core.format_briefly(z)}", k
             )
         return k, record
@@ -207,10 +205,10 @@ def ode(
     core.require(t[0] != t[1], "ode", "two different times t", t)
     times = Times(t, method, steps, time_dim)
     discrete = _there, back, _advance
-    continuous = _there_continuous, back_continuous, _uses.with_states
+    continuous = _there_continuous, back_continuous, _wiring.with_states
     there, loop_back, advance = discrete if adjoint == "discrete" else continuous
     loop, loop_back, init = (partial(f, times=times) for f in (there, loop_back, _init))
     return core.bare(
         partial(composition, parts=(field,), arrange=ITS_PART), there=loop, back=loop_back,
-        gather=_uses.gather_uses, init=init, advance=advance,
+        gather=_wiring.gather_uses, init=init, advance=advance,
     )  # fmt: skip

@@ -1,6 +1,6 @@
-"""Residual blocks whose input is recomputed from their output: memory does not grow with depth.
+"""Less memory for more time: blocks whose input follows from their output, and layers run again.
 
-x is split into two halves, and each changes the other:
+In a reversible block, x is split into two halves, and each changes the other:
 
     y_1 = x_1 + f(x_2)
     y_2 = x_2 + h(y_1)
@@ -17,6 +17,9 @@ y_1 enters y_2 through h, and x_2 enters y_1 through f. With g_1, g_2 the gradie
     dx_2 = g_2 + "back"_f(dx_1)
 
 Cache: the last y, which gives the inputs of all blocks, one after the other.
+
+`checkpointed` keeps only x, and runs `forward` again, which is pure: it gives the same cache, with
+the same dropout masks. (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016.)
 """
 
 from __future__ import annotations
@@ -29,11 +32,11 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine._uses import Kept, with_states, wrong_output
+from lincoln_fn.combine._wiring import Kept, keep, with_states, wrong_output
 from lincoln_fn.combine.serial import needs_dx
-from lincoln_fn.core import Arrays, Key, Layer, Params, Spec, call_of, check_axis, unexpected
+from lincoln_fn.core import Arrays, Key, Layer, Params, Spec, call_of, checked, unexpected
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries, composition
-from lincoln_fn.walk.internal import Record
+from lincoln_fn.walk.internal import Record, around
 
 
 def _there(visit: VisitThere, params: Params, x: Arrays, *, dim: int) -> tuple[Arrays, Kept]:
@@ -85,9 +88,8 @@ def back(
 
 
 def _halves(x: Arrays, dim: int) -> tuple[Tensor, Tensor]:
-    """Return the two entries of a tuple, or the two halves of a tensor."""
     if isinstance(x, Tensor):
-        check_axis("reversible", x, dim)
+        core.check_axis("reversible", x, dim)
         if x.shape[dim] % 2:
             raise unexpected("reversible", f"an even number of features in axis {dim}", x.shape)
         first, second = x.chunk(2, dim)
@@ -147,3 +149,27 @@ def _call(parts: tuple[Layer, ...], *, dim: int) -> Spec:
     alike = ", ".join([pair] * len(pairs))
     text = call.replace(alike, f"*[{pair}] * {len(pairs)}") if len(pairs) > 1 else call
     return Spec(reversible, call.arguments, text)
+
+
+def _keep_x(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Kept]:
+    """Keep x, and drop the layer's own cache."""
+    y, record = visit(0, params, x)
+    return y, keep(visit, x, params, record)
+
+
+def _run_again(visit: VisitBack, params: Params, cache: Kept, g: Arrays) -> tuple[Arrays, Record]:
+    core.check_cache("checkpointed", cache, Kept)
+    return visit(0, params, visit.parts[0].forward(params, cache.arrays)[1], g)
+
+
+@checked
+def checkpointed(layer: Layer) -> Layer:
+    """Trade time for memory: keep only x, and run forward again during backward.
+
+    The params are the layer's own.
+
+    Example:
+        >>> checkpointed(lf.tanh()).forward((), torch.zeros(2))[1]
+        Kept(arrays=float32[2], advanced=None)
+    """
+    return around(checkpointed, layer, _keep_x, _run_again, advance=with_states, mask="part")

@@ -29,7 +29,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine import _loops, _steps, _uses
+from lincoln_fn.combine import _loops, _steps, _wiring
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, PositiveInt, record, stand_in, tree
 from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, check_entries, composition
 from lincoln_fn.walk.internal import Record, allows_loops
@@ -74,7 +74,7 @@ def _step_there(
     (params, state), (x_t, mask_t) = carry, of_step
     made, record = visit(0, params, (_as_given(x_t), state))
     if has_output and (type(made) is not tuple or len(made) != 2):
-        raise _uses.wrong_output(visit, 0, "the cell to return (y_t, s_t)", made)
+        raise _wiring.wrong_output(visit, 0, "the cell to return (y_t, s_t)", made)
     y_t, new = made if has_output else (_first(made), made)
     after = visit.advance(0, params, record), _steps.where(mask_t, new, state)
     return after, (_steps.where(mask_t, y_t, None), params, record)
@@ -124,7 +124,7 @@ def _of_ends(visit: VisitBack, g: Arrays, ends: Ends) -> tuple[Arrays, Arrays]:
     zeros = tree.map(torch.zeros_like, ends.state)
     if ends.has_state and type(g) is tuple and len(g) == 2 and g[1] is None:
         g = (g[0], zeros)
-    _uses.check_mirrors(visit.label, g, ends.y)
+    _wiring.check_mirrors(visit.label, g, ends.y)
     return g if ends.has_state else (g, zeros)
 
 
@@ -148,7 +148,7 @@ def _init(
 
 def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
     if isinstance(cache[0], _steps.Looped):
-        return _uses.with_states(visit, params, _uses.Kept((), cache[0].advanced))
+        return _wiring.with_states(visit, params, _wiring.Kept((), cache[0].advanced))
     return reduce(partial(visit.advance, 0), cache[0], params)
 
 
@@ -218,5 +218,5 @@ def scan(
     """
     make = partial(composition, parts=(cell,), arrange=ITS_PART, mask="state")
     return core.bare(
-        make, there=there, back=_back, gather=_uses.gather_uses, init=_init, advance=_advance
+        make, there=there, back=_back, gather=_wiring.gather_uses, init=_init, advance=_advance
     )

@@ -20,7 +20,6 @@ from lincoln_fn.walk.internal import Record, VisitRecord, around
 
 
 def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
-    """Use the layer on each input."""
     _check_inputs(x)
     ys, records = [], []
     for x_i in x:
@@ -32,7 +31,6 @@ def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record
 
 
 def _back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
-    """Give each use its g, and the params that its forward had."""
     check_entries("shared", "g", g, len(cache))
     dxs, records = [], []
     for cache_i, g_i in zip(cache, g, strict=True):

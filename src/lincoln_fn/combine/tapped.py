@@ -34,7 +34,6 @@ _REPEATING: Final = (fixed_point, ode, reversible, scan, shared)
 def _there(
     visit: VisitThere, params: Params, x: Arrays, *, order: tuple[int, ...]
 ) -> tuple[Outputs, Record]:
-    """Return the outputs in the order of the paths."""
     (y, outputs), record = visit(0, params, x)
     return (y, tuple(outputs[j] for j in order)), record
 
@@ -42,7 +41,6 @@ def _there(
 def _back(
     visit: VisitBack, params: Params, cache: Cache, g: Outputs, *, order: tuple[int, ...]
 ) -> tuple[Arrays, Record]:
-    """Give the outputs' gradients in the order of the walk."""
     check_entries("tapped", "g", g, 2)
     check_entries("tapped", "g[1]", g[1], len(order))
     gs: list[Arrays] = [None] * len(order)

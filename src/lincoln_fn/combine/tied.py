@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core, walk
-from lincoln_fn.combine._uses import wrong_output
+from lincoln_fn.combine._wiring import wrong_output
 from lincoln_fn.combine.frozen import FrozenParams, thaw
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, check_cotangent, tree
 from lincoln_fn.walk import ALL_BUT_LAST, VisitBack, VisitThere, check_entries, composition

@@ -34,8 +34,7 @@ from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.layer_norm import layer_norm
 from lincoln_fn.layers.multi_head_attention import multi_head_attention
 from lincoln_fn.layers.relu import relu
-from lincoln_fn.walk import composition
-from lincoln_fn.walk.internal import Mask, init_in_turn
+from lincoln_fn.walk.internal import Mask, composition, init_in_turn
 
 Activation: TypeAlias = Literal["relu", "gelu"]
 Sublayer: TypeAlias = Callable[..., Layer]  # to which the constructor gives its hyperparameters
@@ -63,7 +62,6 @@ def transformer_encoder_block(
         num_heads: the number of heads; the number of features is a multiple of it.
         dim_feedforward: the features between the two dense layers.
         dropout: how likely attention's weights, activations and sublayers' outputs are dropped.
-        activation: "relu" or "gelu".
         norm_first: whether to normalise each sublayer's input instead of the sum.
         bias: whether dense layers, attention and layer norms have biases.
         batch_first: whether the batch is the first axis of sequences, as in `multi_head_attention`.

@@ -64,7 +64,7 @@ def export_step(
             of it cannot be traced, or has no counterpart in ONNX.
 
     Example:
-        >>> import tempfile, lincoln_fn as lf
+        >>> import tempfile
         >>> net, optimizer, x = lf.dense(1), lf.optim.sgd(0.1), torch.ones(4, 3)
         >>> step = lf.make_step(net, lf.losses.mse(), optimizer)
         >>> state = lf.init_state(net, optimizer, lf.Key(0), x)
@@ -122,7 +122,7 @@ def export(
         LayerError: as `export_step` does, or if defaults is for a network without params.
 
     Example:
-        >>> import tempfile, lincoln_fn as lf
+        >>> import tempfile
         >>> net, x = lf.serial(lf.dense(4), lf.relu()), torch.ones(2, 3)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     export(net, net.init(lf.Key(0), x), x, f"{folder}/predict.pt2")

@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.compiler.inductor import disk_cache
-from lincoln_fn.compiler.inductor.cache_folder import use_trusted_cache
 from lincoln_fn.compiler.inductor.compile_graph import by_inductor
 from lincoln_fn.compiler.inductor.disk_cache import Graph
-from lincoln_fn.compiler.inductor.settings import with_threads
-from lincoln_fn.compiler.passes import pooling, products, sequences, torch_kernels
+from lincoln_fn.compiler.inductor.settings import use_trusted_cache, with_threads
+from lincoln_fn.compiler.passes import pooling, products, sequences
 from lincoln_fn.compiler.passes.donation import Flat, donate
-from lincoln_fn.compiler.passes.rewriting import copy_views, write_numbers
+from lincoln_fn.compiler.passes.rewriting import copy_views, to_torch, write_numbers
 from lincoln_fn.compiler.tracing import Program, Traced, graphs_in, guard, write_down
 from lincoln_fn.core import Arrays, LayerError
 from lincoln_fn.recording import Structure, flatten
@@ -30,7 +29,7 @@ _ONE_AT_A_TIME: Final = RLock()
 # the graph: it looks for products.
 PASSES: Final = (
     pooling.rewrite, pooling.rewrite_convolutions, sequences.rewrite, products.rewrite,
-    write_numbers, torch_kernels.rewrite, copy_views,
+    write_numbers, to_torch, copy_views,
 )  # fmt: skip
 
 

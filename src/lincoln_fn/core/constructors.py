@@ -102,7 +102,6 @@ def constructor(function: Any = None, /, **traits: Any) -> Any:  # Any: as the o
 
 
 def _declaring(function: Function, traits: ByName) -> list[Function]:
-    """List the functions of a constructor's file that declare its traits."""
     own = getattr(unwrap(function), "__globals__", {})
     names = ["forward", "inference_forward"]
     if traits.keys() & {"terms", "dx_and_terms", "params"}:
@@ -125,7 +124,6 @@ def _give_defaults(function: Function) -> None:
 
 
 def _keywords(function: object) -> tuple[str, ...]:
-    """Return the names of a function's keyword-only parameters."""
     code = getattr(function, "__code__", None)
     if code is None:
         return ()

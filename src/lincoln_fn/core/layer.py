@@ -36,10 +36,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import attrs
 
-from lincoln_fn.core.functions import SOURCES, as_init, both, derived, no_params, unchanged
+from lincoln_fn.core import signatures
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.record import shown
-from lincoln_fn.core.signatures import unbound
+from lincoln_fn.core.signatures import SOURCES, as_init, both, derived, no_params, unbound
 from lincoln_fn.core.spec import Made, constructor_of, with_spec
 from lincoln_fn.core.values import Arrays, Cache, Params
 from lincoln_fn.errors import later
@@ -113,7 +113,7 @@ class Layer(Made):
     grads: Callable[[Params, Cache, Arrays], Params] = attrs.Factory(
         lambda layer: partial(derived, "grads", layer.backward), takes_self=True
     )
-    advance: Callable[[Params, Cache], Params] = unchanged
+    advance: Callable[[Params, Cache], Params] = signatures.unchanged
     composition: Composed | None = None
 
     @property
@@ -149,7 +149,6 @@ class Layer(Made):
         raise LayerError(where, f"expected no call of the layer itself; write {call}")
 
     def __getitem__(self, index: object) -> NoReturn:
-        """Refuse the index of torch's `Sequential`."""
         raise TypeError(f"a Layer has no entries; write net.parts[{index!r}]")
 
     if not TYPE_CHECKING:  # to a type checker, an unknown name is an error already

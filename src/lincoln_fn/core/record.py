@@ -132,7 +132,6 @@ def evolve(tree: T, **changes: Any) -> T:
 
 
 def _reader(names: tuple[str, ...]) -> Callable[[object], tuple[object, ...]]:
-    """Make the function that reads the fields of a record."""
     if not names:
         return lambda tree: ()
     read = attrgetter(*names)

@@ -74,7 +74,6 @@ class Made:
 
 @cache
 def _functions_of(kind: type) -> list[str]:
-    """List the fields of a class that are functions, by their types."""
     hints = get_type_hints(kind)
     return [name for name, hint in hints.items() if get_origin(hint) is Callable]
 

@@ -1,5 +1,8 @@
 from lincoln_fn.curvature.diagonal import ggn_diagonal as ggn_diagonal
-from lincoln_fn.curvature.influence import influence as influence
+from lincoln_fn.curvature.influence import (
+    gauss_newton_vector_product as gauss_newton_vector_product,
+    hessian_vector_product as hessian_vector_product, influence as influence,
+)
 from lincoln_fn.curvature.kfac import kfac as kfac
 from lincoln_fn.curvature.kfac_factors import Factors as Factors, kfac_factors as kfac_factors
 from lincoln_fn.curvature.laplace import (
@@ -8,8 +11,4 @@ from lincoln_fn.curvature.laplace import (
 from lincoln_fn.curvature.laplace_predictive import (
     Predictive as Predictive, laplace_predictive as laplace_predictive,
     laplace_probabilities as laplace_probabilities,
-)
-from lincoln_fn.curvature.products import (
-    gauss_newton_vector_product as gauss_newton_vector_product,
-    hessian_vector_product as hessian_vector_product,
 )

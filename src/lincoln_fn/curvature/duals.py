@@ -28,11 +28,9 @@ from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Layer, Params, evolve, file_of, made_by, tree
 from lincoln_fn.fastpath import fast, rearrange
 from lincoln_fn.layers import conv, conv_transpose, dense, group_norm, lstm, silu
-from lincoln_fn.losses import Loss
-from lincoln_fn.losses.internal import check_one_number, unchecked
+from lincoln_fn.losses.internal import Loss, check_one_number, unchecked
 from lincoln_fn.rules.internal import with_true_gradient
-from lincoln_fn.walk import Composition
-from lincoln_fn.walk.internal import Record, Wants, sum_uses, untrained, walk_back
+from lincoln_fn.walk.internal import Composition, Record, Wants, sum_uses, untrained, walk_back
 
 T = TypeVar("T")
 

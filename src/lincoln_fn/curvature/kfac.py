@@ -38,8 +38,7 @@ from lincoln_fn.curvature.columns import has_inputs_first, is_site, matrix_class
 from lincoln_fn.curvature.kfac_factors import Eigen, Factors, Sharing, factors_of, merge
 from lincoln_fn.per_example.internal import check_independent, examples_in
 from lincoln_fn.training import Gradient
-from lincoln_fn.walk import Site, cotangents, grads_at, is_trained
-from lincoln_fn.walk.internal import Record
+from lincoln_fn.walk.internal import Record, Site, cotangents, grads_at, is_trained
 
 
 @record
@@ -91,7 +90,6 @@ def kfac(
 
 
 def _init(net: Layer, params: Params) -> KfacState:
-    """Make factors of zeros, and the eigenvectors of nothing."""
     factors = tuple(map(_zeros, _matrix_params(net, params)))
     eigen = tuple(
         Eigen(f.a.new_zeros(len(f.a)), f.a, f.b.new_zeros(len(f.b)), f.b) for f in factors
@@ -109,7 +107,6 @@ def _zeros(layer: Params) -> Factors:
 
 
 def _matrix_params(net: Layer, params: Params) -> list[Params]:
-    """List the records of the layers that multiply rows by a matrix."""
     classes = matrix_classes(net)
     leaves = optree.tree_leaves(
         params, is_leaf=lambda node: isinstance(node, classes), namespace=core.TRAINED
@@ -121,7 +118,6 @@ def _compute(
     net: Layer, params: Params, cache: core.Cache, g: core.Arrays, state: KfacState, key: core.Key,
     *, damping: float, decay: float, every: int, sharing: Sharing, is_mean: bool,
 ) -> tuple[Params, KfacState]:  # fmt: skip
-    """Update the factors, and precondition the gradient."""
     check_independent(net)
     if not isinstance(state, KfacState):
         expected = "the state of a gradient with factors"
@@ -191,7 +187,6 @@ def _running(
 def _precondition(
     net: Layer, dparams: Params, now: list[Factors | None], eigen: tuple[Eigen, ...], damping: float
 ) -> Params:
-    """Multiply the gradient of each layer that has factors."""
     each, classes = iter(zip(now, eigen, strict=True)), matrix_classes(net)
 
     def multiply(layer: Params) -> Params:

@@ -36,8 +36,7 @@ from lincoln_fn.core import Arrays, Layer, LayerError, Params, cast_like, checke
 from lincoln_fn.curvature.columns import Rows, column_sites, columns, has_inputs_first, rows_of
 from lincoln_fn.curvature.duals import fast_for_columns, loss_gradient
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.losses import Loss
-from lincoln_fn.losses.internal import formula_of
+from lincoln_fn.losses.internal import Loss, formula_of
 from lincoln_fn.per_example.internal import check_independent
 from lincoln_fn.runtime import eigh, when_due
 from lincoln_fn.walk import Site

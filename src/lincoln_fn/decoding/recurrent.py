@@ -12,8 +12,7 @@ from lincoln_fn import layers
 from lincoln_fn.combine.scan import there as scan_there
 from lincoln_fn.core import Arrays, Function, LayerError, Params, record, tree
 from lincoln_fn.decoding.row import Row, Rows
-from lincoln_fn.walk import Composition, VisitThere
-from lincoln_fn.walk.internal import PREDICT
+from lincoln_fn.walk.internal import PREDICT, Composition, VisitThere
 
 
 @record

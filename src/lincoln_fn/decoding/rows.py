@@ -17,8 +17,7 @@ from lincoln_fn.core import Function, Layer, file_of, made_by
 from lincoln_fn.decoding import attention, convolution, positions, recurrent
 from lincoln_fn.decoding.row import Row, Rows
 from lincoln_fn.fastpath import gives_own_tokens
-from lincoln_fn.walk import Composition
-from lincoln_fn.walk.internal import composition_of
+from lincoln_fn.walk.internal import Composition, composition_of
 
 ROWS: Final[Rows] = {**attention.ROWS, **convolution.ROWS, **positions.ROWS, **recurrent.ROWS}
 

@@ -22,7 +22,6 @@ except ModuleNotFoundError as error:
     mend = "pip install 'lincoln_fn[sklearn]'"
     raise ModuleNotFoundError(f"lincoln_fn.estimators: {error}; {mend}", name=error.name) from error
 
-from lincoln_fn.estimators.classifier import NetClassifier
-from lincoln_fn.estimators.regressor import NetRegressor
+from lincoln_fn.estimators.networks import NetClassifier, NetRegressor
 
 __all__ = ["NetClassifier", "NetRegressor"]

@@ -123,7 +123,6 @@ def _add_batch(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _in_layout(x: Tensor, weight: Tensor) -> Tensor:
-    """Copy x, or g, to the layout in which the kernels are fastest."""
     return channels_last(x, max(weight.shape[0], x.shape[1])) if weight.ndim == 4 else x
 
 

@@ -174,7 +174,6 @@ def _repeated(x: Tensor, q: Tensor) -> Tensor:
 
 
 def _summed(dx: Tensor, x: Tensor) -> Tensor:
-    """Sum the gradients of the heads that share one of x."""
     heads = x.shape[1]
     if dx.shape[1] == heads:
         return dx

@@ -94,7 +94,6 @@ def _remade(rule: Rule, cell: Cell, cache: KernelCache, g: Tensor, ds: Tensors) 
 def _scan_backward(
     rule: Rule, cell: Cell, cache: KernelCache, g: Tensor, ds: Tensors
 ) -> tuple[Tensor, Cell, Tensors]:
-    """Compute what `scan_backward` does, for the kernel's cache."""
     run: Run = in_graph_backward if isinstance(g, FakeTensor) else _run_backward
     dx, dw_ih, dw_hh, db, dh, dc = run(
         cache.x, *_with_biases(cell), *cache.first, cache.y, *cache.last, g, *ds,

@@ -1,4 +1,4 @@
-"""Layer norm and group norm by ATen's fused kernels.
+"""Batch norm, layer norm and group norm by ATen's fused kernels.
 
 A kernel reads x twice and writes y once; the formula makes a tensor for each of its terms. The
 kernel computes x rstd - mean rstd: where the mean is many standard deviations, as of a constant x,
@@ -20,11 +20,13 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Channels, Rows, Sizes
 from lincoln_fn.fastpath.twin import Argument, Function, Twin, unless_transformed
-from lincoln_fn.layers import group_norm, layer_norm
-from lincoln_fn.layers.common.normalisation_checks import check_grouped, trailing_sizes
+from lincoln_fn.layers import batch_norm, group_norm, layer_norm
+from lincoln_fn.layers.common import inputs as checks
+from lincoln_fn.layers.common.normalisation import moved
 
 # A mean of this many standard deviations costs a kernel a digit or two.
 _MOST: Final = 30.0
+MOST_VALUES: Final = 2**16
 
 
 def loses_digits(mean: Tensor, rstd: Tensor) -> bool:
@@ -68,7 +70,7 @@ def layer_forward(
     params: layer_norm.Params, x: Rows, *, normalized_shape: int | Sizes = -1, eps: float = 1e-5
 ) -> tuple[Tensor, LayerCache | layer_norm.Cache]:
     """Compute layer norm."""
-    sizes = trailing_sizes("layer_norm", params, x, normalized_shape)
+    sizes = checks.trailing_sizes("layer_norm", params, x, normalized_shape)
     y, mean, rstd = torch.ops.aten.native_layer_norm(x, sizes, params.weight, params.bias, eps)
     if loses_digits(mean, rstd):
         return layer_norm.forward(params, x, normalized_shape=normalized_shape, eps=eps)
@@ -112,7 +114,7 @@ def group_forward(
     params: group_norm.Params, x: Channels, *, num_groups: int, eps: float = 1e-5
 ) -> tuple[Tensor, GroupCache | group_norm.Cache]:
     """Compute group norm; of an empty x, whose gradients the kernel has wrong, by the formula."""
-    check_grouped(params, x, num_groups)
+    checks.check_grouped(params, x, num_groups)
     if x.numel() == 0:
         return group_norm.forward(params, x, num_groups=num_groups, eps=eps)
     # For channels-last the kernel computes the variance as the mean of x^2 minus the square of the
@@ -142,7 +144,102 @@ def group_backward(
     return dx, group_norm.Params(*dparams)
 
 
+@core.record
+class BatchCache:
+    """The input as the kernel had it, each channel's statistics, x's shape, hyperparameters."""
+
+    x: Float[Tensor, "batch channels *spatial"] | Float[Tensor, "1 channels values"]
+    mean: Float[Tensor, " channels"]
+    rstd: Float[Tensor, " channels"]
+    var: Float[Tensor, " channels"]
+    shape: tuple[int, ...] = core.static()
+    eps: float = core.static()
+    momentum: float | None = core.static()
+
+
+def to_batch_norm_cache(
+    params: batch_norm.Params, cache: BatchCache, g: Tensor
+) -> batch_norm.Cache:
+    """Normalise the input by the formula."""
+    x, eps, momentum = _in_shape(cache.x, cache.shape), cache.eps, cache.momentum
+    return batch_norm.forward(params, x, eps=eps, momentum=momentum, spatial_axes=None)[1]
+
+
+@unless_transformed(batch_norm.forward)
+def batch_forward(
+    params: batch_norm.Params, x: Channels, *, eps: float = 1e-5, momentum: float | None = 0.1,
+    spatial_axes: int | None = None,
+) -> tuple[Tensor, BatchCache | batch_norm.Cache]:  # fmt: skip
+    """Compute batch norm; of an empty x, by the formula."""
+    checks.check_batch(params, x, spatial_axes)
+    checks.check_count("batch_norm", x, x.shape[0] * x.shape[2:].numel())
+    if x.numel() == 0:
+        return batch_norm.forward(params, x, eps=eps, momentum=momentum, spatial_axes=spatial_axes)
+    shape = tuple(x.shape)
+    x = _in_order(x)
+    # With a momentum of 1, the kernel's running statistics become those of the batch.
+    start = x.new_zeros(x.shape[1])
+    y, mean, rstd, _, var = torch.ops.aten._native_batch_norm_legit_functional(
+        x, params.weight, params.bias, start, start, True, 1.0, eps
+    )
+    if loses_digits(mean, rstd):
+        x = _in_shape(x, shape)
+        return batch_norm.forward(params, x, eps=eps, momentum=momentum, spatial_axes=spatial_axes)
+    return _in_shape(y, shape), BatchCache(x, mean, rstd, var, shape, eps, momentum)
+
+
+@unless_transformed(batch_norm.backward, BatchCache, to_batch_norm_cache)
+def batch_backward(
+    params: batch_norm.Params, cache: BatchCache, g: Tensor
+) -> tuple[Tensor, batch_norm.Params]:
+    """Compute dx, dw and db of batch norm."""
+    core.check_cotangent("batch_norm", g, cache.x, cache.shape)
+    weight, bias = params.weight, params.bias
+    # The two None stand for running statistics, unused in training.
+    kernel = torch.ops.aten.native_batch_norm_backward
+    own = cache.x, weight, None, None, cache.mean, cache.rstd, True, cache.eps
+    dx, dweight, dbias = gradients(kernel, weight, bias, _in_order(g), *own)
+    return _in_shape(dx, cache.shape), batch_norm.Params(dweight, dbias, params.running)
+
+
+@unless_transformed(batch_norm.advance, BatchCache)
+def batch_advance(params: batch_norm.Params, cache: BatchCache) -> batch_norm.Params:
+    """Move the running statistics towards the batch's."""
+    if params.running is None:
+        return params
+    running = moved(params.running, cache.mean, cache.var, cache.momentum)
+    return batch_norm.Params(params.weight, params.bias, running)
+
+
+@unless_transformed(batch_norm.predict)
+def batch_predict(
+    params: batch_norm.Params, x: Channels, *, eps: float = 1e-5, **options: Argument
+) -> Tensor:
+    """Compute batch norm by the running statistics, if there are any."""
+    running = params.running
+    if running is None:
+        y: Tensor = batch_forward(params, x, eps=eps, **options)[0]
+        return y
+    checks.check_batch(params, x, options.get("spatial_axes"))
+    return torch.nn.functional.batch_norm(
+        x, running.mean, running.var, params.weight, params.bias, eps=eps
+    )
+
+
+def _in_order(x: Tensor) -> Tensor:
+    """Copy x so that a channel's numbers are neighbours in memory; (N, C) becomes (1, C, N)."""
+    area = x.shape[2:].numel()
+    if x.shape[0] * area <= MOST_VALUES:
+        return x
+    return x.contiguous() if area > 1 else x.reshape(x.shape[:2]).mT.contiguous().unsqueeze(0)
+
+
+def _in_shape(y: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return y if y.shape == shape else y.squeeze(0).mT.reshape(shape)
+
+
 TWINS: Final = (
     Twin(layer_norm, layer_forward, layer_backward, to_formula_cache=to_layer_norm_cache),
     Twin(group_norm, group_forward, group_backward, to_formula_cache=to_group_norm_cache),
+    Twin(batch_norm, batch_forward, batch_backward, predict=batch_predict, advance=batch_advance),
 )

@@ -136,7 +136,6 @@ def fast_optimizer(optimizer: Optimizer, *, donate: bool = False, exact: bool = 
 
 
 def _faster(argument: object) -> object:
-    """Make an inner optimizer, or each of several, of faster functions."""
     if isinstance(argument, Optimizer):
         return fast_optimizer(argument)
     if isinstance(argument, tuple) and all(isinstance(part, Optimizer) for part in argument):

@@ -100,7 +100,6 @@ def files(
 
 
 def _leaves(code: str) -> list[str]:
-    """List the gradients of the cases, by the code that will make them."""
     names: dict[str, object] = {}
     exec(code, names)  # the teacher's own code
     cases = names["cases"]

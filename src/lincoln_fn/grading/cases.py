@@ -92,7 +92,6 @@ def _resized(leaf: Tensor, size: int, other: int) -> Tensor:
 
 
 def _added(arrays: Arrays, key: Key, scale: float) -> Arrays:
-    """Add normal numbers to what is floating."""
 
     def moved(leaf: Tensor, drawn: Tensor) -> Tensor:
         return leaf + scale * drawn if leaf.is_floating_point() else leaf

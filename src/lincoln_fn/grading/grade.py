@@ -103,7 +103,6 @@ def _check_submission(submission: object) -> None:
 
 
 def _checked_leaves(reference: Layer, cases: object) -> list[str]:
-    """Check the cases, and list the gradients of the reference."""
     pairs = isinstance(cases, Sequence) and all(
         isinstance(case, tuple) and len(case) == 2 for case in cases
     )

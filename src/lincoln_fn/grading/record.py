@@ -156,7 +156,6 @@ class Grades:
     grades: Mapping[str, Grade]
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
-        """Return the heads, and the cells of each row."""
         marks = [mark for grade in self.grades.values() for mark in grade.marks]
         leaves = list(dict.fromkeys(mark.leaf for mark in marks if mark.possible))
         rows = [

@@ -135,7 +135,6 @@ def truncated_normal(
 
     Args:
         std: the standard deviation before truncation, above 0.
-        mean: the mean before truncation.
         low: the smallest value; as in torch, it is not in units of std.
 
     Example:

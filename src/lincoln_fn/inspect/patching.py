@@ -86,7 +86,6 @@ def patched(
 
 
 def _find_within(path: str, layer: Layer, patches: Mapping[str, Patch]) -> dict[int, str]:
-    """Find the first patch within each part of a composition; return its path by the part."""
     parts = [inside(path, i) for i in range(len(layer.parts))]
     return {
         i: at

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from lincoln_fn.core import Arrays, Cache, Layer, Params, checked, map_layers, named_leaves, tree
 from lincoln_fn.inspect.records import LayerTrace, NonFinite, Trace
-from lincoln_fn.losses import Loss
-from lincoln_fn.losses.internal import check_one_number
+from lincoln_fn.losses.internal import Loss, check_one_number
 from lincoln_fn.walk.internal import ALL, Wants, walk_back
 from lincoln_fn.walk.walks import there
 

@@ -99,7 +99,6 @@ def assemble(
 
 
 def _names(model: Model, stored: Iterable[str]) -> dict[str, str]:
-    """Find the stored name for each name; one that is not expected stays as it is."""
     expected = {slot.name for slot in model.slots} | set(model.network.copies)
     prefix = model.family.prefix
     names = {}
@@ -196,7 +195,6 @@ def _unstacked(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _restacked(module: nn.Module, named: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors that a file has as the model has them, in its order."""
     stacks = _stacks(module)
     for name, stack in stacks.items():
         named[name] = torch.stack([torch.cat([named.pop(n) for n in names]) for names in stack])

@@ -155,7 +155,6 @@ def _by(combinator: Callable[..., Layer]) -> Callable[..., Pair]:
 
 
 def _stacked(combinator: Callable[..., Layer]) -> Container:
-    """Describe a stack of blocks and a norm."""
     compose = _by(lambda *layers: combinator(*layers[:-1], norm=layers[-1]))
     return Container(_list_stack, compose)
 

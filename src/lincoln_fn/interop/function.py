@@ -188,7 +188,6 @@ def from_module(
 
 
 def _run(module: _Called, name: str, params: Params, x: Arrays) -> Arrays:
-    """Call a module with params in place of its own parameters."""
     inner = {f"module.{n}": p for n, p in params.items()}
     device = next((t.device for t in tensors_in((x, params))), None)
     constants = chain(module.named_parameters(), module.named_buffers())

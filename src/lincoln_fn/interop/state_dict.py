@@ -1,4 +1,4 @@
-"""Parameters by torch's names and in torch's layouts, and back.
+"""Parameters by torch's names and in torch's layouts, or as numpy arrays; and back.
 
 Names are the paths of a tree of params, such as "0.weight"; `names.KINDS` gives their last parts,
 which are a layer's own. Parameters that the table does not list keep their names and layout.
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine import inference
-from lincoln_fn.core import Key, Layer, LayerError, Params, check_argument, tree
+from lincoln_fn.core import Key, Layer, LayerError, Params, Tree, check_argument, tree
 from lincoln_fn.interop.names import BLOCKS, KINDS, NamedTensors, Naming
 from lincoln_fn.interop.slots import Slot, by_path, differences, expected, fill, present
 from lincoln_fn.interop.transformers import part_name
-from lincoln_fn.walk import ENTRIES, Composition
-from lincoln_fn.walk.internal import composition_of
+from lincoln_fn.walk.internal import ENTRIES, Composition, composition_of
 
 
 def name_tensors(layer: Layer, params: Params) -> dict[str, Tensor]:
@@ -141,3 +141,35 @@ def _row(layer: Layer) -> Naming | None:
 def _select_below(name: str, names: NamedTensors) -> NamedTensors:
     prefix = f"{name}."
     return {n.removeprefix(prefix): t for n, t in names.items() if n.startswith(prefix)}
+
+
+def to_numpy(arrays: Tree) -> Tree:
+    """Convert all tensors of a tree to numpy arrays in new memory, including those in states.
+
+    Raises:
+        TypeError: for a dtype that numpy lacks, such as bfloat16.
+
+    Example:
+        >>> to_numpy((torch.ones(2), None))
+        (array([1., 1.], dtype=float32), None)
+    """
+    return tree.map(_array, arrays, states=True)
+
+
+def from_numpy(arrays: Tree) -> Tree:
+    """Convert all numpy arrays of a tree to tensors in new memory, including those in states.
+
+    Arrays have any strides, and float64 stays float64.
+
+    Example:
+        >>> from_numpy({"x": np.ones((2, 1)), "y": np.int64(3)})
+        {'x': tensor([[1.],
+                [1.]], dtype=torch.float64), 'y': tensor(3)}
+    """
+    return tree.map(lambda a: torch.from_numpy(np.array(a, order="C")), arrays, states=True)
+
+
+def _array(tensor: Tensor) -> Tree:
+    if tensor.dtype is torch.bfloat16:
+        raise TypeError("to_numpy: numpy has no bfloat16; convert first, for example by t.float()")
+    return np.array(tensor.detach().cpu().numpy(), order="C")

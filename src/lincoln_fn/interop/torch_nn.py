@@ -202,7 +202,6 @@ def to_state_dict(
 
 
 def _renamed(layer: Layer, named: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
-    """Give tensors that are named by position the names of a module, in its order."""
     # Each tensor of a copy is filled with its number, which then shows where it went.
     marked = copy.deepcopy(module).double()
     names = list(marked.state_dict())

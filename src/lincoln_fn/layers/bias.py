@@ -65,9 +65,6 @@ def bias(*, bias_init: Initializer = zeros()) -> Layer:
     x has shape (..., features), with any number of leading axes, and so has y. Most layers have a
     bias of their own; this one follows those that have none, such as the scores of `tied`.
 
-    Args:
-        bias_init: draws b; the default is zeros.
-
     Example:
         >>> bias().predict(Params(torch.tensor([1.0, 2.0])), torch.tensor([[10.0, 20.0]]))
         tensor([[11., 22.]])

@@ -136,7 +136,6 @@ def _conv_nd(
             as give y the size of x, with an odd one at the end.
         dilation: the step from one element of the kernel to the next.
         groups: into how many groups the channels of x and y are divided, each computed alone.
-        padding_mode: "zeros", "reflect", "replicate" or "circular".
         weight_init: draws W, of shape (out_channels, in_channels / groups, *kernel_size). The
             default is torch's: uniform within 1 / sqrt(n_in), for n_in elements of x in one of y.
 

@@ -120,7 +120,6 @@ def cosine_similarities(init_scale: Positive = 1 / 0.07) -> Layer:
 
 
 def _checked(x: Pair) -> Pair:
-    """Check that x is a pair of rows with as many features."""
     check_form(NAME, x, "(a, b)")
     check_inputs(NAME, x)
     a, b = x

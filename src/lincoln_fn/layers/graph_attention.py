@@ -116,7 +116,6 @@ def terms(params: Params, cache: Cache, g: Nodes) -> Params:
 
 
 def _of_scores(params: Params, cache: Cache, g: Nodes) -> tuple[Tensor, Tensor]:
-    """Compute dp and dq, one number for each node and head."""
     core.check_cotangent(NAME, g, cache.h, tuple(cache.h.flatten(-2).shape))
     w, source, target, count = cache.weights, cache.source, cache.target, cache.h.shape[-3]
     by_head = g.reshape(*g.shape[:-1], *cache.h.shape[-2:])
@@ -127,7 +126,6 @@ def _of_scores(params: Params, cache: Cache, g: Nodes) -> tuple[Tensor, Tensor]:
 
 
 def _softmax(u: Scores, target: Ends, count: int) -> Scores:
-    """Compute the softmax over the edges into each node."""
     at = target.unsqueeze(-1).expand(u.shape)
     lowest = u.new_full((*u.shape[:-2], count, u.shape[-1]), -torch.inf)
     # The softmax is the same whatever is subtracted: its derivative needs none of the largest.

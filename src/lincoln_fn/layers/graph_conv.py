@@ -107,7 +107,6 @@ def _mix(z: Nodes, source: Ends, target: Ends, weights: Weights | None, loop: fl
 
 
 def _sum_but(values: Float[Tensor, "*batch n features"]) -> Float[Tensor, " n"]:
-    """Sum over all axes but that of the nodes or edges."""
     return values.sum(-1).flatten(0, -2).sum(0) if values.ndim > 2 else values.sum(-1)
 
 

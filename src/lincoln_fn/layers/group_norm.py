@@ -28,7 +28,7 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Channels, Key, Layer, NonNegative, PositiveInt, bare, record
 from lincoln_fn.layers.common import normalisation
-from lincoln_fn.layers.common.normalisation_checks import check_grouped
+from lincoln_fn.layers.common.inputs import check_grouped
 
 
 @record

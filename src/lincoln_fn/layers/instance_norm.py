@@ -32,8 +32,8 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Instances, Key, Layer, NonNegative, PositiveInt, Probability, record
 from lincoln_fn.layers.common import normalisation
+from lincoln_fn.layers.common.inputs import check_count, check_instances
 from lincoln_fn.layers.common.normalisation import Running
-from lincoln_fn.layers.common.normalisation_checks import check_count, check_instances
 from lincoln_fn.layers.common.running_statistics import Norm, inference_forms
 
 

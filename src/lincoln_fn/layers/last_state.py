@@ -55,7 +55,6 @@ def backward(
 
 
 def _last(sequence: Sequence, mask: Mask | None) -> tuple[Tensor, Tensor | None]:
-    """Find the last position with an entry, and whether there is one."""
     length = sequence.shape[-2]
     if mask is None:
         shape = (*sequence.shape[:-2], 1, 1)

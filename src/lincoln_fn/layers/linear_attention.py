@@ -191,7 +191,6 @@ def _of_decay(e: Pairs, f: Chunks, g: Chunks, h: Tensor, features: int) -> Chunk
 
 
 def _from_step(x: Tensor) -> Tensor:
-    """Sum over the steps from t on."""
     return x.flip(2).cumsum(2).flip(2)
 
 

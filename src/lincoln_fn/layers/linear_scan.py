@@ -142,7 +142,6 @@ def linear_scan(*, chunk_size: PositiveInt = 16) -> Layer:
 
 
 def _steps(a: Iterable[Tensor], b: Iterable[Tensor], h: Tensor, reverse: bool) -> list[Tensor]:
-    """List the state after each step, in the order of time."""
     states = []
     for a_t, b_t in _in_order(zip(a, b, strict=True), reverse):
         h = torch.addcmul(b_t, a_t, h)

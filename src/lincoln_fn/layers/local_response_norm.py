@@ -30,8 +30,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lincoln_fn.core import Channels, Layer, PositiveInt, bare, constructor, record, static
+from lincoln_fn.layers.common.inputs import check_channels
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.layers.common.normalisation_checks import check_channels
 
 
 @record

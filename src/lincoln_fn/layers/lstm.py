@@ -119,7 +119,6 @@ def lstm(
     (batch, length) is True where the sequence has an entry.
 
     Args:
-        hidden_size: features of h and of c.
         batch_first: whether the batch is the first axis of the sequence, the outputs and the mask;
             if False, they are (length, batch, ...), as torch's are by default.
         weight_init: draws the matrices. The default is uniform within 1 / sqrt(hidden_size).

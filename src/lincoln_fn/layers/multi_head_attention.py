@@ -32,8 +32,7 @@ from lincoln_fn.layers.common import attention_forms
 from lincoln_fn.layers.common.attention import check_mask
 from lincoln_fn.layers.common.attention_forms import Cache, Given, Gradients, Inputs
 from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
-from lincoln_fn.walk import fields
-from lincoln_fn.walk.internal import Record, VisitRecord
+from lincoln_fn.walk.internal import Record, VisitRecord, fields
 
 NAME = "multi_head_attention"
 
@@ -136,7 +135,6 @@ def multi_head_attention(
             default, the length is first and the batch second. A mask always has the batch first.
         weight_init: draws the weights of query, key and value; the default is torch's.
         output_weight_init: draws the output's weight; the default is torch's.
-        bias_init: draws the biases.
 
     Returns:
         The layer, whose params are `layers.multi_head_attention.Params`.

@@ -84,7 +84,6 @@ def prelu(num_parameters: PositiveInt = 1, init: float = 0.25) -> Layer:
 
     Args:
         num_parameters: 1, or the number of channels, on axis 1, for one slope per channel.
-        init: the initial slope.
 
     Example:
         >>> prelu().init(lf.Key(0), torch.zeros(5, 3)).weight

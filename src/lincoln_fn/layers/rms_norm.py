@@ -39,8 +39,8 @@ from torch import Tensor
 
 from lincoln_fn.core import Key, Layer, NonNegative, Rows, Sizes, bare, constructor, record, static
 from lincoln_fn.layers.common import normalisation
+from lincoln_fn.layers.common.inputs import NormalizedShape, trailing_sizes
 from lincoln_fn.layers.common.normalisation import mean_over, scale_and_shift, widened
-from lincoln_fn.layers.common.normalisation_checks import NormalizedShape, trailing_sizes
 
 
 @record

@@ -123,7 +123,6 @@ def _axes(
 
 
 def _ratio(of_x: int, of_y: int, scale: float | None, mode: str, align_corners: bool) -> float:
-    """Compute r."""
     if mode.endswith("linear") and of_x == of_y:
         return 1.0
     if align_corners:
@@ -132,7 +131,6 @@ def _ratio(of_x: int, of_y: int, scale: float | None, mode: str, align_corners: 
 
 
 def _terms(axis: Axis, mode: str, align_corners: bool, x: Tensor) -> Terms:
-    """Compute the i and the A_(oi) of every o."""
     # torch rounds positions to float32, which decides on which side of a whole number they are.
     dtype = torch.float64 if x.dtype is torch.float64 else torch.float32
     o = torch.arange(axis.of_y, dtype=dtype, device=x.device)

@@ -148,7 +148,6 @@ def advance(params: RunningCodebook, cache: Cache, *, decay: float) -> RunningCo
 
 
 def _sums(index: Int[Tensor, "*batch"], rows: Vectors, n: int) -> Codes:
-    """Add up the rows of each code."""
     return add_at(index.flatten(), rows.reshape(-1, rows.shape[-1]), n, 0)
 
 

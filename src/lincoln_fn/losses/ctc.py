@@ -146,7 +146,6 @@ def _log(is_one: Bool[Tensor, "*s"]) -> Float[Tensor, "*s"]:
 
 
 def _shift(x: Tensor, by: int, fill: float = LOG_ZERO) -> Tensor:
-    """Shift the values at position s to s + by."""
     if by > 0:
         return pad(x, (by, 0), value=fill)[..., : x.shape[-1]]
     return pad(x, (0, -by), value=fill)[..., -by:]

@@ -90,7 +90,6 @@ def backward(cache: Cache, dl: Cotangent, *, chunk_size: int) -> tuple[Features,
 def _chunks(
     labels: Labels, h: Features, size: int
 ) -> Iterator[tuple[Float[Tensor, "n D"], Tensor, Tensor]]:
-    """Give the rows of each chunk, their labels and their weights."""
     parts = (h.reshape(-1, h.shape[-1]), labels.index.reshape(-1, 1), labels.w.reshape(-1, 1))
     return zip(*(torch.split(part, size) for part in parts), strict=True)
 

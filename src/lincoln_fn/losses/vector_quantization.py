@@ -31,8 +31,7 @@ from lincoln_fn.layers.stop_gradient import stop_gradient
 from lincoln_fn.losses.common.reduction import Back, There
 from lincoln_fn.losses.internal import Cotangent, Elements, Formula, Loss, Reduction, loss_of
 from lincoln_fn.losses.through import through
-from lincoln_fn.walk import VisitBack, VisitThere, composition
-from lincoln_fn.walk.internal import Record
+from lincoln_fn.walk.internal import Record, VisitBack, VisitThere, composition
 
 NAME: Final = "vector_quantization"
 Pair: TypeAlias = tuple[Elements, Elements]

@@ -61,7 +61,6 @@ def backward(cache: Cache, g: Cotangent = 1.0, *, parts: Parts) -> tuple[Arrays,
 
 
 def _named(name: str, loss: Loss, run: Callable[..., T], prediction: Arrays, target: Arrays) -> T:
-    """Run a function of one loss, whose errors then name the loss."""
     try:
         return run(prediction, target)
     except LayerError as error:

@@ -21,8 +21,7 @@ from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Layer, Params, Tree, format_briefly, html
 from lincoln_fn.inspect import Trace
 from lincoln_fn.inspect import internal as tables
-from lincoln_fn.notebook.curves import history_html
-from lincoln_fn.notebook.markup import Markup, element, fade, fold, table, wrap
+from lincoln_fn.notebook.markup import Markup, element, fade, fold, history_html, table, wrap
 from lincoln_fn.notebook.trees import tensor_cells, tree_html
 from lincoln_fn.runtime import current_shell
 from lincoln_fn.training import FitRecord, StepRecord, TrainState

@@ -107,7 +107,6 @@ def _compute(
     net: core.Layer, params: Params, cache: core.Cache, g: core.Arrays, state: NoiseState,
     key: core.Key, *, decay: float, is_mean: bool,
 ) -> tuple[Params, NoiseState]:  # fmt: skip
-    """Compute the gradient, and update S and N."""
     count = examples_in(g)
     core.require(count > 1, "noise_scale", "a batch of at least two examples", count)
     if not isinstance(state, NoiseState):
@@ -178,15 +177,12 @@ class NoiseScales(Mapping[str, float]):
         return noise / signal if signal else float("nan" if noise == 0 else "inf")
 
     def __contains__(self, path: object) -> bool:
-        """Return whether a path, or a pattern, names parameters."""
         return isinstance(path, str) and any(_is_below(name, path) for name in self.signal)
 
     def __iter__(self) -> Iterator[str]:
-        """List the paths of the parameters."""
         return iter(self.signal)
 
     def __len__(self) -> int:
-        """Count the parameters."""
         return len(self.signal)
 
 

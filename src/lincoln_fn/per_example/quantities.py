@@ -10,18 +10,29 @@ that mixes the examples, as a contrast does, d_n is what reaches the parameters 
 output: no gradient of a loss of its own, and none that replacing another example would leave.
 
 Each function walks back once. The examples are on axis 0 of every layer's output.
+
+`clipped`, the gradient of DP-SGD, takes example n's gradient h_n of its own loss:
+
+    clip(h_n) = h_n min(1, C / ||h_n||)
+    dparams = (sum_n clip(h_n) + sigma C z) / B    with z from the standard normal distribution
+
+No example changes the sum by more than C, so the noise hides whether an example was there.
 """
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import partial, reduce
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Cache, Layer, Params, Term, cast_like, tree, unexpected
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, Layer, NonNegative, Params, Positive, PositiveInt, tree
 from lincoln_fn.per_example import forms, network
+from lincoln_fn.per_example.network import check_any, examples_in, measure, sum_weighted, terms_of
+from lincoln_fn.training import Gradient, GradientState
 
 
 def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
@@ -44,12 +55,12 @@ def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
     """
     terms, count = network.terms_of("gradients", net, params, cache, g), network.examples_in(g)
 
-    def each(p: Tensor, term: Term | Tensor) -> Tensor:
+    def each(p: Tensor, term: core.Term | Tensor) -> Tensor:
         if isinstance(term, Tensor):
             return term.expand(count, *term.shape)
         return forms.gradients(term, p)
 
-    return cast_like(tree.map(each, params, terms), params)
+    return core.cast_like(tree.map(each, params, terms), params)
 
 
 def squared_norms(net: Layer, params: Params, cache: Cache, g: Arrays) -> Float[Tensor, " N"]:
@@ -87,9 +98,9 @@ def gram(net: Layer, params: Params, cache: Cache, g: Arrays) -> Float[Tensor, "
                 [3., 9.]])
     """
     terms, count = network.terms_of("gram", net, params, cache, g), network.examples_in(g)
-    leaves: list[Term | Tensor] = [*tree.leaves(terms)]
+    leaves: list[core.Term | Tensor] = [*tree.leaves(terms)]
     pairs = zip(tree.leaves(params), leaves, strict=True)
-    each = [forms.gram(term, p) for p, term in pairs if isinstance(term, Term)]
+    each = [forms.gram(term, p) for p, term in pairs if isinstance(term, core.Term)]
     return reduce(torch.add, each, tree.leaves(g)[0].new_zeros(count, count))
 
 
@@ -111,8 +122,8 @@ def weighted_sum(
     count = network.examples_in(g)
     if not isinstance(weights, Tensor) or weights.shape != (count,):
         got = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
-        raise unexpected("weighted_sum", f"weights of shape ({count},)", got)
-    return cast_like(network.sum_weighted(params, terms, weights), params)
+        raise core.unexpected("weighted_sum", f"weights of shape ({count},)", got)
+    return core.cast_like(network.sum_weighted(params, terms, weights), params)
 
 
 def second_moment(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
@@ -126,7 +137,7 @@ def second_moment(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params
     """
     terms = network.terms_of("second_moment", net, params, cache, g)
     network.check_any("second_moment", network.examples_in(g))
-    return cast_like(_second_moment(params, terms), params)
+    return core.cast_like(_second_moment(params, terms), params)
 
 
 def variance(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
@@ -148,8 +159,84 @@ def variance(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
     def difference(squares: Tensor, mean: Tensor) -> Tensor:
         return (squares - mean.square()).clamp(min=0)
 
-    return cast_like(tree.map(difference, _second_moment(params, terms), mean), params)
+    return core.cast_like(tree.map(difference, _second_moment(params, terms), mean), params)
 
 
 def _second_moment(params: Params, terms: Params) -> Params:
     return network.map_terms(lambda term, p: forms.square_sum(term, p) / term.count, params, terms)
+
+
+@core.constructor
+def clipped(
+    max_norm: Positive,
+    *,
+    noise: NonNegative = 0.0,
+    reduction: Literal["mean", "sum"] = "mean",
+    batch_size: PositiveInt | None = None,
+) -> Gradient:
+    """Clip the gradient of each example's loss to a norm, add them up, and add noise: DP-SGD.
+
+    dparams = (sum_n h_n min(1, max_norm / ||h_n||) + noise max_norm z) / B, with h_n the gradient
+    of example n's own loss, its norm over all parameters together, and z drawn from the standard
+    normal distribution by the step's key.
+
+    Args:
+        max_norm: the largest norm that a gradient keeps, C.
+        noise: the standard deviation of the noise as a multiple of C, sigma. Every number of every
+            trained parameter gets noise, such as an embedding's row `padding_idx`, too.
+        reduction: that of the step's loss. For "mean", h_n is N times the example's part of the
+            gradient. So the mean has to be over the N examples. Class weights, `ignore_index` and
+            masks make it depend on the other examples, which no privacy account allows: take "sum".
+        batch_size: B. None is the number of examples in the batch for "mean", and 1 for "sum". If
+            batches are drawn at random, for a privacy account, it is their expected size.
+
+    Warns:
+        UserWarning: for noise without batch_size, if reduction is "mean".
+
+    Raises:
+        LayerError: from `make_step`, if an example moves the gradients of others in the loss (of a
+            loss that does not say so, from the first step); from the step, as `gradients` does, or
+            for a mean over no example.
+
+    Source:
+        Abadi and others, "Deep Learning with Differential Privacy", CCS 2016, algorithm 1.
+
+    Example:
+        >>> net, loss = lf.dense(10), lf.losses.softmax_cross_entropy()
+        >>> gradient = clipped(1.0, noise=1.1, batch_size=64)
+        >>> lf.make_step(net, loss, lf.optim.sgd(0.1), gradient=gradient).gradient
+        clipped(1.0, noise=1.1, batch_size=64)
+    """
+    if noise and batch_size is None and reduction == "mean":
+        problem = "clipped: noise without batch_size is divided by the examples in each batch"
+        mend = "write batch_size=, their expected number, which a privacy account asks for"
+        core.warn(f"{problem}; {mend}")
+    compute = partial(_compute, is_mean=reduction == "mean", size=batch_size)
+    return core.bare(partial(Gradient, reduction=reduction, by_example=True), compute)
+
+
+def _compute(
+    net: Layer, params: Params, cache: Cache, g: Arrays, state: GradientState, key: core.Key, *,
+    max_norm: float, noise: float, is_mean: bool, size: int | None,
+) -> tuple[Params, GradientState]:  # fmt: skip
+    count = examples_in(g)
+    scale = count if is_mean else 1  # h_n = scale d_n
+    divisor = size or scale
+    check_any("clipped", divisor)
+    terms = terms_of("clipped", net, params, cache, g)
+    norms, terms = measure(params, terms, g)
+    weights = (max_norm / (scale * norms.sqrt())).clamp(max=1) * (scale / divisor)
+    dparams = sum_weighted(params, terms, weights)
+    if noise:
+        dparams = _noisy(dparams, key, noise * max_norm / divisor)
+    return core.cast_like(dparams, params), state
+
+
+def _noisy(dparams: Params, key: core.Key, std: float) -> Params:
+    leaves = iter(range(len(tree.leaves(dparams))))
+
+    def noisy(leaf: Tensor) -> Tensor:
+        drawn = core.keys.normal(key.fold_in(next(leaves)).near(leaf), tuple(leaf.shape), std=std)
+        return leaf + drawn.to(leaf.dtype)
+
+    return tree.map(noisy, dparams)

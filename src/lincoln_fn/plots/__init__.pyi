@@ -1,8 +1,7 @@
 from lincoln_fn.plots.by_layer import (
-    activations as activations, flow as flow, gradient_norms as gradient_norms,
+    activations as activations, flow as flow, gradient_norms as gradient_norms, graph as graph,
 )
 from lincoln_fn.plots.derivatives import jacobian as jacobian, layer as layer
-from lincoln_fn.plots.diagrams import graph as graph
 from lincoln_fn.plots.images import effects as effects, filters as filters, relevance as relevance
 from lincoln_fn.plots.results import (
     confusion_matrix as confusion_matrix, learning_curve as learning_curve,

@@ -165,7 +165,6 @@ def jacobian_matrix(
 
 
 def _shape_like(numbers: Float[Tensor, " n"], like: Arrays) -> Arrays:
-    """Distribute numbers over tensors like others."""
     parts = iter(torch.split(numbers, [leaf.numel() for leaf in tree.leaves(like)]))
     return tree.map(lambda leaf: next(parts).to(leaf).view_as(leaf), like)
 

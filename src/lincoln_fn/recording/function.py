@@ -10,8 +10,7 @@ from torch import Tensor
 
 from lincoln_fn.core import Arrays, is_record, wrong_kind
 from lincoln_fn.recording.by_kind import ByKind, Structure, address, flatten, make_builder
-from lincoln_fn.recording.generate import Run, by_function, by_overload, generate
-from lincoln_fn.recording.program import Program, same_bits
+from lincoln_fn.recording.program import Program, Run, by_function, by_overload, generate, same_bits
 from lincoln_fn.recording.recorder import Recorder
 from lincoln_fn.recording.surroundings import Fact, Showing, UnseenError, facts_of
 from lincoln_fn.runtime import LOG
@@ -43,7 +42,6 @@ def recorded(function: Function) -> Function:
     arguments, such as a global name, is looked at each time, too.
 
     Example:
-        >>> import torch
         >>> step = recorded(lambda x, y: (x + 2 * y).tanh())
         >>> [step(torch.zeros(1), torch.full((1,), y)).item() for y in (0.0, 0.0, 50.0)]
         [0.0, 0.0, 1.0]

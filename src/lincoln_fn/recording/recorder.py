@@ -110,7 +110,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         args: Arguments = (),
         kwargs: Options | None = None,
     ) -> Argument:
-        """Run an operation, and note it."""
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         if self.problem is None:
@@ -260,7 +259,6 @@ def _tensors(value: Argument) -> list[Tensor]:
 
 
 def _view_of(tensor: Tensor) -> tuple[object, ...]:
-    """Say how a tensor reads its memory."""
     flags = tensor.is_conj(), tensor.is_neg()
     if tensor.layout is not torch.strided:
         return (id(tensor),)

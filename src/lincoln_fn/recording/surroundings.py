@@ -235,7 +235,6 @@ class Showing(TorchFunctionMode):
         args: tuple[object, ...] = (),
         kwargs: dict[str, object] | None = None,
     ) -> object:
-        """Call a function."""
         if func in _SHOW:
             name = getattr(func, "__name__", str(func))
             self.refuse(f"shows a tensor's numbers to other code than torch's, by {name}")

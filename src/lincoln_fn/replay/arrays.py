@@ -12,8 +12,7 @@ from torch import Tensor
 
 from lincoln_fn.core import Arrays, Cache, Layer, NonFiniteError, Params, Tree, named_leaves
 from lincoln_fn.replay.run import Run, State
-from lincoln_fn.walk import Site, there
-from lincoln_fn.walk.internal import ALL, Wants, walk_back
+from lincoln_fn.walk.internal import ALL, Site, Wants, there, walk_back
 
 MadeBy: TypeAlias = Literal["start", "data", "forward", "loss", "backward", "update", "record"]
 

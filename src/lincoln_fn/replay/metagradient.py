@@ -170,7 +170,6 @@ def _check_run(run: Run, of: object) -> Step:
 
 
 def _states(run: Run, memory: str | int) -> int:
-    """Compute how many states fit into some memory."""
     if isinstance(memory, str):
         match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([KMG]?B?)\s*", memory, re.IGNORECASE)
         unit = _UNITS.get(match[2].upper()) if match else None

@@ -32,8 +32,7 @@ from lincoln_fn.core import Arrays, Cache, Layer, Params, made_by
 from lincoln_fn.curvature.internal import loss_gradient, walk_of
 from lincoln_fn.layers import batch_norm, instance_norm
 from lincoln_fn.layers.common.normalisation import Running, moved
-from lincoln_fn.losses import Loss
-from lincoln_fn.losses.internal import unweighted
+from lincoln_fn.losses.internal import Loss, unweighted
 from lincoln_fn.training import Batch
 from lincoln_fn.walk.internal import ALL, Wants
 

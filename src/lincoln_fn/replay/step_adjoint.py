@@ -41,8 +41,7 @@ from torch import Tensor
 from lincoln_fn.core import Arrays, Cache, Layer, Params, record, tree, unexpected
 from lincoln_fn.curvature import internal as duals
 from lincoln_fn.fastpath import fast
-from lincoln_fn.losses import Loss
-from lincoln_fn.losses.internal import PartSum, sum_of, unchecked, unweighted
+from lincoln_fn.losses.internal import Loss, PartSum, sum_of, unchecked, unweighted
 from lincoln_fn.optim import Optimizer, OptimizerState
 from lincoln_fn.replay.running_statistics import Statistics, of_training
 from lincoln_fn.training import Batch, Compute, ComputeShards, Reduce, TrainState

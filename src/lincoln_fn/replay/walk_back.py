@@ -201,7 +201,6 @@ def _with_mean(opt_bar: OptimizerState, dparams: Params) -> OptimizerState:
 
 
 def _add(total: Tree, rows: Tensor | None, of_step: Tree) -> None:
-    """Add the derivatives of one step, in place, to all rows or to some."""
     for leaf, new in zip(tree.leaves(total), tree.leaves(of_step), strict=True):
         places = torch.arange(len(leaf)) if rows is None else rows
         leaf.index_add_(0, places, new.to(leaf.dtype))

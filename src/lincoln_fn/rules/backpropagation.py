@@ -20,19 +20,16 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.combine.serial import back as serial_back
 from lincoln_fn.core import Arrays, Cache, Layer, Params, checked, made_by, unexpected
-from lincoln_fn.losses import Loss
-from lincoln_fn.losses.internal import check_one_number
+from lincoln_fn.losses.internal import Loss, check_one_number
 from lincoln_fn.rules import feedback
 from lincoln_fn.rules.direct_feedback_alignment import direct_feedback_alignment
-from lincoln_fn.rules.feedback_alignment import feedback_alignment
+from lincoln_fn.rules.feedback import straight_through
+from lincoln_fn.rules.feedback_alignment import feedback_alignment, kolen_pollack, sign_symmetric
 from lincoln_fn.rules.forward_forward import forward_forward
-from lincoln_fn.rules.kolen_pollack import kolen_pollack
 from lincoln_fn.rules.local_losses import local_losses
 from lincoln_fn.rules.pepita import pepita
 from lincoln_fn.rules.pepita import true_back as pepita_true_back
 from lincoln_fn.rules.relp import with_gradient
-from lincoln_fn.rules.sign_symmetric import sign_symmetric
-from lincoln_fn.rules.straight_through import straight_through
 from lincoln_fn.walk import is_trained
 from lincoln_fn.walk.internal import ALL, Back, Wants, always, composition_of, one_part, walk_back
 
@@ -145,7 +142,6 @@ def alignment(
 
 
 def _gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> dict[str, Tensor]:
-    """Compute dparams of each single layer, as one vector."""
     vectors: dict[str, Tensor] = {}
 
     def visit(

@@ -20,8 +20,7 @@ from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, constructor
 from lincoln_fn.initializers import Initializer, glorot_uniform
 from lincoln_fn.rules import matrices
 from lincoln_fn.rules.matrices import PROJECTIONS, Selector, blocks_of, has_matrices, of_blocks
-from lincoln_fn.walk import VisitBack, check_entries, is_trained
-from lincoln_fn.walk.internal import Record, init_with_outputs
+from lincoln_fn.walk.internal import Record, VisitBack, check_entries, init_with_outputs, is_trained
 
 _RULE: Final = "direct_feedback_alignment"
 _INIT: Final = glorot_uniform()

@@ -1,4 +1,4 @@
-"""A layer whose backward uses other matrices than its forward.
+"""Layers with another backward: with other matrices than forward's, or g passed on unchanged.
 
     y, cache    = forward(W, x)
     dx, dparams = backward(B, cache, g)    with B in the place of W
@@ -11,6 +11,9 @@ It is a composition of the layer and of its feedback, a layer that computes B fr
     state = init(key, (W, M))    W at first, and M, drawn as the layer draws W, by another key
     B     = predict(state, W)
     state = advance(state, None)
+
+A step such as rounding has the derivative 0 almost everywhere, so nothing before it would learn.
+The straight-through estimator takes it for 1, dx = g, and leaves the layer's dparams alone.
 """
 
 from __future__ import annotations
@@ -23,11 +26,11 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, Spec, check_params, record, tree
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, Spec, checked, record, tree
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.rules.matrices import Selector, fans_of, map_chosen, matrices, with_matrices
-from lincoln_fn.walk import VisitBack, VisitThere, composition, fields
-from lincoln_fn.walk.internal import Record, VisitRecord, one_part
+from lincoln_fn.walk import VisitThere, composition, fields
+from lincoln_fn.walk.internal import Record, VisitBack, VisitRecord, around, one_part
 
 Matrices: TypeAlias = tuple[Tensor, ...]
 
@@ -73,7 +76,7 @@ def back(
     visit: VisitBack, params: FeedbackParams, cache: Cache, g: Arrays
 ) -> tuple[Arrays, Record]:
     """Compute dx and dparams by the matrices of the feedback."""
-    check_params(visit.label, params, FeedbackParams)
+    core.check_params(visit.label, params, FeedbackParams)
     others = visit.parts[1].predict(params.feedback, matrices(params.params))
     return visit(0, with_matrices(params.params, others), cache, g)
 
@@ -122,3 +125,28 @@ def no_backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params
     """Refuse a gradient: feedback is computed on the way back, and is not differentiated."""
     mend = "walk through the layer that it belongs to"
     raise core.LayerError("feedback", f"it has no backward; {mend}")
+
+
+def pass_on(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
+    """Compute the layer's dparams, and return g as dx."""
+    _, record = visit(0, params, cache, g)
+    return g, record
+
+
+@checked
+def straight_through(layer: Layer) -> Layer:
+    """Pass g through a layer unchanged: dx = g.
+
+    Args:
+        layer: whose y has the shape of its x, such as rounding, or a ReLU whose units must not die.
+
+    Source:
+        Bengio, Leonard and Courville, "Estimating or Propagating Gradients Through Stochastic
+        Neurons for Conditional Computation", 2013.
+
+    Example:
+        >>> net, x = straight_through(lf.relu()), torch.tensor([-2.0, 3.0])
+        >>> net.input_grad((), net.forward((), x)[1], torch.tensor([5.0, 7.0]))
+        tensor([5., 7.])
+    """
+    return around(straight_through, layer, back=pass_on, mask="part")

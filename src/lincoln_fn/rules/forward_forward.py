@@ -14,7 +14,13 @@ goes back through this:
 `predict` puts each label in turn into the input. Its logits are the sums of the goodness of all
 blocks but the first, which sees the label itself.
 
-Cache: those of the parts, and h_j.
+Derivation of the loss. s = 1 for an example with a true label and -1 for one with a false label.
+The logistic loss of each block's goodness, summed over the blocks, with the sigmoid sigma, is
+
+    l = sum_j log(1 + e^(-s G_j))
+    dG_j = -s sigma(-s G_j) dl
+
+Cache: those of the parts, and h_j; of the loss, G and s.
 """
 
 from __future__ import annotations
@@ -27,13 +33,44 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Key, Layer, Params, Positive, format_briefly, record, unexpected
-from lincoln_fn.core import Cache as AnyCache
-from lincoln_fn.losses.internal import check_between
+from lincoln_fn.losses import Loss, Reduction, internal
+from lincoln_fn.losses.internal import Cotangent, Tensors, make_loss, per_example, probabilities
 from lincoln_fn.rules import matrices
 from lincoln_fn.rules.local_loss import Classes
 from lincoln_fn.rules.matrices import Selector, blocks_of, has_matrices, of_blocks
-from lincoln_fn.walk import VisitBack, VisitThere, check_entries
-from lincoln_fn.walk.internal import Record
+from lincoln_fn.walk.internal import Record, VisitBack, VisitThere, check_entries
+
+
+def forward(goodness: Float[Tensor, "N blocks"], target: Tensor) -> tuple[Tensor, Tensors]:
+    """Compute l = sum_j log(1 + e^(-s G_j))."""
+    s = 2 * probabilities("forward_forward_loss", target, goodness[:, :1]) - 1
+    return torch.nn.functional.softplus(-s * goodness).sum(1), (goodness, s)
+
+
+def backward(cache: Tensors, dl: Cotangent) -> Float[Tensor, "N blocks"]:
+    """Compute dG_j = -s sigma(-s G_j) dl."""
+    goodness, s = cache
+    return -s * torch.sigmoid(-s * goodness) * per_example(dl, 1)
+
+
+@core.constructor
+def forward_forward_loss(*, reduction: Reduction = "mean") -> Loss:
+    """Make the logistic loss of each block's goodness, summed over the blocks.
+
+    Goodness has shape (N, blocks), targets (N,): 1 for a true label, 0 for a false one.
+
+    Args:
+        reduction: "mean" over the examples, "sum" of them, or "none".
+
+    Example:
+        >>> loss = forward_forward_loss()
+        >>> value, cache = loss.forward(torch.zeros(2, 1), torch.tensor([1.0, 0.0]))
+        >>> value, loss.backward(cache)
+        (tensor(0.6931), tensor([[-0.2500],
+                [ 0.2500]]))
+    """
+    return make_loss(forward, backward)
+
 
 _EPS: Final = 1e-8
 
@@ -42,7 +79,7 @@ _EPS: Final = 1e-8
 class Cache:
     """The caches of the parts, and the output of each block."""
 
-    caches: tuple[AnyCache, ...]
+    caches: tuple[core.Cache, ...]
     outputs: tuple[Tensor, ...]
 
 
@@ -158,7 +195,7 @@ def with_label(
         raise unexpected("with_label", expected, format_briefly(labels))
     if labels.device != x.device:
         raise unexpected("with_label", f"labels on {x.device}", labels.device)
-    check_between("with_label", "labels", labels, 0, n_classes - 1)
+    internal.check_between("with_label", "labels", labels, 0, n_classes - 1)
     flat = x.flatten(1)
     classes = torch.arange(n_classes, device=x.device)
     hot = (labels.unsqueeze(1) == classes).to(x.dtype)

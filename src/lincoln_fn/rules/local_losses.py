@@ -86,7 +86,6 @@ def _heads(starts: tuple[int, ...], count: int) -> dict[int, int]:
 
 
 def _count(starts: tuple[int, ...], visit: VisitThere | VisitBack) -> int:
-    """Return the number of parts that are not heads."""
     return len(visit.parts) - len(starts) + 1
 
 
@@ -136,7 +135,6 @@ def _similarity_forward(params: dense.Params | conv.Params, x: Tensor) -> tuple[
 def _similarity_backward(
     params: dense.Params | conv.Params, cache: Cache, g: Tensor
 ) -> tuple[Tensor, dense.Params | conv.Params]:
-    """Compute dx and dparams by the layer that the params are of."""
     if isinstance(params, conv.Params):
         return conv.backward(params, cache, g)
     return dense.backward(params, cache, g)

@@ -1,17 +1,22 @@
-"""Streams of scores: evaluate at intervals, return the best state, or end without a gain."""
+"""Streams that watch: scores at intervals, the best state, an end without a gain, or at a nan."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from lincoln_fn import training
-from lincoln_fn.core import Layer, NonNegative, PositiveInt, checked, describe, evolve, unexpected
+import torch
+from torch import Tensor
+
+from lincoln_fn import core, training
+from lincoln_fn.core import Layer, LayerError, NonFiniteError, NonNegative, Params, PositiveInt
 from lincoln_fn.streams.stream import ScoreName, Stream, closing, no_score
 from lincoln_fn.training import Batch, Metrics, Mode, StepRecord, TrainState, evaluate, is_gain
+from lincoln_fn.walk.internal import composition_of
 
 
-@checked
+@core.checked
 def evaluated(
     stream: Stream,
     net: Layer,
@@ -40,14 +45,14 @@ def evaluated(
         [0, 1]
     """
     if not isinstance(metrics, Mapping) or not {"step", "loss"}.isdisjoint(metrics) or not metrics:
-        got = list(metrics) if isinstance(metrics, Mapping) else describe(metrics)
+        got = list(metrics) if isinstance(metrics, Mapping) else core.describe(metrics)
         expected = "metrics by name, at least one, and none named 'step' or 'loss'"
-        raise unexpected("evaluated", expected, got)
+        raise core.unexpected("evaluated", expected, got)
     training.check_metrics("evaluated", metrics)
     if training.is_used_once(batches):
         mend = "give a list, a DataLoader or data.batches"
         expected = "batches that can be iterated over each time"
-        raise unexpected("evaluated", expected, "an iterator", mend)
+        raise core.unexpected("evaluated", expected, "an iterator", mend)
     training.check_walkable("evaluated", batches)
 
     def evaluating() -> Iterator[tuple[TrainState, StepRecord]]:
@@ -55,7 +60,7 @@ def evaluated(
             for state, record in steps:
                 if record.step % every == 0:
                     scores = evaluate(net, state.params, batches, metrics)
-                    record = evolve(record, scores={**record.scores, **scores})
+                    record = core.evolve(record, scores={**record.scores, **scores})
                 yield state, record
 
     return evaluating()
@@ -64,7 +69,7 @@ def evaluated(
 _MEND: Final = "make the step with donate=False, or give copies of the states"
 
 
-@checked
+@core.checked
 def best(stream: Stream, metric: ScoreName, *, mode: Mode = "max") -> tuple[TrainState, StepRecord]:
     """Run a stream to its end, and return the state with the best score.
 
@@ -98,11 +103,11 @@ def best(stream: Stream, metric: ScoreName, *, mode: Mode = "max") -> tuple[Trai
     if best_pair is None:
         if metric not in seen:
             raise no_score("best", metric, seen)
-        raise unexpected("best", f"a record with a score {metric!r}", "only nan")
+        raise core.unexpected("best", f"a record with a score {metric!r}", "only nan")
     return best_pair
 
 
-@checked
+@core.checked
 def early_stopping(
     stream: Stream,
     metric: ScoreName,
@@ -145,3 +150,71 @@ def early_stopping(
                 return
     if steps_taken and metric not in seen:
         raise no_score("early_stopping", metric, seen)
+
+
+@core.checked
+def finite(
+    stream: Stream, net: Layer, *, every: PositiveInt = 1
+) -> Iterator[tuple[TrainState, StepRecord]]:
+    """Check that all parameters, running statistics and the optimizer's state stay finite.
+
+    A step checks only its loss, which is computed from the parameters before its update. So this
+    stream finds an error one step earlier, before the new state is used, saved or evaluated.
+
+    Args:
+        every: check after each step that is a multiple of it. A check reads every tensor once.
+
+    Raises:
+        NonFiniteError: from the stream, with the step, the layer, and the path of every tensor of
+            the state that holds a `nan` or an infinity.
+
+    Example:
+        >>> net, nan = lf.serial(lf.tanh(), lf.dense(1)), torch.full((3, 1), torch.nan)
+        >>> params = ((), lf.layers.dense.Params(nan, torch.zeros(1)))
+        >>> state = TrainState(params, (), lf.Key(0), torch.tensor(7))
+        >>> list(finite([(state, StepRecord(7, 0.5))], net))
+        Traceback (most recent call last):
+        lincoln_fn.NonFiniteError: step 7: serial[1] dense(1): not finite: params.1.weight
+    """
+    with closing("finite", stream) as steps:
+        for state, record in steps:
+            if record.step % every == 0:
+                leaves = core.tree.leaves(state, states=True)
+                if not all(map(_is_finite, leaves)):
+                    raise _non_finite(net, state, record.step)
+            yield state, record
+
+
+def _is_finite(leaf: object) -> bool:
+    if not isinstance(leaf, Tensor):  # such as a step that is an int
+        return True
+    # A sum is faster than a comparison of every number; the comparison decides if the sum
+    # overflows.
+    return math.isfinite(leaf.sum().item()) or bool(torch.isfinite(leaf).all())
+
+
+def _non_finite(net: Layer, state: TrainState, step: int) -> NonFiniteError:
+    leaves = core.named_leaves(state, states=True)
+    bad = {path: leaf for path, leaf in leaves if not _is_finite(leaf)}
+    first = next((leaf for path, leaf in bad.items() if path.startswith("params")), None)
+    owner = "" if first is None else f": {_owner(net, state.params, first)}"
+    return NonFiniteError(f"step {step}{owner}", f"not finite: {', '.join(bad)}")
+
+
+def _owner(layer: Layer, params: Params, leaf: Tensor) -> str:
+    """Name the layer that a parameter belongs to, with its position: "serial[2] dense(10)"."""
+    position = ""
+    while (made := composition_of(layer)) is not None:
+        try:
+            entries = made.split_params(params)
+        except LayerError:  # a composition of one's own that does not say how its params are made
+            break
+        held = (
+            any(leaf is own for own in core.tree.leaves(entry, states=True)) for entry in entries
+        )
+        i = next((i for i, is_owner in enumerate(held) if is_owner), None)
+        if i is None:
+            break
+        position += f"{core.called(layer.name)}[{i}] "
+        layer, params = made.parts[i], entries[i]
+    return f"{position}{layer.name}"

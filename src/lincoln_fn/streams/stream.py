@@ -38,7 +38,6 @@ def closing(
 
 
 def _steps(where: str, stream: Iterable[T], needs: tuple[int, str]) -> Iterator[T]:
-    """Yield a stream's steps, and check the first."""
     # Not `yield from`, which would close the stream a second time.
     for i, step in enumerate(stream):
         if i == 0 and not (

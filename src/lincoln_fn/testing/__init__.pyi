@@ -7,7 +7,7 @@ from lincoln_fn.testing.diagnosis import (
     Finding as Finding, GradientError as GradientError, Proof as Proof, Refutation as Refutation,
     Report as Report, Undecided as Undecided,
 )
-from lincoln_fn.testing.digits import Digits as Digits, digits as digits
+from lincoln_fn.testing.subject import Digits as Digits, digits as digits
 from lincoln_fn.testing.from_numpy import from_numpy as from_numpy
 from lincoln_fn.testing.functions.check import (
     check_function as check_function, check_vjp as check_vjp,

@@ -149,13 +149,11 @@ class Step:
         return text
 
     def _forward(self, values: Mapping[str, Tensor], x: Any) -> tuple[Arrays, Arrays]:
-        """Compute the new params and state."""  # Any: the dict of `as_layer`
         given = x["params_bar"], x["grads_bar"], self._rebuilt(x["state_bar"])
         params, state = _updated(self.optimizer, values, *given)
         return {"params_bar": params, "state_bar": self._moving(state)}, (values, given)
 
     def _backward(self, params: Params, cache: Any, g: Any) -> tuple[Arrays, Params]:
-        """Compute the adjoint."""  # Any: as in forward
         values, given = cache
         found = self._adjoints(values, *given, g["params_bar"], self._rebuilt(g["state_bar"]))
         state = self._moving(found.state)
@@ -163,7 +161,6 @@ class Step:
         return dx, {name: found.hyperparameters[name] for name in values}
 
     def _adjoints(self, values: Mapping[str, Tensor], *arguments: Any) -> Adjoints:
-        """Call the adjoint, and check what it returns."""  # Any: as the adjoint takes them
         name, adjoint = self.optimizer.name, self.optimizer.adjoint
         assert not isinstance(adjoint, str)
         found = _bound(adjoint, values)(*arguments)
@@ -215,7 +212,6 @@ class Step:
 
 
 def _counts(leaf: Tensor) -> bool:
-    """Return whether a leaf may count steps."""
     return not (leaf.is_floating_point() and leaf.ndim)
 
 
@@ -239,7 +235,6 @@ def _keywords(optimizer: Optimizer, state: OptimizerState) -> Mapping[str, float
 
 
 def _bound(function: Callable[..., Any], values: Mapping[str, Tensor]) -> Callable[..., Any]:
-    """Replace the hyperparameters of a function."""  # Any: the update or the adjoint
     new: dict[str, Any] = dict(values)  # Any: a number, or a schedule
     if "lr" in values and callable(core.arguments_of(function).get("lr")):
         new["lr"] = lambda step: values["lr"]

@@ -170,7 +170,6 @@ def _fitting(shape: torch.Size, hand: Hand) -> Hand:
 
 
 def _sums(name: str, value: Tensor, shape: torch.Size) -> Iterator[tuple[str, Tensor]]:
-    """List the sums of a value that broadcast to a shape."""
     every = tuple(range(value.ndim))
     some = [*((axis,) for axis in every), every, (0, *every[2:])] if every else []
     for axes in dict.fromkeys(some):

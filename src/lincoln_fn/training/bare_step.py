@@ -11,12 +11,10 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Layer, Params, check_not_transformed, check_pair
-from lincoln_fn.losses import Loss
-from lincoln_fn.losses.internal import check_one_number, unchecked
+from lincoln_fn.losses.internal import Loss, check_one_number, unchecked
 from lincoln_fn.optim import OptimizerState
-from lincoln_fn.training.batch_checks import check_batch
+from lincoln_fn.training.batch_checks import check_batch, spend_replaced, unshare
 from lincoln_fn.training.data import Batch
-from lincoln_fn.training.donation import spend_replaced, unshare
 from lincoln_fn.training.gears import faster
 from lincoln_fn.training.protocols import Compute, Gradient
 from lincoln_fn.training.train import StepFunction, TrainState
@@ -113,7 +111,6 @@ def value_and_gradient(
         fast: whether to run `lf.fast(net)`, which computes the same in less time.
 
     Example:
-        >>> import torch, lincoln_fn as lf
         >>> params = lf.layers.dense.Params(torch.ones(1, 1), None)
         >>> compute = value_and_gradient(lf.dense(1, bias=False), lf.losses.mse())
         >>> value, dparams = compute(params, (torch.tensor([[3.0]]), torch.tensor([[1.0]])))

@@ -182,7 +182,6 @@ def with_outputs(source: Iterable[Batch], net: Layer, params: Params) -> Mapped[
     source, and what is returned can be iterated over as often.
 
     Example:
-        >>> import lincoln_fn as lf
         >>> teacher, x = lf.scale(10.0), torch.tensor([[1.0]])
         >>> list(with_outputs([(x,), (x, torch.tensor([0]))], teacher, ()))
         [(tensor([[1.]]), tensor([[10.]])), (tensor([[1.]]), (tensor([0]), tensor([[10.]])))]

@@ -32,7 +32,6 @@ def evaluate(
             `distributed.mean(group)`; None for one process.
 
     Example:
-        >>> import torch, lincoln_fn as lf
         >>> rows = [(torch.eye(2), torch.tensor([0, 1])), (torch.eye(2)[:1], torch.tensor([1]))]
         >>> scores = evaluate(lf.softmax(), (), rows, {"accuracy": lf.metrics.accuracy})
         >>> round(scores["accuracy"], 4)

@@ -95,7 +95,6 @@ def fit(
             comes without `valid`, or a metric is named "step" or "loss"; and as the step does.
 
     Example:
-        >>> import torch, lincoln_fn as lf
         >>> x, target = torch.eye(3), torch.arange(3)
         >>> net = lf.serial(lf.dense(3), lf.log_softmax())
         >>> state, history = fit(net, lf.losses.nll(), lf.optim.sgd(1.0), (x, target), batch_size=3,

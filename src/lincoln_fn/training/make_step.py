@@ -83,7 +83,6 @@ def make_step(
             with an optimizer that needs all gradients at once.
 
     Example:
-        >>> import lincoln_fn as lf
         >>> net, optimizer, x = lf.dense(1), lf.optim.sgd(0.1), torch.ones(4, 3)
         >>> step = make_step(net, lf.losses.sigmoid_cross_entropy(), optimizer)
         >>> state, value = step(lf.init_state(net, optimizer, lf.Key(0), x), (x, torch.ones(4)))

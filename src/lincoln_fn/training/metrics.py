@@ -30,7 +30,6 @@ def accuracy(prediction: Tensor, target: Tensor) -> float:
         target: (N,) or (N, 1) class indices.
 
     Example:
-        >>> import torch
         >>> accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
         0.5
     """
@@ -56,7 +55,6 @@ def top_k_error(k: PositiveInt = 5) -> Metric:
         example whose prediction contains `nan` counts as wrong.
 
     Example:
-        >>> import torch
         >>> top_k_error(2)(torch.tensor([[0.1, 0.3, 0.6], [0.5, 0.4, 0.1]]), torch.tensor([1, 2]))
         0.5
     """
@@ -73,7 +71,6 @@ def binary_accuracy(prediction: Tensor, target: Tensor, *, threshold: float = 0.
             log-probabilities, 0 for logits. Bind it with `functools.partial`.
 
     Example:
-        >>> import torch
         >>> binary_accuracy(torch.tensor([[0.9], [0.4]]), torch.tensor([1, 1]))
         0.5
     """

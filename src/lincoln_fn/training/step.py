@@ -10,14 +10,12 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Layer, LayerError, Params, Version, describe, is_between, tree, versions
-from lincoln_fn.losses import Loss
-from lincoln_fn.losses.internal import check_one_number
+from lincoln_fn.losses.internal import Loss, check_one_number
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.runtime import adapt_waiting, losses_of
 from lincoln_fn.training import step_errors
-from lincoln_fn.training.batch_checks import check_batch
+from lincoln_fn.training.batch_checks import check_batch, check_unspent
 from lincoln_fn.training.data import Batch
-from lincoln_fn.training.donation import check_unspent
 from lincoln_fn.training.protocols import Gradient, Reduce
 from lincoln_fn.training.train import StepFunction, TrainState
 from lincoln_fn.walk.internal import check_unchanged

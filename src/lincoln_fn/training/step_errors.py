@@ -10,11 +10,9 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.combine import in_dtype, is_serial
 from lincoln_fn.core import Arrays, Cache, Layer, NonFiniteError, Params, describe, tree, versions
-from lincoln_fn.losses import Loss
-from lincoln_fn.losses.internal import Check, formula_of
+from lincoln_fn.losses.internal import Check, Loss, formula_of
 from lincoln_fn.training.data import Batch
-from lincoln_fn.walk import there
-from lincoln_fn.walk.internal import check_in_place, check_unchanged
+from lincoln_fn.walk.internal import check_in_place, check_unchanged, there
 
 # The place of an error in the loss's value, behind those of all layers.
 LAST: Final = 2**31

@@ -65,7 +65,6 @@ class StateLike(Protocol):
     tensors as fields: then `checkpoint` can save it, and `lf.compile` can compile the step.
 
     Example:
-        >>> import lincoln_fn as lf
         >>> @lf.record
         ... class Average:
         ...     mean: Tensor
@@ -109,7 +108,6 @@ def init_state(
         gradient: the step's own gradient, if `make_step` has one.
 
     Example:
-        >>> import lincoln_fn as lf
         >>> net, optimizer, x = lf.dense(2), lf.optim.sgd(0.1), torch.zeros(1, 3)
         >>> state = init_state(net, optimizer, lf.Key(0), x)
         >>> state.params

@@ -157,7 +157,6 @@ class Composition(Parts):
         make_room(self.label, self.depth)
 
     def __getstate__(self) -> dict[str, object]:
-        """Give the fields by name."""
         return {field.name: getattr(self, field.name) for field in attrs.fields(Composition)}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -227,7 +226,6 @@ class Composition(Parts):
         return attrs.evolve(self, parts=parts, **changes)._layer()
 
     def _layer(self) -> Layer:
-        """Make the layer."""
         is_still = all(part.advance is unchanged for part in self.parts)
         name = self.call(self.parts)
         layer = Layer(

@@ -1,10 +1,12 @@
 from lincoln_fn.walk import one_part as one_part
 from lincoln_fn.walk.arrangement import (
-    Record as Record, gather_entries as gather_entries, visit_parts as visit_parts,
+    ENTRIES as ENTRIES, Record as Record, fields as fields, gather_entries as gather_entries,
+    visit_parts as visit_parts,
 )
 from lincoln_fn.walk.composition import (
-    Back as Back, Mask as Mask, There as There, VisitRecord as VisitRecord,
-    composition_of as composition_of, mask_form as mask_form,
+    Back as Back, Composition as Composition, Mask as Mask, There as There,
+    VisitRecord as VisitRecord, composition as composition, composition_of as composition_of,
+    mask_form as mask_form,
 )
 from lincoln_fn.walk.in_place import (
     InPlaceError as InPlaceError, check_in_place as check_in_place,
@@ -16,17 +18,22 @@ from lincoln_fn.walk.init import (
 )
 from lincoln_fn.walk.one_part import around as around
 from lincoln_fn.walk.parts import (
-    ERRORS as ERRORS, Placed as Placed, Tap as Tap, always as always, inside as inside,
+    ERRORS as ERRORS, Placed as Placed, Tap as Tap, always as always,
+    check_entries as check_entries, inside as inside, is_trained as is_trained,
     place_parts as place_parts,
 )
 from lincoln_fn.walk.paths import (
     Pair as Pair, change_parts as change_parts, is_target as is_target, map_paths as map_paths,
     paths as paths, unknown_path as unknown_path,
 )
-from lincoln_fn.walk.sites import skipped as skipped
-from lincoln_fn.walk.visitors import allows_loops as allows_loops
+from lincoln_fn.walk.sites import (
+    Site as Site, cotangents as cotangents, grads_at as grads_at, skipped as skipped,
+)
+from lincoln_fn.walk.visitors import (
+    VisitBack as VisitBack, VisitThere as VisitThere, allows_loops as allows_loops,
+)
 from lincoln_fn.walk.visits import (
     ALL as ALL, BACKWARD as BACKWARD, DPARAMS as DPARAMS, PREDICT as PREDICT,
     Wants as Wants, sum_uses as sum_uses, untrained as untrained,
 )
-from lincoln_fn.walk.walks import walk_back as walk_back
+from lincoln_fn.walk.walks import there as there, walk_back as walk_back

@@ -30,7 +30,6 @@ Wrap: TypeAlias = Callable[[Layer, str, Params, Callable[[], Walked]], Walked]
 
 
 def _into_parts(advance: Advance) -> Advance:
-    """Make the function that advances a layer, or all its parts."""
 
     def at(part: Layer, params: Params, record: Record) -> Params:
         made = composition_of(part)

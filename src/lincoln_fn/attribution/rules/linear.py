@@ -35,8 +35,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.attribution._target import expanded
-from lincoln_fn.attribution.rules.rule import Change, Rule, Use, by_terms, changed, one_input
+from lincoln_fn.attribution.kinds import expanded
+from lincoln_fn.attribution.rules.any_layer import Change, Rule, Use, by_terms, changed, one_input
 from lincoln_fn.core import Arrays, NonNegative, Shown, bare, constructor, format_briefly
 
 

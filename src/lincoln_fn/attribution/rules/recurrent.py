@@ -27,7 +27,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.attribution.rules.rule import Rule, Use, share
+from lincoln_fn.attribution.rules.any_layer import Rule, Use, share
 from lincoln_fn.core import Arrays, NonNegative, bare, constructor
 from lincoln_fn.layers import recurrent_cell
 from lincoln_fn.layers.common.recurrent import run_backward

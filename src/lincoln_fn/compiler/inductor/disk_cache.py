@@ -6,7 +6,7 @@ below determine everything that follows. So the library that Inductor built is s
 of these, with a note that says what it does to the state.
 
 Loading a library runs its code. So none is loaded from a path that a note contains, but only from
-the note's own folder, and only if nobody but the user can have put it there (cache_folder.py).
+the note's own folder, and only if nobody but the user can have put it there (settings.py).
 """
 
 from __future__ import annotations
@@ -30,8 +30,13 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from lincoln_fn.compiler.inductor.cache_folder import cache_folder, is_own_file, problem_of
-from lincoln_fn.compiler.inductor.settings import IS_KNOWN, processor
+from lincoln_fn.compiler.inductor.settings import (
+    IS_KNOWN,
+    cache_folder,
+    is_own_file,
+    problem_of,
+    processor,
+)
 from lincoln_fn.compiler.passes.donation import Fate, Flat
 from lincoln_fn.compiler.tracing import Traced, graphs_in
 from lincoln_fn.runtime import precision

@@ -22,14 +22,9 @@ from torch._inductor.lowering import empty_strided, permute, register_lowering
 from torch._inductor.virtualized import V
 from torch.fx.node import map_arg
 
-from lincoln_fn.compiler.kernels.cpp_kernel import (
-    CPP_KERNELS,
-    POINTERS,
-    CppKernel,
-    flatten_arguments,
-    result_of,
-)
-from lincoln_fn.compiler.passes.torch_kernels import mm_by_onednn
+from lincoln_fn.compiler import cpp_kernel
+from lincoln_fn.compiler.cpp_kernel import POINTERS, CppKernel, flatten_arguments, result_of
+from lincoln_fn.compiler.passes.rewriting import mm_by_onednn
 from lincoln_fn.fastpath import Operation
 
 Box: TypeAlias = Any  # Any: Inductor's own tensors, layouts and writer, of no public type
@@ -39,7 +34,7 @@ Box: TypeAlias = Any  # Any: Inductor's own tensors, layouts and writer, of no p
 def lower() -> None:
     """Register the operations with Inductor, for as long as the process lives."""
     register_lowering(mm_by_onednn, type_promotion_kind=None)(_product)
-    for operation, kernel in CPP_KERNELS.items():
+    for operation, kernel in cpp_kernel.CPP_KERNELS.items():
         lowered = partial(_lower_call, operation, kernel)
         register_lowering(operation, type_promotion_kind=None)(lowered)
 

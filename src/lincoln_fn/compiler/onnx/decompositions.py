@@ -167,7 +167,6 @@ def _index_put(x: Tensor, indices: Indices, source: Tensor, accumulate: bool = F
 
 
 def _are_in_front(indices: Indices) -> TypeGuard[Sequence[Tensor]]:
-    """Return whether indices are along the first axes, and of one shape."""
     shapes = {None if index is None else index.shape for index in indices}
     return len(shapes) == 1 and None not in shapes
 

@@ -7,15 +7,8 @@ from typing import Final, TypeAlias
 
 import torch
 
-from lincoln_fn.compiler.onnx.writer import (
-    Number,
-    OfBatch,
-    Rows,
-    UnknownOperationError,
-    Value,
-    Writer,
-    code,
-)
+from lincoln_fn.compiler.onnx import writer
+from lincoln_fn.compiler.onnx.writer import Number, OfBatch, Rows, Value, Writer, code
 
 aten = torch.ops.aten
 
@@ -111,7 +104,7 @@ def _shift_right(write: Writer, out: Value, x: Value, n: Number) -> str:
     Exclusive or with -2^63 makes u's bits. A quotient takes several times as long.
     """
     if not isinstance(n, int) or not 0 <= n < 64:
-        raise UnknownOperationError("x >> n is converted for a constant n below 64 alone")
+        raise writer.UnknownOperationError("x >> n is converted for a constant n below 64 alone")
     lowest, by = (write.constant(number, torch.int64) for number in (-(1 << 63), n))
     bits = write.add("BitwiseXor", write.cast(x, torch.int64), lowest)
     bits, by = (write.add("Cast", number, to=UINT64) for number in (bits, by))

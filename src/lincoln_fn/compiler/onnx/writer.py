@@ -192,7 +192,6 @@ def fit(values: Sequence[Argument], batches: Sequence[int], error: float = 1e-12
 def _fit_two(
     numbers: Sequence[float], batches: Sequence[int], power: int, constant: int, error: float
 ) -> OfBatch:
-    """Fit the first two numbers."""
     bases: list[float] = [(number - constant) ** power for number in numbers[:2]]
     scale = (bases[1] - bases[0]) / (batches[1] - batches[0])
     scale, offset = (_round(x, 1e3 * error) for x in (scale, bases[0] - scale * batches[0]))

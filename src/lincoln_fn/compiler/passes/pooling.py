@@ -41,8 +41,8 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from lincoln_fn.compiler.cpp_kernel import Plan, are_called_for, cpp_kernel
 from lincoln_fn.compiler.inductor.settings import lanes, threads_for
-from lincoln_fn.compiler.kernels.cpp_kernel import Plan, are_called_for, cpp_kernel
 from lincoln_fn.compiler.passes.rewriting import by_rules, materialize
 from lincoln_fn.fastpath import Argument
 

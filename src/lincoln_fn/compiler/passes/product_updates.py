@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, Node, has_side_effect
 
+from lincoln_fn.compiler.cpp_kernel import POINTERS, Plan, are_called_for, cpp_kernel
 from lincoln_fn.compiler.inductor.settings import threads_for
-from lincoln_fn.compiler.kernels.cpp_kernel import POINTERS, Plan, are_called_for, cpp_kernel
 from lincoln_fn.compiler.passes.products import is_turned, without_gaps
 from lincoln_fn.compiler.passes.rewriting import base_of, kind_of, readers_of, tensors_of
 from lincoln_fn.fastpath import Argument, Operation, goes_to_mkl
@@ -169,7 +169,6 @@ def _update(product: Node, leaves: Sequence[Node], successors: Sequence[Argument
 
 
 def _find_results(readers: Iterable[Node]) -> set[Node] | None:
-    """Find readers and all that follows from them; None if something is not elementwise."""
     results: set[Node] = set()
     ahead = [*readers]
     while ahead:

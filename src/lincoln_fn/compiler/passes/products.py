@@ -22,10 +22,9 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from lincoln_fn.compiler.cpp_kernel import Plan, are_called_for, cpp_kernel
 from lincoln_fn.compiler.inductor.settings import lanes
-from lincoln_fn.compiler.kernels.cpp_kernel import Plan, are_called_for, cpp_kernel
-from lincoln_fn.compiler.passes.rewriting import by_rules, materialize, tensors_of
-from lincoln_fn.compiler.passes.torch_kernels import mm_by_onednn
+from lincoln_fn.compiler.passes.rewriting import by_rules, materialize, mm_by_onednn, tensors_of
 from lincoln_fn.fastpath import is_amd_with, onednn_is_faster, sums_by_onednn
 from lincoln_fn.runtime import precision
 

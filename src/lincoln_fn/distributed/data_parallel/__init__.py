@@ -1,1 +1,1 @@
-"""The examples of a batch divided among processes, which add up their gradients."""
+"""The examples of a batch divided among processes, and parameters, states and checkpoints too."""

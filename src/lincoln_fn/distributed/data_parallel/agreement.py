@@ -20,9 +20,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lincoln_fn.core import LayerError, Params, checksum, tree, unexpected
+from lincoln_fn.distributed.data_parallel.sharded_params import find_sharded_leaves
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.lost import ENCODED, decode, encode
-from lincoln_fn.distributed.sharding.sharded_params import find_sharded_leaves
 from lincoln_fn.training import Batch
 
 _LONGEST: Final = 400  # characters of a description
@@ -106,7 +106,6 @@ def _kind(leaf: Tensor, first: int = 1) -> str:
 
 
 def _texts(group: Group, text: str, size: int) -> list[str]:
-    """Collect a description of each process."""
     padded = text.encode()[:size].ljust(size)
     rows = group.gather(torch.tensor(list(padded), dtype=torch.uint8, device=_device(group)))
     return [bytes(row.tolist()).decode(errors="replace").strip() for row in rows.cpu()]

@@ -83,7 +83,6 @@ class Buckets:
                     self.put(shard, i, torch.zeros_like(leaf))
 
     def _make_whole_leaves(self, bucket: list[int]) -> list[Tensor]:
-        """Return tensors with the shapes of a bucket's gradients."""
         leaves, shapes = [self._leaves[i] for i in bucket], self._shapes.get(bucket[0])
         if shapes is None:
             return leaves

@@ -23,10 +23,10 @@ from lincoln_fn import compiler, core
 from lincoln_fn.compiler.internal import digest
 from lincoln_fn.core import Layer, Params, Positive, PositiveInt, bare, tree, unexpected
 from lincoln_fn.distributed.data_parallel import agreement, synchronised
+from lincoln_fn.distributed.data_parallel.fully_sharded import check_sharding
 from lincoln_fn.distributed.data_parallel.passes import DataParallelSetup, Passes, run_pass
 from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
 from lincoln_fn.distributed.group import Group, check_divisible
-from lincoln_fn.distributed.sharding.fully_sharded import check_sharding
 from lincoln_fn.losses import Loss
 from lincoln_fn.recording import recorded
 from lincoln_fn.training import Batch, Compute, ComputeShards, OfShard, Reduce
@@ -140,7 +140,6 @@ def _compute_shards(
 def _compute(
     setup: DataParallelSetup, name: str, params: Params, batch: Batch, step: Tensor
 ) -> tuple[Tensor, Params, Params]:
-    """Compute the value, the advanced params and the gradient of the whole batch."""
     rows = agreement.rows_of_all("mean", setup.group, params, batch, step, name)
     bounds = bounds_of("mean", setup.shards, rows)
     if setup.of_small and sum(leaf.nbytes for leaf in tree.leaves(params)) <= setup.bucket_size:

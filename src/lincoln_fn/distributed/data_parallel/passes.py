@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, Cache, Layer, Params, tree, unchanged, unexpected
+from lincoln_fn.distributed.data_parallel.fully_sharded import is_fully_sharded
+from lincoln_fn.distributed.data_parallel.sharded_params import find_sharded_leaves
 from lincoln_fn.distributed.data_parallel.sharded_step import ShardedStep, StepSetup
 from lincoln_fn.distributed.data_parallel.shards import drawing_for_all
 from lincoln_fn.distributed.data_parallel.synchronised import Meeting
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.lost import LostProcessError
-from lincoln_fn.distributed.sharding.fully_sharded import is_fully_sharded
-from lincoln_fn.distributed.sharding.sharded_params import find_sharded_leaves
-from lincoln_fn.losses import Loss
-from lincoln_fn.losses.internal import sum_of
+from lincoln_fn.losses.internal import Loss, sum_of
 from lincoln_fn.training import Batch, OfShard
 from lincoln_fn.walk import Composition, forward_to_train
 from lincoln_fn.walk import internal as walks
@@ -91,7 +90,6 @@ class Passes(ShardedStep):
             meeting.run(threads, self._pass, own)
 
     def _pass(self, shard: int) -> None:
-        """Compute forward and backward of a shard."""
         setup, net, put = self._setup, self._setup.nets[shard], partial(self.buckets.put, shard)
         if not self.size(shard):
             if any(find_sharded_leaves(self.params)):

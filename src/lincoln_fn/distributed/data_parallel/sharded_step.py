@@ -17,8 +17,7 @@ from torch import Tensor
 from lincoln_fn.core import Arrays, Params, tree, unexpected
 from lincoln_fn.distributed.data_parallel.buckets import Buckets, Slices
 from lincoln_fn.distributed.data_parallel.shards import Shards, align, drawing_for, sum_rows
-from lincoln_fn.losses import Loss
-from lincoln_fn.losses.internal import parts_of
+from lincoln_fn.losses.internal import Loss, parts_of
 from lincoln_fn.training import Batch
 
 
@@ -140,7 +139,6 @@ def _averages(
     shards: Shards, old: Sequence[Tensor], new: Mapping[int, Sequence[Tensor]],
     bounds: Sequence[int],
 ) -> list[Tensor]:  # fmt: skip
-    """Average the floating states over the shards, in float64."""
     sizes = [leaf.numel() for leaf in old]
     rows = torch.zeros((len(shards.own), sum(sizes)), dtype=torch.float64)
     for row, shard in zip(rows, shards.own, strict=True):

@@ -128,7 +128,6 @@ def root_of(known: Mapping[Node, Tensor], total: int) -> Tensor:
 
 
 def _height(total: int) -> int:
-    """Return the root's level."""
     return (total - 1).bit_length()
 
 

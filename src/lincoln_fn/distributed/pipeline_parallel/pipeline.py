@@ -150,7 +150,6 @@ def _compute(
     setup: pipeline_step.PipelineSetup, name: str, settings: str, params: Params, batch: Batch,
     step: Tensor,
 ) -> tuple[Tensor, Params, Params]:  # fmt: skip
-    """Compute the value, the advanced params and the gradient of the whole batch."""
     stages, max_norm = setup.stages, setup.max_norm
     rows = agreement.rows_of_all("pipeline", setup.shards.group, params, batch, step, name)
     bounds = bounds_of("pipeline", setup.shards, rows)

@@ -26,8 +26,7 @@ from lincoln_fn.distributed.pipeline_parallel.schedules import Schedule, Source
 from lincoln_fn.distributed.pipeline_parallel.stages import Stages, device_of, lay_out_as_sent
 from lincoln_fn.losses.internal import sum_of
 from lincoln_fn.training import Batch
-from lincoln_fn.walk import cotangents, grads_at
-from lincoln_fn.walk.internal import Placed, Record
+from lincoln_fn.walk.internal import Placed, Record, cotangents, grads_at
 
 
 @attrs.frozen(eq=False)
@@ -160,5 +159,4 @@ class PipelineStep(ShardedStep):
             self.buckets.put(self._shard(microbatch), i, gradient)
 
     def _shard(self, microbatch: int) -> int:
-        """Return the number of a microbatch among those of all pipelines."""
         return self.shards.own.start + microbatch

@@ -37,7 +37,6 @@ class Action(NamedTuple):
     """What a stage computes for a microbatch; a plain ("F", 0) does as well.
 
     Args:
-        kind: "F", "B" or "W".
         microbatch: its number, from 0.
     """
 
@@ -180,7 +179,6 @@ def check_schedule(
 
 
 def _check_kinds(stage: int, actions: object) -> None:
-    """Check that a stage's actions are pairs of a kind and a number."""
     if not isinstance(actions, tuple):
         raise unexpected("schedule", f"a tuple for stage {stage}", describe(actions))
     for i, action in enumerate(actions):

@@ -38,8 +38,7 @@ from torch import Tensor
 from lincoln_fn.core import Layer, Params, Spec, T, format_briefly, tree, unexpected
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.walk import VisitBack, VisitThere
-from lincoln_fn.walk.internal import Record, around
+from lincoln_fn.walk.internal import Record, VisitBack, VisitThere, around
 
 
 def sum_over(x: Tensor, group: Group) -> Tensor:

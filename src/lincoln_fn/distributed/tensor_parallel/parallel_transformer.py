@@ -21,10 +21,12 @@ from lincoln_fn import core
 from lincoln_fn.combine import Activation, transformer_encoder_block
 from lincoln_fn.core import Arrays, Key, Layer, NonNegative, Params, PositiveInt, Probability, bare
 from lincoln_fn.distributed.group import GROUP, Group
-from lincoln_fn.distributed.tensor_parallel.column_parallel import column_parallel, copy_own_columns
-from lincoln_fn.distributed.tensor_parallel.parallel_attention import parallel_attention
-from lincoln_fn.distributed.tensor_parallel.parallel_dropout import parallel_dropout
-from lincoln_fn.distributed.tensor_parallel.row_parallel import copy_own_rows, row_parallel
+from lincoln_fn.distributed.tensor_parallel import parallel_dense
+from lincoln_fn.distributed.tensor_parallel.parallel_attention import (
+    parallel_attention,
+    parallel_dropout,
+)
+from lincoln_fn.distributed.tensor_parallel.parallel_dense import copy_own_rows, row_parallel
 from lincoln_fn.interop.internal import BLOCKS
 from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.multi_head_attention import multi_head_attention
@@ -67,7 +69,7 @@ def parallel_encoder_block(
     attention = parallel_attention(
         num_heads, group, dropout=dropout, bias=bias, is_causal=is_causal, batch_first=batch_first
     )
-    first = column_parallel(dim_feedforward, group, bias=bias)
+    first = parallel_dense.column_parallel(dim_feedforward, group, bias=bias)
     last = row_parallel(1, group, bias=bias).replace(name=f"row_parallel(features, {GROUP})")
 
     def divided(layer: Layer, path: str) -> Layer:
@@ -93,4 +95,10 @@ def _init_feed_forward(
     parts: tuple[Layer, ...], key: Key, x: Arrays, *, whole: Layer, group: Group
 ) -> Params:
     first, active, inner, last, after = whole.init(key, x)
-    return copy_own_columns(first, group), active, inner, copy_own_rows(last, group), after
+    return (
+        parallel_dense.copy_own_columns(first, group),
+        active,
+        inner,
+        copy_own_rows(last, group),
+        after,
+    )

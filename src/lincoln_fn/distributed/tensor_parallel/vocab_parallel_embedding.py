@@ -39,12 +39,11 @@ from lincoln_fn import combine, core
 from lincoln_fn.core import FloatingDtype, Key, Layer, PositiveInt, check_params, record
 from lincoln_fn.distributed.group import GROUP, Group, check_divisible
 from lincoln_fn.distributed.tensor_parallel.collectives import sum_over, take_own_part
-from lincoln_fn.distributed.tensor_parallel.column_parallel import divide_columns
+from lincoln_fn.distributed.tensor_parallel.parallel_dense import divide_columns
 from lincoln_fn.initializers import Initializer, normal
 from lincoln_fn.layers import embedding
 from lincoln_fn.losses.internal import check_between
-from lincoln_fn.walk import VisitBack, VisitThere
-from lincoln_fn.walk.internal import Record, around
+from lincoln_fn.walk.internal import Record, VisitBack, VisitThere, around
 
 NAME = "vocab_parallel_embedding"
 

@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import Sequence, check_like, format_briefly, unexpected
+from lincoln_fn.core import Sequence, check_input, check_like, format_briefly, unexpected
 
 Mask: TypeAlias = Bool[Tensor, "*mask"] | Float[Tensor, "..."]
 Inputs: TypeAlias = (
@@ -85,7 +84,7 @@ def check_sequences(layer: str, x: object) -> None:
         wanted = "x to be (query, key, value) or (query, key, value, mask)"
         raise unexpected(layer, wanted, format_briefly(x))
     for name, part in zip(("query", "key", "value"), x, strict=False):
-        core.check_input(layer, (), part)
+        check_input(layer, (), part)
         check_like(layer, name, part, x[0])
     shapes = [tuple(part.shape) for part in x[:3]]
     query, key, value = shapes

@@ -198,7 +198,6 @@ def _advance(
 
 
 def _needs_dx(i: int, params: Params) -> bool:
-    """Return whether a projection needs the dx of part i."""
     return i >= 3
 
 

@@ -171,7 +171,6 @@ def _backward(formula: Formula, cache: ReducedCache, g: Cotangent = 1.0) -> Arra
 
 
 def _check_given(formula: Formula, prediction: Arrays, target: Arrays) -> Tensor:
-    """Check the tensors that were given, and return the first input."""
     name, inputs, targets = formula.name, formula.inputs, formula.targets
     predicted = _listed(name, "prediction", inputs, prediction)
     optional = tuple(mask for mask in formula.masks if mask not in targets)

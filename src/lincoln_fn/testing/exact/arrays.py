@@ -139,7 +139,6 @@ def _stored(table: Table, made: Any) -> Any:
 
 
 def _exact(table: Table, rows: Any) -> Any:
-    """Make arrays of what are rows, which are floats."""
     if isinstance(rows, list | tuple):
         return type(rows)(_exact(table, each) for each in rows)
     return ExactArray(table, rows) if is_floating(rows) else rows
@@ -168,7 +167,6 @@ def _computed(
 
 
 def _moved(function: Callable[..., Any], table: Table, *args: Any, **options: Any) -> Any:
-    """Run a function that moves elements, on the rows."""
 
     def rows(given: Any, is_number: bool = False) -> Any:
         if isinstance(given, list | tuple):

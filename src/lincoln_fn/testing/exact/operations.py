@@ -76,7 +76,6 @@ def _rows_of(space: Store, given: Any, is_filled: bool) -> Any:
 
 
 def _moved(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
-    """Run an operation that moves elements, on the rows."""
     arguments = func._schema.arguments
     given = {a.name: each for a, each in zip(arguments, args, strict=False)} | kwargs
     dtype = given.get("dtype")

@@ -33,7 +33,6 @@ class Exact(Tensor):
     def __torch_dispatch__(  # type: ignore[override]  # torch's is no method
         cls, func: Operation, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Refuse an operation outside of the space."""
         raise MissingError(f"{func} of exact numbers, outside of their space")
 
 

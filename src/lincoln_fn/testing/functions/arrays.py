@@ -116,7 +116,6 @@ def _to_jax(value: Any) -> Any:
 
 
 def _x64_of_jax(tensors: Sequence[object]) -> AbstractContextManager[object]:
-    """Let jax compute in float64, if it is given that."""
     jax: Any = sys.modules["jax"]  # Any: its versions have it in two places
     is_needed = any(isinstance(t, Tensor) and t.dtype is torch.float64 for t in tensors)
     enable = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64

@@ -98,7 +98,6 @@ def _report(f: Function, told: Sequence[str], *remarks: str) -> Report:
 
 
 def _how(given: Tensor, right: Tensor) -> str:
-    """Say how a gradient differs from the right one."""
     if told := not_finite(given):
         return told
     if not (size := size_of(right)):

@@ -9,10 +9,10 @@ import torch
 from attrs import evolve
 
 from lincoln_fn.testing.diagnosis import GradientError
+from lincoln_fn.testing.functions import point
 from lincoln_fn.testing.functions.few_digits import error_of, short
 from lincoln_fn.testing.functions.function import Function, RefusedError, size_of
-from lincoln_fn.testing.functions.inputs import noisy, numbers_at, repeats, resized, sizes_of
-from lincoln_fn.testing.functions.point import NotTriedError, Point
+from lincoln_fn.testing.functions.point import NotTriedError, Point, noisy, resized, sizes_of
 from lincoln_fn.testing.functions.trials import Trial, memory
 from lincoln_fn.testing.functions.value import is_derivative
 
@@ -34,7 +34,7 @@ def sizes(at: Point) -> Iterator[str]:
     for n, (old, is_last) in enumerate(sizes_of(at.f).items()):
         # The first axis is the batch's, which may be empty.
         for new in dict.fromkeys((1, old + 1, LONG, *(COLUMNS,) * is_last, *(0,) * (not n))):
-            if new == old or numbers_at(at.f, old, new) > MOST:
+            if new == old or point.numbers_at(at.f, old, new) > MOST:
                 continue
             also = f", where axes of size {old} have size {new}"
             here = _called(evolve(at, f=resized(at.f, old, new), also=also), at.f)
@@ -46,7 +46,7 @@ def sizes(at: Point) -> Iterator[str]:
 
 def _called(at: Point, given: Function) -> Point | None:
     """Call a function at another size; None if forward refuses that, or may not be determined."""
-    if repeats(given, at.f):
+    if point.repeats(given, at.f):
         return None
     f = noisy(at.f, at.key)
     try:
@@ -90,7 +90,7 @@ def long_sums(at: Point) -> Iterator[str]:
     With g of one sign, the terms that are added become smaller than the last digit of the sum.
     """
     own, first = at.grads[0].dtype, next(iter(sizes_of(at.f)), 0)
-    if not first or numbers_at(at.f, first, ROWS) > 2 * MOST:
+    if not first or point.numbers_at(at.f, first, ROWS) > 2 * MOST:
         return
     f = at.f.in_dtype(own if own in HALF else torch.bfloat16)
     try:

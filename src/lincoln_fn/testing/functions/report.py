@@ -174,7 +174,6 @@ def _in_last_digits(value: object) -> object:
 
 
 def _of_none(at: Point, finding: Finding) -> Finding:
-    """Tell of a wrong gradient that it is None, if it is."""
     for n, grad in enumerate(at.f.run().backward(at.g) if finding.verdict == "wrong" else ()):
         if grad is None and at.f.leaves[n] == finding.leaf:
             name, leaf = at.f.names[at.f.which[n]], finding.leaf

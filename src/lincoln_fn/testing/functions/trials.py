@@ -18,8 +18,7 @@ from torch import Tensor
 
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.functions.function import RefusedError, Run, copied
-from lincoln_fn.testing.functions.inputs import LAYOUTS, noisy
-from lincoln_fn.testing.functions.point import NotTriedError, Point, differs
+from lincoln_fn.testing.functions.point import LAYOUTS, NotTriedError, Point, differs, noisy
 from lincoln_fn.testing.functions.sentences import line_of_write
 
 Trial: TypeAlias = Callable[[Point], Iterator[str]]

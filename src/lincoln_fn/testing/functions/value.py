@@ -61,7 +61,6 @@ class Judge:
         return self._said(f).in_dtype(torch.float64).run().gradients([each.double() for each in g])
 
     def _said(self, f: Function) -> Function:
-        """Return the function that says what is right."""
         return f if self.reference is None else referred(f, self.reference)
 
     def _exactly(self, f: Function, key: Key, elsewhere: bool) -> Report:

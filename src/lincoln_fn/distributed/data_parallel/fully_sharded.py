@@ -25,8 +25,8 @@ import torch
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, check_params, tree, unexpected
+from lincoln_fn.distributed.data_parallel.sharded_params import Sharded, collect
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.sharding.sharded_params import Sharded, collect
 from lincoln_fn.optim.internal import cut, slice_rows, split_row
 from lincoln_fn.walk import Composition, VisitBack, VisitThere, composition
 from lincoln_fn.walk.internal import Record, VisitRecord, composition_of, gather_entries
@@ -43,7 +43,6 @@ def _now(collect: Callable[[], Params]) -> Params:
 def _there(
     visit: VisitThere, params: Sharded, x: Arrays, *, group: Group, once: Once = _now
 ) -> tuple[Arrays, Record]:
-    """Collect the parameters, and use the layer."""
     return visit(0, once(partial(collect, params, group)), x)
 
 
@@ -65,7 +64,6 @@ def _gather(visit: VisitRecord, params: Sharded, records: Record, *, group: Grou
 
 
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, group: Group) -> Sharded:
-    """Make the whole parameters, and keep a slice."""
     params = parts[0].init(key, x)
     leaves = tree.leaves(params)
     dtypes = {leaf.dtype for leaf in leaves}

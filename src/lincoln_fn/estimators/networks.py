@@ -1,14 +1,14 @@
-"""A network that classifies, as a scikit-learn estimator."""
+"""Networks as scikit-learn estimators: one classifies, one predicts numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.base import ClassifierMixin
+from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import column_or_1d
@@ -18,6 +18,7 @@ from torch.nn.functional import logsigmoid
 from lincoln_fn import losses
 from lincoln_fn.core import check_argument, constructor_of, unexpected
 from lincoln_fn.estimators.base import Array, NetEstimator
+from lincoln_fn.losses import mse
 
 # By a loss's constructor: how a net's outputs become log-probabilities of the classes.
 _Table: TypeAlias = dict[Callable[..., losses.Loss] | None, Callable[[Tensor], Tensor]]
@@ -47,7 +48,6 @@ def _has_one_output(loss: losses.Loss) -> bool:
 
 
 def _log_probabilities(estimator: NetClassifier) -> Callable[[Tensor], Tensor]:
-    """Return the function from outputs to log-probabilities, or raise an AttributeError."""
     loss = _loss_of(estimator)
     known = {**_OF_ALL_CLASSES, **_OF_SECOND_CLASS}
     if constructor_of(loss) not in known:
@@ -172,4 +172,50 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
         target = np.searchsorted(classes, labels)
         self._train(x, target, n_out, loss, epochs=epochs, goes_on=goes_on)
         self.classes_ = classes
+        return self
+
+
+class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]  # no types
+    """A regressor made of a network, a loss and an optimizer.
+
+    The network computes in the dtype of X, float32 or float64, and in float64 for any other. It
+    learns best from features and targets of mean 0 and variance 1: put a `StandardScaler` before
+    it, and a `TransformedTargetRegressor` around it.
+
+    Its arguments, its attributes but `classes_`, and its pickles are those of `NetClassifier`. The
+    network has an output for each target. The loss is one on numbers, such as `losses.huber()`;
+    None is `losses.mse()`.
+
+    Example:
+        >>> X, y = [[-1.0], [0.0], [1.0]], [2.0, 1.0, 2.0]
+        >>> regressor = NetRegressor(optimizer=lf.optim.adam(0.03), random_state=0)
+        >>> regressor.fit(X, y).predict(X).round(1).tolist()
+        [2.0, 1.0, 2.0]
+    """
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> NetRegressor:
+        """Train on X of shape (examples, features), and y of (examples,) or (examples, targets)."""
+        return self._learn(X, y, epochs=self.epochs, goes_on=self._goes_on())
+
+    def partial_fit(self, X: ArrayLike, y: ArrayLike) -> NetRegressor:
+        """Train for one epoch on some of the examples, from the current parameters on."""
+        return self._learn(X, y, epochs=1, goes_on=hasattr(self, "state_"))
+
+    def predict(self, X: ArrayLike) -> Array:
+        """Give the network's outputs, of y's shape in `fit`, in the dtype of `fit`."""
+        outputs: Array = self._outputs(X).numpy()
+        return outputs.squeeze(1) if self._one_target else outputs
+
+    def __sklearn_tags__(self) -> Any:  # Any: of sklearn
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def _learn(self, X: ArrayLike, y: ArrayLike, *, epochs: int, goes_on: bool) -> NetRegressor:
+        # What was fitted before stays, its number of features too, if this X is refused.
+        x, given = self._features(X, y=y, reset=not goes_on, multi_output=True, y_numeric=True)
+        target = np.array(given.reshape(len(given), -1), dtype=x.dtype)
+        loss = mse() if self.loss is None else self.loss
+        self._train(x, target, target.shape[1], loss, epochs=epochs, goes_on=goes_on)
+        self._one_target = given.ndim == 1
         return self

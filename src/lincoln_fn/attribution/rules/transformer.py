@@ -1,4 +1,6 @@
-"""Relevance through attention, y = A v with A = softmax(S) and S = q k^T.
+"""Relevance through attention, and through normalisations.
+
+Attention is y = A v with A = softmax(S) and S = q k^T.
 
 Derivation. A product of two matrices is a sum of products of two factors, and each factor gets half
 of its term's share (`split` in `any_layer`). Softmax is linearised at S, as `norm` does it:
@@ -24,9 +26,25 @@ If the weights A count as constants, v gets all of R, which is conserved:
 
     R_v = v (A^T R / y)
 
+A normalisation's standard deviation counts as a constant.
+
+Derivation. With rstd a constant, layer norm and RMS norm are linear in x, up to the bias, and their
+backward loses the term that came from rstd:
+
+    y = (x - mean) rstd w + b    layer norm
+    dx = rstd (g w - mean(g w))
+
+    y = x rstd w    RMS norm
+    dx = rstd g w
+
+The relevance is shared in proportion to the contributions to y: R_i = x_i dx_i with g = R / y. The
+bias takes its share. `pass_`, which gives each x_i the relevance of its own y_i, is the other rule
+for normalisations.
+
 Sources: Achtibat and others, "AttnLRP: Attention-Aware Layer-Wise Relevance Propagation for
 Transformers", ICML 2024, equations 9 to 14; Ali and others, "XAI for Transformers: Better
-Explanations through Conservative Propagation", ICML 2022 (constant weights).
+Explanations through Conservative Propagation", ICML 2022 (constant weights,
+constant deviation).
 """
 
 from __future__ import annotations
@@ -37,10 +55,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lincoln_fn.attribution.rules.rule import Rule, Use, share
+from lincoln_fn.attribution.rules.any_layer import Rule, Use, share
 from lincoln_fn.core import Arrays, LayerError, NonNegative, bare, constructor
-from lincoln_fn.layers import attention_heads, scaled_dot_product_attention
+from lincoln_fn.layers import attention_heads, layer_norm, rms_norm, scaled_dot_product_attention
 from lincoln_fn.layers.attention_heads import grouped, merge_heads, split_heads, ungrouped
+from lincoln_fn.rules.internal import constant_rstd
 
 
 @constructor
@@ -77,7 +96,6 @@ def _of_heads(
     y: Tensor,
     relevance: Tensor,
 ) -> tuple[Tensor | None, ...]:
-    """Share the relevance of each head, as `attention_heads` groups them."""
     q, k, v = cache.q, cache.k, cache.v
     weights, _ = attention_heads.weights_and_slope(cache)
     y, r = (grouped(split_heads(t, q.shape[-3]), k) for t in (y, relevance))
@@ -104,5 +122,22 @@ def _shares(
 
 
 def _no_mask(mask: Tensor | None) -> Tensor | None:
-    """Return the relevance of a mask: zeros if it is floating, as its gradient is, or None."""
     return torch.zeros_like(mask) if mask is not None and mask.is_floating_point() else None
+
+
+@constructor
+def constant_std(stabilizer: NonNegative = 1e-6) -> Rule:
+    """Share through layer norm or RMS norm as if the standard deviation were a constant.
+
+    Example:
+        >>> constant_std()
+        constant_std()
+    """
+
+    def propagate(use: Use, relevance: Arrays) -> Arrays:
+        if not isinstance(use.cache, layer_norm.Cache | rms_norm.Cache):
+            raise LayerError(use.layer.name, "expected layer_norm or rms_norm for constant_std()")
+        g = share(relevance, use.y, stabilizer)
+        return use.x * constant_rstd(use.params, use.cache, g)
+
+    return bare(Rule, propagate)

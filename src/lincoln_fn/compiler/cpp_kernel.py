@@ -19,8 +19,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.compiler.inductor.cache_folder import build
-from lincoln_fn.compiler.inductor.settings import IS_KNOWN, lanes
+from lincoln_fn.compiler.inductor.settings import IS_KNOWN, build, lanes
 from lincoln_fn.fastpath import Argument, Operation, operation
 
 T = TypeVar("T")
@@ -44,7 +43,7 @@ _INCLUDED: Final = (
     "type_traits",
     "vector",
 )
-_HERE: Final = Path(__file__).parent
+_FOLDER: Final = Path(__file__).with_name("kernels")
 
 
 @attrs.frozen
@@ -116,8 +115,8 @@ def _code(file: str, function: str, name: str, **sizes: int) -> str:
         *(f"#include <{file}>" for file in _INCLUDED),
         f"namespace in_{name} {{",
         *(f"constexpr int64_t {size.upper()} = {int(n)};" for size, n in sizes.items()),
-        (_HERE / "vectors.h").read_text(),
-        ((_HERE / f"{file}.cpp").read_text() + function).replace(" kernel(", f" {name}("),
+        (_FOLDER / "vectors.h").read_text(),
+        ((_FOLDER / f"{file}.cpp").read_text() + function).replace(" kernel(", f" {name}("),
         f"}}\nusing in_{name}::{name};",
     ]
     return "\n".join(lines)

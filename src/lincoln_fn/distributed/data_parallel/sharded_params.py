@@ -130,7 +130,6 @@ def _update(
 
 
 def _norm(grads: list[Tensor], divided: set[int], group: Group) -> Tensor:
-    """Compute |dp|, with the divided parameters of all processes."""
     if not grads:
         return torch.zeros(())
     # In float64, so that in float32 the norm does not depend on how the parameters are divided.

@@ -31,8 +31,8 @@ from lincoln_fn import checkpoint
 from lincoln_fn.checkpoint import CheckpointError
 from lincoln_fn.checkpoint import internal as files
 from lincoln_fn.core import EVERYTHING, Tree, checksum, named_leaves, tree
+from lincoln_fn.distributed.data_parallel.sharded_params import Sharded
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.sharding.sharded_params import Sharded
 from lincoln_fn.optim import ShardedState
 from lincoln_fn.optim.internal import spans
 from lincoln_fn.training import TrainState
@@ -90,7 +90,6 @@ class Directory(checkpoint.Directory):
         return folder
 
     def _remove(self, written: Path) -> None:
-        """Remove the checkpoints that are not to be kept."""
         whole, best = self._newest_first()[: self.keep_last], self._best_first()[: self.keep_best]
         for folder in self._folders():
             if folder not in (written, *whole, *best):
@@ -112,7 +111,6 @@ class Directory(checkpoint.Directory):
         )
 
     def _load(self, folder: Path, like: TrainState) -> TrainState:
-        """Load a checkpoint in all processes, or in none."""
         state, problem = None, CheckpointError(folder, "another process cannot load it")
         try:
             state = load_parts(folder, like, self.group)
@@ -202,5 +200,4 @@ def _list_within(node: object) -> Iterator[tuple[str, Origin]]:
 
 
 def _leaves_by_path(state: Tree) -> dict[str, Tensor]:
-    """List all leaves of a tree by path, those of states too."""
     return dict(named_leaves(state, states=True))

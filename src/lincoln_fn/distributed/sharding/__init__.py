@@ -1,1 +1,0 @@
-"""Parameters and states divided among processes, and checkpoints of them."""
