@@ -43,9 +43,14 @@ def _swapped(at: Value, given: Tensor) -> Iterator[Guess]:
     """Return the gradients of two leaves for each other."""
     names, returned, right = at.of.sample.names, at.of.given, at.of.expected
     for i, j in permutations(range(len(right)), 2):
-        if torch.equal(returned[i], given) and same(returned[j], right[i]):
+        # An axis of 1 too many or too few is no other mistake.
+        is_other = right[j].numel() == given.numel() and returned[j].numel() == right[i].numel()
+        if not (is_other and torch.equal(returned[i], given)):
+            continue
+        if same(returned[j].reshape(right[i].shape), right[i]):
             both = f"{names[min(i, j)]} and {names[max(i, j)]} are swapped"
-            yield "swapped", f"is the gradient of another leaf: {both}", right[j]
+            said = f"is the gradient of another leaf: {both}"
+            yield "swapped", said, right[j].reshape(given.shape)
 
 
 def _zero(at: Value, given: Tensor) -> Iterator[Guess]:
