@@ -181,7 +181,7 @@ def test_a_helper_that_a_loop_calls_takes_no_lines_of_what_follows():
     def run():
         parts = [helper(n) for n in range(100)]
         total = sum(parts)
-        return total
+        return 2 * total
 
     trace = trace_of(run)
     targets = {place.target: len(values) for place, values in trace.values.items()}
