@@ -307,6 +307,23 @@ def test_a_file_may_have_records_whose_annotations_are_texts(capsys, tmp_path):
     assert [row["points"] for row in rows if row["gradient"]] == ["1.0"]
 
 
+LOSS = """
+class MSELoss:
+    def forward(self, A, Y):
+        self.A, self.Y = A, Y
+        return ((A - Y) ** 2).mean(keepdims=True) / 2
+
+    def backward(self):
+        return (self.A - self.Y) / self.A.size
+"""
+
+
+def test_a_loss_may_have_axes_of_one(capsys, tmp_path):
+    (tmp_path / "loss.py").write_text(LOSS)
+    (row,) = graded(capsys, "mytorch", tmp_path / "loss.py")
+    assert (row["gradient"], row["points"], row["said"]) == ("dA", "1.0", "")
+
+
 def test_functions_of_a_course_become_a_layer():
     def forward(x, w, conv_param):
         conv_param["stride"] += 1  # as some change their options

@@ -144,6 +144,50 @@ def test_a_sum_over_another_axis_is_told_in_a_square():
     assert str(mistake) == f"bias(): {told}"
 
 
+def test_gradients_that_are_exchanged_are_told_where_an_axis_is_missing_too():
+    def norm_forward(x, gamma, beta):
+        return x * gamma + beta, (x, gamma)
+
+    def norm_backward(dout, cache):
+        x, gamma = cache
+        return dout * gamma, dout.sum(0), (dout * x).sum(0)
+
+    params = (SQUARE[:1], SQUARE[1:2])
+    report = check_layer(from_numpy(norm_forward, norm_backward), params, SQUARE, all=True)
+    told = "dparams.0 and dparams.1 are swapped: shape (4,), expected (1, 4)"
+    assert [mistake.sentence[-len(told) :] for mistake in report.mistakes] == [told, told]
+
+
+def test_weights_that_backward_updates_are_no_gradient_that_is_not_linear():
+    def forward(w, x):
+        return x @ w, x
+
+    def backward(w, x, g):
+        update = (x.mT @ g).cumsum(0)
+        new = w + update
+        return g @ w.mT, w - new
+
+    (mistake,) = check_layer(lf.Layer("mine()", forward, backward), W, X, all=True).mistakes
+    assert "not linear" not in str(mistake)
+
+
+def test_a_helper_that_a_loop_calls_takes_no_lines_of_what_follows():
+    def helper(n):
+        part = torch.zeros(2)
+        for _ in range(300):
+            part = part + n
+        return part
+
+    def run():
+        parts = [helper(n) for n in range(100)]
+        total = sum(parts)
+        return 2 * total
+
+    trace = trace_of(run)
+    targets = {place.target: len(values) for place, values in trace.values.items()}
+    assert targets["total"] == 1
+
+
 def test_the_values_of_lines_are_listed_and_replaced():
     def run():
         total = torch.zeros(2)

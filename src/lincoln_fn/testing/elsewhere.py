@@ -36,7 +36,12 @@ def elsewhere(
     key, findings = key.fold_in(1), _NONE
     other: GradientError | None = None
     moved = perturbed(given, key)
-    report = attrs.evolve(report, remarks=(*report.remarks, *_unmoved(given, moved or given)))
+    unmoved = [
+        f"{path} is checked only as given: the layer takes no other numbers"
+        for path, old, new in _leaves(given, moved or given)
+        if old is new and is_movable(old)
+    ]
+    report = attrs.evolve(report, remarks=(*report.remarks, *unmoved))
     with suppress(Exception):  # the layer may refuse other arrays in any way
         findings = _of_perturbed(moved, given, key) if moved else _NONE
         if moved and not findings:
@@ -95,15 +100,6 @@ def _wrong_function(
         return None
     where = _where(at, given, lambda at: problem(at) is None)
     return GradientError(f"{found} ({where})", found.function)
-
-
-def _unmoved(given: Sample, at: Sample) -> list[str]:
-    """Say which leaves could change, and did not."""
-    return [
-        f"{path} is checked only as given: the layer takes no other numbers"
-        for path, old, new in _leaves(given, at)
-        if old is new and is_movable(old)
-    ]
 
 
 def _leaves(given: Sample, at: Sample) -> list[tuple[str, Tensor, Tensor]]:

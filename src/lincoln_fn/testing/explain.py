@@ -77,8 +77,10 @@ class Explanation:
             relation = self._relation(step, before)
             # In one call, what becomes right may be forward's.
             is_seen = made_right > 0 and not self.seen.is_of_one_call
-            if is_seen or (relation and self._relation(before)):
-                line = self._mistake(self._relation(before) or NOT_TOLD, before, before)
+            own = self._relation(before)
+            # Weights that backward updates are not linear in g, and no gradient.
+            if is_seen or (relation and own and own[1] != NOT_LINEAR):
+                line = self._mistake(own or NOT_TOLD, before, before)
                 rest = self._mistake(relation or NOT_TOLD, step, last)
                 said = f"{line.sentence}; with that right, it {rest.sentence}"
                 return attrs.evolve(rest, sentence=said)

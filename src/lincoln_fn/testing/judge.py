@@ -70,15 +70,11 @@ def judge(at: Sample, key: Key) -> Judgement:
     close_by = _close_by(at, key)
     judgement = _judged(at, key, close_by)
     is_in_doubt = "wrong" in judgement.verdicts or not close_by
-    if is_in_doubt and any(map(_is_at_zero, at.arrays)):
+    if is_in_doubt and any(bool((a == 0).any() and (a >= 0).all()) for a in at.arrays):
         # Probabilities and variances end at zero, where forward may be another function.
         inside = _judged(at, key, _close_by(at, key, inside=True))
         return inside if "wrong" not in inside.verdicts else judgement
     return judgement
-
-
-def _is_at_zero(array: Tensor) -> bool:
-    return bool((array == 0).any()) and bool((array >= 0).all())
 
 
 def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:

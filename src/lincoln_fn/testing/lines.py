@@ -20,6 +20,8 @@ from torch import Tensor
 
 # Of a line that runs more often, these values and the last one are kept.
 MOST = 64
+# Of a function that is called more often, these calls are followed.
+MOST_CALLS = 16
 # What runs more lines than these is followed no further.
 MOST_LINES = 20_000
 _NOT_OURS = (
@@ -67,10 +69,15 @@ def assigned(seen: Seen) -> Iterator[None]:
     """Call a function for each value that code of a user is given, assigns or returns."""
     before, lines = sys.gettrace(), 0
     files: dict[str, Targets] = {}
+    calls: dict[CodeType, int] = {}
 
     def trace(frame: FrameType, event: str, arg: Any) -> Any:
         code = frame.f_code
         if code.co_filename.startswith(_NOT_OURS):
+            return None
+        # A helper that a loop calls again and again would take the lines of all others.
+        calls[code] = calls.get(code, 0) + 1
+        if calls[code] > MOST_CALLS:
             return None
         for name in code.co_varnames[: code.co_argcount]:
             seen(Place(code, code.co_firstlineno, name), frame, frame.f_locals.get(name))

@@ -87,10 +87,8 @@ def _pair(
     except (LayerError, GradientError):
         raise
     except Exception as error:
-        told = (
-            f"{function} raised {describe_error(error)}{_of_precision(layer, function, arguments)}"
-        )
-        raise GradientError(f"{layer.name}: {told}", function) from error
+        told = f"{layer.name}: {function} raised {describe_error(error)}"
+        raise GradientError(told + _of_precision(layer, function, arguments), function) from error
     problem = core.describe_non_pair(function, result)
     if problem := problem or not_dense(dict(zip(of_tensors, result, strict=False))):
         raise GradientError(f"{layer.name}: {problem}", function)
@@ -108,9 +106,7 @@ def _of_precision(layer: Layer, function: str, arguments: tuple[Arrays, ...]) ->
     """Say whether a function that raised works in float32; "" if it does not."""
 
     def lowered(leaf: object) -> object:
-        if isinstance(leaf, Tensor) and leaf.dtype is torch.float64:
-            return leaf.float()
-        return leaf
+        return leaf.float() if isinstance(leaf, Tensor) and leaf.dtype is torch.float64 else leaf
 
     try:
         getattr(layer, function)(*tree.map(lowered, arguments, states=True))
@@ -146,12 +142,8 @@ def random_like(arrays: T, key: Key) -> T:
 def floating(params: Params, x: Arrays) -> tuple[list[str], list[Tensor], Rebuild]:
     """List the tensors to differentiate by, with names, and a function that replaces them."""
     both = {"dparams": params, "dx": x}
-    leaves = tree.leaves(both)
-    names = [
-        name
-        for name, leaf in zip(tree.paths(both), leaves, strict=True)
-        if leaf.is_floating_point()
-    ]
+    pairs = zip(tree.paths(both), tree.leaves(both), strict=True)
+    names = [name for name, leaf in pairs if leaf.is_floating_point()]
 
     def rebuild(moved: Sequence[Tensor]) -> tuple[Params, Arrays]:
         values = iter(moved)

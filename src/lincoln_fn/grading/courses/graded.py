@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from torch import Tensor
 
-from lincoln_fn.core import Layer, LayerError, unexpected
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, unexpected
 from lincoln_fn.grading.answers import NO_ANSWER, Ran, in_one_line, printable
 from lincoln_fn.grading.confined import confine, empty, in_confinement
 from lincoln_fn.grading.courses.course import Course, load, names, read
@@ -182,9 +183,21 @@ def _check(
 # Any: an output of any structure.
 def _choose(exercise: Exercise, others: Mapping[str, Any], x: Any, y: Any) -> Layer | None:
     """Choose the reference that agrees with an output; the first if none does."""
-    references = exercise.references(others)
+    references = [_shaped(reference, y) for reference in exercise.references(others)]
     fits = (r for r in references if y is not None and close_trees(r.forward((), x)[0], y))
     return next(fits, references[0] if references else None)
+
+
+# Any: an output of any structure.
+def _shaped(reference: Layer, y: Any) -> Layer:
+    """Make a reference whose loss has the axes of 1 of a student's: some return shape (1, 1)."""
+
+    def forward(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+        right, cache = reference.forward(params, x)
+        is_loss = isinstance(y, Tensor) and isinstance(right, Tensor) and y.numel() == 1
+        return (right.reshape(y.shape) if is_loss and right.numel() == 1 else right), cache
+
+    return reference.replace(forward=forward)
 
 
 def _judge(exercise: Exercise, ran: Ran[tuple[Report, ...]]) -> Iterator[Row]:

@@ -29,14 +29,11 @@ def raised(error: Exception, names: Sequence[str], backward: Backward) -> str:
         return str(error)
     told = str(error).strip().partition("\n")[0].rstrip(".")
     if (found := _INVALID.search(told)) and backward is not None:
-        i, got, expected = int(found[1]), *map(_shape, found.groups()[1:])
+        i = int(found[1])
+        got, expected = (tuple(map(int, re.findall(r"\d+", text))) for text in found.groups()[1:])
         name = names[i] if i < len(names) else f"input {i}"
         return f"{gradient_of(name)} {shape_told(got, expected)}{line_of_value(backward, i)}"
     return f"backward raised {type(error).__name__}: {told}"
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", text)))
 
 
 def shape_told(got: Sequence[int], expected: Sequence[int]) -> str:
