@@ -46,7 +46,7 @@ def masked(module, x):
 
 def build(name, config, **options):
     torch.manual_seed(0)
-    kind = getattr(transformers, config.removesuffix("Config") + name)
+    kind = getattr(transformers, config.removesuffix("Config").replace("3Text", "3") + name)
     made = getattr(transformers, config)(attn_implementation="eager", **options)
     return perturbed(kind(made))
 
@@ -140,6 +140,40 @@ GEMMA = {
     "sliding_window": 4, "query_pre_attn_scalar": 7, "attn_logit_softcapping": 2.0,
     "final_logit_softcapping": 3.0,
 }  # fmt: skip
+# Families of Llama's names or near to them: options besides the defaults, which have own rows.
+IN_WINDOWS = {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]}
+ROPE_OF_TWO = {"rope_parameters": {
+    "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+    "full_attention": {"rope_type": "linear", "factor": 3.0, "rope_theta": 100.0},
+}}  # fmt: skip
+MANY_EXPERTS = {"num_experts": 5, "num_experts_per_tok": 2, "norm_topk_prob": True}
+SIZES = ("hidden_size", "head_dim", "intermediate_size", "num_key_value_heads")
+# Where positions turn a half or a quarter of a head's features.
+WIDE = {"hidden_size": 32, "head_dim": 8}
+OTHERS = {
+    "ArceeConfig": {"attention_bias": True, "mlp_bias": True},
+    "CohereConfig": {"attention_bias": True, "num_key_value_heads": 1, "hidden_size": 24},
+    "Cohere2Config": IN_WINDOWS,
+    "Ernie4_5Config": {"use_bias": True},
+    "GemmaConfig": {"hidden_act": "gelu", "tie_word_embeddings": False},
+    "Gemma3TextConfig": {**GEMMA, **IN_WINDOWS, **ROPE_OF_TWO, "attn_logit_softcapping": None},
+    "GlmConfig": {**WIDE, "partial_rotary_factor": 0.75},
+    "Glm4Config": {**WIDE, "attention_bias": False},
+    "GPTNeoXConfig": {**WIDE, "num_key_value_heads": None, "use_parallel_residual": False, "attention_bias": False},
+    "GraniteConfig": {"embedding_multiplier": 3.0, "residual_multiplier": 0.7,
+                      "attention_multiplier": 0.3, "logits_scaling": 2.0},
+    "HeliumConfig": {**WIDE, "attention_bias": True, "mlp_bias": True},
+    "MinistralConfig": IN_WINDOWS,
+    "OlmoConfig": {"num_key_value_heads": 1},
+    "Olmo2Config": {"attention_bias": True},
+    "Olmo3Config": {**IN_WINDOWS, **ROPE_OF_TWO},
+    "OlmoeConfig": {**WIDE, **MANY_EXPERTS, "intermediate_size": 16},
+    "PhiConfig": {**WIDE, "partial_rotary_factor": 0.75},
+    "Qwen3MoeConfig": {**MANY_EXPERTS, "moe_intermediate_size": 16},
+    "SmolLM3Config": {"no_rope_layer_interval": 2},
+    "StableLmConfig": {**WIDE, "use_parallel_residual": True, "use_qkv_bias": True},
+    "Starcoder2Config": {"sliding_window": 4},
+}  # fmt: skip
 # The library's product of several matrices wants rows of whole 16 bytes.
 EXPERTS = {"num_local_experts": 5, "intermediate_size": 16}
 PADDED = (IDS, MASK)
@@ -179,6 +213,11 @@ ROWS = [
     (lambda: of_tokens("Gemma2Config", **GEMMA), IDS, logits),
     (lambda: of_tokens("Gemma2Config", **GEMMA), PADDED, logits, MASK.bool(), "padded"),
     (lambda: of_tokens("Gemma2Config", "Model", sliding_window=3), IDS, hidden),
+    (lambda: of_tokens("GemmaConfig", "Model"), IDS, hidden),
+    *((lambda config=config, options=options: of_tokens(config, **{name: value for name, value in options.items() if name in SIZES}), IDS, logits)
+      for config, options in OTHERS.items()),
+    *((lambda config=config, options=options: of_tokens(config, **options),
+       PADDED, logits, MASK.bool(), "padded") for config, options in OTHERS.items()),
     (lambda: mamba(), IDS, logits),
     # Longer than a chunk of the scan, and no multiple of it.
     (lambda: mamba(tie_word_embeddings=False, use_bias=True, use_conv_bias=False, conv_kernel=3),

@@ -28,10 +28,8 @@ def _norm(options: Options) -> Layer:
 
 
 def _attention(options: Options) -> dict[str, Any]:  # Any: arguments of any kind
-    return {
-        "softcap": options.attn_logit_softcapping,
-        "scale": options.query_pre_attn_scalar**-0.5,
-    }
+    cap = options.attn_logit_softcapping
+    return {"softcap": cap, "scale": options.query_pre_attn_scalar**-0.5}
 
 
 def _scores(options: Options) -> tuple[Layer, ...]:
@@ -46,7 +44,7 @@ _SECOND: Final = _FIRST._replace(
     names=_NAMES, after=_norm, attention=_attention, scores=_scores,
     feed_forward=lambda options: geglu(options.intermediate_size, "tanh"),
 )  # fmt: skip
-_THIRD: Final = _SECOND._replace(qk_norm=lambda options, heads: _norm(options))
+_THIRD: Final = _SECOND._replace(qk_norm=lambda options, head_dim: _norm(options))
 _SIZES: Final[Config] = {
     "attention_bias": False, "head_dim": 256, "num_attention_heads": 8, "num_hidden_layers": 26,
     "num_key_value_heads": 4, "pad_token_id": 0, "tie_word_embeddings": True,
@@ -57,6 +55,14 @@ _LATER: Final[Config] = {
     "intermediate_size": 9216, "layer_types": None, "query_pre_attn_scalar": 256,
     "sliding_window": 4096,
 }  # fmt: skip
+# Options of which not all values are known, by family. `hidden_activation` is in the place of
+# hidden_act, which configs have besides; the caps of Gemma 3's attention are not read.
+_ACTIVATION: Final = {"hidden_activation": ("gelu_pytorch_tanh", None)}
+_ONLY: Final[dict[str, dict[str, tuple[object, ...]]]] = {
+    "gemma": {},
+    "gemma2": _ACTIVATION,
+    "gemma3_text": {**_ACTIVATION, "attn_logit_softcapping": (None,)},
+}
 _LIKE_LLAMA: Final = {
     "gemma": llama.llama_like("Gemma", _FIRST, **{
         **_SIZES, "hidden_act": "gelu_pytorch_tanh", "hidden_size": 3072,
@@ -77,8 +83,7 @@ FAMILIES: Final = {
     kind: family._replace(
         supported={
             **family.supported,
-            # In the place of hidden_act, which configs have besides.
-            **({"hidden_activation": ("gelu_pytorch_tanh", None)} if kind != "gemma" else {}),
+            **_ONLY[kind],
             "use_bidirectional_attention": (None, False),
         },
         architectures={

@@ -38,7 +38,7 @@ _BIASES: Final[Config] = {"attention_bias": True, "layer_norm_eps": 1e-5, "mlp_b
 
 def _neox() -> Family:
     copies = {"embed_out.weight": "gpt_neox.embed_in.weight"}
-    style = _PLAIN._replace(names=_NEOX, shares_norm=False, copies=copies)
+    style = _PLAIN._replace(names=_NEOX, shares_norm=False, copies=copies, has_padding=False)
     family = llama_like(
         "GPTNeoX", style, prefix="gpt_neox.",
         called={"hidden_dropout": "resid_pdrop", "rotary_emb_base": "rope_theta",
@@ -50,6 +50,7 @@ def _neox() -> Family:
     return family._replace(
         supported={**family.supported, "is_decoder": (False,)},
         unused=(*family.unused, r"(gpt_neox\.)?layers\.\d+\.attention\.(masked_)?bias"),
+        renamed=((r"^lm_head\.", "embed_out."),),  # in memory
         harmless=frozenset({"classifier_dropout", "gradient_checkpointing"}),
     )
 

@@ -81,7 +81,7 @@ class Style(NamedTuple):
     after: Callable[[Options], Layer] = _after
     # That behind the last block.
     last_norm: Callable[[Options], Layer] = rms_norm
-    # (options, heads) -> the norm of queries or of keys.
+    # (options, head_dim) -> the norm of queries and that of keys.
     qk_norm: Callable[[Options, int], Layer] | None = None
     # More arguments of the attention.
     attention: Callable[[Options], dict[str, Any]] = lambda options: {}
@@ -93,6 +93,8 @@ class Style(NamedTuple):
     # has positions.
     interleaved: bool = False
     has_positions: Callable[[Options, int, int | None], bool] = lambda options, i, window: True
+    # Whether the vector of the token of padding has no gradient.
+    has_padding: bool = True
     # A factor of the embedding, and layers behind the scores.
     embedding_scale: Callable[[Options], float] = lambda options: 1.0
     scores: Callable[[Options], tuple[Layer, ...]] = lambda options: ()
@@ -134,7 +136,7 @@ def _block(options: Options, style: Style, i: int, window: int | None) -> Layer:
         kv_heads,
         head_dim=head_dim,
         positions=positions,
-        qk_norm=None if style.qk_norm is None else style.qk_norm(options, heads),
+        qk_norm=None if style.qk_norm is None else style.qk_norm(options, head_dim),
         bias=options.attention_bias if style.bias is None else style.bias,
         output_bias=style.output_bias,
         sliding_window=window,
@@ -162,11 +164,13 @@ def _network(options: Options, style: Style, *, has_head: bool) -> Network:
     if _is_parallel(options, style):
         paths = _parts.ONE_NORM if style.shares_norm else _parts.TWO_NORMS
     number = "#+1" if start else "#"
-    return _parts.causal(
+    network = _parts.causal(
         options, options.hidden_size, body, style.scores(options), has_head=has_head,
-        head_bias=style.head_bias, copies=style.copies, padding=options.pad_token_id,
+        head_bias=style.head_bias, copies=style.copies,
+        padding=options.pad_token_id if style.has_padding else None,
         places={word: f"{number}.{path}" for word, path in paths.items()},
     )  # fmt: skip
+    return network._replace(groups=options.num_key_value_heads or options.num_attention_heads)
 
 
 _DEFAULTS: Final[Config] = {
@@ -220,7 +224,7 @@ def llama_like(
     )
 
 
-def qk_norm(options: Options, heads: int) -> Layer:
+def qk_norm(options: Options, head_dim: int) -> Layer:
     """Make the norm of each head of queries or of keys."""
     return rms_norm(options)
 

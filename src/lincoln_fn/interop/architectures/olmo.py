@@ -23,10 +23,10 @@ NAMES: Final = """
 """
 
 
-def over_all_heads(options: Options, heads: int) -> Layer:
+def over_all_heads(options: Options, head_dim: int) -> Layer:
     """Make the norm of the features of all heads, (batch, heads, length, features)."""
     swapped = ours.permute(0, 2, 1, 3)
-    apart = ours.unflatten(2, (heads, -1))
+    apart = ours.unflatten(2, (-1, head_dim))
     return serial(swapped, ours.flatten(2), llama.rms_norm(options), apart, swapped)
 
 
