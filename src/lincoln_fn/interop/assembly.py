@@ -18,7 +18,7 @@ from lincoln_fn.interop.slots import Slot, by_path, differences, expected, fill
 from lincoln_fn.interop.stored import Stored
 
 # Options that say how many parts a network has, and the most of them without a file of tensors.
-_PARTS: Final = re.compile(r"(n_layer|num_(hidden_|decoder_)?layers|num_local_experts)$")
+_PARTS: Final = re.compile(r"(n_layer|num_(hidden_|decoder_)?layers|num_(local_)?experts)$")
 _MOST_PARTS: Final = 10_000
 
 

@@ -147,7 +147,6 @@ ROPE_OF_TWO = {"rope_parameters": {
     "full_attention": {"rope_type": "linear", "factor": 3.0, "rope_theta": 100.0},
 }}  # fmt: skip
 MANY_EXPERTS = {"num_experts": 5, "num_experts_per_tok": 2, "norm_topk_prob": True}
-SIZES = ("hidden_size", "head_dim", "intermediate_size", "num_key_value_heads")
 # Where positions turn a half or a quarter of a head's features.
 WIDE = {"hidden_size": 32, "head_dim": 8}
 OTHERS = {
@@ -159,7 +158,8 @@ OTHERS = {
     "Gemma3TextConfig": {**GEMMA, **IN_WINDOWS, **ROPE_OF_TWO, "attn_logit_softcapping": None},
     "GlmConfig": {**WIDE, "partial_rotary_factor": 0.75},
     "Glm4Config": {**WIDE, "attention_bias": False},
-    "GPTNeoXConfig": {**WIDE, "num_key_value_heads": None, "use_parallel_residual": False, "attention_bias": False},
+    "GPTNeoXConfig": {**WIDE, "num_key_value_heads": None, "use_parallel_residual": False,
+                      "attention_bias": False},
     "GraniteConfig": {"embedding_multiplier": 3.0, "residual_multiplier": 0.7,
                       "attention_multiplier": 0.3, "logits_scaling": 2.0},
     "HeliumConfig": {**WIDE, "attention_bias": True, "mlp_bias": True},
@@ -177,6 +177,14 @@ OTHERS = {
 # The library's product of several matrices wants rows of whole 16 bytes.
 EXPERTS = {"num_local_experts": 5, "intermediate_size": 16}
 PADDED = (IDS, MASK)
+
+
+def sizes_of(options):
+    """Only the sizes, with which a family's other options are its defaults."""
+    names = ("hidden_size", "head_dim", "intermediate_size", "num_key_value_heads")
+    return {name: options[name] for name in names if name in options}
+
+
 # By model, x, call, where the outputs are compared, and a note.
 ROWS = [
     (lambda: gpt2(), IDS, logits),
@@ -214,7 +222,7 @@ ROWS = [
     (lambda: of_tokens("Gemma2Config", **GEMMA), PADDED, logits, MASK.bool(), "padded"),
     (lambda: of_tokens("Gemma2Config", "Model", sliding_window=3), IDS, hidden),
     (lambda: of_tokens("GemmaConfig", "Model"), IDS, hidden),
-    *((lambda config=config, options=options: of_tokens(config, **{name: value for name, value in options.items() if name in SIZES}), IDS, logits)
+    *((lambda config=config, options=options: of_tokens(config, **sizes_of(options)), IDS, logits)
       for config, options in OTHERS.items()),
     *((lambda config=config, options=options: of_tokens(config, **options),
        PADDED, logits, MASK.bool(), "padded") for config, options in OTHERS.items()),

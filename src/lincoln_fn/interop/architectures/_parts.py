@@ -45,11 +45,14 @@ TWO_NORMS: Final = {
 }  # fmt: skip
 
 
+_IDENTITY: Final = ours.identity()
+
+
 def pre_norm(
     norm: Layer,
     attention: Layer,
     feed_forward: Layer,
-    after: Layer = ours.identity(),
+    after: Layer = _IDENTITY,
     *,
     has_mask: bool = True,
 ) -> Layer:

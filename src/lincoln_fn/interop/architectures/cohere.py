@@ -29,9 +29,7 @@ _SIZES: Final[Config] = {
     "num_attention_heads": 64, "num_hidden_layers": 40, "pad_token_id": 0,
     "tie_word_embeddings": True, "vocab_size": 256000,
 }  # fmt: skip
-_FIRST: Final = llama.llama_like(
-    "Cohere", _STYLE, rope_theta=500000.0, use_qk_norm=False, **_SIZES
-)
+_FIRST: Final = llama.llama_like("Cohere", _STYLE, rope_theta=500000.0, use_qk_norm=False, **_SIZES)
 _SECOND: Final = llama.llama_like(
     "Cohere2", _STYLE._replace(has_positions=lambda options, i, window: window is not None),
     head_dim=128, layer_types=None, sliding_window=4096, sliding_window_pattern=4, **_SIZES,

@@ -34,14 +34,6 @@ _FUSED: Final = """
     model.layers.#.self_attn.qkv_proj              attention.{query,key,value}
     model.layers.#.mlp.gate_up_proj                feed_forward.{gate,up}
 """
-_GLM: Final = """
-    model.layers.#.mlp.gate_up_proj                feed_forward.{gate,up}
-    model.layers.#.post_self_attn_layernorm        after_1
-    model.layers.#.post_mlp_layernorm              after_2
-"""
-_PLAIN: Final = """
-    model.layers.#.mlp.{up,down}_proj              feed_forward.{0,2}
-"""
 _FEED_FORWARD: Final[dict[str, Callable[..., Layer]]] = {
     **dict.fromkeys(("silu", "swish"), swiglu), "gelu": geglu,
     **dict.fromkeys(("gelu_new", "gelu_pytorch_tanh"), partial(geglu, approximate="tanh")),
@@ -62,6 +54,9 @@ def plain(options: Options) -> Layer:
     """Make a feed-forward layer without a gate."""
     activation, sizes = ACTIVATIONS[options.hidden_act](), (options.intermediate_size,)
     return _parts.feed_forward(*sizes, activation, options.hidden_size, bias=options.mlp_bias)
+
+
+_COPIES: Final[Config] = {"lm_head.weight": "model.embed_tokens.weight"}
 
 
 def _after(options: Options) -> Layer:
@@ -100,7 +95,7 @@ class Style(NamedTuple):
     scores: Callable[[Options], tuple[Layer, ...]] = lambda options: ()
     head_bias: bool = False
     # The name of the tied matrix, and the one that it is equal to.
-    copies: Config = {"lm_head.weight": "model.embed_tokens.weight"}
+    copies: Config = _COPIES
 
 
 def _windows(options: Options) -> list[int | None]:
@@ -229,32 +224,11 @@ def qk_norm(options: Options, head_dim: int) -> Layer:
     return rms_norm(options)
 
 
-def _has_rope(options: Options, i: int, window: int | None) -> bool:
-    kinds, interval = options.no_rope_layers, options.no_rope_layer_interval
-    return bool(kinds[i]) if kinds else (i + 1) % interval != 0
-
-
-def _granite() -> Style:
-    return Style(
-        after=lambda options: ours.scale(options.residual_multiplier),
-        attention=lambda options: {"scale": options.attention_multiplier},
-        embedding_scale=lambda options: options.embedding_multiplier,
-        scores=lambda options: (ours.scale(1 / options.logits_scaling),),
-    )
-
-
 _QWEN: Final[Config] = {
     "intermediate_size": 22016, "layer_types": None, "max_position_embeddings": 32768,
     "max_window_layers": 28, "num_key_value_heads": 32, "sliding_window": 4096,
     "use_sliding_window": False, "vocab_size": 151936,
 }  # fmt: skip
-_GLM_SIZES: Final[Config] = {
-    "attention_bias": True, "head_dim": 128, "intermediate_size": 13696,
-    "max_position_embeddings": 131072, "num_hidden_layers": 40, "num_key_value_heads": 2,
-    "pad_token_id": 151329, "partial_rotary_factor": 0.5, "rms_norm_eps": 1.5625e-07,
-    "vocab_size": 151552,
-}  # fmt: skip
-_GLM_STYLE: Final = Style(output_bias=False, names=_GLM, interleaved=True)
 FAMILIES: Final = {
     "llama": llama_like("Llama", Style(), attention_bias=False, mlp_bias=False),
     "mistral": llama_like(
@@ -273,35 +247,5 @@ FAMILIES: Final = {
         "Phi3", Style(names=_FUSED), hidden_size=3072, intermediate_size=8192,
         max_position_embeddings=4096, pad_token_id=32000, rms_norm_eps=1e-5, sliding_window=None,
         vocab_size=32064,
-    ),
-    "arcee": llama_like(
-        "Arcee", Style(names=_PLAIN, feed_forward=plain), attention_bias=False, hidden_act="relu2",
-        hidden_size=2560, intermediate_size=18432, max_position_embeddings=4096, mlp_bias=False,
-        rms_norm_eps=1e-5,
-    ),
-    "ernie4_5": llama_like(
-        "Ernie4_5", Style(interleaved=True), called={"use_bias": ("attention_bias", "mlp_bias")},
-        attention_bias=False, head_dim=128, hidden_size=1024, intermediate_size=3072,
-        max_position_embeddings=131072, mlp_bias=False, num_attention_heads=16,
-        num_hidden_layers=18, num_key_value_heads=2, pad_token_id=0, rms_norm_eps=1e-5,
-        rope_theta=500000.0, tie_word_embeddings=True, vocab_size=103424,
-    ),
-    "glm": llama_like("Glm", _GLM_STYLE, **_GLM_SIZES),
-    "glm4": llama_like("Glm4", _GLM_STYLE._replace(after=rms_norm), **_GLM_SIZES),
-    "granite": llama_like("Granite", _granite(), attention_bias=False, attention_multiplier=1.0,
-        embedding_multiplier=1.0, logits_scaling=1.0, mlp_bias=False, residual_multiplier=1.0,
-    ),
-    "helium": llama_like(
-        "Helium", Style(output_bias=False, interleaved=True), attention_bias=False, head_dim=128,
-        hidden_size=2560, intermediate_size=7040, max_position_embeddings=4096, mlp_bias=False,
-        num_attention_heads=20, num_hidden_layers=24, pad_token_id=3, rms_norm_eps=1e-8,
-        rope_theta=100000.0, vocab_size=48000,
-    ),
-    "smollm3": llama_like(
-        "SmolLM3", Style(has_positions=_has_rope), attention_bias=False, hidden_size=2048,
-        max_position_embeddings=32768, mlp_bias=False, no_rope_layer_interval=4,
-        no_rope_layers=None, num_attention_heads=16, num_hidden_layers=36, num_key_value_heads=4,
-        pad_token_id=128004, rope_theta=2000000.0, tie_word_embeddings=True, vocab_size=128256,
-        layer_types=None, sliding_window=None, use_sliding_window=False,
     ),
 }  # fmt: skip

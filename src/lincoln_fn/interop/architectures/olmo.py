@@ -35,9 +35,7 @@ def _plain_norm(options: Options) -> Layer:
 
 
 _SIZES: Final[Config] = {"attention_bias": False, "pad_token_id": 1, "vocab_size": 50304}
-_SECOND: Final = llama.Style(
-    names=NAMES, norm=None, after=llama.rms_norm, qk_norm=over_all_heads
-)
+_SECOND: Final = llama.Style(names=NAMES, norm=None, after=llama.rms_norm, qk_norm=over_all_heads)
 _LIKE_LLAMA: Final = llama.llama_like(
     "Olmo", llama.Style(norm=_plain_norm, last_norm=_plain_norm), clip_qkv=None, **_SIZES
 )

@@ -55,7 +55,10 @@ FAMILIES: Final = {
     "qwen3_moe": _family(
         "Qwen3Moe", llama.Style(qk_norm=llama.qk_norm),
         # Layers without experts are not known.
-        {"decoder_sparse_step": (1,), "mlp_only_layers": ([], None), "use_sliding_window": (False,)},
+        {
+            "decoder_sparse_step": (1,), "mlp_only_layers": ([], None),
+            "use_sliding_window": (False,),
+        },
         hidden_size=2048, intermediate_size=6144, max_position_embeddings=32768,
         moe_intermediate_size=768, num_experts=128, num_hidden_layers=24, num_key_value_heads=4,
         sliding_window=None, vocab_size=151936,
