@@ -66,8 +66,8 @@ def beam_search(
         decoder: as in `generate`.
         prompt: likewise.
         num_beams: how many texts are kept, and returned, for each of the batch.
-        length_penalty: the power of the length that divides a text's log-probability: 0 for the most
-            probable text, more for longer ones.
+        length_penalty: the power of the length that divides a text's log-probability: 0 for the
+            most probable text, more for longer ones.
         early_stopping: True to be done when `num_beams` texts have ended; False when the best
             running text has a lower score than each of them, at its own length; "never" when it has
             at any length up to `max_new_tokens`.

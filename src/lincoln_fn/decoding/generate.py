@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from inspect import signature
 from operator import index
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import attrs
 import torch
@@ -22,6 +22,7 @@ ChooseToken: TypeAlias = Callable[..., Tokens]
 _SOFTMAX = temperature()
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """What makes text of ids, such as a tokenizer of Hugging Face's library."""
 

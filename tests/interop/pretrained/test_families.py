@@ -282,6 +282,47 @@ def test_greedy_tokens_are_those_of_generate(row):
     assert torch.equal(tokens, expected[:, IDS.shape[1] :])
 
 
+@pytest.mark.parametrize("early_stopping", [False, True, "never"])
+@pytest.mark.parametrize(("length_penalty", "stop"), [(0.0, ()), (0.7, (3,)), (2.0, (3, 7))])
+def test_a_beam_search_is_that_of_generate(length_penalty, stop, early_stopping):
+    options = {
+        "num_beams": 4, "max_new_tokens": 7, "length_penalty": length_penalty,
+        "early_stopping": early_stopping,
+    }  # fmt: skip
+    module = gpt2()
+    for parameter in module.parameters():
+        parameter.data.mul_(2.5)
+    module.generation_config.eos_token_id = None
+    theirs = module.generate(
+        IDS, attention_mask=torch.ones_like(IDS), do_sample=False, num_return_sequences=4,
+        return_dict_in_generate=True, output_scores=True, pad_token_id=0,
+        eos_token_id=list(stop) or None, **options,
+    )  # fmt: skip
+    net, params = lf.interop.from_torch(module)
+    texts, scores = lf.beam_search(lf.decode(net), params, IDS, stop=stop, **options)
+    assert off(scores.flatten(), theirs.sequences_scores) < ROUNDING
+    for ours, expected in zip(texts.flatten(0, 1), theirs.sequences[:, 9:], strict=True):
+        ends = torch.isin(ours, torch.tensor(stop)).nonzero().flatten().tolist()
+        length = ends[0] + 1 if ends else len(ours)
+        assert torch.equal(ours[:length], expected[:length])
+
+
+def test_a_repetition_penalty_is_that_of_generate():
+    module = gpt2()
+    module.generation_config.eos_token_id = None
+    theirs = module.generate(
+        IDS, attention_mask=torch.ones_like(IDS), do_sample=False, repetition_penalty=1.7,
+        max_new_tokens=12, pad_token_id=0,
+    )  # fmt: skip
+    net, params = lf.interop.from_torch(module)
+    penalty = lf.samplers.repetition_penalty(1.7)
+    stream = lf.generate(
+        lf.decode(net), params, IDS, key=lf.Key(0), max_new_tokens=12,
+        sampler=lf.samplers.chain(penalty, lf.samplers.greedy()),
+    )  # fmt: skip
+    assert torch.equal(torch.stack([token for _, token in stream], 1), theirs[:, IDS.shape[1] :])
+
+
 @pytest.mark.parametrize(
     "row",
     [
