@@ -25,8 +25,8 @@ from lincoln_fn.core.record import (
     State as State, evolve as evolve, record as record, static as static,
 )
 from lincoln_fn.decoding import (
-    DecodeState as DecodeState, Decoder as Decoder, decode as decode, generate as generate,
-    samplers as samplers,
+    DecodeState as DecodeState, Decoder as Decoder, beam_search as beam_search, decode as decode,
+    generate as generate, samplers as samplers,
 )
 from lincoln_fn.errors.errors import LayerError as LayerError, NonFiniteError as NonFiniteError
 from lincoln_fn.fastpath import fast as fast

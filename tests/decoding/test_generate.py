@@ -117,6 +117,11 @@ def begun(prompt=PROMPT, **options):
     return next(lf.generate(lf.decode(NET), PARAMS, prompt, key=KEY, **options))
 
 
+def searched(prompt=PROMPT, net=NET, params=PARAMS, **options):
+    options = {"num_beams": 3, "max_new_tokens": 4, **options}
+    return lf.beam_search(lf.decode(net), params, prompt, **options)
+
+
 MASK = torch.ones_like(PROMPT, dtype=torch.bool)
 test_what_generate_cannot_read_is_refused = refusals(
     """
@@ -128,9 +133,16 @@ begun(stop='a') -> ^generate: expected stop to be ids of tokens, got 'a'; write 
 begun(stop=['a', 3]) -> ^generate: expected stop to be ids of tokens, got ['a', 3]; write the ids
 begun(stop=torch.ones(2)) -> ^generate: expected stop to be ids of tokens, got [1.0, 1.0]; write
 begun((PROMPT, MASK)) -> ^generate: expected a prompt without padding, got a mask of its tokens;
-    write prompts of one length
-begun(mask=MASK) -> TypeError: keyword argument 'mask'; write prompts of one len
-begun(attention_mask=MASK) -> TypeError: keyword argument 'attention_mask'; write prompts of one len
+    write attention_mask=mask
+begun(mask=MASK) -> TypeError: keyword argument 'mask'; write attention_mask
+begun(attention_mask=MASK[:, :2]) -> an attention_mask of shape (3, 4), got (3, 2)
+begun(attention_mask=torch.tensor([[1, 0, 1, 1]] * 3)) -> with padding at one end, got one with hol
+begun(attention_mask=0 * MASK) -> at least one token in each prompt, got one of padding alone
+begun(stop_strings="a") -> a tokenizer for stop_strings, which makes text of ids, got None
+searched(attention_mask=MASK) -> TypeError: keyword argument 'attention_mask'; write prompts of one
+searched(PROMPT[:, :0]) -> ^beam_search: expected a prompt of at least one token
+searched(stop='a') -> ^beam_search: expected stop to be ids of tokens
+samplers.repetition_penalty(0.0) -> repetition_penalty: expected penalty
 samplers.top_k(0) -> top_k: expected k
 samplers.top_p(1.5) -> top_p: expected p
 samplers.min_p(-0.1) -> min_p: expected p
@@ -139,6 +151,149 @@ samplers.chain() -> chain: expected at least one of samplers
 """,
     globals(),
 )
+
+
+LENGTHS = (2, 7, 4)
+NETS = {
+    "gpt": NET,
+    "window": llama(sliding_window=3),
+    "gru": on_tokens(lf.gru(9), lf.dense(N)),
+}
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("name", NETS)
+def test_a_text_of_a_prompt_among_longer_ones_is_that_of_the_prompt_alone(name, side):
+    net = NETS[name]
+    params = net.init(lf.Key(2), TOKENS)
+    sampler = samplers.chain(samplers.repetition_penalty(1.3), samplers.greedy())
+    prompts, mask = torch.full((3, 8), 5), torch.zeros(3, 8, dtype=torch.int64)
+    for i, n in enumerate(LENGTHS):
+        place = slice(8 - n, 8) if side == "left" else slice(n)
+        prompts[i, place], mask[i, place] = TOKENS[i, :n], 1
+    decoder = lf.decode(net)
+    given = written(decoder, params, prompts, sampler=sampler, attention_mask=mask, stop=7)
+    for i, n in enumerate(LENGTHS):
+        alone = written(decoder, params, TOKENS[i : i + 1, :n], sampler=sampler, stop=7)[0]
+        assert same_bits(given[i, : n - 2], TOKENS[i, 2:n])
+        assert same_bits(given[i, n - 2 :][: len(alone)], alone)
+        assert (given[i, n - 2 + len(alone) :] == alone[-1]).all()
+
+
+def test_a_batch_may_be_second():
+    net = on_tokens(lf.gru(9, batch_first=False), lf.dense(N))
+    first, params = NETS["gru"], NETS["gru"].init(lf.Key(2), TOKENS)
+    mask = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1], [0, 1, 1, 1]])
+    given = written(lf.decode(net, dim=0), params, PROMPT.T, attention_mask=mask.T)
+    assert same_bits(given, written(lf.decode(first), params, attention_mask=mask))
+    options = {"num_beams": 3, "max_new_tokens": 4}
+    texts, scores = lf.beam_search(lf.decode(net, dim=0), params, PROMPT.T, **options)
+    expected, best = searched(net=first, params=params, **options)
+    assert same_bits(texts, expected)
+    assert same_number(scores, best)
+
+
+def test_a_sampler_reads_the_text_so_far():
+    texts = []
+
+    def least_seen(logits, key, text):
+        texts.append(text)
+        seen = (text.unsqueeze(-1) == torch.arange(N)).sum(1)
+        return (-seen).argmax(-1)
+
+    decoder = lf.Decoder(NET, wrap=lambda function: function)
+    given = written(decoder, count=9, sampler=least_seen)
+    whole = torch.cat([PROMPT, given], 1)
+    for i, text in enumerate(texts):
+        assert same_bits(text[:, -4 - i :], whole[:, : 4 + i])
+        assert (text[:, : -4 - i] == -1).all()
+    assert all(row.unique().numel() == N for row in whole[:, :13])
+
+
+def test_a_repeated_token_is_less_probable():
+    sampler = samplers.repetition_penalty(2.0)
+    text = torch.tensor([[-1, 2, 5, 2], [-1, -1, 3, 99]])
+    expected = LOGITS.clone()
+    expected[0, 2], expected[0, 5], expected[1, 3] = 1.5, -2.0, 0.05
+    assert same_bits(sampler.filter(LOGITS, text), expected)
+    chained = samplers.chain(samplers.temperature(0.5), sampler, samplers.greedy())
+    assert same_bits(chained.filter(LOGITS, text), sampler.filter(LOGITS / 0.5, text))
+    assert not torch.equal(
+        written(lf.decode(NET), sampler=chained), written(lf.decode(NET), sampler=samplers.greedy())
+    )
+
+
+class Letters:
+    def decode(self, ids):
+        return "".join("abcdefghijk"[i] for i in ids)
+
+
+def test_strings_end_a_text():
+    decoder = lf.decode(NET)
+    whole = [Letters().decode(row.tolist()) for row in written(decoder, count=28)]
+    strings = (whole[0][5:8], whole[1][11:13], whole[2][9:11])
+    ends = [min(text.find(s) + len(s) for s in strings if s in text) for text in whole]
+    options = {"stop_strings": strings, "tokenizer": Letters()}
+    given = written(decoder, count=28, **options)
+    assert len({*ends}) > 1
+    assert given.shape[1] == max(ends) < 28
+    for row, text, end in zip(given, whole, ends, strict=True):
+        assert Letters().decode(row.tolist()) == text[:end] + text[end - 1] * (len(row) - end)
+    one = written(decoder, prompt=PROMPT[:1], count=28, **{**options, "stop_strings": whole[0][:3]})
+    assert one.shape[1] == 3
+
+
+def every_text(net, params, prompt, count, stops):
+    """Every text of so many tokens, or fewer with a token that ends it, and log p of each."""
+    texts = [()]
+    for _ in range(count):
+        longer = [t for t in texts if t and t[-1] in stops]
+        texts = longer + [(*t, i) for t in texts if t not in longer for i in range(N)]
+    scores = {}
+    for text in texts:
+        ids = torch.cat([prompt, torch.tensor([text], dtype=torch.int64)], 1)
+        log_p = net.predict(params, ids).log_softmax(-1)[0]
+        n = prompt.shape[1]
+        scores[text] = sum(log_p[n - 1 + i, token].item() for i, token in enumerate(text))
+    return scores
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize(("penalty", "stop"), [(0.0, ()), (1.0, (7, 2)), (2.5, (7,))])
+def test_a_search_with_all_beams_finds_the_best_of_all_texts(name, penalty, stop):
+    net = NETS[name]
+    params = lf.tree.map(lambda leaf: 2 * leaf, net.init(lf.Key(2), TOKENS))
+    texts, scores = searched(
+        net=net, params=params, num_beams=N**2, max_new_tokens=2, length_penalty=penalty,
+        early_stopping="never", stop=stop,
+    )  # fmt: skip
+    for i in range(3):
+        every = every_text(net, params, PROMPT[i : i + 1], 2, stop)
+        ranked = sorted(((s / len(t) ** penalty, t) for t, s in every.items()), reverse=True)
+        count = min(len(ranked), 20)
+        best = torch.tensor([score for score, _ in ranked[:count]])
+        assert same_number(scores[i, :count], best)
+        assert texts[i, 0].tolist() == [*ranked[0][1], *ranked[0][1][-1:] * 2][:2]
+
+
+def test_a_search_with_one_beam_is_greedy():
+    texts, _ = searched(num_beams=1, max_new_tokens=9)
+    assert same_bits(texts[:, 0], written(lf.decode(NET), sampler=samplers.greedy()))
+
+
+def test_context_goes_with_each_beam():
+    net = lf.serial(
+        lf.parallel(lf.embedding(N, 8), lf.identity()),
+        lf.with_context(lf.transformer_decoder_block(4, 16)),
+        lf.dense(N),
+    )
+    memory = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(1))
+    params = net.init(lf.Key(0), (PROMPT, memory))
+    texts, scores = searched((PROMPT, memory), net, params)
+    for i in range(3):
+        one, score = searched((PROMPT[i : i + 1], memory[i : i + 1]), net, params)
+        assert same_bits(one[0], texts[i])
+        assert same_number(score[0], scores[i])
 
 
 def test_a_stop_is_of_any_integers():

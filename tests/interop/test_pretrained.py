@@ -34,7 +34,14 @@ SIZES = {
     "clip": {"text_config": CLIP_TEXT, "vision_config": CLIP_VISION, "projection_dim": 4},
     "clip_text_model": CLIP_TEXT,
     "clip_vision_model": CLIP_VISION,
-    **dict.fromkeys(("gemma2", "llama", "mistral", "phi3", "qwen2", "qwen3"), LLAMA),
+    # Llama's, and those whose options have its names.
+    **{kind: LLAMA for kind, family in FAMILIES.items() if "rope_parameters" in family.defaults},
+    "gpt_neox": {**LLAMA, "partial_rotary_factor": 0.5},
+    "stablelm": {**LLAMA, "partial_rotary_factor": 0.5},
+    "olmoe": {**LLAMA, "num_experts": 3, "num_experts_per_tok": 2},
+    "qwen3_moe": {
+        **LLAMA, "num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 5,
+    },
     "bert": {
         "hidden_size": 6, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 11,
         "intermediate_size": 5, "max_position_embeddings": 8,
@@ -165,6 +172,22 @@ def test_options_of_rotary_positions_have_old_and_new_names():
     assert "rotary_embedding(theta=50.0, scaling=linear(2.0))" in names.pop()
 
 
+def test_layers_without_a_list_of_types_are_those_of_first_configs():
+    old = {"rope_theta": 50.0, "rope_local_base_freq": 20.0, "sliding_window": 4,
+           "sliding_window_pattern": 2, "num_hidden_layers": 3}  # fmt: skip
+    rope = {"full_attention": {"rope_theta": 50.0}, "sliding_attention": {"rope_theta": 20.0}}
+    kinds = ["sliding_attention", "full_attention", "sliding_attention"]
+    new = {"rope_parameters": rope, "sliding_window": 4, "layer_types": kinds,
+           "_sliding_window_pattern": 2, "num_hidden_layers": 3}  # fmt: skip
+    names = {from_config(tiny("gemma3_text", **options)).name for options in (new, old)}
+    assert len(names) == 1
+    name = names.pop()
+    assert name.count("rotary_embedding(theta=50.0)") == 1
+    assert name.count("rotary_embedding(theta=20.0), ") == name.count("sliding_window=4") == 2
+    name = from_config(tiny("smollm3", num_hidden_layers=4)).name
+    assert [block.count("rotary") for block in name.split("grouped_query")[1:]] == [1, 1, 1, 0]
+
+
 def test_large_weights_are_divided_among_files_with_an_index(tmp_path):
     net, params = saved(tmp_path, tiny(), max_shard_size=900)
     files = sorted(file.name for file in tmp_path.iterdir())
@@ -255,7 +278,7 @@ def test_one_error_lists_everything_that_is_not_known(tmp_path):
     assert lines[0] == "from_pretrained: differs from what is known:"
     assert sorted(line.strip().split(", got")[0] for line in lines[1:]) == [
         "activation_function: expected 'gelu' or 'gelu_fast' or 'gelu_new' or "
-        "'gelu_pytorch_tanh' or 'quick_gelu' or 'relu' or 'silu' or 'swish' or 'tanh'",
+        "'gelu_pytorch_tanh' or 'quick_gelu' or 'relu' or 'relu2' or 'silu' or 'swish' or 'tanh'",
         "h.0.ln_2.bias: missing",
         "h.0.ln_3.bias: unexpected",
         "ln_f.weight: expected shape (6,)",
@@ -283,12 +306,23 @@ def test_what_is_ignored_by_name_is_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"model_type": "gpt5"}, r"model_type: expected one of bert, .*, got 'gpt5'"),
+        ({"model_type": "gpt5"}, r"model_type: expected one of arcee, bert, .*, got 'gpt5'"),
         (tiny("gpt2", "GPT2ForOthers"),
          r"architectures: expected \[GPT2Model or GPT2LMHeadModel\], got \['GPT2ForOthers'\]"),
         (tiny("llama", rope_scaling={"type": "ntk"}), r"rope_type: expected 'default' or .*'ntk'"),
         (tiny("llama", rope_scaling={"type": "linear"}), r"rope_parameters: factor is missing"),
         (tiny("mistral", attention_bias=True), r"attention_bias: expected False, got True"),
+        (tiny("olmo", clip_qkv=8.0), r"clip_qkv: expected None, got 8.0"),
+        (tiny("cohere", use_qk_norm=True), r"use_qk_norm: expected False, got True"),
+        (tiny("phi", qk_layernorm=True), r"qk_layernorm: expected False, got True"),
+        (tiny("stablelm", hidden_dropout=0.1), r"hidden_dropout: expected 0.0, got 0.1"),
+        (tiny("qwen3_moe", mlp_only_layers=[0]), r"mlp_only_layers: expected \[\] or None, got"),
+        (tiny("qwen3_moe", use_sliding_window=True), r"use_sliding_window: expected False, got"),
+        (tiny("gemma3_text", attn_logit_softcapping=5.0), r"attn_logit_softcapping: expected None"),
+        (tiny("gemma3_text", rope_parameters={
+            "full_attention": {"rope_theta": 9.0}, "sliding_attention": {"rope_type": "ntk"},
+        }), r"local_rope_type: expected 'default' or .*'ntk'"),
+        (tiny("gemma", hidden_activation="relu"), r"hidden_activation: unknown option, got 'relu'"),
         (tiny("llama", sliding_window=4), r"sliding_window: unknown option, got 4"),
         (tiny("gemma2", layer_types=["local"]), r"layer_types: expected 1 of sliding_ or full_"),
         (tiny(n_layer="two"), r"the options do not fit together: .*'str'"),

@@ -1,4 +1,5 @@
 from lincoln_fn.decoding.attention import KeyValue as KeyValue
+from lincoln_fn.decoding.beam_search import beam_search as beam_search
 from lincoln_fn.decoding.convolution import Window as Window
 from lincoln_fn.decoding.decoder import (
     DecodeState as DecodeState, Decoder as Decoder, decode as decode,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from inspect import signature
 from operator import index
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import attrs
 import torch
@@ -12,28 +13,37 @@ from torch import Tensor
 
 from lincoln_fn.core import Arrays, Key, Params, PositiveInt, checked, format_briefly, unexpected
 from lincoln_fn.decoding.decoder import Decoder, DecodeState, length_of
-from lincoln_fn.decoding.samplers import Logits, Tokens, temperature
+from lincoln_fn.decoding.samplers import Text, Tokens, temperature
 from lincoln_fn.recording import Pure
 
-# A function (logits, key) -> token, such as `lf.samplers` has.
-ChooseToken: TypeAlias = Callable[[Logits, Key], Tokens]
+# A function (logits, key) -> token, such as `lf.samplers` has, or (logits, key, text) -> token.
+ChooseToken: TypeAlias = Callable[..., Tokens]
 
 _SOFTMAX = temperature()
 
 
+@runtime_checkable
+class Tokenizer(Protocol):
+    """What makes text of ids, such as a tokenizer of Hugging Face's library."""
+
+    def decode(self, ids: list[int], /) -> str:
+        """Make the text of ids."""
+
+
 @attrs.frozen(repr=False)
 class NextToken:
-    """The pure function (params, state, tokens, key) -> (state, next token)."""
+    """The pure function (params, state, tokens, key, text) -> (state, next token)."""
 
     decoder: Decoder
     sampler: ChooseToken
 
     def __call__(
-        self, params: Params, state: DecodeState, tokens: Arrays, key: Key
+        self, params: Params, state: DecodeState, tokens: Arrays, key: Key, *text: Text
     ) -> tuple[DecodeState, Tokens]:
         """Read tokens, and choose the next."""
         y, state = self.decoder.step(params, state, tokens)
-        return state, self.sampler(y.select(state.axis, -1), key.fold_in(state.position))
+        logits = y.select(state.axis, -1)
+        return state, self.sampler(logits, key.fold_in(state.position), *text)
 
     def __repr__(self) -> str:
         return f"generate({self.decoder!r}, sampler={self.sampler!r})"
@@ -49,6 +59,9 @@ def generate(
     sampler: ChooseToken = _SOFTMAX,
     max_new_tokens: PositiveInt,
     stop: int | Collection[int] = (),
+    stop_strings: str | Collection[str] = (),
+    tokenizer: Tokenizer | None = None,
+    attention_mask: Tensor | None = None,
     max_length: PositiveInt | None = None,
     state: DecodeState | None = None,
 ) -> Iterator[tuple[DecodeState, Tokens]]:
@@ -61,9 +74,16 @@ def generate(
             `Decoder.step` takes it.
         key: of all draws. A token's draw depends on the key and on its position.
         sampler: chooses a token from the logits of the last position: one of `lf.samplers`, or any
-            function (logits, key) -> token. The default draws from the softmax.
+            function (logits, key) -> token. One with a third argument, `text`, gets the ids of the
+            text so far, (batch, max_length), with -1 in front. The default draws from the softmax.
         stop: ids of tokens that end a text. The stream ends when all texts of the batch have ended;
             until then, those that have repeat their last token.
+        stop_strings: strings that end a text when what it has written has one of them.
+        tokenizer: makes the text of ids for it, by `tokenizer.decode(ids)`.
+        attention_mask: for prompts of different lengths, 1 or True at tokens and 0 at padding,
+            which is in front of each prompt or behind it. The stream then begins at the end of the
+            shortest prompt, and has a longer one's own tokens first. No padding is read: a text is
+            that of its prompt alone, as far as the sampler chooses alike.
         max_length: the most positions, on which a compiled graph depends; None for the prompt's
             length and `max_new_tokens`.
         state: to go on from, such as that of an earlier text, to which the prompt is an answer.
@@ -72,8 +92,8 @@ def generate(
         The state, which has read all but the token; and the token of each text, (batch,).
 
     Raises:
-        LayerError: if a layer cannot decode, the prompt is empty or has a mask of padding, stop is
-            not of ids, or the text would be longer than `max_length`.
+        LayerError: if a layer cannot decode, the prompt is empty, a mask has holes, stop is not of
+            ids, stop_strings have no tokenizer, or the text would be longer than `max_length`.
 
     Example:
         >>> net, prompt = lf.serial(lf.embedding(10, 4), lf.gru(8), lf.dense(10)), torch.ones(1, 3)
@@ -83,41 +103,105 @@ def generate(
         >>> torch.stack([token for state, token in text], 1).shape
         torch.Size([1, 5])
     """
+    check_prompt("generate", decoder, prompt)
     tokens, *context = prompt if type(prompt) is tuple else (prompt,)
-    length = length_of(prompt, decoder.dim)
-    _check_no_mask(tokens, context)
-    if not length:
-        got, mend = f"shape {tuple(tokens.shape)}", "begin with the token that begins a text"
-        raise unexpected("generate", "a prompt of at least one token", got, mend)
-    room = max_length or length + max_new_tokens
+    prompts, lengths = _aligned(tokens, attention_mask, decoder.dim)
+    shortest, longest = int(lengths.min()), int(lengths.max())
+    room = max_length or longest + max_new_tokens
     if state is None:
-        x = prompt if context else tokens
-        state = decoder.init(params, tokens.shape[1 - decoder.dim], room, x)
-    needed = int(state.position) + length + max_new_tokens - 1
+        state = decoder.init(params, len(prompts), room, prompt if context else tokens)
+    needed = int(state.position) + longest + max_new_tokens - 1
     if needed > state.max_length:
         raise unexpected("generate", f"a max_length of at least {needed}", state.max_length)
-    stops = torch.tensor(_ids_of(stop), device=tokens.device)
-    ends = stops.numel() > 0
+    stops = torch.tensor(ids_of("generate", stop), device=tokens.device)
+    strings = (stop_strings,) if isinstance(stop_strings, str) else tuple(stop_strings)
+    if strings and tokenizer is None:
+        expected = "a tokenizer for stop_strings, which makes text of ids"
+        raise unexpected("generate", expected, None, "write tokenizer=...")
     choose: Pure = NextToken(decoder, sampler)
-    is_done = torch.zeros(tokens.shape[1 - decoder.dim], dtype=torch.bool, device=tokens.device)
-    token = tokens.select(decoder.dim, -1)
-    for i in range(max_new_tokens):
-        state, new = choose(params, state, (tokens, *context) if context else tokens, key)
-        token = torch.where(is_done, token, new) if ends else new
+    read = prompts[:, :shortest]
+    text = torch.nn.functional.pad(read, (state.max_length - shortest, 0), value=-1)
+    is_done = torch.zeros(len(prompts), dtype=torch.bool, device=tokens.device)
+    token, written = read[:, -1], [[] for _ in prompts]
+    for i in range(shortest, longest + max_new_tokens):
+        tokens = read.movedim(-1, decoder.dim)
+        x = (tokens, *context) if context else tokens
+        more = (text,) if _reads_text(sampler) else ()
+        state, new = choose(params, state, x, key, *more)
+        token = new.where(~is_done, token)
+        is_own = i >= lengths
+        if shortest < longest:
+            token = token.where(is_own, prompts[:, min(i, longest - 1)])
         yield state, token
-        if ends:
-            is_done = is_done | torch.isin(token, stops)
-            if is_done.all():
-                return
-        tokens = token.unsqueeze(decoder.dim)
-        if i == 0:
+        is_done = (
+            is_done | (is_own & torch.isin(token, stops)) | (i - lengths >= max_new_tokens - 1)
+        )
+        if strings:
+            is_done = is_done | _has(strings, tokenizer, written, token, is_own & ~is_done)
+        if (stops.numel() or strings) and is_done.all():
+            return
+        read = token.unsqueeze(-1)
+        if more:
+            text = torch.cat([text[:, 1:], read], 1)
+        if i == shortest:
             try:
                 choose = decoder._wrapped(choose)
             except TypeError:  # a sampler without a hash cannot be remembered
                 choose = decoder.wrap(choose)
 
 
-def _ids_of(stop: Any) -> list[int]:  # Any: ids, until they are checked
+def check_prompt(where: str, decoder: Decoder, prompt: Arrays) -> None:
+    """Check that a prompt has a token, and no mask of padding behind it."""
+    tokens, *context = prompt if type(prompt) is tuple else (prompt,)
+    length = length_of(prompt, decoder.dim)
+    for entry in context:
+        if isinstance(entry, Tensor) and entry.dtype is torch.bool and entry.shape == tokens.shape:
+            mend = "write attention_mask=mask, and decode the net without lf.masked"
+            raise unexpected(where, "a prompt without padding", "a mask of its tokens", mend)
+    if not length:
+        got, mend = f"shape {tuple(tokens.shape)}", "begin with the token that begins a text"
+        raise unexpected(where, "a prompt of at least one token", got, mend)
+
+
+def _aligned(tokens: Tensor, mask: Tensor | None, dim: int) -> tuple[Tensor, Tensor]:
+    """Put the padding behind each prompt; return the prompts, batch first, and their lengths."""
+    rows = tokens.movedim(dim, -1)
+    count = rows.shape[-1]
+    if mask is None:
+        return rows, torch.full((len(rows),), count, device=rows.device)
+    if mask.shape != tokens.shape:
+        expected = f"an attention_mask of shape {tuple(tokens.shape)}"
+        raise unexpected("generate", expected, tuple(mask.shape))
+    is_token = mask.to(torch.bool).movedim(dim, -1)
+    lengths, first = is_token.sum(-1), is_token.int().argmax(-1, keepdim=True)
+    place = torch.arange(count, device=rows.device)
+    if not torch.equal(is_token, (place >= first) & (place < first + lengths.unsqueeze(-1))):
+        raise unexpected("generate", "an attention_mask with padding at one end", "one with holes")
+    if not lengths.all():
+        raise unexpected("generate", "at least one token in each prompt", "one of padding alone")
+    return rows.gather(-1, (place + first) % count), lengths
+
+
+def _reads_text(sampler: ChooseToken) -> bool:
+    reads = getattr(sampler, "reads_text", None)
+    return "text" in signature(sampler).parameters if reads is None else bool(reads)
+
+
+def _has(
+    strings: tuple[str, ...], tokenizer: Tokenizer | None, written: list[list[int]], token: Tensor,
+    is_own: Tensor,
+) -> Tensor:  # fmt: skip
+    """Add the tokens that texts have written; find which texts have one of some strings."""
+    assert tokenizer is not None, "checked before"
+    found = []
+    for ids, new, own in zip(written, token.tolist(), is_own.tolist(), strict=True):
+        ids += [new] * own
+        text = tokenizer.decode(ids)
+        found.append(any(string in text for string in strings))
+    return torch.tensor(found, device=token.device)
+
+
+def ids_of(where: str, stop: Any) -> list[int]:  # Any: ids, until they are checked
     """List the ids of the tokens that end a text."""
     if isinstance(stop, Tensor):
         stop = stop.flatten().tolist()
@@ -127,12 +211,4 @@ def _ids_of(stop: Any) -> list[int]:  # Any: ids, until they are checked
     except TypeError:
         expected = "stop to be ids of tokens"
         mend = "write the ids that the text's tokens have, such as stop=tokenizer.encode(text)"
-        raise unexpected("generate", expected, format_briefly(stop), mend) from None
-
-
-def _check_no_mask(tokens: Arrays, context: list[Arrays]) -> None:
-    """Refuse a mask of padding: a prompt has no padding, and a mask does not grow with the text."""
-    for entry in context:
-        if isinstance(entry, Tensor) and entry.dtype is torch.bool and entry.shape == tokens.shape:
-            mend = "write prompts of one length in each call, and decode the net without lf.masked"
-            raise unexpected("generate", "a prompt without padding", "a mask of its tokens", mend)
+        raise unexpected(where, expected, format_briefly(stop), mend) from None

@@ -1,6 +1,7 @@
 """Samplers: pure functions (logits, key) -> token, which choose what a network writes next.
 
     temperature, top_k, top_p, min_p     change the logits, and draw from their softmax
+    repetition_penalty                   does so by the text so far, a third argument
     greedy                               the most probable token
     chain(temperature(0.7), top_p(0.9))  several, one after the other
 
@@ -30,6 +31,7 @@ from lincoln_fn.layers.common.normalisation import widened
 
 Logits: TypeAlias = Float[Tensor, "*batch vocabulary"]
 Tokens: TypeAlias = Int64[Tensor, "*batch"]
+Text: TypeAlias = Int64[Tensor, "*batch length"]
 
 
 def _unchanged(logits: Logits) -> Logits:
@@ -43,20 +45,27 @@ class Sampler:
     Args:
         name: the code that makes it. Samplers of one name are equal.
         filter: logits -> logits, -inf for the tokens that are left out.
+        reads_text: whether the filter is (logits, text) -> logits, with the ids of the text so far,
+            (batch, length), and -1 in front of its first token.
         draws: whether a token is drawn from the softmax; if not, it is the most probable one.
     """
 
     name: str
-    filter: Callable[[Logits], Logits] = attrs.field(default=_unchanged, eq=False)
+    filter: Callable[..., Logits] = attrs.field(default=_unchanged, eq=False)
     draws: bool = True
+    reads_text: bool = False
 
-    def __call__(self, logits: Logits, key: Key) -> Tokens:
+    def __call__(self, logits: Logits, key: Key, text: Text | None = None) -> Tokens:
         """Choose a token."""
-        logits = self.filter(logits)
+        logits = self.filtered(logits, text)
         if self.draws:
             uniform = keys.uniform(key.near(logits), tuple(logits.shape), dtype=torch.float64)
             logits = logits - torch.log(-torch.log(uniform.clamp(min=2.0**-60)))
         return logits.argmax(-1)
+
+    def filtered(self, logits: Logits, text: Text | None) -> Logits:
+        """Change the logits, by the text if the filter reads it."""
+        return self.filter(logits, text) if self.reads_text else self.filter(logits)
 
     def __repr__(self) -> str:
         return self.name
@@ -165,6 +174,37 @@ def min_p(p: Probability) -> Sampler:
     return bare(Sampler, _keep_min_p)
 
 
+def _penalise(logits: Logits, text: Text, *, penalty: float) -> Logits:
+    """Divide positive logits of the text's tokens by the penalty, and multiply negative ones."""
+    n = logits.shape[-1]
+    # A last column is for what has no logit: the places before the text.
+    place = text.where((text >= 0) & (text < n), n)
+    seen = logits.new_zeros(*logits.shape[:-1], n + 1, dtype=torch.bool)
+    seen = seen.scatter(-1, place, True)[..., :n]
+    less = torch.where(logits < 0, logits * penalty, logits / penalty)
+    return torch.where(seen, less, logits)
+
+
+@constructor
+def repetition_penalty(penalty: Positive) -> Sampler:
+    """Draw a token, where those that the prompt or the text has already are less probable.
+
+    Args:
+        penalty: 1.2, for instance: it divides their logits that are positive, and multiplies those
+            that are negative. 1 for none, less than 1 to favour repetition.
+
+    Source:
+        Keskar and others, "CTRL: A Conditional Transformer Language Model for Controllable
+        Generation", 2019, section 4.1.
+
+    Example:
+        >>> logits, text = torch.tensor([[2.0, -2.0, 1.0]]), torch.tensor([[0, 1]])
+        >>> repetition_penalty(2.0).filter(logits, text)
+        tensor([[ 1., -4.,  1.]])
+    """
+    return bare(Sampler, _penalise, reads_text=True)
+
+
 @core.checked
 def chain(*samplers: Sampler) -> Sampler:
     """Apply the filters of several samplers, first to last, and then choose a token.
@@ -178,9 +218,11 @@ def chain(*samplers: Sampler) -> Sampler:
     """
     core.require(len(samplers) > 0, "chain", "at least one of samplers", samplers)
     name = f"chain({', '.join(sampler.name for sampler in samplers)})"
-    filters = tuple(sampler.filter for sampler in samplers)
-    return Sampler(name, partial(_filter_in_turn, filters), all(each.draws for each in samplers))
+    draws, reads = (each.draws for each in samplers), (each.reads_text for each in samplers)
+    return Sampler(name, partial(_filter_in_turn, samplers), all(draws), any(reads))
 
 
-def _filter_in_turn(filters: tuple[Callable[[Logits], Logits], ...], logits: Logits) -> Logits:
-    return reduce(lambda filtered, each: each(filtered), filters, logits)
+def _filter_in_turn(
+    samplers: tuple[Sampler, ...], logits: Logits, text: Text | None = None
+) -> Logits:
+    return reduce(lambda filtered, each: each.filtered(filtered, text), samplers, logits)

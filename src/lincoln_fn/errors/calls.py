@@ -92,13 +92,11 @@ ORDERS: Final[dict[str, Order]] = {
 }  # fmt: skip
 
 
-_NO_MASK: Final = "prompts of one length in each call, since generate has no mask of padding"
-
 # By the keywords of other libraries: ours, and what to write.
 _OURS: Final = {
-    "attention_mask": ("prompt", _NO_MASK),
+    "attention_mask": ("prompt", "prompts of one length in each call, which have no padding"),
     "learning_rate": ("lr", "lr"),
-    "mask": ("prompt", _NO_MASK),
+    "mask": ("attention_mask", "attention_mask"),
     "params": ("state", "state=lf.init_state(net, optimizer, key, x, params=params)"),
     "random_state": ("key", "key=lf.Key(seed)"),
     "rank": ("r", "r"),

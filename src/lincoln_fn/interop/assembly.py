@@ -18,7 +18,7 @@ from lincoln_fn.interop.slots import Slot, by_path, differences, expected, fill
 from lincoln_fn.interop.stored import Stored
 
 # Options that say how many parts a network has, and the most of them without a file of tensors.
-_PARTS: Final = re.compile(r"(n_layer|num_(hidden_|decoder_)?layers|num_local_experts)$")
+_PARTS: Final = re.compile(r"(n_layer|num_(hidden_|decoder_)?layers|num_(local_)?experts)$")
 _MOST_PARTS: Final = 10_000
 
 
@@ -66,8 +66,8 @@ def model_of(
         key = Key(torch.empty((), dtype=torch.int64, device="meta"))
         like = network.net.init(key, network.example)
         prefix = family.prefix if network.is_bare else ""
-        slots = [slot._replace(name=slot.name.removeprefix(prefix))
-                 for slot in families.find_slots(family.names, network.places, like)]  # fmt: skip
+        found = families.find_slots(family.names, network.places, like, network.groups)
+        slots = [slot._replace(name=slot.name.removeprefix(prefix)) for slot in found]
     except Exception as error:  # of any kind: an option may be anything, and is used everywhere
         return None, [*problems, f"the options do not fit together: {error}"]
     return Model(family, network, like, slots), problems

@@ -26,12 +26,16 @@ class Slot(NamedTuple):
     dim: int = 0
     # How many axes of length 1 torch's tensor has in front.
     leading: int = 0
+    # Several leaves are joined in so many groups: a part of each, and then the next parts.
+    groups: int = 1
 
     def joined(self, leaves: Iterable[Tensor]) -> Tensor:
         """Join our tensors, one for each of the fields, to torch's, in new memory."""
         parts = [leaf.detach().mT if self.transposed else leaf.detach() for leaf in leaves]
         if len(parts) > 1:
-            whole = torch.cat(parts, self.dim)
+            apart = (self.groups, -1)
+            grouped = [part.unflatten(self.dim, apart) for part in parts]
+            whole = torch.cat(grouped, self.dim + 1).flatten(self.dim, self.dim + 1)
         else:
             whole = parts[0].clone(memory_format=torch.contiguous_format)
         return whole.reshape((1,) * self.leading + whole.shape)
@@ -41,7 +45,9 @@ class Slot(NamedTuple):
         parts = [tensor.detach().reshape(tensor.shape[self.leading :])]
         if len(self.fields) > 1:
             sizes = [(leaf.mT if self.transposed else leaf).shape[self.dim] for leaf in leaves]
-            parts = [*torch.split(parts[0], sizes, self.dim)]
+            grouped = parts[0].unflatten(self.dim, (self.groups, -1))
+            own = torch.split(grouped, [size // self.groups for size in sizes], self.dim + 1)
+            parts = [part.flatten(self.dim, self.dim + 1) for part in own]
         return [part.mT if self.transposed else part for part in parts]
 
     def below(self, name: str, path: str) -> Slot:

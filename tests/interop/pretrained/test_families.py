@@ -46,7 +46,7 @@ def masked(module, x):
 
 def build(name, config, **options):
     torch.manual_seed(0)
-    kind = getattr(transformers, config.removesuffix("Config") + name)
+    kind = getattr(transformers, config.removesuffix("Config").replace("3Text", "3") + name)
     made = getattr(transformers, config)(attn_implementation="eager", **options)
     return perturbed(kind(made))
 
@@ -140,9 +140,51 @@ GEMMA = {
     "sliding_window": 4, "query_pre_attn_scalar": 7, "attn_logit_softcapping": 2.0,
     "final_logit_softcapping": 3.0,
 }  # fmt: skip
+# Families of Llama's names or near to them: options besides the defaults, which have own rows.
+IN_WINDOWS = {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]}
+ROPE_OF_TWO = {"rope_parameters": {
+    "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+    "full_attention": {"rope_type": "linear", "factor": 3.0, "rope_theta": 100.0},
+}}  # fmt: skip
+MANY_EXPERTS = {"num_experts": 5, "num_experts_per_tok": 2, "norm_topk_prob": True}
+# Where positions turn a half or a quarter of a head's features.
+WIDE = {"hidden_size": 32, "head_dim": 8}
+OTHERS = {
+    "ArceeConfig": {"attention_bias": True, "mlp_bias": True},
+    "CohereConfig": {"attention_bias": True, "num_key_value_heads": 1, "hidden_size": 24},
+    "Cohere2Config": IN_WINDOWS,
+    "Ernie4_5Config": {"use_bias": True},
+    "GemmaConfig": {"hidden_act": "gelu", "tie_word_embeddings": False},
+    "Gemma3TextConfig": {**GEMMA, **IN_WINDOWS, **ROPE_OF_TWO, "attn_logit_softcapping": None},
+    "GlmConfig": {**WIDE, "partial_rotary_factor": 0.75},
+    "Glm4Config": {**WIDE, "attention_bias": False},
+    "GPTNeoXConfig": {**WIDE, "num_key_value_heads": None, "use_parallel_residual": False,
+                      "attention_bias": False},
+    "GraniteConfig": {"embedding_multiplier": 3.0, "residual_multiplier": 0.7,
+                      "attention_multiplier": 0.3, "logits_scaling": 2.0},
+    "HeliumConfig": {**WIDE, "attention_bias": True, "mlp_bias": True},
+    "MinistralConfig": IN_WINDOWS,
+    "OlmoConfig": {"num_key_value_heads": 1},
+    "Olmo2Config": {"attention_bias": True},
+    "Olmo3Config": {**IN_WINDOWS, **ROPE_OF_TWO},
+    "OlmoeConfig": {**WIDE, **MANY_EXPERTS, "intermediate_size": 16},
+    "PhiConfig": {**WIDE, "partial_rotary_factor": 0.75},
+    "Qwen3MoeConfig": {**MANY_EXPERTS, "moe_intermediate_size": 16},
+    "SmolLM3Config": {"no_rope_layer_interval": 2},
+    "StableLmConfig": {**WIDE, "use_parallel_residual": True, "use_qkv_bias": True},
+    "Starcoder2Config": {"sliding_window": 4},
+}  # fmt: skip
 # The library's product of several matrices wants rows of whole 16 bytes.
 EXPERTS = {"num_local_experts": 5, "intermediate_size": 16}
 PADDED = (IDS, MASK)
+
+
+def sizes_of(options):
+    """Only the sizes, with which a family's other options are its defaults."""
+    names = ("hidden_size", "head_dim", "intermediate_size", "num_key_value_heads")
+    return {name: options[name] for name in names if name in options}
+
+
 # By model, x, call, where the outputs are compared, and a note.
 ROWS = [
     (lambda: gpt2(), IDS, logits),
@@ -179,6 +221,11 @@ ROWS = [
     (lambda: of_tokens("Gemma2Config", **GEMMA), IDS, logits),
     (lambda: of_tokens("Gemma2Config", **GEMMA), PADDED, logits, MASK.bool(), "padded"),
     (lambda: of_tokens("Gemma2Config", "Model", sliding_window=3), IDS, hidden),
+    (lambda: of_tokens("GemmaConfig", "Model"), IDS, hidden),
+    *((lambda config=config, options=options: of_tokens(config, **sizes_of(options)), IDS, logits)
+      for config, options in OTHERS.items()),
+    *((lambda config=config, options=options: of_tokens(config, **options),
+       PADDED, logits, MASK.bool(), "padded") for config, options in OTHERS.items()),
     (lambda: mamba(), IDS, logits),
     # Longer than a chunk of the scan, and no multiple of it.
     (lambda: mamba(tie_word_embeddings=False, use_bias=True, use_conv_bias=False, conv_kernel=3),
@@ -233,6 +280,47 @@ def test_greedy_tokens_are_those_of_generate(row):
     tokens = torch.stack([token for _, token in stream], 1)
     assert len(tokens.unique()) > 1
     assert torch.equal(tokens, expected[:, IDS.shape[1] :])
+
+
+@pytest.mark.parametrize("early_stopping", [False, True, "never"])
+@pytest.mark.parametrize(("length_penalty", "stop"), [(0.0, ()), (0.7, (3,)), (2.0, (3, 7))])
+def test_a_beam_search_is_that_of_generate(length_penalty, stop, early_stopping):
+    options = {
+        "num_beams": 4, "max_new_tokens": 7, "length_penalty": length_penalty,
+        "early_stopping": early_stopping,
+    }  # fmt: skip
+    module = gpt2()
+    for parameter in module.parameters():
+        parameter.data.mul_(2.5)
+    module.generation_config.eos_token_id = None
+    theirs = module.generate(
+        IDS, attention_mask=torch.ones_like(IDS), do_sample=False, num_return_sequences=4,
+        return_dict_in_generate=True, output_scores=True, pad_token_id=0,
+        eos_token_id=list(stop) or None, **options,
+    )  # fmt: skip
+    net, params = lf.interop.from_torch(module)
+    texts, scores = lf.beam_search(lf.decode(net), params, IDS, stop=stop, **options)
+    assert off(scores.flatten(), theirs.sequences_scores) < ROUNDING
+    for ours, expected in zip(texts.flatten(0, 1), theirs.sequences[:, 9:], strict=True):
+        ends = torch.isin(ours, torch.tensor(stop)).nonzero().flatten().tolist()
+        length = ends[0] + 1 if ends else len(ours)
+        assert torch.equal(ours[:length], expected[:length])
+
+
+def test_a_repetition_penalty_is_that_of_generate():
+    module = gpt2()
+    module.generation_config.eos_token_id = None
+    theirs = module.generate(
+        IDS, attention_mask=torch.ones_like(IDS), do_sample=False, repetition_penalty=1.7,
+        max_new_tokens=12, pad_token_id=0,
+    )  # fmt: skip
+    net, params = lf.interop.from_torch(module)
+    penalty = lf.samplers.repetition_penalty(1.7)
+    stream = lf.generate(
+        lf.decode(net), params, IDS, key=lf.Key(0), max_new_tokens=12,
+        sampler=lf.samplers.chain(penalty, lf.samplers.greedy()),
+    )  # fmt: skip
+    assert torch.equal(torch.stack([token for _, token in stream], 1), theirs[:, IDS.shape[1] :])
 
 
 @pytest.mark.parametrize(

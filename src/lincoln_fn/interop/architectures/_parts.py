@@ -34,19 +34,52 @@ def maybe_dropout(p: float) -> Layer:
     return ours.dropout(p) if p else ours.identity()
 
 
+# Where the parts of a block are: of `pre_norm`, and of `parallel_block` with one norm or two.
+SEQUENTIAL: Final = {
+    "norm_1": "0.0.0.0", "attention": "0.0.1", "after_1": "0.0.2",
+    "norm_2": "1.0.0", "feed_forward": "1.0.1", "after_2": "1.0.2",
+}  # fmt: skip
+ONE_NORM: Final = {"norm_1": "0.0.0", "attention": "0.1.0.0", "feed_forward": "0.1.1.1"}
+TWO_NORMS: Final = {
+    "norm_1": "0.0.0.0", "attention": "0.0.1", "norm_2": "0.1.1", "feed_forward": "0.1.2",
+}  # fmt: skip
+
+
+_IDENTITY: Final = ours.identity()
+
+
 def pre_norm(
-    norm: Layer, attention: Layer, feed_forward: Layer, p: float = 0.0, *, has_mask: bool = True
+    norm: Layer,
+    attention: Layer,
+    feed_forward: Layer,
+    after: Layer = _IDENTITY,
+    *,
+    has_mask: bool = True,
 ) -> Layer:
     """Make a block of (h, mask): h + attention(norm(h), mask), then h + feed_forward(norm(h)).
 
-    Without a mask, it is a block of h alone, with the same paths.
+    The layer `after` is behind both. Without a mask, it is a block of h alone, with the same paths.
     """
     first = parallel(norm, ours.identity()) if has_mask else serial(norm)
-    attend = serial(first, attention, maybe_dropout(p))
+    attend = serial(first, attention, after)
     return serial(
         residual(attend, select(0)) if has_mask else residual(attend),
-        residual(serial(norm, feed_forward, maybe_dropout(p))),
+        residual(serial(norm, feed_forward, after)),
     )
+
+
+def parallel_block(
+    norm: Layer, attention: Layer, feed_forward: Layer, after: Layer, *, shares_norm: bool
+) -> Layer:
+    """Make a block of (h, mask): h + attention(norm(h), mask) + feed_forward(norm(h))."""
+    first = parallel(norm, ours.identity())
+    if shares_norm:
+        both = serial(attention, after), serial(select(0), feed_forward, after)
+        way = serial(first, branch(*both, merge=ours.add()))
+    else:
+        both = serial(first, attention, after), serial(select(0), norm, feed_forward, after)
+        way = branch(*both, merge=ours.add())
+    return residual(way, select(0))
 
 
 def post_norm(norm: Layer, attention: Layer, feed_forward: Layer, p: float = 0.0) -> Layer:
@@ -80,9 +113,9 @@ def patches(
     ]
 
 
-def feed_forward(n_hidden: int, activation: Layer, n_out: int) -> Layer:
+def feed_forward(n_hidden: int, activation: Layer, n_out: int, *, bias: bool = True) -> Layer:
     """Make two dense layers with an activation between them, at "0" and "2"."""
-    return serial(ours.dense(n_hidden), activation, ours.dense(n_out))
+    return serial(ours.dense(n_hidden, bias=bias), activation, ours.dense(n_out, bias=bias))
 
 
 def sublayers(options: Options, dropout: float, *, is_causal: bool = False) -> tuple[Layer, Layer]:
@@ -120,25 +153,30 @@ def causal(
     options: Options,
     n_features: int,
     body: Layer,
-    scores: tuple[Layer, ...] | None = None,
+    scores: tuple[Layer, ...] = (),
     *,
     has_head: bool,
     copies: Mapping[str, str],
     padding: int | None = None,
+    head_bias: bool = False,
+    places: Mapping[str, str] = {},
 ) -> Network:
     """Make a model of texts, whose scores may be those of the embedding's matrix.
 
     Layers in `scores` are behind the scores, in a `serial` with the matrix. `copies` are the names
-    of a tied matrix. The vector of the token `padding` has no gradient.
+    of a tied matrix. The vector of the token `padding` has no gradient. `places` are in the body.
     """
     ties = has_head and options.tie_word_embeddings
     tokens = ours.embedding(options.vocab_size, n_features, padding)
-    matrix = () if ties else (ours.dense(options.vocab_size, bias=False),)
-    parts = (*matrix, *(scores or ())) if has_head else ()
-    head = serial(*parts) if scores is not None and parts else next(iter(parts), None)
-    return of_tokens(
+    matrix = () if ties else (ours.dense(options.vocab_size, bias=head_bias),)
+    parts = (*matrix, *scores) if has_head else ()
+    head = serial(*parts) if len(parts) > 1 else next(iter(parts), None)
+    network = of_tokens(
         INPUTS, tokens, body, head, ties=ties, is_bare=not has_head, copies=copies if ties else {}
     )
+    first = {"head": network.places["head"] + (".0" if len(parts) > 1 else "")}
+    inside = {word: f"{network.places['body']}.{path}" for word, path in places.items()}
+    return network._replace(places={**network.places, **first, **inside})
 
 
 def models(

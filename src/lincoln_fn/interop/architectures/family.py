@@ -15,7 +15,8 @@ Alternatives of the path alone are joined to one tensor. The first word of a pat
 that the network names.
 
 A dense layer's matrix is transposed in the file, unless the layout is "right": then it is applied
-from the right, as here. A layout of "1" or "2" means as many axes of length 1 in front.
+from the right, as here. A layout of "1" or "2" means as many axes of length 1 in front. "grouped"
+tensors are joined group by group, as the query, key and value of a head, and then of the next head.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from lincoln_fn.combine import serial
 from lincoln_fn.core import Arrays, Layer, Params, tree
 from lincoln_fn.interop.names import KINDS, owners
 from lincoln_fn.interop.slots import Slot
@@ -50,6 +52,8 @@ class Network(NamedTuple):
     # those of tensors that are equal to another one.
     unused: tuple[str, ...] = ()
     copies: Mapping[str, str] = {}
+    # How many groups of heads a tensor has that is joined group by group.
+    groups: int = 1
 
 
 class Family(NamedTuple):
@@ -84,6 +88,7 @@ ACTIVATIONS: Final[dict[str, Callable[[], Layer]]] = {
     **dict.fromkeys(("gelu_fast", "gelu_new", "gelu_pytorch_tanh"), lambda: ours.gelu("tanh")),
     "quick_gelu": ours.quick_gelu,
     "relu": ours.relu,
+    "relu2": lambda: serial(ours.relu(), ours.power(2.0)),
     "silu": ours.silu,
     "swish": ours.silu,
     "tanh": ours.tanh,
@@ -159,7 +164,9 @@ def _alternatives(text: str) -> list[str]:
     return [before + word + end for word in words for end in ends] if brace else [text]
 
 
-def find_slots(table: str, places: Mapping[str, str], params: Params) -> list[Slot]:
+def find_slots(
+    table: str, places: Mapping[str, str], params: Params, groups: int = 1
+) -> list[Slot]:
     """Find the slot of each tensor in a file, in the order of params; places are paths by word."""
     rows = [
         (row, i, *_pattern(path, places))
@@ -179,7 +186,9 @@ def find_slots(table: str, places: Mapping[str, str], params: Params) -> list[Sl
             name = name.replace("#", str(int(number) - start), 1)
         found.setdefault(name + ending, (row.layout, {}))[1][i] = path
     transposed = _transposed(params)
-    return [_slot(name, layout, parts, transposed) for name, (layout, parts) in found.items()]
+    return [
+        _slot(name, layout, parts, transposed, groups) for name, (layout, parts) in found.items()
+    ]
 
 
 def _pattern(path: str, places: Mapping[str, str]) -> tuple[list[int], re.Pattern[str]]:
@@ -191,8 +200,12 @@ def _pattern(path: str, places: Mapping[str, str]) -> tuple[list[int], re.Patter
     return first, re.compile(text + r"(\.weight|\.bias)?")
 
 
-def _slot(name: str, layout: str, parts: Mapping[int, str], transposed: set[str]) -> Slot:
+def _slot(
+    name: str, layout: str, parts: Mapping[int, str], transposed: set[str], groups: int
+) -> Slot:
     paths = tuple(parts[i] for i in sorted(parts))
+    if layout == "grouped":
+        return Slot(name, paths, paths[0] in transposed, groups=groups)
     if layout == "right":
         return Slot(name, paths, dim=int(name.endswith(".weight")))
     return Slot(name, paths, paths[0] in transposed, leading=int(layout or 0))

@@ -34,7 +34,7 @@ def _block(options: Options) -> Layer:
         _parts.feed_forward(
             options.n_inner or 4 * n, ACTIVATIONS[options.activation_function](), n
         ),
-        options.resid_pdrop,
+        _parts.maybe_dropout(options.resid_pdrop),
     )
 
 

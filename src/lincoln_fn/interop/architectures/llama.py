@@ -1,4 +1,4 @@
-"""Llama, and the families that differ from it in an option: Mistral, Qwen 2 and 3, Phi 3, SmolLM.
+"""Llama, and the families whose blocks differ from its own by a `Style`.
 
 Blocks of RMS norm, grouped-query attention with rotary positions, and a gated feed-forward layer.
 
@@ -9,44 +9,58 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from inspect import signature
 from typing import Any, Final, NamedTuple
 
 from lincoln_fn.combine import geglu, select, serial, swiglu, with_context
 from lincoln_fn.core import Layer
-from lincoln_fn.interop.architectures import _parts
-from lincoln_fn.interop.architectures.family import Config, Family, Network, Options
-from lincoln_fn.layers.common import rope_scaling
+from lincoln_fn.interop.architectures import _parts, _rope
+from lincoln_fn.interop.architectures.family import ACTIVATIONS, Config, Family, Network, Options
 from lincoln_fn.layers.common.constructors import ours
-from lincoln_fn.layers.common.rope_scaling import RopeScaling
 
 # `inv_freq` was stored once.
-_FREQUENCIES: Final = r"(model\.)?layers\.\d+\.self_attn\.rotary_emb\.inv_freq"
+_FREQUENCIES: Final = r"(\w+\.)?layers\.\d+\.(self_attn|attention)\.rotary_emb\.inv_freq"
 _NAMES: Final = """
     model.embed_tokens                             embedding
-    model.layers.#.input_layernorm                 body.#.0.0.0.0
-    model.layers.#.self_attn.{q,k,v,o}_proj        body.#.0.0.1.{query,key,value,output}
-    model.layers.#.self_attn.{q,k}_norm            body.#.0.0.1.{query,key}_norm
-    model.layers.#.post_attention_layernorm        body.#.1.0.0
-    model.layers.#.mlp.{gate,up,down}_proj         body.#.1.0.1.{gate,up,down}
+    model.layers.#.input_layernorm                 norm_1
+    model.layers.#.self_attn.{q,k,v,o}_proj        attention.{query,key,value,output}
+    model.layers.#.self_attn.{q,k}_norm            attention.{query,key}_norm
+    model.layers.#.post_attention_layernorm        norm_2
+    model.layers.#.mlp.{gate,up,down}_proj         feed_forward.{gate,up,down}
     model.norm                                     body.#.1
     lm_head                                        head
 """
 # Where the first projections are one tensor in the file, and so the gate and what it gates.
 _FUSED: Final = """
-    model.layers.#.self_attn.qkv_proj              body.#.0.0.1.{query,key,value}
-    model.layers.#.mlp.gate_up_proj                body.#.1.0.1.{gate,up}
+    model.layers.#.self_attn.qkv_proj              attention.{query,key,value}
+    model.layers.#.mlp.gate_up_proj                feed_forward.{gate,up}
 """
 _FEED_FORWARD: Final[dict[str, Callable[..., Layer]]] = {
     **dict.fromkeys(("silu", "swish"), swiglu), "gelu": geglu,
     **dict.fromkeys(("gelu_new", "gelu_pytorch_tanh"), partial(geglu, approximate="tanh")),
 }  # fmt: skip
 
-# Of rotary positions.
-_ROPE_TYPES: Final = ("default", "linear", "dynamic", "yarn", "llama3", "longrope")
-_OPTIONAL: Final = {
-    "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate",
-}  # fmt: skip
+
+def rms_norm(options: Options) -> Layer:
+    """Make the norm of most families."""
+    return ours.rms_norm(eps=options.rms_norm_eps)
+
+
+def gated(options: Options) -> Layer:
+    """Make the gated feed-forward layer of a block."""
+    return _FEED_FORWARD[options.hidden_act](options.intermediate_size, bias=options.mlp_bias)
+
+
+def plain(options: Options) -> Layer:
+    """Make a feed-forward layer without a gate."""
+    activation, sizes = ACTIVATIONS[options.hidden_act](), (options.intermediate_size,)
+    return _parts.feed_forward(*sizes, activation, options.hidden_size, bias=options.mlp_bias)
+
+
+_COPIES: Final[Config] = {"lm_head.weight": "model.embed_tokens.weight"}
+
+
+def _after(options: Options) -> Layer:
+    return _parts.maybe_dropout(options.resid_pdrop)
 
 
 class Style(NamedTuple):
@@ -55,159 +69,159 @@ class Style(NamedTuple):
     # Of the projections of query, key and value, and of the output; None for the option's.
     bias: bool | None = None
     output_bias: bool | None = None
-    has_qk_norm: bool = False
     # Rows of names before the usual ones.
     names: str = ""
-    # The feed-forward layer of a block; None for a gated one.
-    feed_forward: Callable[[Options], Layer] | None = None
-
-
-def _with_rope(config: Config) -> Config:
-    """Put all options of rotary positions into `rope_parameters`, and their type beside them."""
-    flat = dict(config)
-    rope = {**(flat.pop("rope_parameters", None) or {}), **(flat.pop("rope_scaling", None) or {})}
-    old = rope.pop("type", "default")
-    kind = rope.pop("rope_type", old)
-    for name in ("rope_theta", "partial_rotary_factor"):
-        outside = flat.pop(name, None)
-        if outside is not None:
-            rope.setdefault(name, outside)
-    # This one has priority where it is outside.
-    longest = "max_position_embeddings"
-    original = f"original_{longest}"
-    rope[original] = flat.pop(original, None) or rope.get(original) or flat.get(longest)
-    kind = "longrope" if kind == "su" else kind  # its first name
-    return {**flat, "rope_parameters": rope, "rope_type": kind}
-
-
-def _rotary(options: Options, head_dim: int) -> Layer:
-    rope = options.rope_parameters
-    part = rope.get("partial_rotary_factor") or 1.0
-    return ours.rotary_embedding(
-        rope.get("rope_theta") or 10000.0,
-        rotary_dim=None if part == 1 else int(head_dim * part),
-        scaling=_scaling(options),
-    )
-
-
-def _scaling(options: Options) -> RopeScaling | None:
-    """Make the scaling of a config's type, whose arguments are options of the same names."""
-    kind, longest = options.rope_type, options.max_position_embeddings
-    if kind == "default":
-        return None
-    original = options.rope_parameters.get("original_max_position_embeddings") or longest
-    given = {
-        **options.rope_parameters,
-        "max_position_embeddings": longest,
-        "original_max_position_embeddings": original,
-    }
-    if kind in ("yarn", "longrope"):
-        given["factor"] = given.get("factor") or longest / original
-    make = getattr(rope_scaling, kind)
-    arguments = {name: given.get(name) for name in signature(make).parameters}
-    for name, value in arguments.items():
-        if value is None and name not in _OPTIONAL:
-            raise ValueError(f"rope_parameters: {name} is missing")
-    made: RopeScaling = make(**{
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in arguments.items()
-        if value is not None
-    })  # fmt: skip
-    return made
-
-
-def windows_of(kinds: list[str], window: int | None, n: int) -> list[int | None]:
-    """Find the window of each of n layers, None for one without, from `layer_types`."""
-    if len(kinds) != n or not {*kinds} <= {"sliding_attention", "full_attention"}:
-        raise ValueError(f"layer_types: expected {n} of sliding_ or full_attention, got {kinds}")
-    return [window if kind == "sliding_attention" else None for kind in kinds]
+    # The norm in front of a sublayer, None for none, and what is behind a sublayer.
+    norm: Callable[[Options], Layer] | None = rms_norm
+    after: Callable[[Options], Layer] = _after
+    # That behind the last block.
+    last_norm: Callable[[Options], Layer] = rms_norm
+    # (options, head_dim) -> the norm of queries and that of keys.
+    qk_norm: Callable[[Options, int], Layer] | None = None
+    # More arguments of the attention.
+    attention: Callable[[Options], dict[str, Any]] = lambda options: {}
+    feed_forward: Callable[[Options], Layer] = gated
+    # Whether both sublayers read the same h, and by one norm.
+    is_parallel: bool = False
+    shares_norm: bool = True
+    # Whether pairs of features are neighbours, and whether block i, with a window or without one,
+    # has positions.
+    interleaved: bool = False
+    has_positions: Callable[[Options, int, int | None], bool] = lambda options, i, window: True
+    # Whether the vector of the token of padding has no gradient.
+    has_padding: bool = True
+    # A factor of the embedding, and layers behind the scores.
+    embedding_scale: Callable[[Options], float] = lambda options: 1.0
+    scores: Callable[[Options], tuple[Layer, ...]] = lambda options: ()
+    head_bias: bool = False
+    # The name of the tied matrix, and the one that it is equal to.
+    copies: Config = _COPIES
 
 
 def _windows(options: Options) -> list[int | None]:
+    """Find the window of each layer, None for one without."""
     n, window = options.num_hidden_layers, getattr(options, "sliding_window", None)
     if not getattr(options, "use_sliding_window", True):
         window = None
     kinds = getattr(options, "layer_types", None)
     if kinds is not None:
-        return windows_of(kinds, window, n)
+        if len(kinds) != n or not {*kinds} <= {"sliding_attention", "full_attention"}:
+            expected = f"{n} of sliding_ or full_attention"
+            raise ValueError(f"layer_types: expected {expected}, got {kinds}")
+        return [window if kind == "sliding_attention" else None for kind in kinds]
+    # Without a list, every so many layers have no window.
+    period = getattr(options, "sliding_window_pattern", None)
+    if period is not None:
+        return [window if (i + 1) % period else None for i in range(n)]
     first = getattr(options, "max_window_layers", 0)
     return [window if i >= first else None for i in range(n)]
 
 
-def _block(options: Options, style: Style, window: int | None) -> Layer:
-    norm = ours.rms_norm(eps=options.rms_norm_eps)
-    attend = attention(
-        options,
-        window,
-        qk_norm=norm if style.has_qk_norm else None,
+def _block(options: Options, style: Style, i: int, window: int | None) -> Layer:
+    heads, kv_heads = options.num_attention_heads, options.num_key_value_heads
+    head_dim = options.head_dim or options.hidden_size // heads
+    positions = None
+    if style.has_positions(options, i, window):
+        has_local = window is not None and hasattr(options, "local_rope_parameters")
+        positions = _rope.rotary(
+            options, head_dim, interleaved=style.interleaved, is_local=has_local
+        )
+    attention = ours.grouped_query_attention(
+        heads,
+        kv_heads,
+        head_dim=head_dim,
+        positions=positions,
+        qk_norm=None if style.qk_norm is None else style.qk_norm(options, head_dim),
         bias=options.attention_bias if style.bias is None else style.bias,
         output_bias=style.output_bias,
-    )
-    feed_forward = (style.feed_forward or gated_feed_forward)(options)
-    return _parts.pre_norm(norm, attend, feed_forward, getattr(options, "resid_pdrop", 0.0))
-
-
-def attention(options: Options, window: int | None, **more: Any) -> Layer:  # Any: its options
-    """Make the attention of a block, with rotary positions."""
-    head_dim = options.head_dim or options.hidden_size // options.num_attention_heads
-    return ours.grouped_query_attention(
-        options.num_attention_heads,
-        options.num_key_value_heads,
-        head_dim=head_dim,
-        positions=_rotary(options, head_dim),
         sliding_window=window,
         dropout=options.attention_dropout,
-        **more,
+        **style.attention(options),
     )
+    norm = ours.identity() if style.norm is None else style.norm(options)
+    sublayers, after = (attention, style.feed_forward(options)), style.after(options)
+    if _is_parallel(options, style):
+        return _parts.parallel_block(norm, *sublayers, after, shares_norm=style.shares_norm)
+    return _parts.pre_norm(norm, *sublayers, after)
 
 
-def gated_feed_forward(options: Options) -> Layer:
-    """Make the gated feed-forward layer of a block."""
-    return _FEED_FORWARD[options.hidden_act](options.intermediate_size, bias=options.mlp_bias)
+def _is_parallel(options: Options, style: Style) -> bool:
+    return getattr(options, "use_parallel_residual", style.is_parallel)
 
 
 def _network(options: Options, style: Style, *, has_head: bool) -> Network:
-    blocks = [_block(options, style, window) for window in _windows(options)]
-    body = with_context(*blocks, serial(select(0), ours.rms_norm(eps=options.rms_norm_eps)))
-    return model(options, body, has_head=has_head)
-
-
-def model(
-    options: Options, body: Layer, scores: tuple[Layer, ...] | None = None, *, has_head: bool
-) -> Network:
-    """Make a model of texts with Llama's names, as `_parts.causal` does."""
-    return _parts.causal(
-        options, options.hidden_size, body, scores, has_head=has_head,
-        copies={"lm_head.weight": "model.embed_tokens.weight"}, padding=options.pad_token_id,
+    scale, p = style.embedding_scale(options), getattr(options, "embd_pdrop", 0.0)
+    first = ([ours.scale(scale)] if scale != 1 else []) + ([ours.dropout(p)] if p else [])
+    start = [serial(select(0), *first)] if first else []
+    blocks = [_block(options, style, i, window) for i, window in enumerate(_windows(options))]
+    body = with_context(*start, *blocks, serial(select(0), style.last_norm(options)))
+    paths = _parts.SEQUENTIAL
+    if _is_parallel(options, style):
+        paths = _parts.ONE_NORM if style.shares_norm else _parts.TWO_NORMS
+    number = "#+1" if start else "#"
+    network = _parts.causal(
+        options, options.hidden_size, body, style.scores(options), has_head=has_head,
+        head_bias=style.head_bias, copies=style.copies,
+        padding=options.pad_token_id if style.has_padding else None,
+        places={word: f"{number}.{path}" for word, path in paths.items()},
     )  # fmt: skip
+    return network._replace(groups=options.num_key_value_heads or options.num_attention_heads)
 
 
 _DEFAULTS: Final[Config] = {
     "attention_dropout": 0.0, "head_dim": None, "hidden_act": "silu", "hidden_size": 4096,
     "intermediate_size": 11008, "max_position_embeddings": 2048, "num_attention_heads": 32,
     "num_hidden_layers": 32, "num_key_value_heads": None, "pad_token_id": None,
-    "rms_norm_eps": 1e-6, "rope_parameters": {}, "rope_type": "default",
-    "tie_word_embeddings": False, "vocab_size": 32000,
+    "partial_rotary_factor": 1.0, "resid_pdrop": 0.0, "rms_norm_eps": 1e-6, "rope_parameters": {},
+    "rope_theta": 10000.0, "rope_type": "default", "tie_word_embeddings": False,
+    "vocab_size": 32000,
+}  # fmt: skip
+# Where layers with a window have positions of their own.
+LOCAL_ROPE: Final[Config] = {
+    "layer_types": None, "local_rope_parameters": {}, "local_rope_type": "default",
+    "rope_local_base_freq": None, "rope_theta": 1e6,
 }  # fmt: skip
 
 
-def llama_like(name: str, style: Style, **defaults: Any) -> Family:  # Any: as in `Config`
-    """Make a family of Llama's networks in another style, with defaults of its own."""
+def llama_like(
+    name: str, style: Style, *, called: Config | None = None, prefix: str = "model.",
+    **defaults: Any,  # as in `Config`
+) -> Family:  # fmt: skip
+    """Make a family of networks in a style, with defaults of its own.
+
+    `called` has the family's names of options, and for each ours, or a tuple of several.
+    """
     has_biases = {"attention_bias", "mlp_bias"} & defaults.keys()
     without = {bias: False for bias in ("attention_bias", "mlp_bias") if bias not in has_biases}
+    activations = _FEED_FORWARD if style.feed_forward is not plain else ACTIVATIONS
+
+    def flattened(config: Config) -> Config:
+        flat = dict(config)
+        for theirs, names in (called or {}).items():
+            if theirs in flat:
+                value = flat.pop(theirs)
+                flat.update(dict.fromkeys((names,) if isinstance(names, str) else names, value))
+        return _rope.flattened(flat)
+
     return Family(
         defaults={**_DEFAULTS, **without, **defaults},
         supported={
-            "hidden_act": tuple(_FEED_FORWARD),
-            "rope_type": _ROPE_TYPES,
+            "hidden_act": tuple(activations),
+            "rope_type": _rope.TYPES,
+            **({"local_rope_type": _rope.TYPES} if "local_rope_type" in defaults else {}),
             **dict.fromkeys(without, (False,)),
         },
         architectures=_parts.models(name, partial(_network, style=style)),
         names=style.names + _NAMES,
-        prefix="model.",
+        prefix=prefix,
         unused=(_FREQUENCIES,),
-        flattened=_with_rope,
+        flattened=flattened,
     )
+
+
+def qk_norm(options: Options, head_dim: int) -> Layer:
+    """Make the norm of each head of queries or of keys."""
+    return rms_norm(options)
 
 
 _QWEN: Final[Config] = {
@@ -221,13 +235,17 @@ FAMILIES: Final = {
         "Mistral", Style(), intermediate_size=14336, num_key_value_heads=8, sliding_window=4096,
         max_position_embeddings=131072,
     ),
+    "ministral": llama_like(
+        "Ministral", Style(), intermediate_size=14336, layer_types=None, num_key_value_heads=8,
+        max_position_embeddings=131072, sliding_window=4096,
+    ),
     "qwen2": llama_like("Qwen2", Style(bias=True, output_bias=False), **_QWEN),
     "qwen3": llama_like(
-        "Qwen3", Style(has_qk_norm=True), attention_bias=False, head_dim=128, **_QWEN
+        "Qwen3", Style(qk_norm=qk_norm), attention_bias=False, head_dim=128, **_QWEN
     ),
     "phi3": llama_like(
         "Phi3", Style(names=_FUSED), hidden_size=3072, intermediate_size=8192,
-        max_position_embeddings=4096, pad_token_id=32000, resid_pdrop=0.0, rms_norm_eps=1e-5,
-        sliding_window=None, vocab_size=32064,
+        max_position_embeddings=4096, pad_token_id=32000, rms_norm_eps=1e-5, sliding_window=None,
+        vocab_size=32064,
     ),
 }  # fmt: skip

@@ -10,19 +10,19 @@ from typing import Final
 from lincoln_fn.combine import mixture_of_experts
 from lincoln_fn.core import Layer
 from lincoln_fn.interop.architectures.family import Options
-from lincoln_fn.interop.architectures.llama import Style, gated_feed_forward, llama_like
+from lincoln_fn.interop.architectures.llama import Style, gated, llama_like
 from lincoln_fn.layers.common.constructors import ours
 
 
 def _experts(options: Options) -> Layer:
     n = options.num_local_experts
-    experts = (gated_feed_forward(options),) * n
+    experts = (gated(options),) * n
     return mixture_of_experts(ours.dense(n, bias=False), experts, top_k=options.num_experts_per_tok)
 
 
 _NAMES: Final = """
-    model.layers.#.block_sparse_moe.gate                    body.#.1.0.1.router
-    model.layers.#.block_sparse_moe.experts.#.w{1,2,3}      body.#.1.0.1.experts.#.{gate,down,up}
+    model.layers.#.block_sparse_moe.gate                    feed_forward.router
+    model.layers.#.block_sparse_moe.experts.#.w{1,2,3}      feed_forward.experts.#.{gate,down,up}
 """
 _LIKE_LLAMA: Final = llama_like(
     "Mixtral", Style(names=_NAMES, feed_forward=_experts),

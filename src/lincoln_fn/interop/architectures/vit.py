@@ -45,9 +45,10 @@ def _network(options: Options, head: Layer, *, is_bare: bool = False, **places: 
     patches = _parts.patches(options.hidden_size, patch, count)
     sublayers = _parts.sublayers(options, options.attention_probs_dropout_prob)
     p = options.hidden_dropout_prob
-    block = _parts.pre_norm(_parts.norm_of(options), *sublayers, p, has_mask=False)
+    after = _parts.maybe_dropout(p)
+    block = _parts.pre_norm(_parts.norm_of(options), *sublayers, after, has_mask=False)
     net = serial(
-        serial(*patches, _parts.maybe_dropout(p)),
+        serial(*patches, after),
         serial(*(block,) * options.num_hidden_layers),
         _parts.norm_of(options),
         head,
