@@ -174,13 +174,10 @@ class DeconvolvedReLU(GuidedReLU):
         return g.clamp(min=0)
 
 
-@pytest.mark.parametrize(
-    ("method", "relu"),
-    [
-        (attribution.guided_backpropagation, GuidedReLU),
-        (attribution.deconvolution, DeconvolvedReLU),
-    ],
-)
+@pytest.mark.parametrize(("method", "relu"), [
+    (attribution.guided_backpropagation, GuidedReLU),
+    (attribution.deconvolution, DeconvolvedReLU),
+])  # fmt: skip
 def test_guided_gradients_equal_autograds_through_such_relus(method, relu):
     net = lf.serial(lf.conv2d(3, 3), lf.relu(), lf.flatten(), lf.dense(7), lf.relu(), lf.dense(5))
     params = net.init(lf.Key(2), X)

@@ -101,11 +101,9 @@ def test_the_stages_of_a_step_share_by_their_weights():
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize(
-    ("layer", "cell"),
-    [(lf.lstm(3), lf.lstm_cell(3)), (lf.gru(3), lf.gru_cell(3)), (lf.rnn(3), lf.rnn_cell(3))],
-    ids=["lstm", "gru", "rnn"],
-)
+@pytest.mark.parametrize(("layer", "cell"), [
+    (lf.lstm(3), lf.lstm_cell(3)), (lf.gru(3), lf.gru_cell(3)), (lf.rnn(3), lf.rnn_cell(3)),
+], ids=["lstm", "gru", "rnn"])  # fmt: skip
 def test_a_scanned_cell_has_the_relevance_of_the_recurrent_layer(layer, cell, reverse):
     x, r = normal(2, 5, 4), normal(2, 5, 3, seed=1)
     params = layer.init(lf.Key(1), x)

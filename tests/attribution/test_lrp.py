@@ -405,15 +405,12 @@ attribution.lrp(dense(2), dense(2).init(Key(0), torch.ones(1, 3)), torch.ones(1,
 # Merged batch norm
 
 
-@pytest.mark.parametrize(
-    ("layers", "shape"),
-    [
-        ((lf.dense(4), lf.batch_norm()), (7, 3)),
-        ((lf.conv1d(4, 3, groups=2, bias=False), lf.batch_norm(eps=0.1)), (7, 2, 6)),
-        ((lf.conv_transpose2d(6, 2, groups=2), lf.batch_norm(bias=False)), (5, 4, 3, 2)),
-        ((lf.conv2d(3, 2), lf.batch_norm(affine=False)), (5, 4, 3, 2)),
-    ],
-)
+@pytest.mark.parametrize(("layers", "shape"), [
+    ((lf.dense(4), lf.batch_norm()), (7, 3)),
+    ((lf.conv1d(4, 3, groups=2, bias=False), lf.batch_norm(eps=0.1)), (7, 2, 6)),
+    ((lf.conv_transpose2d(6, 2, groups=2), lf.batch_norm(bias=False)), (5, 4, 3, 2)),
+    ((lf.conv2d(3, 2), lf.batch_norm(affine=False)), (5, 4, 3, 2)),
+])  # fmt: skip
 def test_a_merged_linear_layer_is_the_pair(layers, shape):
     net, x = lf.residual(lf.serial(*layers, lf.tanh()), lf.serial(*layers)), normal(*shape)
     net = lf.serial(lf.checkpointed(lf.frozen(net)))

@@ -114,19 +114,13 @@ def test_z_box_equals_zennits():
 COMPOSITES = {
     "epsilon_plus": (attribution.epsilon_plus, zennit.composites.EpsilonPlus),
     "epsilon_plus_flat": (attribution.epsilon_plus_flat, zennit.composites.EpsilonPlusFlat),
-    "epsilon_alpha2_beta1": (
-        attribution.epsilon_alpha2_beta1,
-        zennit.composites.EpsilonAlpha2Beta1,
-    ),
-    "epsilon_alpha2_beta1_flat": (
-        attribution.epsilon_alpha2_beta1_flat,
-        zennit.composites.EpsilonAlpha2Beta1Flat,
-    ),
-    "epsilon_gamma_box": (
-        partial(attribution.epsilon_gamma_box, -4.0, 5.0),
-        partial(zennit.composites.EpsilonGammaBox, -4.0, 5.0),
-    ),
-}
+    "epsilon_alpha2_beta1": (attribution.epsilon_alpha2_beta1,
+        zennit.composites.EpsilonAlpha2Beta1),
+    "epsilon_alpha2_beta1_flat": (attribution.epsilon_alpha2_beta1_flat,
+        zennit.composites.EpsilonAlpha2Beta1Flat),
+    "epsilon_gamma_box": (partial(attribution.epsilon_gamma_box, -4.0, 5.0),
+        partial(zennit.composites.EpsilonGammaBox, -4.0, 5.0)),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", COMPOSITES)

@@ -131,16 +131,10 @@ def test_gradients_are_proven(name):
 
 @pytest.mark.full(but=("ode-residual", "scan-residual"))
 @pytest.mark.parametrize("context", CONTEXTS)
-@pytest.mark.parametrize(
-    ("layer", "x", "same"),
-    [
-        (lf.fixed_point(lf.rnn_cell(3)), X, None),
-        (lf.ode(FIELD, steps=2), X, False),
-        (THREE_BLOCKS, HALVES, False),
-        (lf.scan(lf.lstm_cell(3)), S, None),
-    ],
-    ids=["fixed_point", "ode", "reversible", "scan"],
-)
+@pytest.mark.parametrize(("layer", "x", "same"), [
+    (lf.fixed_point(lf.rnn_cell(3)), X, None), (lf.ode(FIELD, steps=2), X, False),
+    (THREE_BLOCKS, HALVES, False), (lf.scan(lf.lstm_cell(3)), S, None),
+], ids=["fixed_point", "ode", "reversible", "scan"])  # fmt: skip
 def test_gradients_are_proven_within_other_compositions(layer, x, same, context):
     layer = CONTEXTS[context](layer)
     lf.testing.check_layer(layer, layer.init(lf.Key(1), x), x, predict_is_forward=same)
@@ -155,17 +149,13 @@ def test_walks_have_the_bits_of_backward(name):
 TRACED = lf.serial(lf.dense(3), lf.tanh())
 
 
-@pytest.mark.parametrize(
-    ("layer", "x", "uses"),
-    [
-        (lf.fixed_point(STEP, shape=(4,)), X, 1),
-        (lf.ode(TRACED, steps=2), X, 8),
-        (lf.ode(TRACED, steps=2, adjoint="continuous"), X, 8),
-        (THREE_BLOCKS, HALVES, 1),
-        (lf.scan(lf.serial(lf.gru_cell(5), lf.tanh())), S, 6),
-    ],
-    ids=["fixed_point", "ode", "ode, continuous", "reversible", "scan"],
-)
+@pytest.mark.parametrize(("layer", "x", "uses"), [
+    (lf.fixed_point(STEP, shape=(4,)), X, 1),
+    (lf.ode(TRACED, steps=2), X, 8),
+    (lf.ode(TRACED, steps=2, adjoint="continuous"), X, 8),
+    (THREE_BLOCKS, HALVES, 1),
+    (lf.scan(lf.serial(lf.gru_cell(5), lf.tanh())), S, 6),
+], ids=["fixed_point", "ode", "ode, continuous", "reversible", "scan"])  # fmt: skip
 def test_every_use_of_every_layer_is_traced(layer, x, uses):
     check_trace(layer, x)
     params = layer.init(lf.Key(1), x)

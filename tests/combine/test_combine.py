@@ -58,16 +58,12 @@ NOISY = lf.Layer(
 )
 
 
-@pytest.mark.parametrize(
-    ("net", "called"),
-    [
-        (lf.serial(lf.dense(4), lf.tanh(), lf.dense(2)), ["backward", "backward", "grads"]),
-        (lf.serial(lf.tanh(), lf.dense(4), lf.dense(2)), ["backward", "grads"]),
-        (lf.serial(lf.tanh(), lf.sigmoid()), []),
-        (lf.serial(lf.serial(lf.tanh(), lf.dense(2)), lf.tanh()), ["backward", "grads"]),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("net", "called"), [
+    (lf.serial(lf.dense(4), lf.tanh(), lf.dense(2)), ["backward", "backward", "grads"]),
+    (lf.serial(lf.tanh(), lf.dense(4), lf.dense(2)), ["backward", "grads"]),
+    (lf.serial(lf.tanh(), lf.sigmoid()), []),
+    (lf.serial(lf.serial(lf.tanh(), lf.dense(2)), lf.tanh()), ["backward", "grads"]),
+], ids=str)  # fmt: skip
 def test_grads_stops_at_the_first_layer_that_has_parameters(net, called):
     calls = []
 
@@ -148,17 +144,10 @@ def test_replace_brings_the_defaults_that_belong_to_the_new_rule():
 @pytest.mark.parametrize(
     ("fast", "optimizer"), [(True, lf.optim.sgd(0.1)), (False, lf.optim.adam(0.1))]
 )
-@pytest.mark.parametrize(
-    "part",
-    [
-        lf.in_dtype(lf.dense(4), torch.float64),
-        lf.multi_head_attention(2),
-        lf.transformer_encoder_block(2, 8),
-        lf.residual(lf.dense(4)),
-        lf.checkpointed(lf.dense(4)),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("part", [
+    lf.in_dtype(lf.dense(4), torch.float64), lf.multi_head_attention(2),
+    lf.transformer_encoder_block(2, 8), lf.residual(lf.dense(4)), lf.checkpointed(lf.dense(4)),
+], ids=str)  # fmt: skip
 def test_what_stands_before_a_frozen_composition_is_trained(part, fast, optimizer):
     """Its gather once read records that a walk for dx alone does not make."""
     x, target = lf.keys.normal(lf.Key(1), (2, 3, 5)), torch.zeros(2, 3, 2)

@@ -14,15 +14,11 @@ def mlp(n):
 
 IMAGE = lf.coupling(lf.conv2d(4, 3, padding=1), swap=True, dim=1)
 FLOWS = {
-    "rows": (
-        lf.serial(lf.coupling(mlp(4)), lf.coupling(mlp(6), swap=True, max_log_scale=None)),
-        normal(4, 5),
-    ),
-    "images": (
-        lf.serial(IMAGE, lf.serial(lf.coupling(lf.conv2d(4, 1), dim=1))),
-        normal(2, 4, 2, 3),
-    ),
-}
+    "rows": (lf.serial(lf.coupling(mlp(4)), lf.coupling(mlp(6), swap=True, max_log_scale=None)),
+        normal(4, 5)),
+    "images": (lf.serial(IMAGE, lf.serial(lf.coupling(lf.conv2d(4, 1), dim=1))),
+        normal(2, 4, 2, 3)),
+}  # fmt: skip
 
 LAYER, X = lf.coupling(lf.dense(4)), normal(3, 4)
 PARAMS = LAYER.init(lf.Key(0), X)

@@ -39,11 +39,9 @@ def test_forward_is_predict_and_no_state_moves(case):
 
 NORMS = [
     (lf.batch_norm(eps=1e-3), nn.BatchNorm2d(3, eps=1e-3)),
-    (
-        lf.instance_norm(affine=True, track_running_stats=True),
-        nn.InstanceNorm2d(3, affine=True, track_running_stats=True),
-    ),
-]
+    (lf.instance_norm(affine=True, track_running_stats=True),
+        nn.InstanceNorm2d(3, affine=True, track_running_stats=True)),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("layer", "module"), NORMS, ids=["batch_norm", "instance_norm"])

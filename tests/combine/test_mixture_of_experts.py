@@ -112,11 +112,9 @@ def z_of(z, mask):
     return torch.cat([torch.logsumexp(each[mask], -1) for each in z]).square().mean()
 
 
-@pytest.mark.parametrize(
-    ("loss", "formula"),
-    [(lf.losses.router_balance(), balance_of), (lf.losses.router_z(), z_of)],
-    ids=["router_balance", "router_z"],
-)
+@pytest.mark.parametrize(("loss", "formula"), [
+    (lf.losses.router_balance(), balance_of), (lf.losses.router_z(), z_of),
+], ids=["router_balance", "router_z"])  # fmt: skip
 @pytest.mark.parametrize("mask", [MASK, None], ids=["padded", "whole"])
 def test_a_loss_of_routers_is_that_of_all_their_tokens(loss, formula, mask):
     value, cache = loss.forward(LOGITS, mask)

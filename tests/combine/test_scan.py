@@ -14,16 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import lincoln_fn as lf
 
 
-@pytest.mark.parametrize(
-    ("layer", "cell"),
-    [
-        (lf.rnn(5), lf.rnn_cell(5)),
-        (lf.rnn(5, nonlinearity="relu"), lf.rnn_cell(5, nonlinearity="relu")),
-        (lf.gru(5), lf.gru_cell(5)),
-        (lf.lstm(5, bias=False), lf.lstm_cell(5, bias=False)),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("layer", "cell"), [
+    (lf.rnn(5), lf.rnn_cell(5)),
+    (lf.rnn(5, nonlinearity="relu"), lf.rnn_cell(5, nonlinearity="relu")),
+    (lf.gru(5), lf.gru_cell(5)),
+    (lf.lstm(5, bias=False), lf.lstm_cell(5, bias=False)),
+], ids=str)  # fmt: skip
 @pytest.mark.parametrize("given", ["alone", "state", "mask after", "mask before"])
 def test_it_equals_the_recurrent_layers(layer, cell, given):
     state = (PAIR if "lstm" in layer.name else STATE) if given == "state" else None

@@ -30,20 +30,14 @@ def unsigned(bits):
 GOLDEN = {
     "fold_in": (lambda: lf.Key(0).fold_in(7).bits, 725956797819338954),
     "split": (lambda: lf.Key(0).split(2)[1].bits, -7503603726292234337),
-    "uniform": (
-        lambda: keys.uniform(lf.Key(5), (3,)).tolist(),
-        [0.5459356307983398, 0.2853182554244995, 0.6705115437507629],
-    ),
-    "uniform, float64": (
-        lambda: keys.uniform(lf.Key(5), (3,), dtype=torch.float64).tolist(),
-        [0.545935644327051, 0.2853182586527011, 0.6705115517568312],
-    ),
+    "uniform": (lambda: keys.uniform(lf.Key(5), (3, )).tolist(),
+        [0.5459356307983398, 0.2853182554244995, 0.6705115437507629]),
+    "uniform, float64": (lambda: keys.uniform(lf.Key(5), (3, ), dtype=torch.float64).tolist(),
+        [0.545935644327051, 0.2853182586527011, 0.6705115517568312]),
     "permutation": (lambda: keys.permutation(lf.Key(5), 8).tolist(), [0, 2, 4, 5, 1, 7, 3, 6]),
-    "bernoulli": (
-        lambda: keys.bernoulli(lf.Key(5), (8,), 0.5).int().tolist(),
-        [0, 1, 0, 1, 0, 1, 1, 1],
-    ),
-}
+    "bernoulli": (lambda: keys.bernoulli(lf.Key(5), (8, ), 0.5).int().tolist(),
+        [0, 1, 0, 1, 0, 1, 1, 1]),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -114,17 +108,10 @@ def test_split_is_deterministic_and_a_longer_split_begins_alike():
     assert first[:2] == [int(key.bits) for key in lf.Key(9).split()]
 
 
-@pytest.mark.parametrize(
-    ("a", "b"),
-    [
-        (lf.Key(0), lf.Key(1)),
-        lf.Key(0).split(),
-        (lf.Key(0), lf.Key(0).fold_in(0)),
-        (lf.Key(0).fold_in(0), lf.Key(0).fold_in(1)),
-        (lf.Key(0).fold_in(1), lf.Key(1).fold_in(0)),
-    ],
-    ids=["seeds", "split", "parent and child", "siblings", "cousins"],
-)
+@pytest.mark.parametrize(("a", "b"), [
+    (lf.Key(0), lf.Key(1)), lf.Key(0).split(), (lf.Key(0), lf.Key(0).fold_in(0)),
+    (lf.Key(0).fold_in(0), lf.Key(0).fold_in(1)), (lf.Key(0).fold_in(1), lf.Key(1).fold_in(0)),
+], ids=["seeds", "split", "parent and child", "siblings", "cousins"])  # fmt: skip
 def test_streams_are_uncorrelated_at_every_small_lag(a, b):
     x, y = (keys.uniform(key, (N,), -0.5, 0.5, torch.float64) for key in (a, b))
     for lag in range(-3, 4):

@@ -104,19 +104,12 @@ def test_map_walks_trees_together():
         tree.map(torch.sub, PARAMS, PARAMS[:2])
 
 
-@pytest.mark.parametrize(
-    ("a", "b", "same"),
-    [
-        ((1, (2, None)), (3, (4, None)), True),
-        ((1, None), (1, 2), False),
-        ((1, 2), [1, 2], False),
-        ((1, 2), (1, 2, 3), False),
-        ({"a": 1}, {"b": 1}, False),
-        (PARAMS, tree.map(torch.neg, PARAMS), True),
-        (PARAMS, PARAMS[:2], False),
-        (lf.Key(0), lf.Key(1), True),
-    ],
-)
+@pytest.mark.parametrize(("a", "b", "same"), [
+    ((1, (2, None)), (3, (4, None)), True), ((1, None), (1, 2), False), ((1, 2), [1, 2], False),
+    ((1, 2), (1, 2, 3), False), ({"a": 1}, {"b": 1}, False),
+    (PARAMS, tree.map(torch.neg, PARAMS), True), (PARAMS, PARAMS[:2], False),
+    (lf.Key(0), lf.Key(1), True),
+])  # fmt: skip
 def test_structure_is_where_the_leaves_are(a, b, same):
     assert tree.same_structure(a, b) is same
     assert tree.same_structure(a, b, states=True) is same

@@ -139,16 +139,12 @@ def test_the_columns_of_a_cross_entropy_are_a_square_root_of_torchs_hessian(name
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script")
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    [
-        (lf.losses.mse(), F.mse_loss),
-        (lf.losses.huber(), F.huber_loss),
-        (lf.losses.sigmoid_cross_entropy(), F.binary_cross_entropy_with_logits),
-        (lf.losses.multi_label_soft_margin(), F.multilabel_soft_margin_loss),
-    ],
-    ids=["mse", "huber", "sigmoid_cross_entropy", "multi_label_soft_margin"],
-)
+@pytest.mark.parametrize(("ours", "theirs"), [
+    (lf.losses.mse(), F.mse_loss),
+    (lf.losses.huber(), F.huber_loss),
+    (lf.losses.sigmoid_cross_entropy(), F.binary_cross_entropy_with_logits),
+    (lf.losses.multi_label_soft_margin(), F.multilabel_soft_margin_loss),
+], ids=["mse", "huber", "sigmoid_cross_entropy", "multi_label_soft_margin"])  # fmt: skip
 def test_the_columns_of_other_losses_come_from_their_own_gradient(ours, theirs):
     x = keys.normal(lf.Key(1), (3, 4)).double()
     target = (keys.uniform(lf.Key(2), (3, 4)) > 0.5).double()

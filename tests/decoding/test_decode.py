@@ -133,14 +133,9 @@ DECODER = lf.transformer_decoder_block(4, 32)
 # What has context beside the text, and how many layers have a state: attention to context has none.
 WITH_CONTEXT = {
     "a memory": (lf.serial(lf.with_context(DECODER, DECODER), lf.dense(5)), 2),
-    "an encoder, which may look at all of it": (
-        lf.serial(
-            lf.parallel(lf.identity(), lf.transformer_encoder_block(4, 32)),
-            lf.with_context(DECODER),
-        ),
-        1,
-    ),
-}
+    "an encoder, which may look at all of it": (lf.serial(lf.parallel(lf.identity(),
+        lf.transformer_encoder_block(4, 32)), lf.with_context(DECODER)), 1),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WITH_CONTEXT)

@@ -46,21 +46,12 @@ LAYERS = [
     (from_function(lambda x: x @ WEIGHT), normal(5, 3)),
     (from_function(lambda x: checkpoint(torch.sin, x, use_reentrant=False)), normal(5, 3)),
     (from_function(pooled), normal(2, 16)),
-    (
-        from_function(
-            lambda params, x: F.linear(x, params["weight"], params["bias"]),
-            init=lambda key, x: {"weight": normal(4, 3), "bias": normal(4)},
-        ),
-        normal(5, 3),
-    ),
-    (
-        from_function(
-            lambda params, x: (params[0].weight * x[0])[x[1]],
-            init=lambda key, x: (lf.layers.prelu.Params(normal(3)), lf.Key(2)),
-        ),
-        (normal(5, 3), torch.tensor([2, 2, 0])),
-    ),
-]
+    (from_function(lambda params, x: F.linear(x, params["weight"], params["bias"]), init=lambda key,
+        x: {"weight": normal(4, 3), "bias": normal(4)}), normal(5, 3)),
+    (from_function(lambda params, x: (params[0].weight * x[0])[x[1]], init=lambda key,
+        x: (lf.layers.prelu.Params(normal(3)), lf.Key(2))), (normal(5, 3),
+        torch.tensor([2, 2, 0]))),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("layer", "x"), LAYERS, ids=range(len(LAYERS)))

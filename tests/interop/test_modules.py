@@ -62,24 +62,15 @@ OTHERS = [
     *((kind(6, 3), x) for kind in (nn.RNN, nn.GRU, nn.LSTM) for x in (SEQUENCE, SEQUENCE[0])),
     (nn.MultiheadAttention(6, 3, 0.3, bias=False, batch_first=True), CROSS),
     (nn.MultiheadAttention(6, 2), tuple(t.transpose(0, 1) for t in CROSS)),
-    *(
-        (nn.MultiheadAttention(6, 2, batch_first=batch_first), tuple(t[0] for t in CROSS))
-        for batch_first in (False, True)
-    ),
-    *(
-        (kind(6, 2, 8, batch_first=True, norm_first=True, **options), x)
-        for kind, x in (
-            (nn.TransformerEncoderLayer, SEQUENCE),
-            (nn.TransformerDecoderLayer, (SEQUENCE, MEMORY)),
-        )
-        for options in (
-            {"bias": False, "activation": nn.ReLU()},
-            {"dropout": 0.0, "activation": nn.GELU()},
-        )
-    ),
+    *((nn.MultiheadAttention(6, 2, batch_first=batch_first),
+        tuple(t[0] for t in CROSS)) for batch_first in (False, True)),
+    *((kind(6, 2, 8, batch_first=True, norm_first=True, **options), x) for kind,
+        x in ((nn.TransformerEncoderLayer, SEQUENCE), (nn.TransformerDecoderLayer,
+        (SEQUENCE, MEMORY))) for options in ({"bias": False, "activation": nn.ReLU()},
+        {"dropout": 0.0, "activation": nn.GELU()})),
     (nn.Sequential(), ROW),
     (nn.Sequential(nn.Linear(6, 4), nn.Sequential(nn.Tanh(), nn.Linear(4, 3)), nn.Softmax(1)), ROW),
-]
+]  # fmt: skip
 
 
 def of_defaults(kind):
@@ -249,28 +240,23 @@ def test_norms_refuse_the_ranks_that_torchs_refuse(module, x, shapes):
 TANH = nn.Tanh()
 
 
-@pytest.mark.parametrize(
-    ("module", "shown"),
-    [
-        (
-            nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.MaxPool2d(2), nn.Dropout(0.2)),
-            "serial(conv2d(8, 3, padding=1), max_pool2d(2), dropout(p=0.2))",
-        ),
-        (nn.Sequential(TANH, nn.Identity(), TANH), "serial(tanh(), identity(), tanh())"),
-        (nn.Sequential(OrderedDict(first=nn.Linear(3, 4), a=TANH)), "serial(dense(4), tanh())"),
-        (Block(nn.ReLU()), "serial(relu())"),
-        (nn.BatchNorm2d(6), "batch_norm(spatial_axes=2)"),
-        (without_bias(nn.BatchNorm1d(6)), "batch_norm(bias=False, spatial_axes=1)"),
-        (nn.BatchNorm1d(6, affine=False), "batch_norm(affine=False, spatial_axes=1)"),
-        (nn.InstanceNorm3d(6), "instance_norm(spatial_axes=3)"),
-        (without_bias(nn.GroupNorm(3, 6)), "group_norm(3, bias=False)"),
-        (nn.GroupNorm(3, 6, affine=False), "group_norm(3, affine=False)"),
-        (without_bias(nn.LayerNorm(6)), "layer_norm(6, bias=False)"),
-        (nn.LSTM(3, 6, 2), "lstm(6, num_layers=2, batch_first=False)"),
-        (nn.GRU(3, 6, batch_first=True), "gru(6)"),
-        (nn.LSTMCell(3, 6, bias=False), "lstm_cell(6, bias=False)"),
-        (nn.FractionalMaxPool2d(2, 3), "fractional_max_pool2d(2, output_size=3)"),
-    ],
-)
+@pytest.mark.parametrize(("module", "shown"), [
+    (nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.MaxPool2d(2), nn.Dropout(0.2)),
+        "serial(conv2d(8, 3, padding=1), max_pool2d(2), dropout(p=0.2))"),
+    (nn.Sequential(TANH, nn.Identity(), TANH), "serial(tanh(), identity(), tanh())"),
+    (nn.Sequential(OrderedDict(first=nn.Linear(3, 4), a=TANH)), "serial(dense(4), tanh())"),
+    (Block(nn.ReLU()), "serial(relu())"),
+    (nn.BatchNorm2d(6), "batch_norm(spatial_axes=2)"),
+    (without_bias(nn.BatchNorm1d(6)), "batch_norm(bias=False, spatial_axes=1)"),
+    (nn.BatchNorm1d(6, affine=False), "batch_norm(affine=False, spatial_axes=1)"),
+    (nn.InstanceNorm3d(6), "instance_norm(spatial_axes=3)"),
+    (without_bias(nn.GroupNorm(3, 6)), "group_norm(3, bias=False)"),
+    (nn.GroupNorm(3, 6, affine=False), "group_norm(3, affine=False)"),
+    (without_bias(nn.LayerNorm(6)), "layer_norm(6, bias=False)"),
+    (nn.LSTM(3, 6, 2), "lstm(6, num_layers=2, batch_first=False)"),
+    (nn.GRU(3, 6, batch_first=True), "gru(6)"),
+    (nn.LSTMCell(3, 6, bias=False), "lstm_cell(6, bias=False)"),
+    (nn.FractionalMaxPool2d(2, 3), "fractional_max_pool2d(2, output_size=3)"),
+])  # fmt: skip
 def test_layers_show_what_they_take_and_lack(module, shown):
     assert repr(from_torch(module)[0]) == shown

@@ -343,17 +343,11 @@ def test_a_config_that_is_not_known_is_refused(config, message, tmp_path):
 T5 = "T5ForConditionalGeneration"
 
 
-@pytest.mark.parametrize(
-    ("wrong", "told"),
-    [
-        (lambda net, params: lf.plots.graph(net), "expected net to be made by lf.graph"),
-        (lambda net, params: lf.interop.from_state_dict(net, {}, params), "; and 21 more"),
-        (
-            lambda net, params: save_pretrained(net, params[1:], tiny("t5", T5), "x"),
-            "\n  and 35 more",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("wrong", "told"), [
+    (lambda net, params: lf.plots.graph(net), "expected net to be made by lf.graph"),
+    (lambda net, params: lf.interop.from_state_dict(net, {}, params), "; and 21 more"),
+    (lambda net, params: save_pretrained(net, params[1:], tiny("t5", T5), "x"), "\n  and 35 more"),
+])  # fmt: skip
 def test_an_error_about_a_network_of_many_parts_is_short(wrong, told):
     with pytest.raises(lf.LayerError) as caught:
         wrong(*made(tiny("t5", T5)))

@@ -69,32 +69,24 @@ def test_weights_come_with_the_data():
     assert torch.allclose(state.params.weight, again.params.weight, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("call", "told"),
-    [
-        (lambda loss: loss.forward(X, LABELS), r"expected target \(target, weights\), got int64"),
-        (lambda loss: loss.forward(X, (LABELS, W[:3])), r"of shape \(5,\), one per example"),
-        (lambda loss: loss.forward(X, (LABELS, LABELS)), "expected weights, a float tensor"),
-        (lambda loss: loss.backward(3.0), "example_weighted: expected"),
-        (
-            lambda loss: example_weighted(losses.weighted({"a": (1.0, losses.mse())})),
-            "expected a loss of the library's own formulas, got weighted",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("call", "told"), [
+    (lambda loss: loss.forward(X, LABELS), r"expected target \(target, weights\), got int64"),
+    (lambda loss: loss.forward(X, (LABELS, W[:3])), r"of shape \(5,\), one per example"),
+    (lambda loss: loss.forward(X, (LABELS, LABELS)), "expected weights, a float tensor"),
+    (lambda loss: loss.backward(3.0), "example_weighted: expected"),
+    (lambda loss: example_weighted(losses.weighted({"a": (1.0, losses.mse())})),
+        "expected a loss of the library's own formulas, got weighted"),
+])  # fmt: skip
 def test_what_has_no_weights_is_refused(call, told):
     with pytest.raises(lf.LayerError, match=told):
         call(example_weighted(losses.softmax_cross_entropy()))
 
 
 @pytest.mark.parametrize("shape", [(), (1,)])
-@pytest.mark.parametrize(
-    ("loss", "prediction", "target"),
-    [
-        (losses.mse(), torch.tensor(1.0), torch.tensor(0.0)),
-        (losses.multi_margin(), torch.ones(3), torch.tensor(0)),
-    ],
-)
+@pytest.mark.parametrize(("loss", "prediction", "target"), [
+    (losses.mse(), torch.tensor(1.0), torch.tensor(0.0)),
+    (losses.multi_margin(), torch.ones(3), torch.tensor(0)),
+])  # fmt: skip
 def test_one_value_has_no_examples(loss, prediction, target, shape):
     told = f"expected a prediction with an axis of examples, got one value from {loss.name}"
     with pytest.raises(lf.LayerError, match=f"^example_weighted: {re.escape(told)}; give it"):

@@ -192,11 +192,9 @@ def test_a_tuple_keeps_the_order_of_its_parts():
 
 DEEP = [lf.serial(lf.tanh()) for _ in range(30)]
 OPEN = {
-    "a large network": (lf.serial(*DEEP), 1),
-    "a small network": (lf.serial(*DEEP[:5]), 6),
-    "a large tree": ((PARAMS[0],) * 30, 1),
-    "a small tree": ((PARAMS[0],) * 3, 4),
-}
+    "a large network": (lf.serial(*DEEP), 1), "a small network": (lf.serial(*DEEP[:5]), 6),
+    "a large tree": ((PARAMS[0],) * 30, 1), "a small tree": ((PARAMS[0],) * 3, 4),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", OPEN)
@@ -237,11 +235,9 @@ def test_every_dtype_has_a_distribution(dtype):
     assert measured.shares == (0.25, *[0.0] * 22, 0.75)
 
 
-@pytest.mark.parametrize(
-    "tensor",
-    [torch.ones(0), torch.ones(3, dtype=torch.complex64), torch.ones(3, device="meta")],
-    ids=["empty", "complex", "meta"],
-)
+@pytest.mark.parametrize("tensor", [
+    torch.ones(0), torch.ones(3, dtype=torch.complex64), torch.ones(3, device="meta"),
+], ids=["empty", "complex", "meta"])  # fmt: skip
 def test_what_has_no_order_or_no_numbers_has_no_distribution(tensor):
     assert distribution(tensor) is None
     assert str(list(tensor.shape)) in Page(view({"x": tensor}).html).text

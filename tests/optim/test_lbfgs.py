@@ -53,18 +53,14 @@ def by_torch(function, start, steps, **options):
 
 @pytest.mark.full(but=("9}-rosenbrock",))
 @pytest.mark.parametrize("function", [rosenbrock, flat_then_steep])
-@pytest.mark.parametrize(
-    ("steps", "options"),
-    [
-        (1, {"max_iter": 1, "max_eval": 25}),
-        (1, {"max_iter": 1}),
-        (1, {"max_iter": 9, "max_eval": 1}),
-        (3, {"max_iter": 4, "history_size": 2}),
-        (2, {"max_iter": 6, "lr": 0.3, "max_eval": 9}),
-        (1, {"max_iter": 3, "lr": 8.0, "max_eval": 30}),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("steps", "options"), [
+    (1, {"max_iter": 1, "max_eval": 25}),
+    (1, {"max_iter": 1}),
+    (1, {"max_iter": 9, "max_eval": 1}),
+    (3, {"max_iter": 4, "history_size": 2}),
+    (2, {"max_iter": 6, "lr": 0.3, "max_eval": 9}),
+    (1, {"max_iter": 3, "lr": 8.0, "max_eval": 30}),
+], ids=str)  # fmt: skip
 def test_takes_torchs_path(function, steps, options):
     expected, values, evaluations = by_torch(function, START, steps, **options)
     size = {name: options[name] for name in options if name == "history_size"}

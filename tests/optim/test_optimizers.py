@@ -114,16 +114,12 @@ def test_defaults_are_torchs():
 
 @pytest.mark.full(but=("{}-torch.float32", "'original'"))
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"nesterov": False, "momentum": 0.8, "weight_decay": 0.0},
-        {"adjust_lr_fn": "match_rms_adamw", "ns_steps": 3},
-        {"adjust_lr_fn": "original", "ns_coefficients": (2.0, -1.5, 0.5), "eps": 1e-3},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("options", [
+    {},
+    {"nesterov": False, "momentum": 0.8, "weight_decay": 0.0},
+    {"adjust_lr_fn": "match_rms_adamw", "ns_steps": 3},
+    {"adjust_lr_fn": "original", "ns_coefficients": (2.0, -1.5, 0.5), "eps": 1e-3},
+], ids=str)  # fmt: skip
 def test_muon_takes_torchs_steps(options, dtype):
     params = matrices(dtype)
     moved, _ = steps_of(muon(0.02, **options), params, 100)

@@ -67,14 +67,10 @@ def test_clip_by_value_is_torchs():
     assert same_number(given, lf.tree.map(lambda p, g: p - g.clamp(-0.3, 0.3), params, grads))
 
 
-@pytest.mark.parametrize(
-    ("transformed", "plain"),
-    [
-        (optim.chain(optim.weight_decay(0.3), optim.adam(0.1)), optim.adam(0.1, weight_decay=0.3)),
-        (optim.chain(optim.accumulate(1), optim.adam()), optim.adam()),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("transformed", "plain"), [
+    (optim.chain(optim.weight_decay(0.3), optim.adam(0.1)), optim.adam(0.1, weight_decay=0.3)),
+    (optim.chain(optim.accumulate(1), optim.adam()), optim.adam()),
+], ids=str)  # fmt: skip
 def test_a_transform_is_the_optimizers_own(transformed, plain):
     params, grads = parameters(), parameters(1)
     assert same_number(moved_by(transformed, params, grads), moved_by(plain, params, grads))

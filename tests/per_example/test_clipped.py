@@ -42,15 +42,10 @@ def computed(net, params, gradient, reduction="mean", key=0, x=X):
 
 
 @pytest.mark.parametrize("make", [lambda layer: layer, lf.fast], ids=["formula", "fast"])
-@pytest.mark.parametrize(
-    ("options", "divisor"),
-    [
-        ({}, 6),
-        ({"reduction": "sum"}, 1),
-        ({"batch_size": 8}, 8),
-        ({"batch_size": 8, "reduction": "sum"}, 8),
-    ],
-)
+@pytest.mark.parametrize(("options", "divisor"), [
+    ({}, 6), ({"reduction": "sum"}, 1), ({"batch_size": 8}, 8),
+    ({"batch_size": 8, "reduction": "sum"}, 8),
+])  # fmt: skip
 def test_each_example_is_clipped(options, divisor, make):
     x, net = X.double(), make(NET)
     params = to_float64(NET.init(lf.Key(2), X))

@@ -141,16 +141,12 @@ def test_a_layer_with_another_input_grad_has_the_same_row():
 
 
 @pytest.mark.parametrize("make", [lambda layer: layer, lf.fast], ids=["formula", "fast"])
-@pytest.mark.parametrize(
-    ("layer", "given"),
-    [
-        (lf.lstm(6), "sequence"),
-        (lf.lstm(6, bias=False, num_layers=2, bidirectional=True), "sequence"),
-        (lf.lstm(6, bidirectional=True), "state"),
-        (lf.shared(lf.lstm(3)), "pair"),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("layer", "given"), [
+    (lf.lstm(6), "sequence"),
+    (lf.lstm(6, bias=False, num_layers=2, bidirectional=True), "sequence"),
+    (lf.lstm(6, bidirectional=True), "state"),
+    (lf.shared(lf.lstm(3)), "pair"),
+], ids=str)  # fmt: skip
 def test_float32_of_lstm(layer, given, make):
     net, sequence = make(layer), drawn(5, 7, 4).float()
     state = drawn(2, 5, 6, seed=1).float(), drawn(2, 5, 6, seed=2).float()

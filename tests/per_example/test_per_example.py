@@ -77,28 +77,16 @@ COMPOSITIONS = {
     "shared norms": (lf.shared(lf.layer_norm()), (X, X * X)),
     "shared attention": (lf.shared(lf.multi_head_attention(2)), (ROWS, ROWS + ROWS.flip(1))),
     "shared convolutions": (lf.shared(lf.conv1d(4, 3)), (ROWS, keys.normal(lf.Key(3), (3, 4, 9)))),
-    "shared in a row": (
-        lf.serial(lf.shared(lf.dense(3)), lf.shared(lf.checkpointed(lf.dense(2)))),
-        (X, X.tanh()),
-    ),
+    "shared in a row": (lf.serial(lf.shared(lf.dense(3)), lf.shared(lf.checkpointed(lf.dense(2)))),
+        (X, X.tanh())),
     "tied": (tied(), TOKENS),
-    "scan of tokens": (
-        lf.scan(lf.serial(lf.parallel(lf.embedding(6, 4), lf.identity()), lf.gru_cell(4))),
-        (TOKENS, ROWS[:, :, 0]),
-    ),
-    "all at once": (
-        lf.serial(
-            lf.embedding(6, 4),
-            lf.checkpointed(lf.residual(lf.serial(lf.gru(4), lf.frozen(lf.dense(4))))),
-            lf.transformer_encoder_block(2, dim_feedforward=5, dropout=0.0),
-            lf.inference(lf.batch_norm()),
-            lf.prelu(),
-            lf.flatten(),
-            lf.dense(3),
-        ),
-        TOKENS,
-    ),
-}
+    "scan of tokens": (lf.scan(lf.serial(lf.parallel(lf.embedding(6, 4), lf.identity()),
+        lf.gru_cell(4))), (TOKENS, ROWS[:, :, 0])),
+    "all at once": (lf.serial(lf.embedding(6, 4),
+        lf.checkpointed(lf.residual(lf.serial(lf.gru(4), lf.frozen(lf.dense(4))))),
+        lf.transformer_encoder_block(2, dim_feedforward=5, dropout=0.0),
+        lf.inference(lf.batch_norm()), lf.prelu(), lf.flatten(), lf.dense(3)), TOKENS),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("make", [lambda layer: layer, lf.fast], ids=["formula", "fast"])

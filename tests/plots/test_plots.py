@@ -82,16 +82,12 @@ def test_pyplot_is_never_touched():
 # In a notebook
 
 
-@pytest.mark.parametrize(
-    ("draw", "size"),
-    [
-        (lambda: plots.learning_curve(HISTORY), (640, 480)),
-        (lambda: plots.learning_curve(HISTORY).figure, (640, 480)),
-        (lambda: plots.activations({"a": torch.eye(2), "b": torch.eye(3)}), (640, 480)),
-        (lambda: plots.layer(lf.relu()), (640, 400)),
-    ],
-    ids=["axes", "figure", "several axes", "other size"],
-)
+@pytest.mark.parametrize(("draw", "size"), [
+    (lambda: plots.learning_curve(HISTORY), (640, 480)),
+    (lambda: plots.learning_curve(HISTORY).figure, (640, 480)),
+    (lambda: plots.activations({"a": torch.eye(2), "b": torch.eye(3)}), (640, 480)),
+    (lambda: plots.layer(lf.relu()), (640, 400)),
+], ids=["axes", "figure", "several axes", "other size"])  # fmt: skip
 def test_a_notebook_shows_the_figure_at_its_size_with_twice_the_pixels(draw, size):
     picture, metadata = draw()._repr_png_()
     assert (metadata["width"], metadata["height"]) == size

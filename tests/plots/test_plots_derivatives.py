@@ -36,16 +36,12 @@ def by_autograd(function, x):
 # An activation and its derivative
 
 
-@pytest.mark.parametrize(
-    ("layer", "function"),
-    [
-        (lf.gelu(), torch.nn.functional.gelu),
-        (lf.tanh(), torch.tanh),
-        (lf.hardshrink(1.5), lambda x: torch.nn.functional.hardshrink(x, 1.5)),
-        (lf.prelu(), lambda x: torch.where(x > 0, x, x / 4)),
-    ],
-    ids=["gelu", "tanh", "hardshrink", "prelu"],
-)
+@pytest.mark.parametrize(("layer", "function"), [
+    (lf.gelu(), torch.nn.functional.gelu),
+    (lf.tanh(), torch.tanh),
+    (lf.hardshrink(1.5), lambda x: torch.nn.functional.hardshrink(x, 1.5)),
+    (lf.prelu(), lambda x: torch.where(x > 0, x, x / 4)),
+], ids=["gelu", "tanh", "hardshrink", "prelu"])  # fmt: skip
 def test_the_lines_are_the_function_and_its_derivative(layer, function):
     axes = plots.layer(layer, low=-3.0, high=4.0)
     x, y = line(axes, "y")
@@ -56,16 +52,10 @@ def test_the_lines_are_the_function_and_its_derivative(layer, function):
     assert axes.get_title() == layer.name
 
 
-@pytest.mark.parametrize(
-    ("layer", "of_y", "of_slope"),
-    [
-        (lf.relu(), [], [0.0]),
-        (lf.hardshrink(2.0), [-2.0, 2.0], [-2.0, 2.0]),
-        (lf.silu(), [], []),
-        (lf.selu(), [], [0.0]),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("layer", "of_y", "of_slope"), [
+    (lf.relu(), [], [0.0]), (lf.hardshrink(2.0), [-2.0, 2.0], [-2.0, 2.0]), (lf.silu(), [], []),
+    (lf.selu(), [], [0.0]),
+], ids=str)  # fmt: skip
 def test_a_line_breaks_only_where_the_function_jumps(layer, of_y, of_slope):
     axes = plots.layer(layer)
     assert same_number(breaks(axes, "y"), of_y, terms=1.0, error=0.02)
@@ -109,16 +99,10 @@ def jacobian_of(layer, params, x):
     return found.reshape(layer.predict(params, x).numel(), x.numel()).numpy()
 
 
-@pytest.mark.parametrize(
-    ("layer", "shape"),
-    [
-        (lf.dense(4), (2, 3)),
-        (lf.conv1d(2, 3), (2, 4, 6)),
-        (lf.layer_norm(), (3, 5)),
-        (lf.gru(2), (1, 4, 3)),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("layer", "shape"), [
+    (lf.dense(4), (2, 3)), (lf.conv1d(2, 3), (2, 4, 6)), (lf.layer_norm(), (3, 5)),
+    (lf.gru(2), (1, 4, 3)),
+], ids=str)  # fmt: skip
 def test_the_image_is_the_jacobian(layer, shape):
     x = lf.keys.normal(lf.Key(5), shape).double()
     params = layer.init(lf.Key(0), x)

@@ -12,12 +12,9 @@ X, LABELS = normal(6, 5).double(), torch.tensor([0, 2, 1, 1, 0, 2])
 PLAIN = lf.serial(lf.dense(7), lf.tanh(), lf.dense(3))
 LOSS = lf.losses.softmax_cross_entropy()
 RULES = [
-    rules.feedback_alignment,
-    rules.sign_symmetric,
-    rules.kolen_pollack,
-    rules.direct_feedback_alignment,
-    rules.pepita,
-]
+    rules.feedback_alignment, rules.sign_symmetric, rules.kolen_pollack,
+    rules.direct_feedback_alignment, rules.pepita,
+]  # fmt: skip
 
 
 def of_plain(tree):

@@ -65,22 +65,17 @@ def heads_of_three():
 
 
 NETWORKS = {
-    "llama": block(
-        lf.grouped_query_attention(4, 2, qk_norm=lf.rms_norm()), lf.swiglu(6), lf.rms_norm()
-    ),
-    "gemma": block(
-        lf.grouped_query_attention(4, 1, softcap=2.0, sliding_window=3),
-        lf.geglu(6, "tanh"),
-        lf.rms_norm(offset=1.0),
-    ),
+    "llama": block(lf.grouped_query_attention(4, 2, qk_norm=lf.rms_norm()), lf.swiglu(6),
+        lf.rms_norm()),
+    "gemma": block(lf.grouped_query_attention(4, 1, softcap=2.0, sliding_window=3),
+        lf.geglu(6, "tanh"), lf.rms_norm(offset=1.0)),
     "gpt": lf.transformer_encoder_block(2, 7, 0.1, "gelu", norm_first=True, is_causal=True),
     "bert": lf.transformer_encoder_block(4, 6, 0.0, "gelu"),
     "bare attention": lf.serial(lf.layer_norm(), lf.tanh(), heads_of_three()),
     "checkpointed": lf.checkpointed(lf.residual(lf.serial(lf.rms_norm(), lf.swiglu(5)))),
-    "convolutions": lf.serial(
-        lf.conv1d(4, 3), lf.gelu(), lf.max_pool1d(2), lf.layer_norm(), lf.silu()
-    ),
-}
+    "convolutions": lf.serial(lf.conv1d(4, 3), lf.gelu(), lf.max_pool1d(2), lf.layer_norm(),
+        lf.silu()),
+}  # fmt: skip
 every_network = pytest.mark.parametrize("name", NETWORKS)
 
 

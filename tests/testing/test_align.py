@@ -52,13 +52,10 @@ def line_of(function, text):
     return first + next(n for n, line in enumerate(lines) if text in line)
 
 
-@pytest.mark.parametrize(
-    ("backward", "text", "says"),
-    [
-        (twice_the_variance, "dvar =", "dvar, the gradient of var, is 2 times too large"),
-        (another_mean, "std =", "std, forward's `torch.sqrt(var)`, differs slightly from it"),
-    ],
-)
+@pytest.mark.parametrize(("backward", "text", "says"), [
+    (twice_the_variance, "dvar =", "dvar, the gradient of var, is 2 times too large"),
+    (another_mean, "std =", "std, forward's `torch.sqrt(var)`, differs slightly from it"),
+])  # fmt: skip
 def test_a_mistake_in_an_intermediate_is_told_by_its_line(backward, text, says):
     (mistake,) = check_layer(lf.Layer("norm()", normalised, backward), (), X, all=True).mistakes
     told = f"norm(): dx is wrong by line {line_of(backward, text)}: {says}"

@@ -15,11 +15,9 @@ from lincoln_fn.testing import GradientError, check_layer, check_loss
 
 pytestmark = pytest.mark.filterwarnings("ignore:reduction:UserWarning")
 INPUTS = {
-    "zeros": torch.zeros_like,
-    "ties": lambda x: (1.5 * x).round(),
-    "tiny": lambda x: 1e-4 * x,
+    "zeros": torch.zeros_like, "ties": lambda x: (1.5 * x).round(), "tiny": lambda x: 1e-4 * x,
     "large": lambda x: 1e4 * x,
-}
+}  # fmt: skip
 
 
 def changed(x, how):
@@ -70,11 +68,9 @@ CNN = lf.serial(
 
 
 @pytest.mark.full(but=("serial", "batch_norm"))
-@pytest.mark.parametrize(
-    "layer",
-    [CNN, lf.max_pool2d(2), lf.relu(), lf.softmax(), lf.batch_norm(), lf.lp_pool2d(2, 2)],
-    ids=lambda layer: layer.name[:20],
-)
+@pytest.mark.parametrize("layer", [
+    CNN, lf.max_pool2d(2), lf.relu(), lf.softmax(), lf.batch_norm(), lf.lp_pool2d(2, 2),
+], ids=lambda layer: layer.name[:20])  # fmt: skip
 def test_layers_are_right_on_digits(layer, digits):
     check_layer(layer, layer.init(lf.Key(0), digits), digits)
 

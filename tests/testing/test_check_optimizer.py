@@ -57,16 +57,12 @@ def test_signs_have_no_adjoint(optimizer):
         check_optimizer(optimizer, PARAMS)
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "reason"),
-    [
-        (optim.soap(), "eigenvectors"),
-        (optim.shampoo(), "eigenvectors"),
-        (optim.chain(optim.galore(1), optim.adam()), "singular vectors"),
-        (optim.chain(optim.schedule_free(lr=schedules.constant(1.0)), optim.sgd()), "a schedule"),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("optimizer", "reason"), [
+    (optim.soap(), "eigenvectors"),
+    (optim.shampoo(), "eigenvectors"),
+    (optim.chain(optim.galore(1), optim.adam()), "singular vectors"),
+    (optim.chain(optim.schedule_free(lr=schedules.constant(1.0)), optim.sgd()), "a schedule"),
+], ids=str)  # fmt: skip
 def test_without_an_adjoint_the_reason_is_named(optimizer, reason):
     with pytest.raises(lf.LayerError, match=f"has no adjoint: .* {reason}"):
         check_optimizer(optimizer, PARAMS)
@@ -110,15 +106,12 @@ def wrong(optimizer, **changes):
     return attrs.evolve(optimizer, adjoint=partial(adjoint, **optimizer.adjoint.keywords))
 
 
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"grads": partial(lf.tree.map, torch.neg)}, "grads_bar.* has the wrong sign"),
-        ({"params": partial(lf.tree.map, lambda bar: 2 * bar)}, "params_bar.* is 2 times"),
-        ({"state": partial(lf.tree.map, torch.zeros_like)}, "state_bar.momentum.* is zero"),
-        ({"hyperparameters": lambda d: {**d, "lr": -d["lr"]}}, "hyperparameters.lr has the wrong"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "told"), [
+    ({"grads": partial(lf.tree.map, torch.neg)}, "grads_bar.* has the wrong sign"),
+    ({"params": partial(lf.tree.map, lambda bar: 2 * bar)}, "params_bar.* is 2 times"),
+    ({"state": partial(lf.tree.map, torch.zeros_like)}, "state_bar.momentum.* is zero"),
+    ({"hyperparameters": lambda d: {**d, "lr": -d["lr"]}}, "hyperparameters.lr has the wrong"),
+])  # fmt: skip
 def test_mistakes_are_named(changes, told):
     with pytest.raises(GradientError, match=told):
         check_optimizer(wrong(optim.sgd(0.1, 0.9), **changes), PARAMS)

@@ -158,14 +158,11 @@ class Overwriting:
         return g * (1 - y**2), ()
 
 
-@pytest.mark.parametrize(
-    ("kind", "x", "told"),
-    [
-        (Keeping, X, "backward reads what forward kept outside of the cache"),
-        (Keeping, X[:2], "backward reads what forward kept outside of the cache"),
-        (Overwriting, X, "a further forward changed cache in place"),
-    ],
-)
+@pytest.mark.parametrize(("kind", "x", "told"), [
+    (Keeping, X, "backward reads what forward kept outside of the cache"),
+    (Keeping, X[:2], "backward reads what forward kept outside of the cache"),
+    (Overwriting, X, "a further forward changed cache in place"),
+])  # fmt: skip
 def test_what_forward_keeps_outside_of_the_cache_is_told(kind, x, told):
     tanh = kind()
     layer = lf.Layer("mine()", tanh.forward, tanh.backward)

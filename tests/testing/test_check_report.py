@@ -70,16 +70,10 @@ def test_a_notebook_shows_no_empty_columns():
     assert "mistake" not in shown
 
 
-@pytest.mark.parametrize(
-    ("verdicts", "heading"),
-    [
-        (["right", "right"], "right"),
-        (["right", "wrong", "not judged"], "wrong"),
-        (["right", "not judged"], "right"),
-        (["not judged"], "not judged"),
-        ([], "right"),
-    ],
-)
+@pytest.mark.parametrize(("verdicts", "heading"), [
+    (["right", "right"], "right"), (["right", "wrong", "not judged"], "wrong"),
+    (["right", "not judged"], "right"), (["not judged"], "not judged"), ([], "right"),
+])  # fmt: skip
 def test_the_heading_is_the_verdict_on_all(verdicts, heading):
     report = Report("a()", tuple(Finding("", "a()", "dx", verdict) for verdict in verdicts))
     assert report.verdict == heading

@@ -259,25 +259,17 @@ def changes_g(saved, g):
 
 
 PAIRS = {
-    "averaged": (
-        lambda saved, g: (*affine_back(saved, g)[:2], g.mean(0)),
-        "db is 4 times too small",
-    ),
-    "not summed": (
-        lambda saved, g: (*affine_back(saved, g)[:2], g),
-        r"db is not summed over axis 0, which its input has not: shape \(4, 3\), expected \(3,\)",
-    ),
-    "transposed": (
-        lambda saved, g: (g @ saved[1].T, g.T @ saved[0], g.sum(0)),
-        r"dw is transposed: shape \(3, 8\), expected \(8, 3\)",
-    ),
+    "averaged": (lambda saved, g: (*affine_back(saved, g)[:2], g.mean(0)),
+        "db is 4 times too small"),
+    "not summed": (lambda saved, g: (*affine_back(saved, g)[:2], g),
+        r"db is not summed over axis 0, which its input has not: shape \(4, 3\), expected \(3,\)"),
+    "transposed": (lambda saved, g: (g @ saved[1].T, g.T @ saved[0], g.sum(0)),
+        r"dw is transposed: shape \(3, 8\), expected \(8, 3\)"),
     "None": (lambda saved, g: (*affine_back(saved, g)[:2], None), "db is None, and y depends on b"),
-    "too few": (
-        lambda saved, g: affine_back(saved, g)[:2],
-        "backward returns 2 gradients for 3 inputs",
-    ),
+    "too few": (lambda saved, g: affine_back(saved, g)[:2],
+        "backward returns 2 gradients for 3 inputs"),
     "in place": (changes_g, "backward writes into g"),
-}
+}  # fmt: skip
 ARRAYS = X.numpy(), normal(8, 3).float().numpy(), normal(3).float().numpy()
 
 
@@ -328,17 +320,14 @@ def test_a_custom_vjp_of_jax_is_checked():
         check_function(mine, x, w)
 
 
-@pytest.mark.parametrize(
-    ("got", "expected", "told"),
-    [
-        ((4, 8), (8,), "is not summed over axis 0"),
-        ((4, 5, 8), (5, 1), "is not summed over axes 0, 2"),
-        ((4, 8), (4, 1), "is not summed over axis 1"),
-        ((8,), (4, 8), "is summed over axis 0, which it should keep"),
-        ((8, 4), (4, 8), "is transposed"),
-        ((7,), (8,), r"has shape (7,), expected (8,)"),
-    ],
-)
+@pytest.mark.parametrize(("got", "expected", "told"), [
+    ((4, 8), (8,), "is not summed over axis 0"),
+    ((4, 5, 8), (5, 1), "is not summed over axes 0, 2"),
+    ((4, 8), (4, 1), "is not summed over axis 1"),
+    ((8,), (4, 8), "is summed over axis 0, which it should keep"),
+    ((8, 4), (4, 8), "is transposed"),
+    ((7,), (8,), r"has shape (7,), expected (8,)"),
+])  # fmt: skip
 def test_a_shape_is_told_by_its_axes(got, expected, told):
     assert shape_told(got, expected).startswith(told)
 

@@ -36,11 +36,9 @@ def test_right_code_written_in_another_way_is_right(submission):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(
-    ("mistakes", "least"),
-    [(partial(planted.strange, 1), 60), (partial(planted.strange, 2), 60), (planted.twice, 56)],
-    ids=["in a strange layer", "two in a strange layer", "two mutants of right code"],
-)
+@pytest.mark.parametrize(("mistakes", "least"), [
+    (partial(planted.strange, 1), 60), (partial(planted.strange, 2), 60), (planted.twice, 56),
+], ids=["in a strange layer", "two in a strange layer", "two mutants of right code"])  # fmt: skip
 def test_of_planted_mistakes_most_are_told(mistakes, least):
     made = mistakes()
     assert len(made) >= least

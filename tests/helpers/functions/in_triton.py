@@ -114,12 +114,8 @@ def sums_of_programs_without_rows(fixed):
     return function(forward, backward)
 
 
-@pair(
-    "flagos-ai/FlagGems#59",
-    "where axes? .*size 16|where the axes of size 16",
-    "3 16",
-    reference=lambda x: x.softmax(-1),
-)
+@pair("flagos-ai/FlagGems#59", "where axes? .*size 16|where the axes of size 16", "3 16",
+    reference=lambda x: x.softmax(-1))  # fmt: skip
 def columns_behind_the_last_whole_block(fixed):
     def forward(ctx, x):
         _no_float64(x)

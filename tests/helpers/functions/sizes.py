@@ -51,13 +51,8 @@ def rows_of_the_next_program_stored(fixed):
     return function(forward, backward)
 
 
-@pair(
-    "fla-org/flash-linear-attention#1141",
-    "dstate is wrong .*axes of size 5 have size 1",
-    "5 2",
-    "3 2",
-    "4",
-)
+@pair("fla-org/flash-linear-attention#1141", "dstate is wrong .*axes of size 5 have size 1", "5 2",
+    "3 2", "4")  # fmt: skip
 def last_state_of_a_chunk_shorter_than_the_window(fixed):
     def forward(ctx, x, state, w):
         seen = torch.cat([state, x])
@@ -78,11 +73,8 @@ def last_state_of_a_chunk_shorter_than_the_window(fixed):
     return function(forward, backward)
 
 
-@pair(
-    "deeplearning4j/deeplearning4j#1452",
-    "dx is 3 times too small.*axes of size 4 have size 1",
-    "4 3",
-)
+@pair("deeplearning4j/deeplearning4j#1452", "dx is 3 times too small.*axes of size 4 have size 1",
+    "4 3")  # fmt: skip
 def divided_by_the_columns_of_a_batch_of_one(fixed):
     def forward(ctx, x):
         ctx.save_for_backward(x)
@@ -106,14 +98,8 @@ def columns_behind_the_largest_block(fixed):
     return function(product, backward)
 
 
-@pair(
-    "karpathy/llm.c#476",
-    r"d[wb] is wrong in bfloat16 .*sum over \d+ rows",
-    "8 3",
-    "3",
-    "3",
-    dtype=torch.bfloat16,
-)
+@pair("karpathy/llm.c#476", r"d[wb] is wrong in bfloat16 .*sum over \d+ rows", "8 3", "3", "3",
+    dtype=torch.bfloat16)  # fmt: skip
 def sums_over_rows_in_bfloat16(fixed):
     def forward(ctx, x, w, b):
         ctx.save_for_backward(x, w)
@@ -143,12 +129,8 @@ def intermediate_kept_beside_the_graph(fixed):
     return function(forward, backward)
 
 
-@pair(
-    "pytorch/pytorch#106789",
-    "second derivative is silently",
-    torch.tensor([2.0, 3.0, 0.0, 0.0], requires_grad=True),
-    options={"twice": True},
-)
+@pair("pytorch/pytorch#106789", "second derivative is silently",
+    torch.tensor([2.0, 3.0, 0.0, 0.0], requires_grad=True), options={"twice": True})  # fmt: skip
 def derivative_of_two_zeros_is_a_constant(fixed):
     def forward(ctx, x):
         ctx.save_for_backward(x)
@@ -163,13 +145,8 @@ def derivative_of_two_zeros_is_a_constant(fixed):
     return function(forward, backward)
 
 
-@pair(
-    "pytorch/pytorch#183604",
-    "wrong under torch.compile",
-    "4 3",
-    "4 3",
-    options={"is_compiled": True},
-)
+@pair("pytorch/pytorch#183604", "wrong under torch.compile", "4 3", "4 3",
+    options={"is_compiled": True})  # fmt: skip
 def one_of_two_gradients_when_compiled(fixed):
     def forward(ctx, a, b):
         ctx.save_for_backward(a, b)

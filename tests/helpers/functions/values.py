@@ -147,13 +147,8 @@ def weight_gradient_transposed(fixed):
     return function(forward, backward)
 
 
-@pair(
-    "apache/mxnet#4057",
-    r"own, the gradient of `f\[t\] \* cells\[-1\]`, misses the path",
-    "4 3",
-    "4 3",
-    "4 3",
-)
+@pair("apache/mxnet#4057", r"own, the gradient of `f\[t\] \* cells\[-1\]`, misses the path", "4 3",
+    "4 3", "4 3")  # fmt: skip
 def state_gradient_assigned_in_place_of_added(fixed):
     def forward(ctx, i, f, o):
         cells = [torch.zeros_like(i[0])]
@@ -176,14 +171,8 @@ def state_gradient_assigned_in_place_of_added(fixed):
 
 
 # The thread tells which gradients are wrong, and not why: ours loads v by columns.
-@pair(
-    "NX-AI/mlstm_kernels#16",
-    "dq is wrong by .*loaded, forward's v, is another value",
-    "4 3",
-    "4 3",
-    "4 3",
-    "4",
-)
+@pair("NX-AI/mlstm_kernels#16", "dq is wrong by .*loaded, forward's v, is another value", "4 3",
+    "4 3", "4 3", "4")  # fmt: skip
 def all_but_one_gradient_wrong_while_forward_is_right(fixed):
     def forward(ctx, q, k, v, f):
         ctx.save_for_backward(q, k, v, f)
@@ -225,13 +214,8 @@ def softmax_derivative_for_log_softmax(fixed):
     return function(forward, backward)
 
 
-@pair(
-    "hao-ai-lab/FastVideo#925",
-    "dk is wrong by .* p, forward's .*exp.*, is another value",
-    "3 2",
-    "6 2",
-    "6 2",
-)
+@pair("hao-ai-lab/FastVideo#925", "dk is wrong by .* p, forward's .*exp.*, is another value", "3 2",
+    "6 2", "6 2")  # fmt: skip
 def padding_masked_in_forward_alone(fixed):
     def forward(ctx, q, k, v):
         scores = q @ k.mT

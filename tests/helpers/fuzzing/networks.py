@@ -216,15 +216,10 @@ def of_mamba(rng, x, depth):
 
 
 TUPLED = {
-    "causal_conv1d": ((3,), looking_back),
-    "mamba": ((3,), of_mamba),
-    "coupling": ((2,), flowing),
-    "matmul": ((3,), multiplying),
-    "parallel": (ANY, parallel),
-    "repeating": (ANY, repeating),
-    "shared": (ANY, shared),
-    "with_context": (ANY, with_context),
-}
+    "causal_conv1d": ((3,), looking_back), "mamba": ((3,), of_mamba), "coupling": ((2,), flowing),
+    "matmul": ((3,), multiplying), "parallel": (ANY, parallel), "repeating": (ANY, repeating),
+    "shared": (ANY, shared), "with_context": (ANY, with_context),
+}  # fmt: skip
 
 
 def reading(rng, x, codes):

@@ -115,12 +115,8 @@ def chained(r, params_of):
 
 
 OPTIMIZERS = {
-    **{
-        name: by_name(name)
-        for name in optim.__all__
-        if getattr(getattr(optim, name), "__annotations__", {}).get("return") == "Optimizer"
-        and name not in ("lbfgs", "sharded")
-    },
+    **{name: by_name(name) for name in optim.__all__ if getattr(getattr(optim, name),
+        "__annotations__", {}).get("return") == "Optimizer" and name not in ("lbfgs", "sharded")},
     "sgd": sgd,
     "sgd with momentum": sgd_with_momentum,
     "rprop": of_signs(by_name("rprop")),
@@ -128,7 +124,7 @@ OPTIMIZERS = {
     "muon": muon,
     "by_path": by_path,
     "chain": chained,
-}
+}  # fmt: skip
 # sgd is fused into the walk back, and adamw is what most use, so they are drawn more often.
 WEIGHTS = [6 if name == "sgd" else 3 if name in ("sgd with momentum", "adamw") else 1
            for name in OPTIMIZERS]  # fmt: skip

@@ -135,39 +135,23 @@ def of_average(m, what, says, image=(5, 6), size=2, stride=1):
 WRONG = [
     of_conv("slice", "pad:-pad at padding 0", "is empty", pad=0),
     of_conv("cut", "1:-1 at padding 0", r"has shape \(2, 2, 4, 3\), expected", pad=0),
-    of_conv(
-        "corner",
-        "the padding cut off the end",
-        r"is wrong in 120 of 120 places, .* \(line \d+\)",
-        pad=1,
-    ),
+    of_conv("corner", "the padding cut off the end",
+        r"is wrong in 120 of 120 places, .* \(line \d+\)", pad=1),
     of_conv("kept", "the padding kept", "is the gradient of padded: shape"),
     of_conv("overlap", "windows overwritten", "dx, the gradient of padded, is not right"),
     of_conv("flip", "kernel flipped", "flip"),
-    of_conv(
-        "loop",
-        "height for width in the loop",
-        r"is wrong in 36 of 36 places, .* \(line \d+\)",
-        1,
-        0,
-        (5, 7),
-    ),
+    of_conv("loop", "height for width in the loop", r"is wrong in 36 of 36 places, .* \(line \d+\)",
+        1, 0, (5, 7)),
     of_conv("axes", "db not summed over the columns", "not summed over"),
-    of_pool(
-        "overlap", "shared maxima overwritten", "keeps one part where those of several", stride=1
-    ),
+    of_pool("overlap", "shared maxima overwritten", "keeps one part where those of several",
+        stride=1),
     of_pool("everywhere", "sent everywhere", r"is wrong in 140 of 168 places, .* \(line \d+\)"),
     of_pool("smallest", "the smallest", r"wrong in 63 of 168 places.* \(line \d+\)$"),
-    of_pool(
-        "exchanged",
-        "row and column exchanged",
-        "has the right values in the wrong places:",
-        (6, 6),
-        (2, 2),
-    ),
+    of_pool("exchanged", "row and column exchanged", "has the right values in the wrong places:",
+        (6, 6), (2, 2)),
     of_average("overlap", "windows overwritten", "keeps one part where those of several"),
     of_average("sum", "not divided by the window", "too large"),
-]
+]  # fmt: skip
 RIGHT = [
     of_conv("", "padding 1", ""),
     of_conv("", "padding 0", "", pad=0),

@@ -128,40 +128,23 @@ def of_dropout(what, backward, says, p=0.6):
 
 WRONG = [
     of_norm("both", "mean and variance constant", r"misses the paths through mean\(\)"),
-    of_norm(
-        "variance",
-        "variance constant",
-        r"misses the path through mean\(\) \(in `np\.mean",
-    ),
+    of_norm("variance", "variance constant", r"misses the path through mean\(\) \(in `np\.mean"),
     of_norm("gamma", "gamma missing in dx", r"d, the gradient of .*, lacks the other factor"),
     of_norm("dgamma averaged", "dgamma averaged", "averaged where it should be summed"),
-    of_norm(
-        "sign", "sign of the variance's part", r"has the wrong sign in the path through mean\(\)"
-    ),
-    of_norm(
-        "N - 1",
-        "N - 1 in the variance's part",
-        r"counts the path through mean\(\) \(in",
-    ),
+    of_norm("sign", "sign of the variance's part",
+        r"has the wrong sign in the path through mean\(\)"),
+    of_norm("N - 1", "N - 1 in the variance's part", r"counts the path through mean\(\) \(in"),
     of_norm("eps", "eps missing in 1/std", "eps"),
     of_norm("dot", "a matrix product for dgamma", "only the diagonal is right"),
-    of_group(
-        "variance",
-        "variance constant",
-        r"misses the path through var\(\) \(in `grouped\[n",
-    ),
+    of_group("variance", "variance constant", r"misses the path through var\(\) \(in `grouped\[n"),
     of_group("axes", "dgamma not summed over the columns", "not summed over axis 3"),
     of_softmax("diagonal", "diagonal alone", r"is its gradient \+ y sum\(g y, 1\) - g y y"),
-    of_dropout(
-        "1/keep missing", lambda dout, mask: dout * (mask > 0), r"is 1\.66667 times too small"
-    ),
+    of_dropout("1/keep missing", lambda dout, mask: dout * (mask > 0),
+        r"is 1\.66667 times too small"),
     of_dropout("mask missing", lambda dout, mask: dout * 1.0, "mask"),
-    of_dropout(
-        "mask inverted",
-        lambda dout, mask: dout * (mask == 0) / 0.6,
-        r"is its gradient \+ 5/3 g, and has the wrong sign in the path",
-    ),
-]
+    of_dropout("mask inverted", lambda dout, mask: dout * (mask == 0) / 0.6,
+        r"is its gradient \+ 5/3 g, and has the wrong sign in the path"),
+]  # fmt: skip
 RIGHT = [
     of_norm("", "by features", ""),
     of_norm("", "large numbers", "", x=50 * normal(6, 3)),

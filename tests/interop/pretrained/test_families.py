@@ -323,16 +323,12 @@ def test_a_repetition_penalty_is_that_of_generate():
     assert torch.equal(torch.stack([token for _, token in stream], 1), theirs[:, IDS.shape[1] :])
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        made(*ROWS[0]),
-        made(*ROWS[4]),
-        made(*ROWS[-1]),
-        Row(of_tokens("MixtralConfig", **EXPERTS), IDS, logits),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("row", [
+    made(*ROWS[0]),
+    made(*ROWS[4]),
+    made(*ROWS[-1]),
+    Row(of_tokens("MixtralConfig", **EXPERTS), IDS, logits),
+], ids=str)  # fmt: skip
 def test_a_model_in_memory_is_that_of_its_files(row, tmp_path):
     row.module.save_pretrained(tmp_path)
     net, params, _ = lf.interop.from_pretrained(tmp_path)
