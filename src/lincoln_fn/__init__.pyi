@@ -9,7 +9,7 @@ from lincoln_fn.combine import (
     branch as branch, causal_conv1d as causal_conv1d, checkpointed as checkpointed,
     constant as constant, coupling as coupling, fixed_point as fixed_point, frozen as frozen,
     geglu as geglu, gradients_by_name as gradients_by_name, graph as graph, in_dtype as in_dtype,
-    inference as inference, inverse as inverse, jvp as jvp, mamba as mamba, masked as masked,
+    inference as inference, inverse as inverse, mamba as mamba, masked as masked,
     mixture_of_experts as mixture_of_experts, ode as ode, parallel as parallel, repeat as repeat,
     residual as residual, reversible as reversible, scan as scan, select as select,
     serial as serial, shared as shared, swiglu as swiglu, tapped as tapped, tied as tied,
@@ -103,6 +103,7 @@ from lincoln_fn.layers.hardswish import hardswish as hardswish
 from lincoln_fn.layers.hardtanh import hardtanh as hardtanh
 from lincoln_fn.layers.identity import identity as identity
 from lincoln_fn.layers.instance_norm import instance_norm as instance_norm
+from lincoln_fn.layers.jvp import jvp as jvp
 from lincoln_fn.layers.last_state import last_state as last_state
 from lincoln_fn.layers.layer_norm import layer_norm as layer_norm
 from lincoln_fn.layers.leaky_relu import leaky_relu as leaky_relu

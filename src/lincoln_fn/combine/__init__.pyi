@@ -19,7 +19,6 @@ from lincoln_fn.combine.graph import (
 )
 from lincoln_fn.combine.in_dtype import in_dtype as in_dtype
 from lincoln_fn.combine.inference import inference as inference
-from lincoln_fn.combine.jvp import jvp as jvp
 from lincoln_fn.combine.mamba import PATHS as PATHS, mamba as mamba
 from lincoln_fn.combine.masked import masked as masked
 from lincoln_fn.combine.mixture_of_experts import (

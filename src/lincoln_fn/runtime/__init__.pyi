@@ -8,7 +8,8 @@ from lincoln_fn.runtime.operations import (
     operation as operation, runs_here as runs_here, svd as svd, when_due as when_due,
 )
 from lincoln_fn.runtime.process import (
-    current_shell as current_shell, in_notebook as in_notebook, precision as precision,
+    current_shell as current_shell, in_notebook as in_notebook,
+    load_forward_mode as load_forward_mode, precision as precision,
 )
 from lincoln_fn.runtime.threads import (
     adapt_waiting as adapt_waiting, count_cores as count_cores, share_cores as share_cores,
