@@ -71,7 +71,7 @@ def _update(
         s = b3 * s + d / d0 * (d if safeguard_warmup else k) * dp
         moved.append((dp * (p_0 - p)).sum(dtype=torch.float64))
         sizes.append(s.abs().sum(dtype=torch.float64))
-        return p, m, v, s, p_0
+        return p, m, v, s, p_0.clone()
 
     kept = state.m, state.v, state.s, state.start
     _, m, v, s, start = update_leaves("prodigy", means, params, grads, *kept)

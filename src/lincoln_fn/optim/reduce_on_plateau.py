@@ -14,7 +14,7 @@ Adjoint. The factor counts as a constant. bar p' = f bar p, then the inner optim
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import TypeVar
 
 import optree
@@ -52,7 +52,7 @@ def _init(
     one = torch.ones((), dtype=torch.float64, device=count.device)
     options = factor, patience, threshold, cooldown, min_scale
     kept = inner.init(params)
-    return PlateauState(one, one * math.inf, count, count.clone(), kept, options)
+    return PlateauState(one, one * sys.float_info.max, count, count.clone(), kept, options)
 
 
 def _update(
@@ -64,7 +64,10 @@ def _update(
         return (torch.lerp(p, new, state.scale.to(p.dtype)),)
 
     moved, kept = inner.update(params, grads, state.inner)
-    return update_leaves("reduce_on_plateau", rule, params, moved)[0], evolve(state, inner=kept)
+    (params,) = update_leaves("reduce_on_plateau", rule, params, moved)
+    # Copies: a step may update in place what it was given.
+    own = {name: getattr(state, name).clone() for name in ("scale", "best", "worse", "waiting")}
+    return params, evolve(state, inner=kept, **own)
 
 
 def _adjoint(
