@@ -103,6 +103,7 @@ from lincoln_fn.layers.hardswish import hardswish as hardswish
 from lincoln_fn.layers.hardtanh import hardtanh as hardtanh
 from lincoln_fn.layers.identity import identity as identity
 from lincoln_fn.layers.instance_norm import instance_norm as instance_norm
+from lincoln_fn.layers.jvp import jvp as jvp
 from lincoln_fn.layers.last_state import last_state as last_state
 from lincoln_fn.layers.layer_norm import layer_norm as layer_norm
 from lincoln_fn.layers.leaky_relu import leaky_relu as leaky_relu

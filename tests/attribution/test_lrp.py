@@ -59,7 +59,7 @@ NOT_CONSERVED = (
     "softmax", "softmin", "bilinear", "log_softmax", "token_log_probs", "constant_pad",
     "positional_embedding", "sinusoidal_positions", "embedding", "alibi", "relative_position_bias",
     "bias", "class_token", "cosine_similarities", "divide", "graph_", "logsumexp", "spectral_norm",
-    "timestep_embedding", "variance", "weight_norm",
+    "jvp", "timestep_embedding", "variance", "weight_norm",
 )  # fmt: skip
 # And elements of y that no x enters.
 EMPTY = "output_padding"

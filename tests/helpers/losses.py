@@ -286,7 +286,8 @@ def formulas():
          {"weight": W, "chunk_size": 4}, APART),
         ("focal", X, y, {}, {}),
         ("focal", X, y, {"alpha": None, "gamma": 1.5}, {}),
-        ("dice", image, SOFT_IMAGE, {}, {"wide": False})
+        ("dice", image, SOFT_IMAGE, {}, {"wide": False}),
+        ("identity", IMAGE, None, {}, {}),
     ):  # fmt: skip
         yield Row(name, getattr(loss_formulas, name), x, target, options, **marks)
 

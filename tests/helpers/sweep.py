@@ -67,6 +67,7 @@ OTHERS = [  # losses without a row in the table of losses
          torch.tensor([2, 2, 1, 0])),
     ),
     (lf.losses.example_weighted(lf.losses.mse()), X, (Y, uniform(5))),
+    (lf.losses.from_layer(lf.graph(lambda y, t: (y - t).exp())), X, Y),
     (lf.losses.log_loss(), X.sigmoid(), Y), (lf.losses.log_sigmoid_loss(), -X.abs(), Y),
     (lf.losses.router_balance(), X, None), (lf.losses.router_z(), X, None),
     (lf.losses.through(lf.tanh(), lf.losses.mse()), X, Y),

@@ -90,3 +90,57 @@ def test_a_step_on_a_linear_head_is_that_of_a_dense_layer_and_never_has_all_scor
         assert same_number(state.params, expected.params)
         assert same_number(nets[0].predict(state.params, x[0]), nets[1].predict(state.params, x[0]))
         assert largest.count < 60 * classes / 4
+
+
+X, T, VARIANCE = (normal(5, 3, seed=i) for i in range(3))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize(
+    ("written", "made", "prediction", "target"),
+    [
+        (lambda y, t: (y - t).square(), losses.mse, X, T),
+        (lambda mean, var, t: (var.log() + (t - mean) ** 2 / var) / 2, losses.gaussian_nll,
+         (X, VARIANCE.exp()), T),
+        (lambda y, label, is_hard: (is_hard * y - label).abs(),
+         losses.l1, X, (torch.zeros(5, 3), torch.ones(5, 3, dtype=torch.int64))),
+        (lambda y: y, losses.identity, X, None),
+        (lambda z: z, losses.identity, (X,), None),
+    ],
+    ids=["one", "two inputs", "two targets", "no target", "a tuple of one"],
+)  # fmt: skip
+def test_a_loss_of_a_layer_is_the_loss_of_its_formula(
+    written, made, prediction, target, reduction
+):
+    loss = losses.from_layer(lf.graph(written), reduction=reduction)
+    lf.testing.check_loss(loss, prediction, target)
+    value, cache = loss.forward(prediction, target)
+    g = torch.ones_like(value) * 3
+    plain = made(reduction=reduction)
+    like = target if made is not losses.l1 else target[0]
+    first = prediction[0] if prediction == (X,) else prediction
+    expected, of_plain = plain.forward(first, like)
+    assert same_number(value, expected)
+    found = loss.backward(cache, g)
+    assert lf.tree.same_structure(found, prediction)
+    assert same_number(lf.tree.leaves(found), lf.tree.leaves(plain.backward(of_plain, g)))
+
+
+def test_a_network_that_computes_its_loss_is_trained_by_the_mean_of_it():
+    net = lf.graph(lambda x, t: (x.dense(1) - t).square())
+    optimizer, pair = lf.optim.sgd(0.1), (X, T[:, :1])
+    step = lf.make_step(net, losses.identity(), optimizer)
+    state = lf.init_state(net, optimizer, lf.Key(0), pair)
+    plain = lf.make_step(lf.dense(1), losses.mse(), optimizer)
+    other = lf.init_state(lf.dense(1), optimizer, lf.Key(1), X, params=state.params["dense"])
+    for _ in range(3):
+        state, value = step(state, (pair, None))
+        other, expected = plain(other, pair)
+        assert same_number(value, expected)
+    assert same_number(state.params["dense"].weight, other.params.weight)
+
+
+def test_what_a_loss_of_a_layer_cannot_be():
+    pair = lf.losses.from_layer(lf.graph(lambda y, t: (y - t, y)))
+    with pytest.raises(lf.LayerError, match=r"from_layer: expected the output of graph\(.* tensor"):
+        pair.forward(X, T)

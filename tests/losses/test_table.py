@@ -112,7 +112,8 @@ def test_shapes_are_found_without_values(row):
 FIT = {("multi_margin(p=2)", 0), ("linear_cross_entropy(chunk_size=2)", 1)}
 
 
-@EVERY
+# `identity` has one tensor, of any shape.
+@pytest.mark.parametrize("row", [row for row in TABLE if row.name != "identity"], ids=str)
 def test_tensors_that_do_not_fit_together_are_refused_by_name(row):
     both = row.prediction, row.target
     for i, leaf in enumerate(lf.tree.leaves(both)):

@@ -96,6 +96,7 @@ def test_a_weight_by_columns_moves_as_one_by_rows_and_stays_so(optimizer):
 def test_the_table_lists_every_optimizer():
     listed = {ours.__name__ for ours, _, _ in TABLE}
     listed |= {"lion", "muon", "lamb", "shampoo", "soap", "by_path", "chain", "sharded"}
+    listed |= {"adabelief", "adan", "lars", "prodigy"}  # test_further_optimizers.py
     functions = filter(inspect.isfunction, map(partial(getattr, optim), optim.__all__))
     made = {f.__name__ for f in functions if f.__annotations__["return"] == "Optimizer"}
     assert listed == made

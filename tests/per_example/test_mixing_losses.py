@@ -37,6 +37,8 @@ OTHERS = [
     (losses.weighted({"a": (1.0, losses.mse()), "b": (0.5, losses.l1())}), (X, X), (X + 1,) * 2),
     (losses.weighted({"a": (1.0, losses.mse()), "b": (0.5, losses.nt_xent())}),
      (X, (X, X + 1)), (X + 1, None)),
+    (losses.from_layer(lf.graph(lambda y, t: (y - t).square())), X, X + 1),
+    (losses.from_layer(lf.graph(lambda y, t: (y - y.mean(0)) * t)), X, X + 1),
     (losses.through(lf.select(1), losses.mse()), (X, X), X + 1),
     (losses.through(lf.mean(0, keepdim=True), losses.mse()), X, X[:1]),
     (losses.through(lf.parallel(lf.tanh(), lf.tanh()), losses.nt_xent()), (X, X + 1), None),

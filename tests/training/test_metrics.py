@@ -13,6 +13,7 @@ from lincoln_fn import metrics
 
 SCORES = torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.2, 0.3], [0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
 LABELS = torch.tensor([1, 2, 2, 2])
+ONE = lf.distributed.mean(lf.distributed.alone())
 
 
 @pytest.mark.parametrize("prediction", [SCORES, SCORES.log(), 3 * SCORES + 5], ids="plg")
@@ -75,11 +76,79 @@ metrics.top_k_error(5)(SCORES, LABELS) -> ^top_k_error: expected prediction of s
 metrics.top_k_error(0) -> ^top_k_error: expected k of at least 1, got 0$
 metrics.binary_accuracy(SCORES, LABELS) -> ^binary_accuracy: expected (N,) or (N, 1) of both, got
     prediction (4, 3) and target (4,); see accuracy$
+metrics.f1()(SCORES[:, 0], LABELS) -> ^f1: expected prediction of shape (N, C) or (N, C, ...)
+metrics.iou()(SCORES, LABELS + 1) -> ^iou: expected labels from 0 to 2, got 3$
+metrics.auc()(SCORES, LABELS) -> ^auc: expected (N,) or (N, 1) of both
+metrics.auc()(SCORES[:, 0], LABELS) -> ^auc: expected labels 0 or 1, got 2$
+metrics.perplexity()(SCORES, LABELS + 1) -> ^perplexity: expected labels from 0 to 2, got 3$
+lf.evaluate(lf.serial(), (), [(SCORES, LABELS)], {"f1": metrics.f1}) -> a function of a prediction
+lf.evaluate(lf.serial(), (), [(SCORES, LABELS)], {"f1": metrics.f1()}, reduce=ONE) -> with reduce
 metrics.binary_accuracy(SCORES[:, 0], LABELS[:3]) -> ^binary_accuracy: expected (N,) or (N, 1) of
     both, got prediction (4,) and target (3,)$
 """,
     globals(),
 )
+
+
+def drawn(*shape):
+    """Give scores of some examples, of which some are equal, and their labels, of which one lacks."""
+    scores = lf.keys.normal(lf.Key(1), shape).mul(2).round() / 2
+    return scores, (lf.keys.uniform(lf.Key(2), (shape[0], *shape[2:]), 0, shape[1] - 1)).long()
+
+
+@pytest.mark.parametrize("shape", [(40, 5), (4, 3, 5, 6)], ids=str)
+@pytest.mark.parametrize("average", ["macro", "micro", "weighted"])
+def test_f1_and_iou_are_scikit_learns(average, shape):
+    learn = pytest.importorskip("sklearn.metrics")
+    scores, labels = drawn(*shape)
+    flat = labels.flatten(), scores.argmax(1).flatten()
+    for ours, theirs in ((metrics.f1, learn.f1_score), (metrics.iou, learn.jaccard_score)):
+        expected = theirs(*flat, average=average)
+        assert ours(average)(scores, labels) == pytest.approx(expected, rel=1e-12)
+    absent = torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([1])  # two classes are nowhere
+    assert metrics.f1(average)(*absent) == metrics.iou(average)(*absent) == 1.0
+
+
+def test_auc_is_scikit_learns():
+    learn = pytest.importorskip("sklearn.metrics")
+    scores, labels = drawn(50, 3)
+    for column in (scores[:, 0], scores[:, :1]):
+        expected = learn.roc_auc_score(labels, scores[:, 0])
+        assert metrics.auc()(column, labels) == pytest.approx(expected, rel=1e-12)
+    assert math.isnan(metrics.auc()(scores[:, 0], torch.ones(50)))
+    assert math.isnan(metrics.auc()(torch.tensor([1.0, torch.nan]), torch.tensor([0, 1])))
+
+
+@pytest.mark.parametrize("dim", [1, -1])
+def test_perplexity_is_that_of_scikit_learns_log_loss(dim):
+    learn = pytest.importorskip("sklearn.metrics")
+    logits, labels = drawn(4, 7, 9)
+    p = logits.double().softmax(1).movedim(1, -1).flatten(0, 1)
+    labels[0, :5] = -100
+    counts = labels.flatten() >= 0
+    expected = learn.log_loss(labels.flatten()[counts], p[counts], labels=range(7))
+    given = logits.movedim(1, dim)
+    assert metrics.perplexity(dim)(given, labels) == pytest.approx(math.exp(expected), rel=1e-9)
+    other = metrics.perplexity(dim, ignore_index=2)(given, labels.clamp(min=2))
+    assert other != metrics.perplexity(dim)(given, labels)
+
+
+def test_evaluate_pools_what_is_no_mean_over_batches():
+    scores, labels = drawn(41, 3)
+    order = labels.argsort()
+    scores, labels = scores[order], labels[order]
+    batches = [(scores[:9], labels[:9]), (scores[9:], labels[9:])]
+    several = {"f1": metrics.f1(), "accuracy": metrics.accuracy, "perplexity": metrics.perplexity()}
+    found = lf.evaluate(lf.serial(), (), batches, several)
+    assert list(found) == [*several]
+    for name, metric in several.items():
+        assert found[name] == pytest.approx(metric(scores, labels), rel=1e-12)
+    halves = sum(metrics.f1()(*batch) * len(batch[0]) for batch in batches) / 41
+    assert abs(found["f1"] - halves) > 0.01
+    column = lf.Layer("column()", print, print, predict=lambda params, x: x[:, 0])
+    one = [(each, (label > 0).long()) for each, label in batches]
+    area = lf.evaluate(column, (), one, {"auc": metrics.auc()})
+    assert area["auc"] == pytest.approx(metrics.auc()(scores[:, 0], (labels > 0).long()))
 
 
 def test_evaluate_weighs_a_smaller_last_batch_by_its_examples():

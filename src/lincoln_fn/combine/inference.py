@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from lincoln_fn import core
 from lincoln_fn.core import Function, Layer, call_of, declared_by, is_derived, map_layers, unchanged
+from lincoln_fn.layers.jvp import jvp
 
 
 @core.checked
@@ -51,6 +52,8 @@ def with_statistics_still(layer: Layer) -> Layer:
 
 
 def _at_inference(layer: Layer) -> Layer:
+    if core.made_by(layer, jvp):
+        return jvp(inference(layer.spec["layer"]))
     changes = {}
     if not is_derived(layer, "predict"):
         forward, backward = _forms(layer)

@@ -14,10 +14,9 @@ The bias is in the first call alone.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, lru_cache, partial, reduce
+from functools import lru_cache, partial, reduce
 from typing import Any, Final, TypeVar
 
 import torch
@@ -30,6 +29,7 @@ from lincoln_fn.fastpath import fast, rearrange
 from lincoln_fn.layers import conv, conv_transpose, dense, group_norm, lstm, silu
 from lincoln_fn.losses.internal import Loss, check_one_number, unchecked
 from lincoln_fn.rules.internal import with_true_gradient
+from lincoln_fn.runtime import load_forward_mode
 from lincoln_fn.walk.internal import Composition, Record, Wants, sum_uses, untrained, walk_back
 
 T = TypeVar("T")
@@ -70,17 +70,9 @@ def check_not_nested(name: str, *given: Arrays) -> None:
 @contextmanager
 def forward_mode() -> Iterator[None]:
     """Compute with dual tensors, and record nothing for autograd."""
-    _load_forward_mode()
+    load_forward_mode()
     with torch.no_grad(), forward_ad.dual_level():
         yield
-
-
-@cache
-def _load_forward_mode() -> None:
-    """Load torch's formulas, which warns of a function of its own that it has deprecated."""
-    with warnings.catch_warnings(), forward_ad.dual_level():
-        warnings.filterwarnings("ignore", ".*torch.jit.script")
-        _dual(torch.zeros(1), torch.zeros(1))
 
 
 def with_tangents(values: T, tangents: T) -> T:

@@ -7,10 +7,12 @@ from lincoln_fn.losses.dpo import dpo as dpo
 from lincoln_fn.losses.example_weighted import example_weighted as example_weighted
 from lincoln_fn.losses.flow_nll import flow_nll as flow_nll
 from lincoln_fn.losses.focal import focal as focal
+from lincoln_fn.losses.from_layer import from_layer as from_layer
 from lincoln_fn.losses.gaussian_nll import gaussian_nll as gaussian_nll
 from lincoln_fn.losses.grpo import grpo as grpo
 from lincoln_fn.losses.hinge_embedding import hinge_embedding as hinge_embedding
 from lincoln_fn.losses.huber import huber as huber
+from lincoln_fn.losses.identity import identity as identity
 from lincoln_fn.losses.info_nce import info_nce as info_nce
 from lincoln_fn.losses.kl_div import kl_div as kl_div
 from lincoln_fn.losses.kto import kto as kto

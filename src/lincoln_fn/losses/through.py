@@ -34,7 +34,7 @@ def forward(
     prediction: Arrays, target: Arrays, *, layer: Layer, loss: Loss
 ) -> tuple[Tensor, Cache]:
     """Compute L = loss(layer(prediction), target)."""
-    y, of_layer = layer.forward(_params(layer), prediction)
+    y, of_layer = layer.forward(params_of(layer), prediction)
     value, of_loss = loss.forward(y, target)
     return value, Cache(of_layer, of_loss)
 
@@ -42,13 +42,13 @@ def forward(
 def backward(cache: Cache, g: Cotangent = 1.0, *, layer: Layer, loss: Loss) -> Arrays:
     """Compute dy of the loss, and dprediction of the layer."""
     check_cache("through", cache, Cache)
-    return layer.input_grad(_params(layer), cache.of_layer, loss.backward(cache.of_loss, g))
+    return layer.input_grad(params_of(layer), cache.of_layer, loss.backward(cache.of_loss, g))
 
 
-def _params(layer: Layer) -> Params:
+def params_of(layer: Layer) -> Params:
     """Make the params of a layer that has none: () of a single layer."""
     whole = composition_of(layer)
-    return () if whole is None else whole.arrange.join(tuple(map(_params, whole.parts)), None)
+    return () if whole is None else whole.arrange.join(tuple(map(params_of, whole.parts)), None)
 
 
 @constructor

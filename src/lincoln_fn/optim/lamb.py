@@ -48,11 +48,10 @@ def rules(at: At, *, betas: tuple[float, float], eps: float, weight_decay: float
         s = root(v / c2) + eps
         adam = m / (c1 * s)
         u = adam + weight_decay * p
-        f, square, of_u = trust_ratio(p, u), (p * p).sum(), (u * u).sum()
-        of_f = torch.where((square > 0) & (of_u > 0), -at.lr * f * (u * p_bar).sum(), 0)  # f bar f
-        u_bar = -at.lr * f * p_bar - torch.where(of_f == 0, 0, of_f / of_u) * u
+        f = trust_ratio(p, u)
+        u_bar, of_p = trust_back(p, u, f, -at.lr * p_bar)
         products = {"lr": -f * u * p_bar, "weight_decay": p * u_bar}
-        p_bar = p_bar + torch.where(of_f == 0, 0, of_f / square) * p + weight_decay * u_bar
+        p_bar = p_bar + of_p + weight_decay * u_bar
         of_m, of_v = ratio_back(adam, u_bar, s, v / c2)
         bars = moments_back(dp, m_bar + of_m / c1, v_bar + of_v / c2, betas)
         return p_bar, *bars, None, products
@@ -60,11 +59,19 @@ def rules(at: At, *, betas: tuple[float, float], eps: float, weight_decay: float
     return rule, adjoint
 
 
-def trust_ratio(p: Tensor, u: Tensor) -> Tensor:
-    """Compute |p| / |u|, and 1 where one of them is 0."""
+def trust_ratio(p: Tensor, u: Tensor, coefficient: float = 1.0) -> Tensor:
+    """Compute coefficient |p| / |u|, and 1 where one of them is 0."""
     size, length = torch.linalg.vector_norm(p), torch.linalg.vector_norm(u)
     is_defined = (size > 0) & (length > 0)
-    return torch.where(is_defined, size / torch.where(is_defined, length, 1), 1)
+    return torch.where(is_defined, coefficient * size / torch.where(is_defined, length, 1), 1)
+
+
+def trust_back(p: Tensor, u: Tensor, f: Tensor, bar: Tensor) -> tuple[Tensor, Tensor]:
+    """Undo f u, with f the ratio: compute bar u, and what is added to bar p."""
+    square, of_u = (p * p).sum(), (u * u).sum()
+    of_f = torch.where((square > 0) & (of_u > 0), f * (u * bar).sum(), 0)  # f bar f
+    u_bar = f * bar - torch.where(of_f == 0, 0, of_f / of_u) * u
+    return u_bar, torch.where(of_f == 0, 0, of_f / square) * p
 
 
 @constructor

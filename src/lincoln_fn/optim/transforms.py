@@ -148,10 +148,9 @@ def adjoint_of(inner: Optimizer) -> Adjoint:
 
 def _clip_norm(params: Params, grads: Params, *, max_norm: float) -> tuple[Params, Pull]:
     """Compute dp min(1, max / |dp|), and bar dp = f bar dp' - f / (n (n + e)) dp sum dp bar dp'."""
-    norms = [torch.linalg.vector_norm(widened(g)) for g in tree.leaves(grads)]
-    if not norms:
+    if not tree.leaves(grads):
         return grads, lambda grads_bar: (None, grads_bar, {})
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    norm = norm_of(grads)
 
     def pull(grads_bar: Params) -> tuple[None, Params, Mapping[str, Tensor]]:
         f = max_norm / (norm + _EPS)
@@ -166,6 +165,13 @@ def _clip_norm(params: Params, grads: Params, *, max_norm: float) -> tuple[Param
         return None, tree.map(of_leaf, grads, grads_bar), {}
 
     return clip(grads, norm, max_norm), pull
+
+
+def norm_of(grads: Params) -> Tensor:
+    """Compute the norm of all gradients as one vector."""
+    norms = [torch.linalg.vector_norm(widened(g)) for g in tree.leaves(grads)]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
+    return norm
 
 
 def widened(g: Tensor) -> Tensor:

@@ -9,5 +9,6 @@ from lincoln_fn.runtime.operations import (
 )
 from lincoln_fn.runtime.process import (
     adapt_waiting as adapt_waiting, count_cores as count_cores, current_shell as current_shell,
-    in_notebook as in_notebook, precision as precision, share_cores as share_cores,
+    in_notebook as in_notebook, load_forward_mode as load_forward_mode, precision as precision,
+    share_cores as share_cores,
 )

@@ -12,12 +12,15 @@ import mmap
 import os
 import sys
 import time
+import warnings
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any, Final
 
 import torch
+from torch.autograd import forward_ad
 
 # Any: torch writes no types for it.
 _MKLDNN: Final[Any] = torch.backends.mkldnn
@@ -29,6 +32,15 @@ _MMAP_MAX: Final = -4
 _USUAL_MAPPINGS: Final = 65536
 # Of <sys/mman.h>, in Linux.
 _MADV_HUGEPAGE: Final = 14
+
+
+@cache
+def load_forward_mode() -> None:
+    """Load torch's forward mode, which warns of a function of its own that it has deprecated."""
+    if forward_ad._current_level < 0:  # within a level, it is loaded
+        with warnings.catch_warnings(), forward_ad.dual_level():
+            warnings.filterwarnings("ignore", ".*torch.jit.script")
+            forward_ad.make_dual(torch.zeros(1), torch.zeros(1))
 
 
 def keep_freed_memory(bytes: int = 2**30) -> bool:  # noqa: A002  # the unit says what it is

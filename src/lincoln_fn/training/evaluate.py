@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Layer, Params, checked, describe, is_function, unexpected
 from lincoln_fn.runtime import adapt_waiting
 from lincoln_fn.training.batch_checks import check_batch, check_walkable, count_examples
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.gears import recorded
-from lincoln_fn.training.metrics import Metrics
+from lincoln_fn.training.metrics import Metrics, Pooled
 from lincoln_fn.training.protocols import Reduce
 
 
@@ -27,7 +30,8 @@ def evaluate(
     """Compute metrics of the predictions for batches of (x, target), averaged over the examples.
 
     Args:
-        metrics: by name, functions (prediction, target) -> mean over the examples.
+        metrics: by name, functions (prediction, target) -> mean over the examples; or `Pooled`,
+            such as `metrics.f1()`, of all examples together, in one process.
         reduce: adds up the metrics of several processes, each of which has other examples, such as
             `distributed.mean(group)`; None for one process.
 
@@ -39,7 +43,12 @@ def evaluate(
     """
     check_walkable("evaluate", batches)
     check_metrics("evaluate", metrics)
-    sums = dict.fromkeys(metrics, 0.0)
+    pooled = {name: each for name, each in metrics.items() if isinstance(each, Pooled)}
+    if pooled and reduce is not None:
+        expected = "metrics that are means over the examples, with reduce"
+        raise unexpected("evaluate", expected, ", ".join(pooled))
+    rows: dict[str, list[Tensor]] = {name: [] for name in pooled}
+    sums = {name: 0.0 for name in metrics if name not in pooled}
     examples, predict = 0, recorded(net.predict)
     for batch in batches:
         check_batch("evaluate", batch)
@@ -50,14 +59,18 @@ def evaluate(
         prediction = predict(params, x)
         count = _count(x)
         examples += count
-        for name, metric in metrics.items():
-            sums[name] += _number(name, metric(prediction, target)) * count
+        for name, metric in pooled.items():
+            rows[name].append(metric.of_batch(prediction, target))
+        for name in sums:
+            sums[name] += _number(name, metrics[name](prediction, target)) * count
     if reduce is not None:
         total, *of_metrics = reduce.totals([examples, *sums.values()])
         examples, sums = round(total), dict(zip(metrics, of_metrics, strict=True))
     if examples == 0:
         raise unexpected("evaluate", "at least one example", "none")
-    return {name: total / examples for name, total in sums.items()}
+    scores = {name: total / examples for name, total in sums.items()}
+    scores |= {name: pooled[name].of_rows(torch.cat(each)) for name, each in rows.items()}
+    return {name: scores[name] for name in metrics}
 
 
 def _count(x: Arrays) -> int:

@@ -1,15 +1,18 @@
 """Metrics: functions (prediction, target) -> the mean over the examples, as a number.
 
 `evaluate` weights each batch by its number of examples, so a smaller last batch counts less. Any
-function of this kind is a metric.
+function of this kind is a metric. What is no mean, such as F1, is `Pooled`: `evaluate` keeps some
+numbers of each batch, and computes the metric of all at the end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
+import attrs
+import torch
 from torch import Tensor
 
 from lincoln_fn.core import BY_HAND, PositiveInt, checked, unexpected, wrong_kind
@@ -17,6 +20,33 @@ from lincoln_fn.losses.internal import check_between, label_column, right_values
 
 Metric: TypeAlias = Annotated[Callable[[Tensor, Tensor], float], BY_HAND]
 Metrics: TypeAlias = Annotated[Mapping[str, Metric], BY_HAND]
+
+
+# How the scores of the classes become one: their mean, that of all counts, or by their examples.
+Average: TypeAlias = Literal["macro", "micro", "weighted"]
+
+
+@attrs.frozen
+class Pooled:
+    """A metric of all examples together, which is no mean over batches.
+
+    Args:
+        of_batch: (prediction, target) -> rows, a tensor: what is kept of a batch.
+        of_rows: (the rows of all batches) -> the metric.
+
+    Example:
+        >>> import torch
+        >>> largest = Pooled(lambda p, t: (p - t).abs(), lambda rows: rows.max().item())
+        >>> largest(torch.tensor([1.0, 5.0]), torch.tensor([1.0, 2.0]))
+        3.0
+    """
+
+    of_batch: Callable[[Tensor, Tensor], Tensor]
+    of_rows: Callable[[Tensor], float]
+
+    def __call__(self, prediction: Tensor, target: Tensor) -> float:
+        """Compute the metric of one batch."""
+        return self.of_rows(self.of_batch(prediction, target))
 
 
 def accuracy(prediction: Tensor, target: Tensor) -> float:
@@ -74,17 +104,158 @@ def binary_accuracy(prediction: Tensor, target: Tensor, *, threshold: float = 0.
         >>> binary_accuracy(torch.tensor([[0.9], [0.4]]), torch.tensor([1, 1]))
         0.5
     """
-    _check_tensors("binary_accuracy", prediction, target)
+    scores, is_one = _binary("binary_accuracy", prediction, target, "see accuracy")
+    is_right = ((scores > threshold) == is_one) & ~scores.isnan()
+    return is_right.double().mean().item()
+
+
+@checked
+def f1(average: Average = "macro") -> Metric:
+    """Make the metric F1, of each class the harmonic mean of precision and recall.
+
+    It is 2 n_both / (n_predicted + n_label), with the numbers of examples for which the class is
+    predicted, the label, or both. A class that is neither does not count.
+
+    Args:
+        average: "macro" is the mean over the classes, "micro" the F1 of their sums, and "weighted"
+            a mean by the number of labels.
+
+    Returns:
+        The metric, on (N, C) or (N, C, ...) predictions, of which the largest is predicted, and
+        class indices (N,) or (N, ...).
+
+    Example:
+        >>> import torch
+        >>> f1()(torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.4, 0.6]]), torch.tensor([1, 1, 1]))
+        0.4
+    """
+    return Pooled(partial(_counts, "f1"), partial(_of_counts, average, _f1))
+
+
+@checked
+def iou(average: Average = "macro") -> Metric:
+    """Make the metric intersection over union, the Jaccard index, of each class.
+
+    It is n_both / n_any, with the numbers of pixels, or examples, for which the class is predicted
+    and the label, or one of both. The arguments are those of `f1`.
+
+    Example:
+        >>> import torch
+        >>> iou()(torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.4, 0.6]]), torch.tensor([1, 1, 1]))
+        0.3333333333333333
+    """
+    return Pooled(partial(_counts, "iou"), partial(_of_counts, average, _iou))
+
+
+def _f1(both: Tensor, predicted: Tensor, label: Tensor) -> Tensor:
+    return 2 * both / (predicted + label)
+
+
+def _iou(both: Tensor, predicted: Tensor, label: Tensor) -> Tensor:
+    return both / (predicted + label - both)
+
+
+def _counts(name: str, prediction: Tensor, target: Tensor) -> Tensor:
+    """Count of each class where it is predicted and the label, predicted, and the label."""
+    _check_tensors(name, prediction, target)
+    labels = label_column(name, prediction, target, dim=1).flatten()
+    check_between(name, "labels", labels, 0, prediction.shape[1] - 1)
+    best, index = prediction.max(1)
+    index = index.flatten().masked_fill(best.isnan().flatten(), prediction.shape[1])  # no class
+    groups = labels[index == labels], index, labels
+    count = partial(torch.bincount, minlength=prediction.shape[1] + 1)
+    return torch.stack([count(group)[:-1] for group in groups], 1).unsqueeze(0)
+
+
+def _of_counts(average: Average, score: Callable[..., Tensor], rows: Tensor) -> float:
+    counts = rows.sum(0).double()
+    if average == "micro":
+        return score(*counts.sum(0)).item()
+    counts = counts[counts.sum(1) > 0]
+    scores, weights = score(*counts.unbind(1)), counts[:, 2]
+    return (scores if average == "macro" else scores * weights / weights.mean()).mean().item()
+
+
+def _auc_of(rows: Tensor) -> float:
+    (scores, is_one), one = rows.unbind(1), rows[:, 1].sum()
+    _, place, counts = torch.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (counts.cumsum(0) - (counts - 1) / 2.0)[place]
+    wins = (ranks * is_one).sum() - one * (one + 1) / 2
+    return (wins / (one * (len(rows) - one)) + 0 * scores.sum()).item()
+
+
+def _binary_rows(prediction: Tensor, target: Tensor) -> Tensor:
+    scores, is_one = _binary("auc", prediction, target)
+    return torch.stack((scores.double(), is_one.double()), 1)
+
+
+@checked
+def auc() -> Metric:
+    """Make the metric: the area under the ROC curve of two classes.
+
+    It is the share of pairs of an example of class 1 and one of class 0 in which the first has the
+    higher score; equal scores count as a half.
+
+    Returns:
+        The metric, on scores (N,) or (N, 1) and labels 0 or 1; nan where one class is missing.
+
+    Example:
+        >>> import torch
+        >>> auc()(torch.tensor([0.9, 0.4, 0.3, 0.4]), torch.tensor([1, 1, 0, 0]))
+        0.875
+    """
+    return Pooled(_binary_rows, _auc_of)
+
+
+@checked
+def perplexity(dim: int = -1, ignore_index: int = -100) -> Metric:
+    """Make the metric: e to the mean of -log p of the labels, such as of all tokens of a text.
+
+    Args:
+        dim: the axis of the classes.
+        ignore_index: a label that does not count.
+
+    Returns:
+        The metric, on logits or log-probabilities and class indices of their shape without dim.
+
+    Example:
+        >>> import torch
+        >>> perplexity()(torch.zeros(1, 3, 4), torch.tensor([[0, 3, -100]]))
+        4.0
+    """
+    return Pooled(partial(_surprise, dim=dim, ignored=ignore_index), _perplexity_of)
+
+
+def _surprise(prediction: Tensor, target: Tensor, *, dim: int, ignored: int) -> Tensor:
+    """Compute the sum of -log p, and the number of labels."""
+    _check_tensors("perplexity", prediction, target)
+    labels, counts = label_column("perplexity", prediction, target, dim), target != ignored
+    labels = torch.where(labels == ignored, 0, labels)
+    check_between("perplexity", "labels", labels, 0, prediction.shape[dim] - 1)
+    log_p = prediction.double().log_softmax(dim).gather(dim, labels).squeeze(dim)
+    count = counts.view_as(log_p)
+    return torch.stack((-log_p[count].sum(), count.sum().double())).unsqueeze(0)
+
+
+def _perplexity_of(rows: Tensor) -> float:
+    total, count = rows.sum(0)
+    return (total / count).exp().item()
+
+
+def _binary(
+    name: str, prediction: Tensor, target: Tensor, several: str = ""
+) -> tuple[Tensor, Tensor]:
+    """Return the scores, and whether the labels are 1; `several` mends scores of classes."""
+    _check_tensors(name, prediction, target)
     shape, of_target = tuple(prediction.shape), tuple(target.shape)
     columns = ((len(prediction),), (len(prediction), 1)) if shape else ()
     if shape not in columns or of_target not in columns:
-        mend = "see accuracy" if len(shape) == 2 and shape[1] > 1 else ""
+        mend = several if len(shape) == 2 and shape[1] > 1 else ""
         got = f"prediction {shape} and target {of_target}"
-        raise unexpected("binary_accuracy", "(N,) or (N, 1) of both", got, mend)
+        raise unexpected(name, "(N,) or (N, 1) of both", got, mend)
     scores, labels = prediction.flatten(), target.flatten()
-    right_values("binary_accuracy", "labels 0 or 1", labels, (labels == 0) | (labels == 1))
-    is_right = ((scores > threshold) == (labels == 1)) & ~scores.isnan()
-    return is_right.double().mean().item()
+    right_values(name, "labels 0 or 1", labels, (labels == 0) | (labels == 1))
+    return scores, labels == 1
 
 
 def _labels(name: str, prediction: Tensor, target: Tensor, k: int) -> Tensor:

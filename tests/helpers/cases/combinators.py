@@ -133,6 +133,17 @@ def flown(params, x):
     return torch.cat((a * r.exp() + u, b), -1), s.sum(-1) + r.sum(-1)
 
 
+
+def slope_of(f):
+    """Give a function's value and its derivative along a direction, by torch's forward mode."""
+    return lambda params, x: torch.func.jvp(lambda at: f(params, at), x[:1], x[1:])
+
+
+def field(params, x):
+    return dense(params[2], torch.tanh(dense(params[0], x)))
+
+
+DIRECTED = (normal(5, 3), normal(5, 3, seed=1))
 OUTPUTS = lf.serial(lf.checkpointed(BLOCK), lf.residual(lf.tanh()), lf.dense(2))
 TEACHER = lf.serial(lf.dense(4), lf.batch_norm(), lf.dropout(0.5))
 
@@ -170,6 +181,9 @@ CASES = [
     Case(ATTENTIVE, (normal(3, 4, 6), MASK)),
     Case(lf.serial(lf.masked(lf.dense(3), lf.tanh()), lf.masked_mean()), (normal(3, 4, 2), MASK),
         mean_of_affine),
+    Case(lf.jvp(FIELD), DIRECTED, slope_of(field)),
+    Case(lf.jvp(lf.jvp(FIELD)), (DIRECTED, (normal(5, 3, seed=2), normal(5, 3, seed=3))),
+        slope_of(slope_of(field))),
     Case(lf.masked_mean(), normal(3, 4, 2), lambda params, x: x.mean(1)),
     Case(lf.masked_mean(), (normal(3, 4, 2), None), lambda params, x: x[0].mean(1)),
     Case(lf.masked_mean(), (normal(4, 2), MASK[0]), lambda params, x: x[0][:2].mean(0)),

@@ -61,7 +61,7 @@ class Formula:
             is checked and converted; None for the target itself.
         check: (prediction, target) -> None, which refuses values; None accepts all. It comes last.
         check_first: likewise, for the first batch of a step.
-        mixes_examples: whether l_i depends on other examples.
+        mixes_examples: whether l_i depends on other examples; None if it is not known.
         spec: of the loss that its constructor made of these functions.
     """
 
@@ -79,7 +79,7 @@ class Formula:
     check_first: Check | None = attrs.field(
         default=attrs.Factory(lambda formula: formula.check, takes_self=True)
     )
-    mixes_examples: bool = False
+    mixes_examples: bool | None = False
     spec: Spec | None = None
 
     @property
@@ -122,7 +122,7 @@ def make_loss(forward: There, backward: Back, **form: Any) -> Loss:
 
 def loss_of(name: str, formula: Formula) -> Loss:
     """Make the loss of a formula."""
-    mixes: bool | None = formula.mixes_examples
+    mixes = formula.mixes_examples
     if not mixes and formula.is_mean and formula.count is not number_of_values:
         mixes = None  # it may divide by a number of all targets
     return Loss(name, partial(_forward, formula), partial(_backward, formula), mixes)

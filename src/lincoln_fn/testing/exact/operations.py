@@ -245,6 +245,7 @@ _HANDLERS: Final[dict[str, Callable[..., Any]]] = {  # Any: as torch's operation
     "_to_copy": _converted,
     "_local_scalar_dense": lambda space, _, args, __: _read(space, *args).item(),
     "equal": lambda space, _, args, __: torch.equal(*(_read(space, each) for each in args)),
+    "_has_same_storage_numel": lambda _, func, args, __: func(*map(plain, args)),
     "detach": _detached, "scatter_reduce": _largest_at,
     "convolution": _convolution, "convolution_backward": _convolution_back,
 }  # fmt: skip

@@ -69,7 +69,7 @@ class Store(Table):
     def numbers(self, tensor: Tensor) -> Numbers:
         """Read the numbers of a tensor."""
         with no_dispatch():
-            array = plain(tensor).double().numpy()
+            array = plain(tensor).double().numpy(force=True)  # of torch's zeros without memory, too
         return self.read(array) if isinstance(tensor, Exact) else constant(self.field, array)
 
     def tensor(self, numbers: Numbers) -> Exact:

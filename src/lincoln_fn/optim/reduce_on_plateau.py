@@ -1,0 +1,154 @@
+"""Shorter steps where a loss no longer falls.
+
+The inner optimizer's step p -> p' is shortened by a factor f, which starts at 1:
+
+    p <- p + f (p' - p)
+
+f falls where the loss that `plateau_step` is given has not been better than the best so far, by a
+share of that, for more than `patience` times in a row.
+
+Adjoint. The factor counts as a constant. bar p' = f bar p, then the inner optimizer's, and
+
+    bar p += (1 - f) bar p of the new p
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TypeVar
+
+import optree
+import torch
+from torch import Tensor
+
+from lincoln_fn.core import (
+    TRAINED, Decay, NonNegative, NonNegativeInt, Params, bare, constructor, evolve,
+    record, static, tree,
+)  # fmt: skip
+from lincoln_fn.optim.leaves import check_state, find_state, no_steps, update_leaves
+from lincoln_fn.optim.optimizer import Adjoints, Optimizer, OptimizerState
+from lincoln_fn.optim.transforms import Transform, adjoint_of, transform
+
+S = TypeVar("S")
+
+
+@record
+class PlateauState:
+    """f, the best loss, how many were worse in a row, how many do not count, the inner state."""
+
+    scale: Tensor
+    best: Tensor
+    worse: Tensor
+    waiting: Tensor
+    inner: OptimizerState
+    options: tuple[float, ...] = static()  # factor, patience, threshold, cooldown and min_scale
+
+
+def _init(
+    inner: Optimizer, params: Params, *, factor: float, patience: int, threshold: float,
+    cooldown: int, min_scale: float,
+) -> PlateauState:  # fmt: skip
+    count = no_steps(params)
+    one = torch.ones((), dtype=torch.float64, device=count.device)
+    options = factor, patience, threshold, cooldown, min_scale
+    kept = inner.init(params)
+    return PlateauState(one, one * sys.float_info.max, count, count.clone(), kept, options)
+
+
+def _update(
+    inner: Optimizer, params: Params, grads: Params, state: PlateauState
+) -> tuple[Params, PlateauState]:
+    check_state("reduce_on_plateau", state, PlateauState)
+
+    def rule(p: Tensor, new: Tensor) -> tuple[Tensor]:
+        return (torch.lerp(p, new, state.scale.to(p.dtype)),)
+
+    moved, kept = inner.update(params, grads, state.inner)
+    (params,) = update_leaves("reduce_on_plateau", rule, params, moved)
+    # Copies: a step may update in place what it was given.
+    own = {name: getattr(state, name).clone() for name in ("scale", "best", "worse", "waiting")}
+    return params, evolve(state, inner=kept, **own)
+
+
+def _adjoint(
+    inner: Optimizer, params: Params, grads: Params, state: PlateauState, params_bar: Params,
+    state_bar: PlateauState,
+) -> Adjoints:  # fmt: skip
+    """Undo the inner step of bar p' = f bar p, and add (1 - f) bar p."""
+    moved_bar = tree.map(lambda bar: state.scale.to(bar.dtype) * bar, params_bar)
+    adjoints = adjoint_of(inner)(params, grads, state.inner, moved_bar, state_bar.inner)
+    of_p = tree.map(lambda p, bar, part: p + (bar - part), adjoints.params, params_bar, moved_bar)
+    return evolve(adjoints, params=of_p, state=evolve(state, inner=adjoints.state))
+
+
+@constructor
+def reduce_on_plateau(
+    factor: Decay = 0.1,
+    patience: NonNegativeInt = 10,
+    threshold: Decay = 1e-4,
+    cooldown: NonNegativeInt = 0,
+    min_scale: NonNegative = 0.0,
+) -> Transform:
+    """Shorten all steps where a loss no longer falls, as torch's ReduceLROnPlateau does.
+
+    The loss is given by `plateau_step`: in each step, or once an epoch, such as that of validation
+    data.
+
+    Args:
+        factor: what the steps are multiplied by, below 1.
+        patience: how many losses in a row may be no better before.
+        threshold: a loss is better below best (1 - threshold).
+        cooldown: how many losses do not count after that.
+        min_scale: the steps' least share of those of the optimizer.
+
+    Example:
+        >>> optimizer = lf.optim.chain(reduce_on_plateau(0.5, patience=0), lf.optim.sgd(1.0))
+        >>> state = optimizer.init(torch.tensor(0.0))
+        >>> state = plateau_step(plateau_step(state, torch.tensor(3.0)), torch.tensor(3.0))
+        >>> optimizer.update(torch.tensor(0.0), torch.tensor(4.0), state)[0]
+        tensor(-2.)
+    """
+    return bare(transform, _init, _update, _adjoint)
+
+
+def plateau_step(state: S, value: Tensor | float) -> S:
+    """Tell `reduce_on_plateau` a loss, which it keeps in the state.
+
+    Args:
+        state: of an optimizer with `reduce_on_plateau` anywhere in its chain, or a `TrainState`.
+        value: the loss, one number.
+
+    Returns:
+        The same state, with the steps' factor for what comes.
+
+    Example:
+        >>> optimizer = lf.optim.chain(reduce_on_plateau(0.5, patience=0), lf.optim.sgd(1.0))
+        >>> state = optimizer.init(torch.tensor(0.0))
+        >>> [float((state := plateau_step(state, value)).scale) for value in (3.0, 2.0, 2.0, 2.0)]
+        [1.0, 1.0, 0.5, 0.25]
+    """
+    find_state("plateau_step", state, PlateauState, "reduce_on_plateau")
+
+    def is_own(node: object) -> bool:
+        return isinstance(node, PlateauState)
+
+    return optree.tree_map(
+        lambda node: _told(node, value) if is_own(node) else node, state,
+        is_leaf=is_own, namespace=TRAINED,
+    )  # fmt: skip
+
+
+def _told(state: PlateauState, value: Tensor | float) -> PlateauState:
+    """Count a loss, and reduce f if too many were no better."""
+    factor, patience, threshold, cooldown, min_scale = state.options
+    value = torch.as_tensor(value).detach().to(state.best)
+    is_better = value < state.best * (1 - threshold)
+    worse = torch.where(is_better | (state.waiting > 0), 0, state.worse + 1)
+    is_due = worse > patience
+    return evolve(
+        state,
+        scale=torch.where(is_due, (state.scale * factor).clamp(min=min_scale), state.scale),
+        best=torch.where(is_better, value, state.best),
+        worse=torch.where(is_due, 0, worse),
+        waiting=torch.where(is_due, int(cooldown), (state.waiting - 1).clamp(min=0)),
+    )
