@@ -24,7 +24,7 @@ from lincoln_fn.testing.contract import (
 )
 from lincoln_fn.testing.diagnosis import Finding, GradientError, ImpureError, Report
 from lincoln_fn.testing.elsewhere import elsewhere
-from lincoln_fn.testing.point import NOT_LINEAR, autograd_at, is_plainly_right, not_linear
+from lincoln_fn.testing.point import NOT_LINEAR, is_plainly_right, not_linear
 from lincoln_fn.testing.precision import Doubled
 from lincoln_fn.testing.sample import (
     Sample,
@@ -147,7 +147,7 @@ def _judged(own: Sample, options: Options, doubled: Doubled) -> Report:
     is_other = _computes_another(own, reference)
     try:
         # What autograd does not follow, a reference may say.
-        is_blind = reference is not None and autograd_at(own) is None
+        is_blind = reference is not None and own.automatic is None
         if reference is not None and (is_other or (is_blind and _agrees_with(reference, own))):
             at = sample(_held_to(own.layer, reference), own.params, own.x, key)
         is_right = at is not own and is_plainly_right(at, key, 1)
