@@ -187,7 +187,9 @@ def _parts(value: Any) -> list[Any]:
         return [kind.__call__, *getattr(value, "__dict__", {}).values()]
     if isinstance(value, list | tuple):
         return list(value)
-    return list(value.values()) if isinstance(value, dict) else []
+    if isinstance(value, dict):  # the names of a module have Python's own among them
+        return [part for name, part in value.items() if name != "__builtins__"]
+    return []
 
 
 def held_by(value: Any) -> list[Any]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, keys, tree
+from lincoln_fn.testing.containers import ContainerError
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.oracles import differentiated
 
@@ -191,8 +192,9 @@ def mirrored(
         wanted = ", ".join(names) or "nothing"
         got = ", ".join(tree.paths(gradients)) or "nothing"
         if got != wanted:
-            raise GradientError(f"{name}: expected gradients {wanted}; got {got}")
-        raise GradientError(f"{name}: {_other_kind(expected, gradients)}")
+            told = f"{name}: expected gradients {wanted}; got {got}"
+            raise ContainerError(told, expected, gradients)
+        raise ContainerError(f"{name}: {_other_kind(expected, gradients)}", expected, gradients)
     for path, leaf, gradient in zip(names, tree.leaves(expected), leaves, strict=True):
         for what in ("dtype", "device"):
             if getattr(leaf, what) != getattr(gradient, what):
