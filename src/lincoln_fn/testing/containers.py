@@ -1,4 +1,4 @@
-"""Gradients in other containers than those of x and params: their numbers are judged all the same."""
+"""Gradients in other containers than those of x and params: their numbers are judged as well."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ class ContainerError(GradientError):
         super().__init__(sentence)
         # What x and params are, with None for what has no gradient.
         self.expected = expected
-        self.is_swapped = all(_fits(expected[half], given[_OTHER[half]]) for half in expected)
+        fits = {(a, b): _fits(expected[a], given[b]) for a in expected for b in expected}
+        is_crossed = fits["dx", "dparams"] and fits["dparams", "dx"]
+        self.is_swapped = is_crossed and not (fits["dx", "dx"] and fits["dparams", "dparams"])
+        self.missing = [half for half in expected if not fits[half, half]]
         # By half, what is said of it.
         self.slips = {
             half: f"{half} is a {_kind(given[half])}, expected a {_kind(expected[half])}"
@@ -54,11 +57,16 @@ class ContainerError(GradientError):
     def told_of(self, finding: Finding) -> Finding:
         """Add to what was found of a gradient that it has right numbers in another container."""
         half = finding.leaf.partition(".")[0]
-        if finding.verdict != "right" or not (self.is_swapped or half in self.slips):
+        if half not in self.expected or not (self.is_swapped or half in self.slips):
             return finding
-        told = f"is in the place of {_OTHER.get(half)}: backward returns (dparams, dx)"
-        if not self.is_swapped:
+        if self.is_swapped and finding.verdict == "right":
+            told = f"is in the place of {_OTHER[half]}: backward returns (dparams, dx)"
+        elif not self.is_swapped and half in self.missing:
+            told = f"is missing: {self.slips[half]}"
+        elif finding.verdict == "right":
             told = f"has the right values in another container: {self.slips[half]}"
+        else:
+            return finding
         sentence = f"{finding.layer}: {finding.leaf} {told}"
         return attrs.evolve(finding, verdict="wrong", name=self.name, sentence=sentence)
 
@@ -74,7 +82,7 @@ def _fits(expected: Arrays, given: Arrays) -> bool:
 
 
 def _as(expected: Arrays, given: Arrays) -> Arrays:
-    """Put gradients into a container, by their names or in their order; zeros if they do not fit."""
+    """Put gradients into a container, by name or in their order; zeros if they do not fit."""
     named = dict(zip(tree.paths(given), tree.leaves(given), strict=True))
     paths = tree.paths(expected)
     leaves = [named[path] for path in paths] if named.keys() == {*paths} else [*named.values()]
