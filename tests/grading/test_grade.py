@@ -9,6 +9,7 @@ import types
 import warnings
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 from helpers.compare import same_bits, same_number
@@ -135,6 +136,12 @@ def marks(weight, bias, dx, **others):
     return {**others, "dparams.weight": weight, "dparams.bias": bias, "dx": dx}
 
 
+def returning(change):
+    """Return the right gradients, changed."""
+    return handed_in(lambda params, x, g: change(*right(params, x, g)))
+
+
+NAMES = "expected gradients dparams.weight, dparams.bias, dx; got "
 PURITY, Y = {"points": {"purity": 2}}, {"points": {"y": 1}}
 WEIGHED = {"points": {"dx": 4, "y": 2}, "credit": {"averaged": 0.25}}
 # The submission, the options, the points, and the problems.
@@ -154,10 +161,55 @@ MARKS = {
     "changes the cache": (handed_in(scales(1)), {}, marks(1, 1, 1),
         ("backward changed cache in place",)),
     "changes g": (handed_in(scales(2)), {}, marks(1, 1, 1), ("backward changed g in place",)),
+    "a tuple for Params": (returning(lambda dx, d: (dx, (d.weight, d.bias))), {}, marks(0, 0, 1),
+        (f"{NAMES}dparams.0, dparams.1, dx",)),
+    "a dict for Params, with credit": (returning(
+        lambda dx, d: (dx, attrs.asdict(d, recurse=False))), {"credit": {"container": 0.5}},
+        marks(0.5, 0.5, 1), (f"{NAMES}dparams.bias, dparams.weight, dx",)),
+    "None for Params": (returning(lambda dx, d: (dx, None)), {}, marks(0, 0, 1), (f"{NAMES}dx",)),
+    "a tuple for dx": (returning(lambda dx, d: ((dx,), d)), {}, marks(1, 1, 0),
+        (f"{NAMES}dparams.weight, dparams.bias, dx.0",)),
+    "swapped, with credit": (returning(lambda dx, d: (d, dx)), {"credit": {"swapped": 0.75}},
+        marks(0.75, 0.75, 0.75), (f"{NAMES}dparams, dx.weight, dx.bias",)),
     "does not end": (handed_in(sometimes), {"time_limit": 1.5}, marks(0.5, 0.5, 0.5),
         ("case 1: does not end within 1.5 s",)),
     **{told: (handed_in(back), {}, marks(0, 0, 0), (told,)) for told, back in BROKEN.items()},
 }  # fmt: skip
+
+
+SLIPS = {
+    "dparams.weight is in the place of dx: backward returns (dparams, dx)":
+        lambda dx, d: (d, dx),
+    "dparams.weight has the right values in another container: dparams is a list, expected a"
+    " Params": lambda dx, d: (dx, [d.weight, d.bias]),
+    "dparams.weight is missing: dparams is a NoneType, expected a Params":
+        lambda dx, d: (dx, None),
+    "dparams.weight is 5 times too small: averaged where it should be summed?":
+        lambda dx, d: (dx, (d.weight / 5, d.bias)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("told", SLIPS)
+def test_a_gradient_in_another_container_is_told(told):
+    graded = grade(returning(SLIPS[told]), REFERENCE, CASES[:1], hints=2)
+    assert graded.mark("dparams.weight").hints == (told,)
+
+
+@pytest.mark.parametrize("dparams", [None, [], {}])
+def test_a_layer_without_params_loses_no_point_for_another_container_of_nothing(dparams):
+    cases = make_cases(lf.tanh(), torch.zeros(3), count=1)
+    submission = handed_in(
+        lambda params, y, g: (g * (1 - y * y), dparams), lambda params, x: (x.tanh(), x.tanh())
+    )
+    graded = grade(submission, lf.tanh(), cases)
+    assert graded.points == 1
+    kind = type(dparams).__name__
+    assert graded.problems == (f"dparams is a {kind}, expected a tuple as params is",)
+
+
+def test_credit_for_a_mistake_that_there_is_not_is_refused():
+    with pytest.raises(LayerError, match=r"has a name, got 'avraged'; write 'averaged'$"):
+        grade(handed_in(right), REFERENCE, CASES, credit={"avraged": 0.5})
 
 
 @pytest.mark.parametrize("name", MARKS)

@@ -38,7 +38,7 @@ def defined(text):
     return names
 
 
-@pytest.mark.full(but=("[elu", "[instance"))
+@pytest.mark.full(but=("[elu", "[instance", "[max_pool"))
 @pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_blanked_file_earns_nothing_and_the_file_itself_everything(name, tmp_path):
@@ -149,6 +149,27 @@ def test_what_a_student_is_given_does_not_hold_the_answer(name):
         assert answers == []
 
 
+# What helps the backward pass alone.
+INTERNALS = {
+    "dense": r"def rows|core\.declare", "log_softmax": "minus_one_hot",
+    "max_pool": "dy_of|given_back", "pad": "def fold", "linear_scan": "def before",
+    "broadcast": "summed_to",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INTERNALS)
+def test_what_only_the_backward_pass_uses_is_not_handed_out(name):
+    assert re.search(INTERNALS[name], (LAYERS / f"{name}.py").read_text())
+    made = files(name)
+    assert not re.search(INTERNALS[name], made[f"student/{name}.py"] + made[f"otter/{name}.ipynb"])
+
+
+def test_each_blank_says_what_it_returns():
+    student = files("dense")["student/dense.py"]
+    told = re.findall(r'"""(.*)"""\n    # YOUR CODE HERE', student)
+    assert told == ["Return dx and dparams.", "Return dx alone.", "Return dparams alone."]
+
+
 def test_a_student_who_fills_backward_alone_is_told_what_is_missing(tmp_path):
     write(tmp_path, files("dense"))
     teacher = defined((tmp_path / "assignment.py").read_text())
@@ -156,7 +177,7 @@ def test_a_student_who_fills_backward_alone_is_told_what_is_missing(tmp_path):
     blank, dx, dparams = (
         "raise NotImplementedError()",
         "g @ params.weight.mT",
-        "Params(rows(x).mT @ rows(g), rows(g).sum(0))",
+        "Params(x.flatten(0, -2).mT @ g.flatten(0, -2), g.flatten(0, -2).sum(0))",
     )
     first = student.read_text().replace(blank, f"return {dx}, {dparams}", 1)
     student.write_text(first)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers.cases.case import cast, normal, run, uniform
-from helpers.compare import largest, same_number
+from helpers.compare import largest, same_bits, same_number
 from helpers.refusals import assert_says
 
 import lincoln_fn as lf
@@ -49,6 +49,24 @@ def test_bfloat16_adds_up_in_float32():
     y = lf.linear_scan().predict((), (ones, ones))  # in bfloat16, 256 + 1 is 256
     assert y.dtype is torch.bfloat16
     assert same_number(y[0, -1].float(), torch.tensor([600.0]), error=2**-8)
+
+
+def test_a_gate_that_is_shut_has_the_gradient_0():
+    # sqrt(1 - a^2) is steep where a is 1, but dL / dr is 0 there, and the product's limit is 0.
+    ones, shut = torch.ones(1, 3, 2), torch.full((1, 3, 2), -200.0)
+    layer = lf.gated_linear_recurrence()
+    params = layer.init(lf.Key(0), (ones, shut, ones))
+    y, cache = layer.forward(params, (ones, shut, ones))
+    (_, dr, _), dparams = layer.backward(params, cache, ones)
+    assert same_bits(y, torch.zeros_like(y))
+    assert same_bits(dr.abs(), torch.zeros_like(dr))
+    assert same_bits(dparams.decay.abs(), torch.zeros(2))
+
+
+def test_chunks_are_of_steps_and_not_of_examples():
+    x = tuple(lf.keys.uniform(lf.Key(n), (5, 3, 2)) for n in range(2))
+    chunked, whole = (lf.linear_scan(chunk_size=size).predict((), x) for size in (2, 3))
+    assert same_number(chunked, whole, length=3)
 
 
 A = torch.ones(2, 3, 4)

@@ -10,6 +10,8 @@ import pytest
 from helpers.submissions import planted
 from helpers.submissions.table import RIGHT, WRONG, said
 
+from lincoln_fn.grading.grade import MISTAKES
+
 # They are caught, and have neither a name nor a line.
 UNNAMED = "other: gelu: by the logistic approximation", "two layers: the last row left out"
 
@@ -21,6 +23,7 @@ def test_a_mistake_is_caught_and_never_misnamed(submission):
     assert re.search(submission.says, sentence)
     assert not re.search(r"wrong in 0 of|\b1 times", sentence)
     assert bool(name) == (str(submission) not in UNNAMED)
+    assert name in {"", *MISTAKES}
 
 
 def test_each_gradient_of_a_mistake_in_several_has_its_name():

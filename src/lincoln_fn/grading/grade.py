@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Literal, TypeAlias, get_args
@@ -30,6 +31,16 @@ def hint(finding: Finding, level: Level) -> str:
 
 
 PURITY = "purity"
+# The names of mistakes.
+MISTAKES = {
+    "a part", "another forward", "another gradient", "another shape", "another value", "averaged",
+    "clipped", "container", "contract", "derivative", "derivative missing", "empty slice",
+    "eps missing", "factor", "factor missing", "forward ignores it", "forward is flat",
+    "further factor", "g forgotten", "in place", "line", "mask inverted", "matrix product",
+    "not finite", "not linear in g", "not summed", "numpy", "one use", "overwritten", "part of g",
+    "path missing", "refused", "reordered", "sign", "summed", "swapped", "term", "transposed",
+    "wrong axes", "zero",
+}  # fmt: skip
 
 
 def grade(
@@ -75,6 +86,11 @@ def grade(
     _check_submission(submission)
     leaves = _checked_leaves(reference, cases)
     possible = _possible(leaves, points or {})
+    for name in credit or ():
+        if name not in MISTAKES:
+            close = get_close_matches(name, MISTAKES, 1)
+            mend = f"write {close[0]!r}" if close else f"there are {', '.join(sorted(MISTAKES))}"
+            raise unexpected("grade", "credit for a mistake that has a name", repr(name), mend)
     if hints not in get_args(Level):
         raise unexpected("grade", "hints of 0, 1 or 2", repr(hints))
     if not time_limit > 0:

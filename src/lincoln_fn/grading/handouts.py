@@ -9,7 +9,7 @@ import ast
 import json
 import re
 import textwrap
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any, Final, TypeAlias
 
@@ -19,6 +19,14 @@ from lincoln_fn.core import unexpected
 BLANK = "# YOUR CODE HERE\nraise NotImplementedError()"
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 _PASS = ("backward", "input_grad", "grads", "back", "gather")
+# What a blanked function is told to do.
+_TOLD: Final = {
+    "backward": "Return dx and dparams.", "input_grad": "Return dx alone.",
+    "grads": "Return dparams alone.", "forward": "Return y, and what backward needs.",
+    "predict": "Return y alone.", "init": "Return the first params.",
+}  # fmt: skip
+_OTHER: Final = "Compute a part of the gradients."
+_ROLES: Final = (*_TOLD, "advance")
 _TERMS: Final = ("terms", "dx_and_terms")
 # Any: what JSON holds.
 Cell: TypeAlias = dict[str, Any]
@@ -53,7 +61,7 @@ def backward_pass(source: str) -> tuple[str, ...]:
 def blanked(
     source: str, functions: Collection[str], *, derivation: bool = True, solution: bool = False
 ) -> str:
-    """Blank the bodies of functions; their signatures stay."""
+    """Blank the bodies of functions; their signatures stay, and what only they use goes."""
     module = ast.parse(source)
     nodes = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}
     for name in functions:
@@ -62,19 +70,66 @@ def blanked(
             mend = f"write {close[0]}" if close else f"the file has {', '.join(nodes)}"
             raise unexpected("assignment", "a function to blank", name, mend)
     lines = source.splitlines()
-    for node in sorted((nodes[name] for name in functions), key=lambda node: -node.lineno):
+    helpers = _only_used_by(module, functions)
+    texts = {node.name: lines[node.lineno - 1 : node.end_lineno] for node in helpers}
+    declared = [node for node in module.body if _is_declared(node, functions)]
+    changed = [*helpers, *declared, *(nodes[name] for name in functions)]
+    for node in sorted(changed, key=lambda node: -node.lineno):
+        if not isinstance(node, ast.FunctionDef) or node in helpers:
+            lines[node.lineno - 1 : node.end_lineno] = []
+            continue
         first = node.body[0]
         docstring = ast.get_docstring(node)
         start = (first.end_lineno or 0) if docstring else first.lineno - 1
         indent = " " * first.col_offset
         body = textwrap.indent(BLANK, indent).splitlines()
         if solution:
-            body = [indent + BEGIN, *lines[start : node.end_lineno], indent + END]
+            own = [line for name in _needs(node, helpers) for line in (*texts[name], "")]
+            inside = textwrap.indent("\n".join(own), indent).splitlines()
+            body = [indent + BEGIN, *inside, *lines[start : node.end_lineno], indent + END]
         lines[start : node.end_lineno] = body
         if docstring and not derivation:
-            lines[first.lineno - 1 : first.end_lineno] = [f'{indent}"""Compute the gradients."""']
-    text = "\n".join(lines)
+            told = f'{indent}"""{_TOLD.get(node.name, _OTHER)}"""'
+            lines[first.lineno - 1 : first.end_lineno] = [told]
+    text = re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines))
     return text if derivation else _without_derivation(text)
+
+
+def _only_used_by(module: ast.Module, blanks: Collection[str]) -> list[ast.FunctionDef]:
+    """List the functions that only blanked ones use: they are half of the answer."""
+    functions = [
+        node
+        for node in module.body
+        if isinstance(node, ast.FunctionDef) and not node.decorator_list and node.name not in _ROLES
+    ]
+    rest = [node for node in module.body if not _is_declared(node, blanks)]
+    helpers: list[ast.FunctionDef] = []
+
+    def more() -> list[ast.FunctionDef]:
+        used: set[str] = set()
+        for node in rest:
+            is_blank = isinstance(node, ast.FunctionDef) and node.name in blanks
+            # Of what is blanked, the signature stays.
+            used |= {*_names(node.args if is_blank else node)} if node not in helpers else set()
+        return [n for n in functions if n.name not in {*used, *blanks} and n not in helpers]
+
+    while found := more():
+        helpers += found
+    return sorted(helpers, key=lambda node: node.lineno)
+
+
+def _needs(node: ast.FunctionDef, helpers: Sequence[ast.FunctionDef]) -> list[str]:
+    """List the helpers that a function uses, and those that they use."""
+    used = {*_names(node)}
+    for _ in helpers:
+        used |= {name for each in helpers if each.name in used for name in _names(each)}
+    return [each.name for each in helpers if each.name in used]
+
+
+def _is_declared(node: ast.stmt, blanks: Collection[str]) -> bool:
+    """Return whether a statement declares what a blanked function reads."""
+    call = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(call, ast.Call) and bool(call.args) and ast.unparse(call.args[0]) in blanks
 
 
 def without_terms(source: str) -> str:

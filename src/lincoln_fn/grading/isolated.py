@@ -15,17 +15,20 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
-from lincoln_fn.core import LayerError, unexpected
+from lincoln_fn.core import Key, LayerError, keys, unexpected
 from lincoln_fn.grading.answers import NO_ANSWER, Ran, encoded, in_one_line, read
 from lincoln_fn.grading.confined import TooMuchError, check_size
+from lincoln_fn.testing import from_numpy
+from lincoln_fn.testing.internal import Options, checked
 
 T = TypeVar("T")
 # Of what the code prints, this much is kept.
@@ -40,6 +43,17 @@ LONGEST_ANSWER = 4 << 20
 PATIENCE = 20
 # What the process sends when it has started, and when the limited part has ended.
 _MARK = b""
+# A student's code, such as is graded.
+_WRONG = """
+def forward(x, w):
+    p = np.exp(x @ w)
+    return np.log(p / p.sum(1, keepdims=True)), (x, w, p)
+
+def backward(g, cache):
+    x, w, p = cache
+    dp = g * p
+    return dp @ w.T, x.T @ dp
+"""
 
 
 class _Printed(io.StringIO):
@@ -63,18 +77,12 @@ def run_isolated(
 ) -> Ran[T]:
     """Run a function in a process of its own, which ends if it writes too much into a folder."""
     # The result has the type `answer`: records, tuples, texts and numbers.
+    _warm_up()
     context = multiprocessing.get_context("fork" if _can_fork() else "spawn")
     receiver, sender = context.Pipe(duplex=False)
     try:
         target: Callable[..., None] = _run_sent
         if context.get_start_method() == "fork":
-            # What torch.autograd.grad and torch's copy of numpy import is imported once, and not in
-            # each copy.
-            from torch import _numpy
-            from torch.fx.experimental import symbolic_shapes  # noqa: F401
-
-            vars(_numpy)["arange"](1)
-
             given: tuple[object, ...] = function, arguments
             target = _run_in_copy
         else:
@@ -157,6 +165,17 @@ def _kill(process: BaseProcess) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
     process.kill()
+
+
+@cache
+def _warm_up() -> None:
+    """Check a wrong layer: what that imports and makes at its first use, each copy then has."""
+    if sys.platform == "linux" and not torch.cuda.device_count():  # autograd would start threads
+        names: dict[str, Any] = {"np": np}
+        exec(_WRONG, names)
+        x, w = keys.normal(Key(0), (3, 2)), keys.normal(Key(1), (2, 4))
+        layer = from_numpy(names["forward"], names["backward"])
+        checked(layer, (w.double(),), x.double(), Options(all=True))
 
 
 def _can_fork() -> bool:

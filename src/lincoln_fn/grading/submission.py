@@ -123,7 +123,9 @@ def import_sources_alone(folders: Sequence[Path], loader: type[SourceOnly] = Sou
         return of_sources(entry)
 
     sys.path_hooks.insert(0, find)
-    sys.path_importer_cache.clear()
+    for entry in [*sys.path_importer_cache]:  # only these: clearing it all takes long
+        if not {Path(entry), *Path(entry).parents}.isdisjoint(folders):
+            del sys.path_importer_cache[entry]
 
 
 def run_once(

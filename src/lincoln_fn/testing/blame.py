@@ -57,8 +57,7 @@ def blamed(
     at: Sample, key: Key, named: frozenset[str] = frozenset()
 ) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
     """Judge a layer's gradients, and blame what is wrong on a part and on a mistake."""
-    # The mistakes of gradients that are named already are not sought.
-    judgement = judge(at, key)
+    judgement = judge(at, key, named)
     kinks = {n: p for n, p in zip(at.names, judgement.left_out, strict=True) if p}
     # A kink of x shows in the gradients of the params, too.
     of_x = {name: places for name, places in kinks.items() if name.startswith("dx")}

@@ -130,6 +130,8 @@ Forward = Callable[[Sequence[Tensor]], Arrays]
 # So far is a function sought that a function holds: that of a pair is behind nine others.
 DEEPEST = 10
 _EMPTY_CELL = CellType()
+# They hold nothing.
+_WHOLE = (Tensor, np.ndarray, np.ufunc, str, int, float, type, ModuleType)
 _OTHERS = ("lincoln_fn", "numpy", "torch", "builtins", "functools")
 
 
@@ -169,6 +171,8 @@ def _same(followed: Tensor, y: Tensor) -> bool:
 
 # Any: what a function holds.
 def _parts(value: Any) -> list[Any]:
+    if isinstance(value, _WHOLE):
+        return []
     if isinstance(value, MethodType):
         return [value.__func__, value.__self__]
     if isinstance(value, partial):
@@ -183,7 +187,9 @@ def _parts(value: Any) -> list[Any]:
         return [kind.__call__, *getattr(value, "__dict__", {}).values()]
     if isinstance(value, list | tuple):
         return list(value)
-    return list(value.values()) if isinstance(value, dict) else []
+    if isinstance(value, dict):  # the names of a module have Python's own among them
+        return [part for name, part in value.items() if name != "__builtins__"]
+    return []
 
 
 def held_by(value: Any) -> list[Any]:
@@ -227,12 +233,16 @@ def _standing_in(scopes: list[dict[str, Any]], stand_in: SimpleNamespace) -> Ite
 @contextmanager
 def _numpy_on_tensors(scopes: list[dict[str, Any]]) -> Iterator[None]:
     from torch import _numpy as on_tensors  # it takes as long to import as numpy
+    from torch._numpy import _dtypes_impl as dtypes
 
     array = vars(on_tensors)["ndarray"]
+    usual = dtypes.DefaultDTypes(torch.float64, torch.complex128, torch.int64)
     with ExitStack() as stack:
         stack.enter_context(_standing_in(scopes, _numpy_of(on_tensors)))
         # Numpy's own arrays leave a product with a tensor to the tensor.
         stack.enter_context(patch.object(array, "__array_ufunc__", None, create=True))
+        # To look up the dtype of np.zeros(3), torch imports its compiler.
+        stack.enter_context(patch.object(dtypes, "_default_dtypes", usual))
         # What is saved for the gradient may be changed in place later.
         stack.enter_context(
             torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().clone(), lambda t: t)

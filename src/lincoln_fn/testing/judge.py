@@ -22,7 +22,6 @@ from lincoln_fn.testing.oracles import scales
 from lincoln_fn.testing.point import (
     DETACHED,
     Comparison,
-    autograd_at,
     compare,
     detaches,
     floor,
@@ -65,10 +64,10 @@ class Judgement:
     remarks: list[str]
 
 
-def judge(at: Sample, key: Key) -> Judgement:
-    """Judge the gradients of a sample."""
+def judge(at: Sample, key: Key, named: frozenset[str] = frozenset()) -> Judgement:
+    """Judge the gradients of a sample; of those whose mistake has a name, at x alone."""
     close_by = _close_by(at, key)
-    judgement = _judged(at, key, close_by)
+    judgement = _judged(at, key, close_by, named)
     is_in_doubt = "wrong" in judgement.verdicts or not close_by
     if is_in_doubt and any(bool((a == 0).any() and (a >= 0).all()) for a in at.arrays):
         # Probabilities and variances end at zero, where forward may be another function.
@@ -77,17 +76,18 @@ def judge(at: Sample, key: Key) -> Judgement:
     return judgement
 
 
-def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
-    points = close_by or [at]
-    automatic = cache(lambda n: autograd_at(points[n]))
-    here = autograd_at(at)
+def _judged(
+    at: Sample, key: Key, close_by: list[Sample], named: frozenset[str] = frozenset()
+) -> Judgement:
+    points, here = close_by or [at], at.automatic
     remarks: list[str] = []
     verdicts: list[Verdict] = []
     left_out: list[Places] = []
     wrong_here = False
     nearer = cache(partial(_close_by, at, key, NEARER * DISTANCE, pairs=1))
     for i, name in enumerate(at.names):
-        verdict = _by_most(points, automatic, i, key.fold_in(100 + i))
+        is_named = name in named and compare(at, i, key) == "wrong"
+        verdict = "wrong" if is_named else _by_most([at, *close_by], i, key.fold_in(100 + i))
         kinks: Places = ()
         if verdict != "wrong" and close_by:
             around = torch.stack([point.given[i] for point in points])
@@ -101,7 +101,7 @@ def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
             remarks.append(DETACHED.format(name))
         if verdict == "not judged":
             why = FEW_DIGITS
-            auto = automatic(0)
+            auto = points[0].automatic
             if auto and close(points[0].given[i], auto[i]) and detaches(points[0]):
                 why = "forward detaches a part, and autograd and differences disagree"
             remarks.append(f"{name} cannot be judged: {why}")
@@ -109,29 +109,28 @@ def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
         left_out.append(kinks)
     evidence = None
     if "wrong" in verdicts and (here or sum(a.numel() for a in at.arrays) <= MOST_DIFFERENCES):
-        where, auto = (at, here) if wrong_here else (points[0], automatic(0))
-        evidence = Evidence(where, truth(where, auto, key))
+        wrong = {n for n, v in zip(at.names, verdicts, strict=True) if v == "wrong"}
+        where = at if wrong_here or wrong <= named else points[0]
+        evidence = Evidence(where, truth(where, key))
         for i in range(len(verdicts)):
-            if verdicts[i] == "wrong" and _is_doubtful(where, i, evidence.expected[i], auto):
+            if verdicts[i] == "wrong" and _is_doubtful(where, i, evidence.expected[i]):
                 verdicts[i] = "not judged"
                 remarks.append(f"{at.names[i]} cannot be judged: {FEW_DIGITS}")
     return Judgement(verdicts, left_out, evidence, remarks)
 
 
-def _is_doubtful(at: Sample, i: int, right: Tensor, automatic: Gradients) -> bool:
+def _is_doubtful(at: Sample, i: int, right: Tensor) -> bool:
     """Return whether a gradient that was found wrong equals the right one all the same."""
-    if automatic and automatic[i] is right:
+    if at.automatic and at.automatic[i] is right:
         return matches(at, i, right)
     return close(at.given[i], right, floor(at))
 
 
-def _by_most(
-    points: list[Sample], automatic: Callable[[int], Gradients], i: int, key: Key
-) -> Verdict:
+def _by_most(points: list[Sample], i: int, key: Key) -> Verdict:
     """Judge one gradient by what most points show."""
     shown: list[Comparison] = []
     for n, point in enumerate(points):
-        shown.append(compare(point, i, automatic(n), key.fold_in(n)))
+        shown.append(compare(point, i, key.fold_in(n)))
         if shown.count("right") == ENOUGH or shown.count("wrong") == ENOUGH:
             break
     if shown.count("wrong") > shown.count("right"):

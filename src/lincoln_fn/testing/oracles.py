@@ -90,12 +90,6 @@ def scales(array: Tensor) -> Tensor:
     return torch.where(size > 0, size, typical)
 
 
-def is_reached(forward: Forward, arrays: Sequence[Tensor], which: int, g: Arrays) -> bool:
-    """Return whether autograd finds a path from an array to s, whatever its derivative is."""
-    found = differentiated(forward, arrays, g)
-    return found is not None and found[which] is not None
-
-
 def differentiated(
     forward: Forward, arrays: Sequence[Tensor], g: Arrays
 ) -> Sequence[Tensor | None] | None:

@@ -9,7 +9,7 @@ that entry decide.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import product
 from typing import Any, Literal, TypeAlias
 
@@ -21,7 +21,6 @@ from lincoln_fn.core import Arrays, Key, keys, tree
 from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.oracles import (
     agree_in_entries,
-    differentiated,
     entry,
     excess,
     full_gradient,
@@ -65,24 +64,27 @@ def by_differences(at: Sample, i: int, gradient: Tensor, key: Key) -> Comparison
     return "right" if is_right else "wrong"
 
 
-def compare(at: Sample, i: int, automatic: Sequence[Tensor] | None, key: Key) -> Comparison:
+def compare(at: Sample, i: int, key: Key) -> Comparison:
     """Judge one submitted gradient at one point."""
     given = at.given[i]
     if given.shape != at.arrays[i].shape:
         return "wrong"
-    auto = automatic[i] if automatic else None
-    seen = by_differences(at, i, given, key)
-    if auto is None or not bool(auto.isfinite().all()):
-        return seen
+    auto = at.automatic[i] if at.automatic else None
+    if auto is None or not is_finite(auto):
+        return by_differences(at, i, given, key)
     if matches(at, i, auto):
-        if seen != "wrong":
+        if by_differences(at, i, given, key) != "wrong":
             return "right"
         # What forward detaches has another gradient by intent, such as that of a rounding.
         return "blind" if detaches(at) else "wrong"
-    if seen == "right" and by_differences(at, i, auto, key) != "right":
+    is_right, is_zero = by_differences(at, i, auto, key) == "right", not bool(auto.any())
+    if is_right and not is_zero:
+        return "wrong"
+    seen = by_differences(at, i, given, key)
+    if seen == "right" and not is_right:
         return "right"  # forward hides a part of itself from autograd
     # Autograd sees nothing of a forward that leaves torch.
-    return "blind" if seen == "blind" and not bool(auto.any()) else "wrong"
+    return "blind" if seen == "blind" and is_zero else "wrong"
 
 
 class _Seen(TorchFunctionMode):
@@ -123,27 +125,18 @@ def _calls(at: Sample, *names: str) -> bool:
     return not seen.names.isdisjoint(names)
 
 
-def truth(at: Sample, automatic: Sequence[Tensor] | None, key: Key) -> list[Tensor]:
+def truth(at: Sample, key: Key) -> list[Tensor]:
     """Compute the right gradients at a point: autograd's, unless differences contradict it."""
     found = []
     for i, array in enumerate(at.arrays):
-        auto = automatic[i] if automatic else None
-        if auto is not None and bool(auto.isfinite().all()):
+        auto = at.automatic[i] if at.automatic else None
+        if auto is not None and is_finite(auto):
             contradicted = by_differences(at, i, auto, key) == "wrong"
             if not contradicted or array.numel() > LARGEST_FULL_GRADIENT:
                 found.append(auto)
                 continue
         found.append(full_gradient(at.forward, at.arrays, i, at.g))
     return found
-
-
-def autograd_at(at: Sample) -> list[Tensor] | None:
-    """Compute autograd's gradients at a point; None if forward leaves torch."""
-    found = differentiated(at.forward, at.arrays, at.g)
-    if found is None:
-        return None
-    pairs = zip(at.arrays, found, strict=True)
-    return [torch.zeros_like(array) if grad is None else grad for array, grad in pairs]
 
 
 def one_sided(at: Sample, i: int, place: tuple[int, ...]) -> tuple[float, float]:
@@ -208,7 +201,7 @@ def _contradicts(at: Sample, i: int, place: int, automatic: Tensor) -> bool:
 
 def is_plainly_right(at: Sample, key: Key, directions: int) -> bool:
     """Compare gradients with differences along random directions, and with autograd."""
-    automatic, least = autograd_at(at), ROUNDING * largest(at)
+    automatic, least = at.automatic, ROUNDING * largest(at)
     if automatic is None or not all(
         agree_in_entries(given, auto, least)
         for given, auto in zip(at.given, automatic, strict=True)

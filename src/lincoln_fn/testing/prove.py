@@ -26,7 +26,7 @@ from lincoln_fn.testing.exact.numbers import TIE, Numbers
 from lincoln_fn.testing.exact.operations import STOPPED
 from lincoln_fn.testing.exact.table import READ, MissingError
 from lincoln_fn.testing.perturbed import perturbed
-from lincoln_fn.testing.point import autograd_at, by_differences
+from lincoln_fn.testing.point import by_differences
 from lincoln_fn.testing.sample import Sample, sample
 from lincoln_fn.testing.subject import Differentiable, Subject, subject_of
 from lincoln_fn.testing.trial import Trial
@@ -178,7 +178,7 @@ def _doubt(at: Sample, i: int, key: Key, least: float) -> str:
     along, errors = torch.where(given < 0, -along, along), []
     for n in range(POINTS):
         near = at.at([_near(a, key.fold_in(n)) for a in at.arrays])
-        automatic = autograd_at(near)
+        automatic = near.automatic
         if automatic is None or by_differences(near, i, automatic[i], key) == "wrong":
             return "autograd and central differences disagree"
         size = float((near.given[i] * along).abs().sum()) or 1.0

@@ -10,6 +10,7 @@ import attrs
 
 from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, tree
 from lincoln_fn.testing.blame import Part, blamed, failure
+from lincoln_fn.testing.containers import ContainerError
 from lincoln_fn.testing.contract import (
     check_halves,
     check_kept,
@@ -24,7 +25,7 @@ from lincoln_fn.testing.contract import (
 )
 from lincoln_fn.testing.diagnosis import Finding, GradientError, ImpureError, Report
 from lincoln_fn.testing.elsewhere import elsewhere
-from lincoln_fn.testing.point import NOT_LINEAR, autograd_at, is_plainly_right, not_linear
+from lincoln_fn.testing.point import NOT_LINEAR, is_plainly_right, not_linear
 from lincoln_fn.testing.precision import Doubled
 from lincoln_fn.testing.sample import (
     Sample,
@@ -89,22 +90,28 @@ def _with_others(
     try:
         return _checked(layer, params, x, options)
     except GradientError as error:
-        rest = _without(layer, error) if options.all and error.function not in told else None
+        what = f"{type(error).__name__} of {error.function}"
+        rest = _without(layer, error) if options.all and what not in told else None
         if rest is None:
             raise
         name = IN_PLACE if isinstance(error, ImpureError) else "contract"
         try:
-            report = _with_others(rest, *given, options, (*told, error.function))
+            report = _with_others(rest, *given, options, (*told, what))
         except GradientError:
             raise error from None
+        findings = report.findings
+        if isinstance(error, ContainerError):
+            name, findings = error.name, tuple(map(error.told_of, findings))
         finding = Finding("", layer.name, error.function, "wrong", name, str(error))
-        return attrs.evolve(report, findings=(*report.findings, finding))
+        return attrs.evolve(report, findings=(*findings, finding))
 
 
 def _without(layer: Layer, error: GradientError) -> Layer | None:
     """Make the layer without what an error tells; None if nothing is left to judge."""
     if isinstance(error, ImpureError):
         return on_copies(layer)
+    if isinstance(error, ContainerError):
+        return error.mended(layer)
     if layer.composition is not None or error.function not in HALVES:
         return None
     others = {half: getattr(layer, half) for half in HALVES if half != error.function}
@@ -114,6 +121,7 @@ def _without(layer: Layer, error: GradientError) -> Layer | None:
 def _checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Report:
     key, doubled = options.key.fold_in(0), Doubled()
     problem: GradientError | None = None
+    at: Sample | None = None
     try:
         at = _pure(layer, params, x, key)
         is_other = _computes_another(at, options.reference)
@@ -124,7 +132,9 @@ def _checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Repor
         raise
     except GradientError as error:
         problem = error
-    report = _judged(_pure(doubled.inside(layer), params, x, key), options, doubled)
+    in_float64 = _pure(doubled.inside(layer), params, x, key)
+    own = at if at is not None and not doubled.remarks() else in_float64
+    report = _judged(own, options, doubled)
     if problem is not None and not report.mistakes and not doubled.remarks():
         raise problem
     return attrs.evolve(report, remarks=(*report.remarks, *doubled.remarks()))
@@ -147,7 +157,7 @@ def _judged(own: Sample, options: Options, doubled: Doubled) -> Report:
     is_other = _computes_another(own, reference)
     try:
         # What autograd does not follow, a reference may say.
-        is_blind = reference is not None and autograd_at(own) is None
+        is_blind = reference is not None and own.automatic is None
         if reference is not None and (is_other or (is_blind and _agrees_with(reference, own))):
             at = sample(_held_to(own.layer, reference), own.params, own.x, key)
         is_right = at is not own and is_plainly_right(at, key, 1)

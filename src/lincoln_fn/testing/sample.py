@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import attrs
@@ -13,13 +14,15 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, keys, tree
+from lincoln_fn.testing.containers import ContainerError
 from lincoln_fn.testing.diagnosis import GradientError
+from lincoln_fn.testing.oracles import differentiated
 
 T = TypeVar("T")
 Rebuild = Callable[[Sequence[Tensor]], tuple[Params, Arrays]]
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, slots=False)
 class Sample:
     """A layer's forward and backward at one point."""
 
@@ -43,6 +46,19 @@ class Sample:
     def at(self, moved: Sequence[Tensor]) -> Sample:
         """Make the sample of the same layer, for the same g, at other arrays."""
         return sample(self.layer, *self.rebuild(moved), self.g)
+
+    @cached_property
+    def reached(self) -> Sequence[Tensor | None] | None:
+        """Autograd's gradients, None where it finds no path; None if forward leaves torch."""
+        return differentiated(self.forward, self.arrays, self.g)
+
+    @cached_property
+    def automatic(self) -> list[Tensor] | None:
+        """Autograd's gradients; None if forward leaves torch."""
+        if self.reached is None:
+            return None
+        pairs = zip(self.arrays, self.reached, strict=True)
+        return [torch.zeros_like(array) if grad is None else grad for array, grad in pairs]
 
 
 def sample(layer: Layer, params: Params, x: Arrays, g: Arrays | Key) -> Sample:
@@ -168,8 +184,9 @@ def mirrored(
         wanted = ", ".join(names) or "nothing"
         got = ", ".join(tree.paths(gradients)) or "nothing"
         if got != wanted:
-            raise GradientError(f"{name}: expected gradients {wanted}; got {got}")
-        raise GradientError(f"{name}: {_other_kind(expected, gradients)}")
+            told = f"{name}: expected gradients {wanted}; got {got}"
+            raise ContainerError(told, expected, gradients)
+        raise ContainerError(f"{name}: {_other_kind(expected, gradients)}", expected, gradients)
     for path, leaf, gradient in zip(names, tree.leaves(expected), leaves, strict=True):
         for what in ("dtype", "device"):
             if getattr(leaf, what) != getattr(gradient, what):

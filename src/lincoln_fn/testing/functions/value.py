@@ -23,7 +23,7 @@ from lincoln_fn.testing.functions.few_digits import by_differences, by_reference
 from lincoln_fn.testing.functions.function import Function
 from lincoln_fn.testing.oracles import scales, steady_slope
 from lincoln_fn.testing.perturbed import perturbed
-from lincoln_fn.testing.point import DETACHED, autograd_at, is_plainly_right
+from lincoln_fn.testing.point import DETACHED, is_plainly_right
 from lincoln_fn.testing.point import by_differences as by_slopes
 from lincoln_fn.testing.precision import Doubled
 from lincoln_fn.testing.sample import Sample, sample
@@ -114,7 +114,7 @@ def _followed(f: Function, key: Key) -> Layer:
         layer = layer_of(f, attrs.evolve(f, call=f.forward))
         with suppress(Exception):  # in any way: it was not written to be run alone
             at = _sample(*_joined(layer, params_of(f)), key)
-            automatic = autograd_at(at)
+            automatic = at.automatic
             if automatic and by_slopes(at, 0, automatic[0], key) == "right":
                 return layer
     return layer_of(f)
