@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import logging
 import os
 import re
 import tempfile
@@ -36,6 +37,8 @@ NAMES: Final = (
 LONGEST: Final = 600  # seconds of a cell
 LAST_COLUMN: Final = ">seconds</th></tr>"  # of the table that a history shows
 NO_DATA: Final = "*This page was built where MNIST was missing, so it shows no results.*"
+
+log: Final = logging.getLogger("mkdocs.hooks.notebooks")
 
 
 class Page(NamedTuple):
@@ -124,6 +127,7 @@ def make_page(name: str, source: str) -> Page:
         source: what the file contains.
     """
     if not needs_mnist(name) or has_mnist():
+        log.info("Running the notebook %s", name)
         return page(name, run(name))
     notebook = read(name)
     notebook.cells.insert(1, nbformat.v4.new_markdown_cell(NO_DATA))
