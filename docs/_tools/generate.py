@@ -41,6 +41,7 @@ OF_LAYER: Final = re.compile(r"^<!-- (curve|jacobian): (\w+) -->$", flags=re.MUL
 QUOTED: Final = re.compile(r"^<!-- quoted: ([^#\n]+\.md)(?:#(.+))? -->$", flags=re.MULTILINE)
 ROWS: Final = re.compile(r"(?:^\|.*\n)+", flags=re.MULTILINE)
 LISTED: Final = re.compile(r"^(#{3,4}) (.*)\n\n((?:[- ] .*\n|\n(?=[- ] ))+)", flags=re.MULTILINE)
+CHANGES_TAGS: Final = "---\ntags: [what is new, new in this version, release notes]\n---\n\n"
 FLOW: Final = "<!-- flow -->"
 PICTURE: Final = re.compile(r"^<!-- picture: (\w+) -->$", flags=re.MULTILINE)
 
@@ -59,7 +60,7 @@ def on_config(config: Any) -> None:  # Any: MkDocs' own objects
     pages = {
         "layers/index.md": [{key: [f"layers/{name}.md" for name in of]} for key, of in families],
         "losses/index.md": [{"Every loss": [f"{path}.md" for path in paths("losses")]}],
-        "notebooks/index.md": [f"notebooks/{name}.md" for name in notebooks.NAMES],
+        "notebooks/index.md": [f"notebooks/{name}.md" for name in notebooks.page_names()],
         "reference": [f"reference/{name}.md" for name in reference.pages()],
     }
     sections = [section for door in config.nav for section in next(iter(door.values()))]
@@ -94,8 +95,20 @@ def on_files(files: Files, *, config: Any) -> Files:
     for name, content in reference.pages().items():
         files.append(File.generated(config, f"reference/{name}.md", content=content))
     changes = CHANGELOG.read_text(encoding="utf-8")
-    files.append(File.generated(config, "changelog.md", content=LISTED.sub(_fold_changes, changes)))
+    changes = CHANGES_TAGS + LISTED.sub(_fold_changes, changes)
+    files.append(File.generated(config, "changelog.md", content=changes))
     return files
+
+
+def on_nav(nav: Any, **_: Any) -> None:  # Any: MkDocs' own objects
+    """Let each door be the index of its section: else its name would stand twice, as one of both.
+
+    Args:
+        nav: the navigation.
+    """
+    for section in nav.items:
+        if section.is_section:
+            section.children[0].file.name = "index"
 
 
 def on_pre_page(page: Any, *, files: Files, **_: Any) -> None:  # Any: MkDocs' own objects

@@ -86,16 +86,12 @@ def figures_of(row, text):
     return [float(figure) for figure in re.findall(r"\d+\.\d+", line)]
 
 
-def test_readme_and_faq_give_the_figures_of_the_page_on_speed():
+def test_the_faq_gives_the_figures_of_the_page_on_speed():
     docs = README.parent / "docs"
     speed = (docs / "speed.md").read_text()
-    assert figures_of("to torch eager", TEXT) == figures_of("SGD: torch eager", speed)
-    assert figures_of("to the fastest peer", TEXT) == figures_of("SGD: fastest peer", speed)
     ratios = [
         ratio
         for optimizer in ("SGD", "momentum", "AdamW")
         for ratio in figures_of(f"{optimizer}: torch eager", speed)
     ]
     assert f"took {min(ratios):.2f} to {max(ratios):.2f} of" in (docs / "faq.md").read_text()
-    (dated,) = re.findall(r"measured on ([\d-]+) on two cores of an (.*?),", TEXT)
-    assert f"of an {dated[1]} that is shared with others, on {dated[0]};" in " ".join(speed.split())
