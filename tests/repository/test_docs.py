@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "docs/_tools"))
 
 import gallery
 import jacobians
+import reference
 import source_pages
 from sections import ARGUMENTS, completed, facts_of, functions
 from source_files import MADE, SOURCE, paths, read
@@ -301,6 +302,21 @@ def test_every_public_name_has_its_place_in_the_reference(package):
 
 def test_what_a_page_shows_by_its_docstring_is_there():
     assert all(pkgutil.resolve_name(path) is not None for path in referenced())
+
+
+def test_each_group_of_the_reference_is_a_page_with_its_names():
+    listed, pages = read_page("reference/index"), reference.pages()
+    shown = re.findall(r"^::: (.+)$", "\n".join(pages.values()), re.MULTILINE)
+    assert len(shown) == len({*shown}) > 350
+    assert shown == re.findall(r"^::: (.+)$", source_pages.references(listed), re.MULTILINE)
+    assert all(re.match(r"# \w", text) for text in pages.values())
+    rows = re.findall(
+        r"^\| \[.*\]\((\S+)\.md\) \| (.+) \|$", reference.contents(listed), re.MULTILINE
+    )
+    assert [name for name, _ in rows] == [*pages]
+    linked = re.findall(r"\]\[([\w.]+)\]", "".join(links for _, links in rows))
+    assert "lincoln_fn.core.keys.normal" in linked  # of a file that is shown whole
+    assert len(linked) == len({*linked}) > len(shown)
 
 
 def functions_on_pages():
