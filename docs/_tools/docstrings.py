@@ -19,6 +19,8 @@ RECORDS = {"attrs.frozen", "attrs.define", "NamedTuple"}
 RECORDS |= {"lincoln_fn.core.record", "lincoln_fn.core.record.record"}  # of the face, and its file
 NOT_A_DEFAULT = ("static(", "attrs.field(")
 CODE = re.compile(r"^((?: {4}.*\n)+)", flags=re.MULTILINE)
+# Griffe takes what stands before a colon on the first line for the type.
+RETURNED = re.compile(r"^((?:Returns|Yields):\n {4}[^\s:]+) (?=.*:)", flags=re.MULTILINE)
 SECTION = re.compile(r"^(?=[A-Z]\w+:$)", flags=re.MULTILINE)
 
 
@@ -80,7 +82,8 @@ class Docstrings(griffe.Extension):
         file = Path(str(func.filepath))
         node = functions(file).get(func.path.removeprefix(f"{func.module.path}."))
         if func.docstring is not None and node is not None:
-            func.docstring.value = completed(func.docstring.value, facts_of(node, file))
+            says = completed(func.docstring.value, facts_of(node, file))
+            func.docstring.value = RETURNED.sub(r"\1\n    ", says)
         if len(path) == 2 and path[0] in MADE and func.docstring is not None:
             says, *sections = SECTION.split(func.docstring.value)
             words = read("/".join(path)).names | {parameter.name for parameter in func.parameters}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import textwrap
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +15,7 @@ import gallery
 import jacobians
 import notebooks
 import proofs
+import reference
 import source_pages
 from mkdocs.structure.files import File, Files
 from source_files import MADE, paths, read
@@ -22,13 +25,27 @@ from lincoln_fn import vocabulary
 from lincoln_fn.grading.courses import course
 from lincoln_fn.interop import architectures
 
-CHANGELOG: Final = Path(__file__).parents[2] / "CHANGELOG.md"
+DOCS: Final = Path(__file__).parents[1]
+CHANGELOG: Final = DOCS.parent / "CHANGELOG.md"
 TABLE: Final = re.compile(r"^<!-- table: (\w+) -->$", flags=re.MULTILINE)
+EVERY: Final = 25  # pages, after which the build says how far it is
 LISTING: Final = '<div class="language-python highlight" data-search-exclude>'
+# Browsers break 1e-7 behind its minus. Code that is not inside a line never breaks.
+SMALL: Final = re.compile(
+    r"<(pre|script|style|svg|textarea)\b.*?</\1>|<(span|div) class=\"arithmatex\">.*?</\2>"
+    r"|<[^>]*>|\d[\d.]*e-\d+",
+    flags=re.DOTALL,
+)
 LABELS: Final = '<span class="doc doc-labels">'  # such as "cached property", in a heading
 OF_LAYER: Final = re.compile(r"^<!-- (curve|jacobian): (\w+) -->$", flags=re.MULTILINE)
+QUOTED: Final = re.compile(r"^<!-- quoted: ([^#\n]+\.md)(?:#(.+))? -->$", flags=re.MULTILINE)
+ROWS: Final = re.compile(r"(?:^\|.*\n)+", flags=re.MULTILINE)
+LISTED: Final = re.compile(r"^(#{3,4}) (.*)\n\n((?:[- ] .*\n|\n(?=[- ] ))+)", flags=re.MULTILINE)
+CHANGES_TAGS: Final = "---\ntags: [what is new, new in this version, release notes]\n---\n\n"
 FLOW: Final = "<!-- flow -->"
 PICTURE: Final = re.compile(r"^<!-- picture: (\w+) -->$", flags=re.MULTILINE)
+
+log: Final = logging.getLogger("mkdocs.hooks.generate")
 
 
 def on_config(config: Any) -> None:  # Any: MkDocs' own objects
@@ -42,13 +59,15 @@ def on_config(config: Any) -> None:  # Any: MkDocs' own objects
     families = source_pages.by_family().items()
     pages = {
         "layers/index.md": [{key: [f"layers/{name}.md" for name in of]} for key, of in families],
-        "losses/index.md": [f"{path}.md" for path in paths("losses")],
-        "notebooks/index.md": [f"notebooks/{name}.md" for name in notebooks.NAMES],
+        "losses/index.md": [{"Every loss": [f"{path}.md" for path in paths("losses")]}],
+        "notebooks/index.md": [f"notebooks/{name}.md" for name in notebooks.page_names()],
+        "reference": [f"reference/{name}.md" for name in reference.pages()],
     }
-    for section in config.nav:
-        for title, index in section.items():
+    sections = [section for door in config.nav for section in next(iter(door.values()))]
+    for section in sections:
+        for title, index in section.items() if isinstance(section, dict) else ():
             if isinstance(index, str) and index in pages:
-                section[title] = [index, *pages[index]]
+                section[title] = [*([index] if index.endswith(".md") else []), *pages[index]]
 
 
 def on_files(files: Files, *, config: Any) -> Files:
@@ -61,6 +80,7 @@ def on_files(files: Files, *, config: Any) -> Files:
     Returns:
         The files, with the new ones.
     """
+    log.info("Drawing layers, which takes half a minute")
     for package in MADE:
         for path in paths(package):
             content = source_pages.tags(path) + source_pages.page(path)
@@ -72,9 +92,36 @@ def on_files(files: Files, *, config: Any) -> Files:
     for name in course.names():
         content = course_pages.page(course.read(name))
         files.append(File.generated(config, f"courses/{name}.md", content=content))
+    for name, content in reference.pages().items():
+        files.append(File.generated(config, f"reference/{name}.md", content=content))
     changes = CHANGELOG.read_text(encoding="utf-8")
+    changes = CHANGES_TAGS + LISTED.sub(_fold_changes, changes)
     files.append(File.generated(config, "changelog.md", content=changes))
     return files
+
+
+def on_nav(nav: Any, **_: Any) -> None:  # Any: MkDocs' own objects
+    """Let each door be the index of its section: else its name would stand twice, as one of both.
+
+    Args:
+        nav: the navigation.
+    """
+    for section in nav.items:
+        if section.is_section:
+            section.children[0].file.name = "index"
+
+
+def on_pre_page(page: Any, *, files: Files, **_: Any) -> None:  # Any: MkDocs' own objects
+    """Say how far the build is, which takes minutes.
+
+    Args:
+        page: the page that is next.
+        files: those of the site.
+    """
+    pages = files.documentation_pages()
+    number = pages.index(page.file)
+    if number % EVERY == 0:
+        log.info("Page %d of %d: %s", number, len(pages), page.file.src_uri)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -87,8 +134,10 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         The page, with tables and pictures in the place of the comments that name them.
     """
     markdown = markdown.replace("<!-- version -->", lf.__version__)
-    markdown = source_pages.references(markdown)
+    if reference.MARK in markdown:
+        return reference.contents(markdown)
     markdown = PICTURE.sub(lambda found: gallery.picture(found[1]), markdown)
+    markdown = QUOTED.sub(lambda found: _quoted(*found.groups()), markdown)
     drawn = {"curve": curves.picture, "jacobian": jacobians.picture}
     markdown = OF_LAYER.sub(lambda found: drawn[found[1]](found[2]), markdown)
     tables = {
@@ -96,7 +145,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         "losses": source_pages.losses_table,
         "vocabulary": _vocabulary,
         "pretrained": _pretrained,
-        "proven_layers": proofs.layers,
+        "proven_layers": lambda: _fold("The table of layers", proofs.layers()),
         "proven_losses": proofs.losses,
         "proven_optimizers": proofs.optimizers,
     }
@@ -104,7 +153,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def on_page_content(html: str, *, page: Any, **_: Any) -> str:  # Any: MkDocs' own object
-    """Draw the picture of the home page, and leave out of the search's index what is no text.
+    """Draw the picture of the home page, and mark what the search leaves out and what is one word.
 
     Args:
         html: a page's content.
@@ -116,9 +165,34 @@ def on_page_content(html: str, *, page: Any, **_: Any) -> str:  # Any: MkDocs' o
     if FLOW in html:
         html = html.replace(FLOW, flow.figure())
     html = html.replace(LABELS, f"{LABELS[:-1]} data-search-exclude>")
+    html = SMALL.sub(_unbroken, html)
     if page.file.src_uri.partition("/")[0] not in MADE:
         return html
     return html.replace('<div class="language-python highlight">', LISTING)
+
+
+def _fold(title: str, text: str) -> str:
+    return f'??? note "{title}"\n\n{textwrap.indent(text, "    ")}\n'
+
+
+def _fold_changes(found: re.Match[str]) -> str:
+    """Fold a list of changes: all of them are a page of thirty screens."""
+    level, title, changes = found.groups()
+    return _fold(title, changes) if level == "####" else f"### {title}\n\n" + _fold("All", changes)
+
+
+def _unbroken(found: re.Match[str]) -> str:
+    is_number = found[0][0] != "<"
+    return f'<span class="number">{found[0]}</span>' if is_number else found[0]
+
+
+def _quoted(page: str, heading: str | None) -> str:
+    """Give the first table of a page, or that under a heading: a figure stands in one place."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    table = ROWS.search(text, text.index(f"## {heading}\n") if heading else 0)
+    if table is None:
+        raise ValueError(f"{page} has no table to quote")
+    return table[0]
 
 
 def _vocabulary() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import logging
 import os
 import re
 import tempfile
@@ -33,9 +34,13 @@ NAMES: Final = (
     "mnist_in_twenty_lines",
     "the_first_notebook",
 )
+# What is too long for one page goes on at a heading, on a second one.
+GOES_ON: Final = {"the_first_notebook": "## 4. Cross-entropy"}
 LONGEST: Final = 600  # seconds of a cell
 LAST_COLUMN: Final = ">seconds</th></tr>"  # of the table that a history shows
 NO_DATA: Final = "*This page was built where MNIST was missing, so it shows no results.*"
+
+log: Final = logging.getLogger("mkdocs.hooks.notebooks")
 
 
 class Page(NamedTuple):
@@ -106,12 +111,23 @@ def run(name: str) -> NotebookNode:
     return notebook
 
 
+def page_names() -> list[str]:
+    """Return the names of the pages, in the order in which they are read."""
+    return [page for name in NAMES for page in (name, *[f"{name}_2"] * (name in GOES_ON))]
+
+
 def pages() -> dict[str, Page]:
     """Run all notebooks, two at a time, and make their pages."""
     names = list(reversed(NAMES))  # the last one takes longest
     with ThreadPoolExecutor(2) as pool:
-        made = pool.map(make_page, names, map(source, names))
-        return dict(zip(names, made, strict=True))
+        made = dict(zip(names, pool.map(make_page, names, map(source, names)), strict=True))
+    for name, heading in GOES_ON.items():
+        begin, rest = made[name].markdown.split(f"{heading}\n")
+        title = heading.lstrip("# 0123456789.")
+        begin += f"It goes on with [{title.lower()}]({name}_2.md).\n"
+        made[name] = Page(begin, made[name].files)
+        made[f"{name}_2"] = Page(f"# {title}, and what follows\n{rest}", {})
+    return made
 
 
 # `mkdocs serve` runs a notebook again only if it has changed.
@@ -124,6 +140,7 @@ def make_page(name: str, source: str) -> Page:
         source: what the file contains.
     """
     if not needs_mnist(name) or has_mnist():
+        log.info("Running the notebook %s", name)
         return page(name, run(name))
     notebook = read(name)
     notebook.cells.insert(1, nbformat.v4.new_markdown_cell(NO_DATA))

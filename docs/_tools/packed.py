@@ -27,6 +27,8 @@ from mkdocs.structure.files import File, Files
 
 SECONDS = 600
 
+log = logging.getLogger("mkdocs.hooks.packed")
+
 
 def folder(page: str) -> str:
     """Name the folder of a page's packed files, in the site."""
@@ -37,6 +39,7 @@ def hook(page: str, contents: Callable[[], Iterable[tuple[str, bytes]]]) -> Call
     """Make the hook of MkDocs that adds a page's files, given by name, as scripts."""
 
     def on_files(files: Files, *, config: Any) -> Files:  # Any: MkDocs' own object
+        log.info("Making what the page on %s loads", page)
         for name, content in contents():
             text = base64.b64encode(gzip.compress(content, 9, mtime=0)).decode()
             code = f"packed.files[{json.dumps(f'{page}/{name}')}] = {json.dumps(text)};\n"
@@ -73,5 +76,4 @@ def from_npm(package: str, version: str, sha512: str, paths: Sequence[str]) -> I
 
 
 def _say_missing(package: str, why: str) -> None:
-    log = logging.getLogger("mkdocs.hooks.packed")
     log.info("a page will not run, for it lacks %s: %s", package, why)

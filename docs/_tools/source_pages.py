@@ -96,9 +96,13 @@ def references(markdown: str) -> str:
         markdown: a page.
 
     Returns:
-        The page, with a line for each function that the library's face has of the room.
+        The page, with a line for each function that the library's face has of the room, and that
+        the page does not name itself.
     """
-    return REFERENCE.sub(lambda found: "\n\n".join(_of_room(found[1])), markdown)
+    own = set(markdown.splitlines())
+    return REFERENCE.sub(
+        lambda found: "\n".join(line for line in _of_room(found[1]) if line not in own), markdown
+    )
 
 
 def _of_room(room: str) -> list[str]:

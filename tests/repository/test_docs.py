@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "docs/_tools"))
 
 import gallery
 import jacobians
+import reference
 import source_pages
 from sections import ARGUMENTS, completed, facts_of, functions
 from source_files import MADE, SOURCE, paths, read
@@ -45,6 +46,10 @@ DRAWS = re.compile(r"torch\.(rand|normal|bernoulli|multinomial)\w*\b|\b(np|numpy
 LAYERS = [m.name for m in pkgutil.iter_modules(lf.layers.__path__) if not m.ispkg]
 PATHS = [path for package in MADE for path in paths(package)]  # of the pages that are made
 made_page = cache(source_pages.page)
+
+
+def read_page(name):
+    return (DOCS / f"{name}.md").read_text()
 
 
 @cache
@@ -106,6 +111,55 @@ def test_every_block_of_output_belongs_to_a_program():
         text = page.read_text()
         outputs = [block for block in BLOCK.finditer(text) if block["output"] is not None]
         assert len(outputs) == len(re.findall(r"^ *```text$", text, flags=re.MULTILINE)), page
+
+
+DOORS = ("is-my-backward-right", "learn", "own-the-backward-pass", "train-on-a-cpu")
+
+
+def test_there_are_at_most_ninety_pages():
+    assert len(PAGES) <= 90
+
+
+def test_the_navigation_is_four_doors_and_a_reference():
+    nav = (DOCS.parent / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    first = re.findall(r"^  - [^:]+:(?: (\S+)|\n      - (\S+))$", nav, re.MULTILINE)
+    places = ["index.md", *(f"{door}.md" for door in DOORS), "reference/index.md"]
+    assert ["".join(found) for found in first] == places
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_door_begins_with_code_and_ends_at_a_picture_or_a_number(door):
+    text = (DOCS / f"{door}.md").read_text()
+    begin = text.partition("\n# ")[2]
+    assert begin.splitlines().index("```python") < 10
+    assert re.match(r"<!-- (quoted|curve): .* -->$|!\[", text.splitlines()[-1])
+
+
+def test_a_figure_of_the_first_pages_stands_where_it_was_measured():
+    first = {"README": README.read_text(), "index": read_page("index")}
+    (times,) = re.findall(r"^\| SGD: fastest peer \| (.*) \|$", read_page("speed"), re.MULTILINE)
+    times = [float(time) for time in times.split(" | ")]
+    found = re.compile(r"^\| .*check.* \| (\d+) of 50 \| 50 of 50 \|$", re.MULTILINE)
+    bugs = found.findall(read_page("fifty-public-bugs"))
+    found = re.compile(r"^\| (?:gradient|RelP) \|.* (\S+) \|$", re.MULTILINE)
+    streams = found.findall(read_page("research"))
+    assert len(bugs) == len(streams) == 2
+    for text in first.values():
+        assert f"tep takes {min(times)} to {max(times)} of the fastest peer's time" in text
+        assert f"{bugs[0]} of 50 public" in text
+        assert "ight notebooks" in text
+    assert f"`gradcheck` finds {bugs[1]}" in first["README"]
+    assert all(number in first["README"] for number in streams)
+    assert len(list((DOCS.parent / "examples/notebooks").glob("*.py"))) == 8
+
+
+def test_no_two_pages_write_into_the_same_folder():
+    folders = {
+        page: set(re.findall(r'(?:Directory\(|trained\(.*)"(\w+)"', page.read_text()))
+        for page in PAGES
+    }
+    used = [folder for each in folders.values() for folder in each]
+    assert len(used) == len({*used}) > 3
 
 
 FAULTS = re.findall(
@@ -248,6 +302,21 @@ def test_every_public_name_has_its_place_in_the_reference(package):
 
 def test_what_a_page_shows_by_its_docstring_is_there():
     assert all(pkgutil.resolve_name(path) is not None for path in referenced())
+
+
+def test_each_group_of_the_reference_is_a_page_with_its_names():
+    listed, pages = read_page("reference/index"), reference.pages()
+    shown = re.findall(r"^::: (.+)$", "\n".join(pages.values()), re.MULTILINE)
+    assert len(shown) == len({*shown}) > 350
+    assert shown == re.findall(r"^::: (.+)$", source_pages.references(listed), re.MULTILINE)
+    assert all(re.match(r"# \w", text) for text in pages.values())
+    rows = re.findall(
+        r"^\| \[.*\]\((\S+)\.md\) \| (.+) \|$", reference.contents(listed), re.MULTILINE
+    )
+    assert [name for name, _ in rows] == [*pages]
+    linked = re.findall(r"\]\[([\w.]+)\]", "".join(links for _, links in rows))
+    assert "lincoln_fn.core.keys.normal" in linked  # of a file that is shown whole
+    assert len(linked) == len({*linked}) > len(shown)
 
 
 def functions_on_pages():

@@ -63,6 +63,20 @@ def test_every_notebook_has_its_place():
     assert re.findall(r"\((\w+)\.md\)", index) == list(notebooks.NAMES)
 
 
+def test_a_long_notebook_goes_on_at_a_heading(monkeypatch):
+    made = {name: notebooks.Page(f"# {name}\n", {}) for name in notebooks.NAMES}
+    for name, heading in notebooks.GOES_ON.items():
+        assert f"# {heading}\n" in notebooks.source(name)
+        made[name] = notebooks.Page(f"# {name}\n\n{heading}\n\nThe rest.\n", {})
+    monkeypatch.setattr(notebooks, "make_page", lambda name, source: made[name])
+    pages = notebooks.pages()
+    assert set(pages) == set(notebooks.page_names())
+    assert (
+        pages["the_first_notebook_2"].markdown == "# Cross-entropy, and what follows\n\nThe rest.\n"
+    )
+    assert pages["the_first_notebook"].markdown.endswith("(the_first_notebook_2.md).\n")
+
+
 @pytest.mark.parametrize("name", notebooks.NAMES)
 def test_a_notebook_asks_and_answers(name):
     text = "\n".join(c.source for c in notebooks.read(name).cells if c.cell_type == "markdown")

@@ -117,7 +117,7 @@ ADDITIONS = (
                 "from lincoln_fn.optim.rprop import RpropState as RpropState, rprop as rprop\n",
             ),
             ("tests/helpers/optimizers.py", "    (optim.rprop, T.Rprop, {}),\n"),
-            ("docs/reference/optimizers.md", "::: lincoln_fn.optim.rprop.rprop\n"),
+            ("docs/reference/index.md", "::: lincoln_fn.optim.rprop.rprop\n"),
         ),
     ),
     Addition(

@@ -53,8 +53,8 @@ def test_a_flipped_sign_is_found_with_the_words_that_stand_there():
         exec(flipped, names)
 
 
-def test_it_is_a_screen_and_a_half_and_begins_with_code():
-    assert len(TEXT.split()) <= 900
+def test_it_is_short_and_begins_with_code():
+    assert len(TEXT.split()) <= 600
     assert TEXT.splitlines().index("```python") < 25
 
 
@@ -86,16 +86,12 @@ def figures_of(row, text):
     return [float(figure) for figure in re.findall(r"\d+\.\d+", line)]
 
 
-def test_readme_and_faq_give_the_figures_of_the_page_on_speed():
+def test_the_faq_gives_the_figures_of_the_page_on_speed():
     docs = README.parent / "docs"
     speed = (docs / "speed.md").read_text()
-    assert figures_of("to torch eager", TEXT) == figures_of("SGD: torch eager", speed)
-    assert figures_of("to the fastest peer", TEXT) == figures_of("SGD: fastest peer", speed)
     ratios = [
         ratio
         for optimizer in ("SGD", "momentum", "AdamW")
         for ratio in figures_of(f"{optimizer}: torch eager", speed)
     ]
     assert f"took {min(ratios):.2f} to {max(ratios):.2f} of" in (docs / "faq.md").read_text()
-    (dated,) = re.findall(r"measured on ([\d-]+) on two cores of an (.*?),", TEXT)
-    assert f"of an {dated[1]} that is shared with others, on {dated[0]};" in " ".join(speed.split())
