@@ -118,10 +118,11 @@ def test_the_norm_of_gradients_in_half_precision_is_computed_in_float32():
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("case", [case for case in CASES if lf.tree.leaves(case.params())], ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_each_layer_takes_the_same_step(case):
-    y, _ = case.layer.forward(case.params(), case.x)
-    if isinstance(y, torch.Tensor):
+    params = case.params()
+    y, _ = case.layer.forward(params, case.x)
+    if lf.tree.leaves(params) and isinstance(y, torch.Tensor):
         given = case.layer, case.x, normal(*y.shape, seed=1)
         check_same_step(*given, lf.optim.sgd(0.1), lf.losses.mse())
         clip = lf.optim.clip_by_global_norm(0.01)
