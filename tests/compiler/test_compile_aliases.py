@@ -153,9 +153,7 @@ def test_first_calls_of_two_threads_at_once():
 
 NARROW = {
     "1 by 1": (lf.serial(lf.conv2d(4, 1), lf.relu(), lf.flatten(), lf.dense(3)), (6, 2, 5, 4)),
-    "one channel": (
-        lf.serial(lf.conv2d(4, 3), lf.relu(), lf.flatten(), lf.dense(3)), (6, 1, 5, 4)
-    ),
+    "one channel": (lf.serial(lf.conv2d(4, 3), lf.relu(), lf.flatten(), lf.dense(3)), (6, 1, 5, 4)),
     "one filter": (lf.serial(lf.conv2d(1, 3), lf.relu(), lf.flatten(), lf.dense(3)), (6, 2, 5, 4)),
     "one row": (lf.serial(lf.conv1d(3, 1), lf.tanh(), lf.flatten(), lf.dense(3)), (6, 1, 5)),
 }
