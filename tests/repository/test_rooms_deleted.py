@@ -52,7 +52,8 @@ for room, folder in json.loads(sys.argv[1]).items():
         except BaseException:
             print(f"without {room}: {traceback.format_exc()}", flush=True)
         os._exit(0)
-    os.waitpid(child, 0)
+    if status := os.waitpid(child, 0)[1]:
+        print(f"without {room}: the process ends with {status}", flush=True)
 """
 
 
