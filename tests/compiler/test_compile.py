@@ -71,10 +71,10 @@ def averaging():
     """Windows that the edge cuts off, and fractional ones of a volume: Inductor has both wrong."""
     form = {"stride": 2, "ceil_mode": True}
     return lf.parallel(
-        lf.serial(lf.conv1d(2, 1), lf.avg_pool1d(3, **form)),
-        lf.serial(lf.conv2d(2, 1), lf.avg_pool2d(3, **form)),
-        lf.serial(lf.conv3d(2, 1), lf.avg_pool3d(3, **form)),
-        lf.serial(lf.conv3d(2, 1), lf.fractional_max_pool3d(2, (3, 4, 2))),
+        lf.serial(lf.prelu(), lf.avg_pool1d(3, **form)),
+        lf.serial(lf.prelu(), lf.avg_pool2d(3, **form)),
+        lf.serial(lf.prelu(), lf.avg_pool3d(3, **form)),
+        lf.serial(lf.prelu(), lf.fractional_max_pool3d(2, (3, 4, 2))),
     )
 
 
@@ -107,7 +107,10 @@ MORE = {
         (drawn(2, 6, 3, 4), T),
     ),
     "a linear scan": (
-        lf.serial(lf.mamba(4, 3), lf.flatten(), lf.dense(3)), CE, SGD, (drawn(1, 6, 40, 4), T)
+        lf.serial(
+            lf.parallel(lf.prelu(), lf.prelu(), lf.prelu()), lf.gated_linear_recurrence(),
+            lf.flatten(), lf.dense(3),
+        ), CE, SGD, (tuple(drawn(i, 6, 40, 4) for i in range(3)), T)
     ),
     "ctc": (
         lf.serial(lf.dense(4), lf.log_softmax()), lf.losses.ctc(), SGD, (drawn(5, 3, 2, 3), WORDS)

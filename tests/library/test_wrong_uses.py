@@ -52,11 +52,6 @@ def test_a_list_of_numbers_is_an_array():
     assert same_bits(target, T)
 
 
-def test_nan_is_never_the_highest_class():
-    prediction = torch.tensor([[0.1, 0.9], [torch.nan, 0.3]])
-    assert lf.metrics.accuracy(prediction, torch.tensor([1, 0])) == 0.5
-
-
 def test_a_run_that_is_resumed_at_its_end_takes_no_step():
     assert list(lf.train(STEP, STATE, batches((X, T), 2, start=3))) == []
     assert list(lf.train(STEP, STATE, [])) == []

@@ -118,10 +118,11 @@ def test_the_norm_of_gradients_in_half_precision_is_computed_in_float32():
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("case", [case for case in CASES if lf.tree.leaves(case.params())], ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_each_layer_takes_the_same_step(case):
-    y, _ = case.layer.forward(case.params(), case.x)
-    if isinstance(y, torch.Tensor):
+    params = case.params()
+    y, _ = case.layer.forward(params, case.x)
+    if lf.tree.leaves(params) and isinstance(y, torch.Tensor):
         given = case.layer, case.x, normal(*y.shape, seed=1)
         check_same_step(*given, lf.optim.sgd(0.1), lf.losses.mse())
         clip = lf.optim.clip_by_global_norm(0.01)
@@ -304,15 +305,12 @@ def test_two_parameters_that_are_one_tensor_are_updated_each_by_its_own_gradient
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("optimizer", [lf.optim.adamw(), lf.optim.chain(CLIP, lf.optim.sgd(1.0))])
-def test_a_compiled_step_takes_the_same_step(optimizer):
-    net, x, target = NETS["tied"]
-    state = lf.init_state(net, optimizer, lf.Key(1), x)
-    after, walk = (
-        lf.compile(lf.make_step(net, LOSS, optimizer, update=update))(state, (x, target))
-        for update in ("after", "walk")
-    )
-    assert same_number(walk, after)
+def test_a_compiled_step_takes_the_same_step():
+    net = lf.serial(lf.tied(lf.embedding(9, 8), lf.residual(lf.dense(8))), lf.permute(0, 2, 1))
+    optimizer = lf.optim.chain(CLIP, lf.optim.adamw())
+    state = lf.init_state(net, optimizer, lf.Key(1), TOKENS)
+    step = lf.make_step(net, LOSS, optimizer, update="walk")
+    assert same_number(*(take(state, (TOKENS, TOKENS)) for take in (lf.compile(step), step)))
 
 
 def test_a_gather_that_looks_for_records_finds_some():
