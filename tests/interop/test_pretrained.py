@@ -10,7 +10,7 @@ from functools import cache
 
 import pytest
 import torch
-from helpers.compare import same_bits, same_number
+from helpers import assert_says, same_bits, same_number
 
 import lincoln_fn as lf
 from lincoln_fn.interop import from_config, from_pretrained, save_pretrained
@@ -35,24 +35,16 @@ SIZES = {
     "clip_text_model": CLIP_TEXT,
     "clip_vision_model": CLIP_VISION,
     **dict.fromkeys(("gemma2", "llama", "mistral", "phi3", "qwen2", "qwen3"), LLAMA),
-    "bert": {
-        "hidden_size": 6, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 11,
-        "intermediate_size": 5, "max_position_embeddings": 8,
-    },
-    "mamba": {
-        "hidden_size": 6, "num_hidden_layers": 1, "vocab_size": 11, "state_size": 2,
-        "intermediate_size": 12, "time_step_rank": 3, "conv_kernel": 2,
-    },
+    "bert": {"hidden_size": 6, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 11,
+        "intermediate_size": 5, "max_position_embeddings": 8},
+    "mamba": {"hidden_size": 6, "num_hidden_layers": 1, "vocab_size": 11, "state_size": 2,
+        "intermediate_size": 12, "time_step_rank": 3, "conv_kernel": 2},
     "mixtral": {**LLAMA, "num_local_experts": 3, "num_experts_per_tok": 2},
     "gpt2": {"n_embd": 6, "n_layer": 1, "n_head": 2, "vocab_size": 11, "n_positions": 8},
-    "t5": {
-        "d_model": 6, "d_kv": 2, "d_ff": 5, "num_layers": 1, "num_heads": 2, "vocab_size": 11,
-        "relative_attention_num_buckets": 4, "relative_attention_max_distance": 5,
-    },
-    "vit": {
-        "hidden_size": 6, "num_hidden_layers": 1, "num_attention_heads": 2,
-        "intermediate_size": 5, "image_size": [4, 6], "patch_size": 2,
-    },
+    "t5": {"d_model": 6, "d_kv": 2, "d_ff": 5, "num_layers": 1, "num_heads": 2, "vocab_size": 11,
+        "relative_attention_num_buckets": 4, "relative_attention_max_distance": 5},
+    "vit": {"hidden_size": 6, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 5, "image_size": [4, 6], "patch_size": 2},
 }  # fmt: skip
 ARCHITECTURES = [(kind, name) for kind, family in FAMILIES.items() for name in family.architectures]
 IDS = torch.tensor([[3, 1, 4, 1], [5, 9, 2, 6]])
@@ -280,23 +272,20 @@ def test_what_is_ignored_by_name_is_left_out(tmp_path):
     assert body.predict(loaded, IDS).shape == (2, 4, 6)
 
 
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ({"model_type": "gpt5"}, r"model_type: expected one of bert, .*, got 'gpt5'"),
-        (tiny("gpt2", "GPT2ForOthers"),
-         r"architectures: expected \[GPT2Model or GPT2LMHeadModel\], got \['GPT2ForOthers'\]"),
-        (tiny("llama", rope_scaling={"type": "ntk"}), r"rope_type: expected 'default' or .*'ntk'"),
-        (tiny("llama", rope_scaling={"type": "linear"}), r"rope_parameters: factor is missing"),
-        (tiny("mistral", attention_bias=True), r"attention_bias: expected False, got True"),
-        (tiny("llama", sliding_window=4), r"sliding_window: unknown option, got 4"),
-        (tiny("gemma2", layer_types=["local"]), r"layer_types: expected 1 of sliding_ or full_"),
-        (tiny(n_layer="two"), r"the options do not fit together: .*'str'"),
-        (tiny("llama", rope_scaling="linear"), r"the options do not fit together: 'str' object"),
-        (tiny("t5", feed_forward_proj=None), r"the options do not fit together: 'NoneType'"),
-        (tiny(n_head=4), r"the options do not fit together: .*features in 4 heads"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("config", "message"), [
+    ({"model_type": "gpt5"}, r"model_type: expected one of bert, .*, got 'gpt5'"),
+    (tiny("gpt2", "GPT2ForOthers"),
+     r"architectures: expected \[GPT2Model or GPT2LMHeadModel\], got \['GPT2ForOthers'\]"),
+    (tiny("llama", rope_scaling={"type": "ntk"}), r"rope_type: expected 'default' or .*'ntk'"),
+    (tiny("llama", rope_scaling={"type": "linear"}), r"rope_parameters: factor is missing"),
+    (tiny("mistral", attention_bias=True), r"attention_bias: expected False, got True"),
+    (tiny("llama", sliding_window=4), r"sliding_window: unknown option, got 4"),
+    (tiny("gemma2", layer_types=["local"]), r"layer_types: expected 1 of sliding_ or full_"),
+    (tiny(n_layer="two"), r"the options do not fit together: .*'str'"),
+    (tiny("llama", rope_scaling="linear"), r"the options do not fit together: 'str' object"),
+    (tiny("t5", feed_forward_proj=None), r"the options do not fit together: 'NoneType'"),
+    (tiny(n_head=4), r"the options do not fit together: .*features in 4 heads"),
+])  # fmt: skip
 def test_a_config_that_is_not_known_is_refused(config, message, tmp_path):
     saved(tmp_path, tiny())
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -324,8 +313,7 @@ def test_an_error_about_a_network_of_many_parts_is_short(wrong, told):
 def test_a_copy_of_a_tied_matrix_with_other_numbers_is_refused(tmp_path):
     saved(tmp_path, tiny("gpt2", "GPT2LMHeadModel"))
     rewritten(tmp_path, lambda tensors: tensors.update({"lm_head.weight": torch.ones(11, 6)}))
-    with pytest.raises(lf.LayerError, match=r"lm_head.weight: expected the numbers of transformer"):
-        from_pretrained(tmp_path)
+    assert_says("lm_head.weight: expected the numbers of transformer", from_pretrained, tmp_path)
 
 
 def test_files_that_cannot_be_read_are_refused(tmp_path):
