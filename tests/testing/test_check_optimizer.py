@@ -184,7 +184,8 @@ def test_momentum_by_hand_is_right():
 
 
 def test_the_state_in_place_of_its_bar_is_told_at_its_leaves():
-    report = check_optimizer(mine(with_its_state), PARAMS, all=True)
+    few = lf.tree.map(lambda leaf: leaf.flatten()[:3], PARAMS)  # of more, two terms are sought long
+    report = check_optimizer(mine(with_its_state), few, all=True)
     leaves = ["state_bar.m.bias", "state_bar.m.weight"]
     assert [mistake.leaf for mistake in report.mistakes] == leaves
     for mistake in report.mistakes:
