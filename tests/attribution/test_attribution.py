@@ -2,10 +2,8 @@
 
 import pytest
 import torch
+from helpers import refused, same_bits, same_number
 from helpers.cases import CASES, activations
-from helpers.compare import same_bits, same_number
-from helpers.refusals import refused
-from torch import nn
 
 import lincoln_fn as lf
 from lincoln_fn import attribution, keys
@@ -183,7 +181,7 @@ def test_guided_gradients_equal_autograds_through_such_relus(method, relu):
     params = net.init(lf.Key(2), X)
 
     def run(x):
-        h = relu.apply(nn.functional.conv2d(x, params[0].weight, params[0].bias)).flatten(1)
+        h = relu.apply(torch.nn.functional.conv2d(x, params[0].weight, params[0].bias)).flatten(1)
         h = relu.apply(h @ params[3].weight + params[3].bias)
         return (h @ params[5].weight + params[5].bias)[torch.arange(3), TARGET].sum()
 

@@ -2,16 +2,15 @@
 
 import pytest
 import torch
-from helpers.compare import same_bits, same_number
+from helpers import same_bits, same_number
 
 import lincoln_fn as lf
-from lincoln_fn import keys, tree
 from lincoln_fn.attribution import attribution_patching
 from lincoln_fn.inspect.patching import outputs, patched
 
 
 def normal(*shape, seed=0):
-    return keys.normal(lf.Key(40 + seed), shape, dtype=torch.float64)
+    return lf.keys.normal(lf.Key(40 + seed), shape, dtype=torch.float64)
 
 
 def brute_force(net, params, clean_x, corrupted_x, metric):
@@ -29,10 +28,10 @@ def check_first_order(net, params, clean_x, direction, metric, target):
     """Compare the estimates for two differences of the inputs, the second a tenth of the first."""
     errors = []
     for size in (1e-4, 1e-5):
-        corrupted = tree.map(lambda x, d, size=size: x + size * d, clean_x, direction)
+        corrupted = lf.tree.map(lambda x, d, size=size: x + size * d, clean_x, direction)
         found = attribution_patching(net, params, clean_x, corrupted, target)
         expected = brute_force(net, params, clean_x, corrupted, metric)
-        sums = {path: sum(leaf.sum() for leaf in tree.leaves(found[path])) for path in expected}
+        sums = {path: sum(leaf.sum() for leaf in lf.tree.leaves(found[path])) for path in expected}
         errors.append({path: (sums[path] - expected[path]).abs().item() for path in expected})
         for path, change in expected.items():
             assert errors[-1][path] <= 0.01 * abs(change) + 1e-12, path
@@ -95,7 +94,7 @@ def test_indices_and_masks_have_no_effect_of_their_own():
         lf.parallel(lf.embedding(9, 4), lf.identity()), lf.multi_head_attention(2), lf.last_state()
     )
     codes, mask = torch.tensor([[1, 2, 3]]), normal(1, 3)
-    params = tree.map(lambda p: p.double(), net.init(lf.Key(1), (codes, mask.float())))
+    params = lf.tree.map(lambda p: p.double(), net.init(lf.Key(1), (codes, mask.float())))
     other = torch.tensor([[1, 7, 3]]), mask
     found = attribution_patching(net, params, (codes, mask), other, 1)
     assert found["0.0"].shape == (1, 3, 4)
@@ -113,7 +112,7 @@ def test_runs_of_different_shapes_are_refused():
 def test_a_rule_takes_the_place_of_the_gradient():
     net = lf.serial(lf.dense(4), lf.silu(), lf.dense(3))
     params, x, other = net.init(lf.Key(2), X[0]), normal(5, 6), normal(5, 6, seed=1)
-    params = tree.map(lambda p: p.double(), params)
+    params = lf.tree.map(lambda p: p.double(), params)
     found = attribution_patching(net, params, x, other, 1, rule=lf.rules.relp)
     (h, h_other), g = (
         (lf.dense(4).predict(params[0], x) for x in (x, other)),

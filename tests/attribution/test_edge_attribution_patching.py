@@ -2,18 +2,14 @@
 
 import pytest
 import torch
-from helpers.cases.case import cast
-from helpers.compare import same_number
-from helpers.refusals import assert_says
+from helpers import assert_says, cast, same_number
 
 import lincoln_fn as lf
-from lincoln_fn import keys
 from lincoln_fn.attribution import attribution_patching, edge_attribution_patching
-from lincoln_fn.rules import relp
 
 
 def normal(*shape, seed=0):
-    return keys.normal(lf.Key(500 + seed), shape, dtype=torch.float64)
+    return lf.keys.normal(lf.Key(500 + seed), shape, dtype=torch.float64)
 
 
 def block():
@@ -27,7 +23,7 @@ CLEAN, CORRUPTED, WEIGHTS = normal(2, 5, 8), normal(2, 5, 8, seed=1), normal(2, 
 PARAMS = cast(NET.init(lf.Key(1), CLEAN))
 RUN = (NET, PARAMS, CLEAN, CORRUPTED, WEIGHTS)
 WEIGHTS_OF_4 = normal(3, 4, seed=3)
-every_rule = pytest.mark.parametrize("rule", [None, relp], ids=["gradient", "relp"])
+every_rule = pytest.mark.parametrize("rule", [None, lf.rules.relp], ids=["gradient", "relp"])
 
 
 @every_rule
@@ -38,7 +34,7 @@ def test_the_edges_from_a_branch_add_up_to_its_own_effect(rule):
         total = sum(effect for (source, _), effect in edges.items() if source.startswith(path))
         assert same_number(total, whole[path].sum(-1))
     total = sum(effect for (source, _), effect in edges.items() if source == "input")
-    gradients = relp(NET) if rule else NET
+    gradients = lf.rules.relp(NET) if rule else NET
     _, cache = gradients.forward(PARAMS, CORRUPTED)
     dx = gradients.input_grad(PARAMS, cache, WEIGHTS)
     assert same_number(total, ((CLEAN - CORRUPTED) * dx).sum(-1))

@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-from helpers.cases import CASES
-from helpers.cases.case import cast
-from helpers.compare import same_bits, same_number
+from helpers import CASES, cast, same_bits, same_number
 from helpers.refusals import refusals
 from helpers.relevance import EXACT, normal
 
@@ -50,9 +48,7 @@ def test_a_residual_connection_shares_in_proportion():
     net, x = lf.residual(lf.tanh()), normal(3, 5)
     found = attribution.lrp(net, ((), ()), x, torch.ones(3, 5), rules=EXACT)
     # Both parts pass relevance on to the same elements of x.
-    assert same_number(found.x, x + x.tanh())
-    assert same_number(found["0"].y, x.tanh())
-    assert same_number(found["1"].y, x)
+    assert same_number((found.x, found["0"].y, found["1"].y), (x + x.tanh(), x.tanh(), x))
 
 
 NOT_CONSERVED = (
@@ -163,8 +159,7 @@ def test_checkpointed_shared_and_frozen_layers_have_the_relevance_of_the_plain_n
     uses = [layer for layer in found.layers if layer.path == "0.0.1"]
     assert len(uses) == 2
     # At the sum of both, epsilon is added once more.
-    assert same_number(found.x[0], expected, error=1e-5)
-    assert same_number(found.x[1].flip(0), expected, error=1e-5)
+    assert same_number((found.x[0], found.x[1].flip(0)), (expected, expected), error=1e-5)
 
 
 def test_a_tied_network_has_relevance_at_its_embedding():

@@ -4,8 +4,7 @@ import pickle
 
 import pytest
 import torch
-from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
+from helpers import normal, same_bits, same_number
 from helpers.stateful import STATEFUL, X
 
 import lincoln_fn as lf
@@ -130,5 +129,4 @@ def test_a_composition_of_other_parts_says_so():
     assert str(other) == "residual(dense(7))"
     named = lf.serial(lf.dense(3), lf.relu()).replace(name="encoder")
     other = lf.map_layers(lambda part: lf.tanh() if part.name == "relu()" else part, named)
-    assert str(other) == "encoder"
-    assert other.spec["layers"] == other.parts
+    assert (str(other), other.spec["layers"]) == ("encoder", other.parts)

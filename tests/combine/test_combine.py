@@ -3,12 +3,9 @@
 import attrs
 import pytest
 import torch
-from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
-from torch import Tensor
+from helpers import first_run, normal, same_bits, same_number
 
 import lincoln_fn as lf
-from lincoln_fn import keys
 from lincoln_fn.core.signatures import unbound
 
 X = normal(5, 3)
@@ -18,12 +15,12 @@ G = normal(5, 2, seed=1)
 @lf.record
 class Noise(lf.State):
     key: lf.Key
-    count: Tensor
+    count: torch.Tensor
 
 
 @lf.record
 class Scale:
-    factor: Tensor
+    factor: torch.Tensor
     noise: Noise
 
 
@@ -32,7 +29,7 @@ def init(key, x):
 
 
 def forward(params, x):
-    noise = keys.uniform(params.noise.key, tuple(x.shape), dtype=x.dtype)
+    noise = lf.keys.uniform(params.noise.key, tuple(x.shape), dtype=x.dtype)
     return params.factor * x * noise, (x, noise)
 
 
@@ -75,8 +72,7 @@ def test_grads_stops_at_the_first_layer_that_has_parameters(net, called):
             backward=note("backward", layer.backward), grads=note("grads", layer.grads)
         )
 
-    params = net.init(lf.Key(0), X)
-    y, cache = net.forward(params, X)
+    params, y, cache = first_run(net, X)
     g = torch.ones_like(y)
     dparams = lf.map_layers(watched, net).grads(params, cache, g)
     _, expected = net.backward(params, cache, g)
@@ -89,8 +85,7 @@ def test_grads_stops_at_the_first_layer_that_has_parameters(net, called):
 
 def test_an_empty_serial_is_the_identity():
     net = lf.serial()
-    assert net.name == "serial()"
-    assert net.init(lf.Key(0), X) == ()
+    assert (net.name, net.init(lf.Key(0), X)) == ("serial()", ())
     y, cache = net.forward((), X)
     assert same_bits(y, X)
     dx, dparams = net.backward((), cache, G)
@@ -119,15 +114,13 @@ def test_init_looks_at_the_shape_and_dtype_of_its_example_alone(dtype):
     by_others = net.init(lf.Key(0), torch.full((1, 3), torch.nan, dtype=dtype))
     by_meta = net.init(lf.Key(0), torch.empty(7, 3, dtype=dtype, device="meta"))
     for one, other, meta in zip(*map(lf.tree.leaves, (by_values, by_others, by_meta)), strict=True):
-        assert same_bits(one, other)
-        assert same_bits(one, meta.to(one.device) if not meta.is_meta else one)
+        assert same_bits((one, one), (other, meta.to(one.device) if not meta.is_meta else one))
         assert (meta.shape, meta.dtype) == (one.shape, dtype)
 
 
 def test_replace_brings_the_defaults_that_belong_to_the_new_rule():
     layer = NOISY.replace(backward=lambda params, cache, g: ("dx", "dparams"))
-    assert layer.grads(None, None, None) == "dparams"
-    assert layer.input_grad(None, None, None) == "dx"
+    assert (layer.grads(None, None, None), layer.input_grad(None, None, None)) == ("dparams", "dx")
     assert layer.predict is NOISY.predict
     layer = NOISY.replace(forward=lambda params, x: ("y", "cache"))
     assert layer.predict(None, None) == "y"

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
+from helpers import assert_says, normal, same_bits, same_number
 from helpers.compositions import forward_and_backward, peak_bytes, run
 from helpers.loops import ROWS as X
 from helpers.loops import STEP
@@ -110,5 +109,4 @@ def test_a_compiled_step_raises_the_error_of_the_step_itself():
     net, optimizer = lf.fixed_point(cell, shape=(4,), max_steps=3), lf.optim.sgd(0.1)
     step = lf.compile(lf.make_step(net, lf.losses.mse(), optimizer))
     state = lf.init_state(net, optimizer, lf.Key(0), X)
-    with pytest.raises(lf.LayerError, match="expected to converge in 3 steps"):
-        step(state, (X, torch.zeros(5, 4)))
+    assert_says("expected to converge in 3 steps", step, state, (X, torch.zeros(5, 4)))

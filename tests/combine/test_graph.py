@@ -3,7 +3,7 @@
 import pickle
 
 import torch
-from helpers.compare import largest, same_bits, same_number
+from helpers import first_run, largest, same_bits, same_number
 
 import lincoln_fn as lf
 from lincoln_fn import keys
@@ -125,7 +125,6 @@ def test_nothing_is_computed_before_the_first_parameter():
 
     net = lf.graph(net_of, init=lambda key, x: {"w": keys.normal(key, (x.shape[-1], 1))})
     x = keys.normal(lf.Key(6), (16, 3))
-    params = net.init(lf.Key(0), x)
-    y, cache = net.forward(params, x)
+    params, y, cache = first_run(net, x)
     _, sites = lf.cotangents(net, params, cache, y, dx=False)
     assert [site.g is None for site in sites] == [True, False, False]

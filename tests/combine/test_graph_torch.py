@@ -6,25 +6,23 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.cases.case import run
-from helpers.compare import largest, same_number
+from helpers import largest, run, same_number
 from helpers.compositions import check_walks
 
 import lincoln_fn as lf
-from lincoln_fn import keys
 from lincoln_fn.combine._torch_names import ALIASES, ATTRIBUTES, METHODS, TABLE
 
 KEY = lf.Key(5)
 NUMBERS = torch.linspace(-1.0, 1.0, 4, dtype=torch.float64)
 # The arguments, of which a spelling has those that it names. `p` is above 0.
 X = {
-    "a": keys.normal(KEY.fold_in(0), (2, 3, 4), dtype=torch.float64),
-    "b": keys.normal(KEY.fold_in(1), (2, 3, 4), dtype=torch.float64),
-    "p": keys.uniform(KEY.fold_in(2), (2, 3, 4), dtype=torch.float64) + 0.5,
-    "w": keys.normal(KEY.fold_in(3), (4, 5), dtype=torch.float64),
-    "s": keys.normal(KEY.fold_in(4), (4,), dtype=torch.float64),
-    "im": keys.normal(KEY.fold_in(6), (2, 4, 6, 6), dtype=torch.float64),
-    "m": keys.uniform(KEY.fold_in(7), (2, 3, 4)) > 0.5,
+    "a": lf.keys.normal(KEY.fold_in(0), (2, 3, 4), dtype=torch.float64),
+    "b": lf.keys.normal(KEY.fold_in(1), (2, 3, 4), dtype=torch.float64),
+    "p": lf.keys.uniform(KEY.fold_in(2), (2, 3, 4), dtype=torch.float64) + 0.5,
+    "w": lf.keys.normal(KEY.fold_in(3), (4, 5), dtype=torch.float64),
+    "s": lf.keys.normal(KEY.fold_in(4), (4,), dtype=torch.float64),
+    "im": lf.keys.normal(KEY.fold_in(6), (2, 4, 6, 6), dtype=torch.float64),
+    "m": lf.keys.uniform(KEY.fold_in(7), (2, 3, 4)) > 0.5,
     "ids": torch.tensor([[0, 2, 1], [1, 0, 0]]),
 }
 SPELLINGS = """
@@ -128,7 +126,7 @@ def test_a_spelling_of_torch_has_torchs_value_and_gradient(line):
         assert same_number(y, expected.detach()), spelling
         if not expected.requires_grad:
             continue
-        g = keys.normal(lf.Key(9), tuple(y.shape), dtype=torch.float64)
+        g = lf.keys.normal(lf.Key(9), tuple(y.shape), dtype=torch.float64)
         floats = [v for v in given if v.requires_grad]
         slopes = iter(torch.autograd.grad(expected, floats, g, allow_unused=True))
         dx, _ = net.backward((), cache, g)
@@ -211,7 +209,7 @@ def encode(ids, *, table, w, b):
 def drawn(key, x):
     shapes = {"table": (3, 4), "w": (4,), "b": (4,)}
     pairs = enumerate(shapes.items())
-    return {name: keys.normal(key.fold_in(i), shape) for i, (name, shape) in pairs}
+    return {name: lf.keys.normal(key.fold_in(i), shape) for i, (name, shape) in pairs}
 
 
 @pytest.mark.full
@@ -226,7 +224,7 @@ def test_a_network_in_torchs_spelling_is_a_layer_in_every_way():
     y, values = encode(ids, **given)
     found, cache = copy.forward(params, ids)
     assert same_number(found, y.detach())
-    g = keys.normal(lf.Key(1), tuple(y.shape))
+    g = lf.keys.normal(lf.Key(1), tuple(y.shape))
     named = lf.gradients_by_name(copy, params, cache, g)
     names = ["table", "w", "b", "q", "k", "h", "y"]
     slopes = torch.autograd.grad(y, [values[name] for name in names], g)

@@ -4,10 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from helpers.cases import CASES, FIRST
-from helpers.cases.case import normal, run
-from helpers.compare import same_bits, same_number
-from torch import nn
+from helpers import CASES, FIRST, first_run, normal, run, same_bits, same_number
 
 import lincoln_fn as lf
 
@@ -29,8 +26,7 @@ def test_forward_is_predict_and_no_state_moves(case):
     params = case.params()
     layer = lf.inference(case.layer)
     y, cache = layer.forward(params, case.x)
-    assert same_bits(y, case.layer.predict(params, case.x))
-    assert same_bits(layer.predict(params, case.x), y)
+    assert same_bits((y, layer.predict(params, case.x)), (case.layer.predict(params, case.x), y))
     assert layer.advance(params, cache) is params or same_bits(layer.advance(params, cache), params)
     again = lf.inference(layer)
     assert again.name == layer.name
@@ -38,9 +34,9 @@ def test_forward_is_predict_and_no_state_moves(case):
 
 
 NORMS = [
-    (lf.batch_norm(eps=1e-3), nn.BatchNorm2d(3, eps=1e-3)),
+    (lf.batch_norm(eps=1e-3), torch.nn.BatchNorm2d(3, eps=1e-3)),
     (lf.instance_norm(affine=True, track_running_stats=True),
-        nn.InstanceNorm2d(3, affine=True, track_running_stats=True)),
+        torch.nn.InstanceNorm2d(3, affine=True, track_running_stats=True)),
 ]  # fmt: skip
 
 
@@ -60,8 +56,7 @@ def test_norms_by_moved_statistics_are_torchs_in_eval_mode(layer, module):
     leaf = x.clone().requires_grad_()
     expected = module.eval()(leaf)
     gradients = torch.autograd.grad(expected, (leaf, module.weight, module.bias), g)
-    assert same_number(y, expected.detach())
-    assert same_number((dx, dparams.weight, dparams.bias), gradients)
+    assert same_number((y, (dx, dparams.weight, dparams.bias)), (expected.detach(), gradients))
     assert dparams.running is params.running
 
 
@@ -73,8 +68,7 @@ def test_a_step_trains_an_inference_part_and_leaves_its_statistics():
     step = lf.make_step(net, lf.losses.mse(), optimizer)
     new, _ = step(state, (x, target))
     norm, before = new.params[0][0], state.params[0][0]
-    assert same_bits(norm.running, before.running)
-    assert same_bits(new.params[0][1], state.params[0][1])
+    assert same_bits((norm.running, new.params[0][1]), (before.running, state.params[0][1]))
     assert not same_bits(norm.weight, before.weight)
 
 
@@ -131,10 +125,8 @@ def test_a_layer_of_ones_own_declares_the_gradient_of_its_predict():
     )
     net = lf.inference(lf.serial(scaled, lf.dropout()))
     x = torch.ones(2, 3)
-    params = net.init(lf.Key(0), x)
-    y, cache = net.forward(params, x)
-    assert same_bits(y, 3 * x)
-    assert same_bits(net.predict(params, x), 3 * x)
+    params, y, cache = first_run(net, x)
+    assert same_bits((y, net.predict(params, x)), (3 * x, 3 * x))
     assert same_bits(net.input_grad(params, cache, x), 3 * x)
 
 

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from helpers.cases.case import normal
-from helpers.compare import same_number
+from helpers import normal, same_number
 
 import lincoln_fn as lf
 
@@ -25,11 +24,9 @@ def test_experts_that_see_only_their_tokens_compute_the_same(x):
 
     fast, g = lf.fast(NET), G[: len(x), : x.shape[1]]
     lf.walk.there(spied, fast, PARAMS, x)
-    assert len(seen) == 4
-    assert sum(seen) == 2 * x.shape[0] * x.shape[1]
+    assert (len(seen), sum(seen)) == (4, 2 * x.shape[0] * x.shape[1])
     (y, cache), (own, of_own) = NET.forward(PARAMS, x), fast.forward(PARAMS, x)
-    assert same_number(own, y)
-    assert same_number(fast.backward(PARAMS, of_own, g), NET.backward(PARAMS, cache, g))
+    assert same_number((own, fast.backward(PARAMS, of_own, g)), (y, NET.backward(PARAMS, cache, g)))
     assert same_number(fast.grads(PARAMS, of_own, g), NET.grads(PARAMS, cache, g))
 
 
@@ -121,8 +118,7 @@ def test_a_loss_of_routers_is_that_of_all_their_tokens(loss, formula, mask):
     watched = [z.clone().requires_grad_() for z in LOGITS]
     expected = formula(watched, torch.ones(3, 7, dtype=torch.bool) if mask is None else mask)
     slopes = torch.autograd.grad(expected, watched, torch.tensor(3.0))
-    assert same_number(value, expected.detach())
-    assert same_number(loss.backward(cache, 3.0), tuple(slopes))
+    assert same_number((value, loss.backward(cache, 3.0)), (expected.detach(), tuple(slopes)))
     lf.testing.check_loss(loss, LOGITS, mask)
     lf.testing.check_loss(loss, LOGITS[0], mask)
 

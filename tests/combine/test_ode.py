@@ -5,8 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
+from helpers import normal, same_bits, same_number
 from helpers.compositions import cast, forward_and_backward, peak_bytes, run
 from helpers.loops import FIELD, IN_TIME
 from helpers.loops import ROWS as X

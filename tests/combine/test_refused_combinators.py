@@ -1,8 +1,7 @@
 """Whatever a combinator does not take is refused: the code, and what its error says."""
 
 import torch
-from helpers import loops
-from helpers.cases.case import normal
+from helpers import loops, normal
 from helpers.compositions import run
 from helpers.refusals import refusals
 

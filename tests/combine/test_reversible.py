@@ -1,8 +1,7 @@
 """Reversible blocks: the input is recomputed from the output, and memory is flat in depth."""
 
 import torch
-from helpers.cases.case import normal
-from helpers.compare import same_bits
+from helpers import normal, same_bits
 from helpers.compositions import forward_and_backward, peak_bytes, run
 from helpers.loops import HALVES as X
 from helpers.loops import THREE_BLOCKS as BLOCKS

@@ -4,8 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
+from helpers import normal, same_bits, same_number
 from helpers.compositions import cast, peak_bytes, run
 from helpers.loops import LENGTHS, MASK, MIXED, OWN, OWN_OUTPUT, PAIR, STATE
 from helpers.loops import SEQUENCE as X
@@ -52,9 +51,8 @@ def example(n, arrays):
     return lf.tree.map(lambda leaf: leaf[n : n + 1], arrays)
 
 
-@pytest.mark.parametrize("name", TRUNCATED)
-def test_it_equals_each_sequence_truncated(name):
-    net, state = TRUNCATED[name]
+@pytest.mark.parametrize(("net", "state"), TRUNCATED.values(), ids=TRUNCATED)
+def test_it_equals_each_sequence_truncated(net, state):
     x = X, state, MASK
     params, (y, last), cache, (g, of_last) = run(net, x, torch.float64)
     x = lf.tree.map(lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, x)
@@ -100,8 +98,7 @@ def test_each_step_draws_another_mask_and_moves_the_statistics_on():
         state, of_step = MIXED.forward(step, (X[:, t], state))
         step = MIXED.advance(step, of_step)
         expected.append(state)
-    assert same_bits(y[0], torch.stack(expected, 1))
-    assert same_bits(y[1], state)
+    assert same_bits((y[0], y[1]), (torch.stack(expected, 1), state))
     assert same_bits(net.advance(params, cache), step)
 
 

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
+from helpers import first_run, normal, same_bits, same_number
 
 import lincoln_fn as lf
 
@@ -20,8 +19,7 @@ def test_outputs_come_in_the_order_of_the_paths_and_of_a_pattern():
     h = NET.parts[0].predict(PARAMS[0], X)
     inner = INNER.parts[1].predict((), INNER.parts[0].predict(PARAMS[1][0], h))
     after = NET.parts[2].predict(PARAMS[2], NET.parts[1].predict(PARAMS[1], h))
-    assert same_bits(y, NET.predict(PARAMS, X))
-    assert same_bits(outputs, (after, inner, h))
+    assert same_bits((y, outputs), (NET.predict(PARAMS, X), (after, inner, h)))
     assert net.name == f"tapped({NET.name}, '2', '*.0.1', '0')"
     assert same_bits(net.init(lf.Key(0), X), PARAMS)
     again = lf.map_layers(lambda layer: layer, net)
@@ -71,8 +69,7 @@ def test_a_part_of_an_own_combinator_that_runs_twice_is_refused():
 
 def test_the_true_gradient_of_a_rule_goes_through_an_output():
     net = lf.tapped(lf.rules.straight_through(INNER), "0.1")
-    params = net.init(lf.Key(0), normal(5, 4))
-    y, cache = net.forward(params, normal(5, 4))
+    params, y, cache = first_run(net, normal(5, 4))
     true, plain = lf.rules.backpropagation(net), lf.tapped(lf.serial(INNER), "0.1")
     g = lf.tree.map(torch.ones_like, y)
     assert same_bits(net.input_grad(params, cache, g), g[0])

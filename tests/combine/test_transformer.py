@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from helpers import first_run, same_bits, same_number
 from helpers.attention import normal
-from helpers.compare import same_bits, same_number
 
 import lincoln_fn as lf
 from lincoln_fn.core.layer import unchanged
@@ -47,8 +47,7 @@ def states(params):
 def test_every_key_of_a_decoder_moves_on(norm_first):
     x = normal(2, 5, 6), normal(2, 4, 6, seed=1)
     net = lf.with_context(*[DECODER(2, 7, norm_first=norm_first)] * 2)
-    params = net.init(lf.Key(0), x)
-    y, cache = net.forward(params, x)
+    params, y, cache = first_run(net, x)
     advanced = net.advance(params, cache)
     before, after = states(params), states(advanced)
     assert len(before) == len(after) == 12

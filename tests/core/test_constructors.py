@@ -10,11 +10,10 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from helpers.cases import CASES
-from helpers.cases.case import normal, uniform
+from helpers import CASES, first_run, normal, uniform
 from helpers.constructors import CONSTRUCTORS
 from helpers.losses import TABLE
-from helpers.refusals import refusals
+from helpers.refusals import assert_says, refusals
 from helpers.sweep import OTHERS
 
 import lincoln_fn as lf
@@ -198,8 +197,7 @@ def first_that_fits(run, made, candidates):
 
 
 def run_layer(layer, x):
-    params = layer.init(lf.Key(0), x)
-    y, cache = layer.forward(params, x)
+    params, y, cache = first_run(layer, x)
     g = lf.tree.map(torch.ones_like, y)
     if isinstance(y, tuple) and len(y) == 2 and not y[1].is_floating_point():
         g = (torch.ones_like(y[0]), None)  # the places that pooling returns
@@ -367,10 +365,7 @@ def test_weights_that_no_number_can_be_read_of_are_taken():
 
 
 def test_a_missing_or_unknown_argument_is_named_by_python():
-    with pytest.raises(
-        TypeError, match=r"^dense\(\) missing 1 required positional argument: 'n_out'"
-    ):
-        lf.dense()
+    assert_says("TypeError: ^dense() missing 1 required positional argument: 'n_out'", lf.dense)
     with pytest.raises(TypeError, match=r"^dense\(\) got an unexpected keyword argument 'units'"):
         lf.dense(3, units=4)
 
@@ -424,10 +419,7 @@ def test_one_function_makes_a_family_of_constructors():
         assert list(inspect.signature(made).parameters)[:2] == ["out_channels", "kernel_size"]
         assert str(made(4, (3,) * n, stride=2)) == f"conv{n}d(4, {(3,) * n}, stride=2)"
         assert pickle.loads(pickle.dumps(made)) is made
-        with pytest.raises(
-            TypeError, match=rf"^conv{n}d\(\) missing a required argument: 'kernel_size'"
-        ):
-            made(4)
+        assert_says(f"TypeError: ^conv{n}d() missing a required argument: 'kernel_size'", made, 4)
 
 
 def test_entries_check_their_arguments_by_the_same_types():
@@ -435,8 +427,7 @@ def test_entries_check_their_arguments_by_the_same_types():
     order = (
         "make_step: expected loss to be a Loss, got 3; the order is make_step(net, loss, optimizer)"
     )
-    with pytest.raises(lf.LayerError, match=f"^{re.escape(order)}$"):
-        lf.make_step(net, 3, optimizer)
+    assert_says(f"^{order}$", lf.make_step, net, 3, optimizer)
     with pytest.raises(
         lf.LayerError, match=r"^fit: expected batch_size of at least 1 or None, got 0$"
     ):

@@ -5,8 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from helpers.cases import CASES
-from helpers.compare import same_number
+from helpers import CASES, assert_says, same_number
 from helpers.one_by_one import norms_of, one_by_one, to_float64
 
 import lincoln_fn as lf
@@ -109,10 +108,9 @@ def test_a_declaration_goes_where_the_functions_go():
 
 
 def test_a_wrong_declaration_is_named():
-    with pytest.raises(
-        lf.LayerError, match=r"declare: expected kind to be one of dense, .* 'dens'"
-    ):
-        lf.declare(forward, kind="dens")
+    assert_says(
+        "declare: expected kind to be one of dense, ... 'dens'", lf.declare, forward, kind="dens"
+    )
     with pytest.raises(lf.LayerError, match="declare: expected a function of the layer, without"):
         lf.declare(partial(forward), kind="dense")
     assert declared_by(forward).kind == "dense"

@@ -6,11 +6,11 @@ import pickle
 
 import pytest
 import torch
+from helpers import assert_refused, first_run
 from jaxtyping import Float
 from torch import Tensor
 
 import lincoln_fn as lf
-from lincoln_fn import core
 from lincoln_fn.core import Like, bare, constructor, record, static
 from lincoln_fn.core.signatures import unbound
 
@@ -27,7 +27,7 @@ class Cache:
     """The input, and what y is like."""
 
     x: Float[Tensor, " n"]
-    y: core.Like = static()
+    y: lf.core.Like = static()
 
 
 def init(key: lf.Key, x: Float[Tensor, " n"]) -> Params:
@@ -54,8 +54,7 @@ def scaled_and_plain(layer: str = "") -> lf.Layer:
 
 X = torch.zeros(3)
 LAYER = scaled_and_plain()
-PARAMS = LAYER.init(lf.Key(0), X)
-Y, CACHE = LAYER.forward(PARAMS, X)
+PARAMS, Y, CACHE = first_run(LAYER, X)
 
 
 @pytest.mark.parametrize(("function", "arguments", "problem"), [
@@ -72,9 +71,7 @@ Y, CACHE = LAYER.forward(PARAMS, X)
     ("grads", (PARAMS, CACHE, Y.to("meta")), "g on cpu, got meta"),
 ])  # fmt: skip
 def test_what_is_not_of_its_type_is_refused(function, arguments, problem):
-    with pytest.raises(lf.LayerError) as caught:
-        getattr(LAYER, function)(*arguments)
-    assert str(caught.value) == f"scaled_and_plain: expected {problem}"
+    assert_refused(f"scaled_and_plain: expected {problem}", getattr(LAYER, function), *arguments)
 
 
 def test_a_checked_function_is_that_of_its_file_with_the_same_arguments():

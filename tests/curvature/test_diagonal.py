@@ -2,18 +2,12 @@
 
 import pytest
 import torch
-from helpers.cases import CASES
-from helpers.cases.case import cast
-from helpers.compare import largest, same_number
-from torch import Tensor, nn
-from torch.nn import functional as F
+from helpers import CASES, cast, largest, same_number
 
 import lincoln_fn as lf
-from lincoln_fn import curvature, keys
 from lincoln_fn.curvature.columns import columns
 from lincoln_fn.curvature.diagonal import square_sums
 from lincoln_fn.curvature.duals import fast_for_columns
-from lincoln_fn.per_example import gradients
 
 SUM = lf.losses.mse(reduction="sum")
 
@@ -49,10 +43,10 @@ def has_examples(case):
     if not lf.tree.leaves(params):
         return False
     y, cache = case.layer.forward(params, x)
-    if not isinstance(y, Tensor) or y.ndim < 2:
+    if not isinstance(y, torch.Tensor) or y.ndim < 2:
         return False
     try:
-        gradients(case.layer, params, cache, torch.ones_like(y))
+        lf.per_example.gradients(case.layer, params, cache, torch.ones_like(y))
     except lf.LayerError:
         return False
     return True
@@ -64,14 +58,14 @@ def test_squares_and_the_diagonal_equal_autograds_for_every_layer(case):
         return
     net, params, x = case.layer, cast(case.params()), cast(case.x)
     y, cache = net.forward(params, x)
-    g = keys.normal(lf.Key(40), (3, *y.shape)).double()
+    g = lf.keys.normal(lf.Key(40), (3, *y.shape)).double()
     fast = fast_for_columns(net)
     cache = fast.forward(params, x)[1]
     given, expected = square_sums(fast, params, cache, g), by_autograd(net, params, x, g)
     # The gradient of the keys' bias cancels.
     assert same_number(lf.tree.leaves(given), expected, terms=largest(expected))
     if y[0].numel() <= 12:
-        got = curvature.ggn_diagonal(net, params, x, SUM, torch.zeros_like(y))
+        got = lf.curvature.ggn_diagonal(net, params, x, SUM, torch.zeros_like(y))
         assert same_number(lf.tree.leaves(got), by_autograd(net, params, x, of_squared_error(y)))
 
 
@@ -84,26 +78,26 @@ def test_the_layers_of_most_cases_have_a_diagonal():
 
 def test_uses_of_a_shared_layer_are_added_before_they_are_squared():
     net = lf.serial(lf.shared(lf.dense(4)), lf.add(), lf.dense(2))
-    x = keys.normal(lf.Key(1), (4, 3)).double(), keys.normal(lf.Key(2), (4, 3)).double()
+    x = lf.keys.normal(lf.Key(1), (4, 3)).double(), lf.keys.normal(lf.Key(2), (4, 3)).double()
     params = net.init(lf.Key(0), x)
     y = net.predict(params, x)
-    got = curvature.ggn_diagonal(net, params, x, SUM, torch.zeros_like(y))
+    got = lf.curvature.ggn_diagonal(net, params, x, SUM, torch.zeros_like(y))
     assert same_number(lf.tree.leaves(got), by_autograd(net, params, x, of_squared_error(y)))
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 4])
 def test_columns_in_parts_have_the_same_sum(at_once):
     net, loss = lf.serial(lf.dense(4), lf.relu(), lf.dense(5)), lf.losses.softmax_cross_entropy()
-    x, target = keys.normal(lf.Key(1), (6, 3)).double(), torch.tensor([0, 1, 2, 3, 4, 0])
+    x, target = lf.keys.normal(lf.Key(1), (6, 3)).double(), torch.tensor([0, 1, 2, 3, 4, 0])
     params = net.init(lf.Key(0), x)
-    whole = curvature.ggn_diagonal(net, params, x, loss, target)
-    parts = curvature.ggn_diagonal(net, params, x, loss, target, columns_at_once=at_once)
+    whole = lf.curvature.ggn_diagonal(net, params, x, loss, target)
+    parts = lf.curvature.ggn_diagonal(net, params, x, loss, target, columns_at_once=at_once)
     assert same_number(parts, whole)
 
 
 LABELS = torch.tensor([[0, 2, 1], [1, 1, 3]])
 WEIGHT = torch.tensor([0.5, 2.0, 1.0, 3.0]).double()
-MIXTURE = keys.uniform(lf.Key(5), (2, 4, 3)).double().softmax(1)
+MIXTURE = lf.keys.uniform(lf.Key(5), (2, 4, 3)).double().softmax(1)
 CROSS_ENTROPIES = {
     "mean": ({}, LABELS),
     "sum": ({"reduction": "sum"}, LABELS),
@@ -126,11 +120,10 @@ def assert_square_root(loss, torch_loss, x, target):
 
 # torch's own, at the first jvp of a process.
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script")
-@pytest.mark.parametrize("name", CROSS_ENTROPIES)
-def test_the_columns_of_a_cross_entropy_are_a_square_root_of_torchs_hessian(name):
-    options, target = CROSS_ENTROPIES[name]
-    x = 3 * keys.normal(lf.Key(1), (2, 4, 3)).double()
-    torch_loss = nn.CrossEntropyLoss(**options)
+@pytest.mark.parametrize(("options", "target"), CROSS_ENTROPIES.values(), ids=CROSS_ENTROPIES)
+def test_the_columns_of_a_cross_entropy_are_a_square_root_of_torchs_hessian(options, target):
+    x = 3 * lf.keys.normal(lf.Key(1), (2, 4, 3)).double()
+    torch_loss = torch.nn.CrossEntropyLoss(**options)
     assert_square_root(lf.losses.softmax_cross_entropy(**options), torch_loss, x, target)
     first = target[:, 0] if target.ndim == 2 else target[..., 0]
     assert_square_root(
@@ -140,14 +133,14 @@ def test_the_columns_of_a_cross_entropy_are_a_square_root_of_torchs_hessian(name
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 @pytest.mark.parametrize(("ours", "theirs"), [
-    (lf.losses.mse(), F.mse_loss),
-    (lf.losses.huber(), F.huber_loss),
-    (lf.losses.sigmoid_cross_entropy(), F.binary_cross_entropy_with_logits),
-    (lf.losses.multi_label_soft_margin(), F.multilabel_soft_margin_loss),
+    (lf.losses.mse(), torch.nn.functional.mse_loss),
+    (lf.losses.huber(), torch.nn.functional.huber_loss),
+    (lf.losses.sigmoid_cross_entropy(), torch.nn.functional.binary_cross_entropy_with_logits),
+    (lf.losses.multi_label_soft_margin(), torch.nn.functional.multilabel_soft_margin_loss),
 ], ids=["mse", "huber", "sigmoid_cross_entropy", "multi_label_soft_margin"])  # fmt: skip
 def test_the_columns_of_other_losses_come_from_their_own_gradient(ours, theirs):
-    x = keys.normal(lf.Key(1), (3, 4)).double()
-    target = (keys.uniform(lf.Key(2), (3, 4)) > 0.5).double()
+    x = lf.keys.normal(lf.Key(1), (3, 4)).double()
+    target = (lf.keys.uniform(lf.Key(2), (3, 4)) > 0.5).double()
     assert_square_root(ours, theirs, x, target)
 
 
@@ -161,12 +154,12 @@ def test_extreme_logits_have_finite_columns():
 
 
 def test_predictions_without_an_axis_of_outputs():
-    x, target = keys.normal(lf.Key(3), (5, 2)), keys.normal(lf.Key(4), (5,))
+    x, target = lf.keys.normal(lf.Key(3), (5, 2)), lf.keys.normal(lf.Key(4), (5,))
     net = lf.serial(lf.dense(1), lf.flatten(0, 1))
     params = net.init(lf.Key(0), x)
-    found = curvature.ggn_diagonal(net, params, x, SUM, target)
+    found = lf.curvature.ggn_diagonal(net, params, x, SUM, target)
     column = net.parts[:1], params[:1]
-    expected = curvature.ggn_diagonal(lf.serial(*column[0]), column[1], x, SUM, target[:, None])
+    expected = lf.curvature.ggn_diagonal(lf.serial(*column[0]), column[1], x, SUM, target[:, None])
     assert same_number(found[0], expected[0])
 
 
@@ -174,8 +167,8 @@ def test_batch_norm_is_refused_with_its_place():
     net, x = lf.serial(lf.dense(2), lf.batch_norm()), torch.zeros(4, 3)
     params = net.init(lf.Key(0), x)
     with pytest.raises(lf.LayerError, match=r"serial\[1\] batch_norm\(\): expected a layer that"):
-        curvature.ggn_diagonal(net, params, x, SUM, torch.zeros(4, 2))
-    ours = curvature.ggn_diagonal(lf.inference(net), params, x, SUM, torch.zeros(4, 2))
+        lf.curvature.ggn_diagonal(net, params, x, SUM, torch.zeros(4, 2))
+    ours = lf.curvature.ggn_diagonal(lf.inference(net), params, x, SUM, torch.zeros(4, 2))
     assert lf.tree.same_structure(ours, params)
 
 
@@ -186,13 +179,13 @@ def test_a_loss_that_is_not_convex_is_refused():
         "concave()", lambda y, target: (-(y**2).sum(), y), lambda y, g=1.0: -2 * g * y
     )
     with pytest.raises(lf.LayerError, match="no negative eigenvalue, got -2"):
-        curvature.ggn_diagonal(net, params, x, concave, None)
+        lf.curvature.ggn_diagonal(net, params, x, concave, None)
 
 
 def test_one_class_has_no_curvature():
-    net, x = lf.dense(1), keys.normal(lf.Key(1), (4, 3))
+    net, x = lf.dense(1), lf.keys.normal(lf.Key(1), (4, 3))
     params, loss = net.init(lf.Key(0), x), lf.losses.softmax_cross_entropy()
-    diagonal = curvature.ggn_diagonal(net, params, x, loss, torch.zeros(4).long())
+    diagonal = lf.curvature.ggn_diagonal(net, params, x, loss, torch.zeros(4).long())
     assert not any(leaf.any() for leaf in lf.tree.leaves(diagonal))
-    factors = curvature.kfac_factors(net, params, x, loss, torch.zeros(4).long())
+    factors = lf.curvature.kfac_factors(net, params, x, loss, torch.zeros(4).long())
     assert not factors[""].b.any()

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers.compare import same_number
+from helpers import same_number
 
 import lincoln_fn as lf
 from lincoln_fn import curvature, keys

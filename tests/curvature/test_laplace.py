@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from helpers.compare import same_bits, same_number, same_statistics
+from helpers import same_bits, same_number, same_statistics
 from helpers.refusals import refusals
 from torch.distributions import MultivariateNormal
 

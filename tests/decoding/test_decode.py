@@ -4,9 +4,7 @@ import re
 
 import pytest
 import torch
-from helpers.cases import CASES
-from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
+from helpers import CASES, normal, same_bits, same_number
 from helpers.refusals import refusals
 from helpers.writers import CAUSAL, LENGTH, TOKENS, WIDTH, gpt, llama, on_tokens
 
@@ -102,8 +100,7 @@ def test_a_window_keeps_as_many_keys_as_it_has():
     net = NETS["llama, window of 3"]
     state = lf.decode(net).init(net.init(lf.Key(1), TOKENS), 3, LENGTH)
     kept = {kind: value for kind, value in state.layers.items() if value != ()}
-    assert {tuple(value.key.shape) for value in kept.values()} == {(3, 2, 3, 4)}
-    assert len(kept) == 2
+    assert ({tuple(value.key.shape) for value in kept.values()}, len(kept)) == ({(3, 2, 3, 4)}, 2)
 
 
 def test_each_use_of_a_layer_has_a_state_of_its_own():
@@ -122,8 +119,7 @@ def test_a_step_is_pure_and_goes_on_from_any_state():
     one, _ = decoder.step(params, read, TOKENS[:, 5:6])
     other, _ = decoder.step(params, read, TOKENS[:, 6:7])
     again, after = decoder.step(params, read, TOKENS[:, 5:6])
-    assert same_bits(read, before)
-    assert same_bits(again, one)
+    assert same_bits((read, again), (before, one))
     assert not torch.equal(one, other)
     assert not start.layers["2.0.0.0.1.3"].key.any()
     assert lf.tree.same_structure(after, read)
@@ -138,9 +134,8 @@ WITH_CONTEXT = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", WITH_CONTEXT)
-def test_a_text_of_vectors_and_context_beside_it(name):
-    net, states = WITH_CONTEXT[name]
+@pytest.mark.parametrize(("net", "states"), WITH_CONTEXT.values(), ids=WITH_CONTEXT)
+def test_a_text_of_vectors_and_context_beside_it(net, states):
     target, memory = normal(2, LENGTH, 8), normal(2, 7, 8, seed=1)
     params = net.init(lf.Key(0), (target, memory))
     decoder = lf.decode(net)

@@ -4,9 +4,9 @@ import pickle
 
 import pytest
 import torch
-from helpers.compare import same_bits, same_number
+from helpers import same_bits, same_number
 from helpers.compiling import compiles
-from helpers.refusals import refusals
+from helpers.refusals import assert_says, refusals
 from helpers.writers import CAUSAL, TOKENS, N, gpt, llama, on_tokens
 
 import lincoln_fn as lf
@@ -93,8 +93,7 @@ def test_the_next_text_is_written_by_the_program_of_the_first():
     runs = list(memo._runs)
     assert runs
     assert same_bits(written(decoder, sampler=greedy), first)
-    assert memo._runs == runs
-    assert [*program.memos.kinds.values()] == [memo]
+    assert (memo._runs, [*program.memos.kinds.values()]) == (runs, [memo])
     other = pickle.loads(pickle.dumps(decoder))
     assert same_bits(written(other, sampler=greedy), first)
 
@@ -388,8 +387,7 @@ def test_one_graph_serves_all_tokens_and_the_next_text():
     for _ in range(2):
         assert same_bits(written(fast, sampler=top, max_length=16), expected)
     made = fast._wrapped(NextToken(fast, top))
-    assert fast._wrapped.cache_info().misses == 1
-    assert len(made.graphs.kinds) == 1
+    assert (fast._wrapped.cache_info().misses, len(made.graphs.kinds)) == (1, 1)
     assert lf.compile(fast) is fast
     assert repr(fast) == repr(decoder) == f"decode({NET.name})"
     again = pickle.loads(pickle.dumps(lf.compile(lf.decode(lf.gru(3)))))
@@ -408,8 +406,7 @@ def test_a_compiled_step_is_the_step_and_raises_its_error():
     assert len(step.graphs.kinds) == 2
     for _ in range(2):
         _, state = step(PARAMS, state, PROMPT[:, :1])
-    with pytest.raises(lf.LayerError, match="at most 6 positions"):
-        step(PARAMS, state, PROMPT[:, :1])
+    assert_says("at most 6 positions", step, PARAMS, state, PROMPT[:, :1])
 
 
 @compiles
@@ -440,9 +437,7 @@ def test_a_layer_with_a_backward_of_ones_own_and_a_sampler_without_a_hash():
 
     tokens = [
         [token.item() for _, token in lf.generate(
-            lf.decode(each), params, prompt, key=lf.Key(1), max_new_tokens=4, sampler=Largest()
-        )]
+            lf.decode(each), params, prompt, key=lf.Key(1), max_new_tokens=4, sampler=Largest())]
         for each in (net, own)
     ]  # fmt: skip
-    assert tokens[0] == tokens[1]
-    assert len(tokens[0]) == 4
+    assert (tokens[0], len(tokens[0])) == (tokens[1], 4)

@@ -66,16 +66,13 @@ def test_probabilities_that_sum_to_one_do_not_warn():
     assert int(state.step) == 1
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda x: lf.add().forward((), [x, x]),
-        lambda x: lf.bilinear(2).init(lf.Key(0), [x, x]),
-        lambda x: lf.select(0).forward((), [x, x]),
-        lambda x: lf.masked(lf.relu()).forward(((),), [x, x]),
-        lambda x: lf.losses.triplet_margin().forward([x, x, x], None),
-    ],
-)
+@pytest.mark.parametrize("call", [
+    lambda x: lf.add().forward((), [x, x]),
+    lambda x: lf.bilinear(2).init(lf.Key(0), [x, x]),
+    lambda x: lf.select(0).forward((), [x, x]),
+    lambda x: lf.masked(lf.relu()).forward(((),), [x, x]),
+    lambda x: lf.losses.triplet_margin().forward([x, x, x], None),
+])  # fmt: skip
 def test_a_list_for_a_tuple_has_its_mend(call):
     with pytest.raises(lf.LayerError) as refused:
         call(normal(5, 3))

@@ -70,8 +70,7 @@ WRITTEN = {
         (f"from functools import cache\n{RELU}", [("relu", *RIGHT)]),
     "a number has the name of a table's array":
         (f"{RELU}\ndx, x, out = 1, 2, 3\n{LOSS}", [("relu", *RIGHT), ("softmax_loss", *RIGHT)]),
-    "a module that is missing, and not used":
-        (f"{NUMPI}{RELU}", [("relu", *RIGHT)]),
+    "a module that is missing, and not used": (f"{NUMPI}{RELU}", [("relu", *RIGHT)]),
     "a file has the name of a stand-in": (NEG, [("neg", *RIGHT)], "minitorch", "numba.py"),
     "a forward of an object changes x in place, and its gradient counts":
         (OBJECT, [("Sigmoid", *RIGHT), ("Sigmoid", *IN_PLACE)], "deep_learning_from_scratch"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.compare import same_bits
+from helpers import same_bits
 
 import lincoln_fn as lf
 from lincoln_fn.errors.errors import LayerError

@@ -13,7 +13,6 @@ indices may be on the CPU.
 import functools
 
 import torch
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
@@ -37,7 +36,7 @@ _NOTED = _READING | _INDEXED | _COPIES
 _WITH_NUMBER = {ATEN.where, ATEN.masked_fill, ATEN.masked_fill_}
 
 
-class OnDevice(Tensor):
+class OnDevice(torch.Tensor):
     """A tensor of the device: it shares the memory of its numbers."""
 
     __torch_function__ = torch._C._disabled_torch_function_impl
@@ -45,7 +44,7 @@ class OnDevice(Tensor):
 
     @staticmethod
     def __new__(cls, numbers):
-        made = Tensor._make_subclass(cls, numbers, dispatch_device=True)
+        made = torch.Tensor._make_subclass(cls, numbers, dispatch_device=True)
         made.numbers = numbers
         return made
 
@@ -97,7 +96,7 @@ class Accelerator(TorchDispatchMode):
         """Move a tree of tensors to the device, by no operation that is listed."""
 
         def move(leaf):
-            if type(leaf) is OnDevice or not isinstance(leaf, Tensor):
+            if type(leaf) is OnDevice or not isinstance(leaf, torch.Tensor):
                 return leaf
             return OnDevice(leaf.detach().clone())
 
@@ -114,7 +113,7 @@ def _run(func, args, kwargs, gpu):
     on_device, beside, on_meta = [], [], []
 
     def plain(value):
-        if isinstance(value, Tensor):
+        if isinstance(value, torch.Tensor):
             if type(value) is OnDevice:
                 on_device.append(value)
                 return value.numbers
@@ -147,7 +146,7 @@ def _placed(result, on_device):
     """Say that a result is on the device."""
     if isinstance(result, list | tuple):
         return type(result)([_placed(each, on_device) for each in result])
-    if type(result) is not Tensor or result.is_meta:
+    if type(result) is not torch.Tensor or result.is_meta:
         return result
     for owner in on_device:  # one that was changed in place stays the tensor that it is
         if owner.numbers is result:

@@ -3,11 +3,10 @@
 import torch
 
 import lincoln_fn as lf
-from lincoln_fn import keys
 
 
 def normal(*shape, seed=0, dtype=torch.float64):
-    return keys.normal(lf.Key(seed), shape, dtype=dtype)
+    return lf.keys.normal(lf.Key(seed), shape, dtype=dtype)
 
 
 def run(layer, x, g=None, params=None):

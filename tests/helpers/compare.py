@@ -14,7 +14,6 @@ import math
 import attrs
 import numpy as np
 import torch
-from torch import Tensor
 
 import lincoln_fn as lf
 
@@ -168,7 +167,7 @@ def _compare(given, expected, difference, dtype):
 
 
 def _is_leaf(leaf):
-    return isinstance(leaf, Tensor | np.ndarray | np.generic | bool | int | float)
+    return isinstance(leaf, torch.Tensor | np.ndarray | np.generic | bool | int | float)
 
 
 def _tensors(*pair):

@@ -6,7 +6,6 @@ from torch._inductor.cpp_builder import get_cpp_compiler
 
 import lincoln_fn as lf
 from helpers.compare import same_number
-from lincoln_fn import keys
 from lincoln_fn.core.record import State, record
 from lincoln_fn.layers import dropout
 
@@ -48,7 +47,7 @@ def showing_dropout():
     )
 
 
-X = keys.normal(lf.Key(1), (6, 5))
+X = lf.keys.normal(lf.Key(1), (6, 5))
 T = torch.tensor([0, 2, 1, 1, 2, 0])
 TOKENS = torch.tensor([[3, 1, 4], [5, 0, 2]])
 LETTERS = torch.tensor([[1, 4, 1], [0, 2, 6]])
@@ -64,7 +63,7 @@ CASES = {
         optim.sgd(0.1, momentum=0.9, dampening=0.3, weight_decay=0.1), (X, T)),
     "pooling": (lf.serial(lf.conv2d(4, 3), lf.relu(), lf.max_pool2d(2, 1, 1), lf.flatten(),
             lf.dense(4), lf.gelu()), lf.losses.softmax_cross_entropy(), optim.sgd(0.1),
-        (keys.normal(lf.Key(5), (6, 2, 5, 6)), T)),
+        (lf.keys.normal(lf.Key(5), (6, 2, 5, 6)), T)),
     "lstm": (lf.serial(lf.embedding(7, 6), lf.lstm(5), lf.flatten()), lf.losses.mse(),
         optim.adam(0.05), (TOKENS[:, :2], X[:2].repeat(1, 2))),
     "attention": (lf.serial(lf.embedding(7, 6),

@@ -4,8 +4,7 @@ import torch
 
 import lincoln_fn as lf
 from benchmarks.memory import LiveBytes
-from helpers.cases.case import cast, normal
-from helpers.compare import largest, same_bits, same_number
+from helpers import cast, largest, normal, same_bits, same_number
 
 PAIR = lf.branch(lf.tanh(), lf.sigmoid(), merge=lf.identity())
 # Compositions that a layer from (batch, features) to the same shape can stand in.
@@ -38,8 +37,7 @@ def check_split(layer, params, cache, g):
     assert same_bits(layer.grads(params, cache, g), dparams)
     assert same_bits(lf.walk.gradients(layer, params, cache, g), dparams)
     given, sites = lf.cotangents(layer, params, cache, g)
-    assert same_bits(given, dx)
-    assert same_bits(lf.grads_at(layer, params, sites), dparams)
+    assert same_bits((given, lf.grads_at(layer, params, sites)), (dx, dparams))
     _, sites = lf.cotangents(layer, params, cache, g, dx=False)
     assert same_bits(lf.grads_at(layer, params, sites), dparams)
     return dx, dparams
@@ -49,8 +47,7 @@ def check_step(layer, x, key=11):
     """Check that the walks of a step have the bits of the protocol's functions; as `run` gives."""
     params, y, cache, g = run(layer, x, key=key)
     given, kept = lf.walk.forward_to_train(layer, params, x)
-    assert same_bits(given, y)
-    assert same_bits(layer.advance(params, kept), layer.advance(params, cache))
+    assert same_bits((given, layer.advance(params, kept)), (y, layer.advance(params, cache)))
     assert same_bits(lf.walk.gradients(layer, params, kept, g), layer.grads(params, cache, g))
     return params, y, cache, g
 

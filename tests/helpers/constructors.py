@@ -4,7 +4,6 @@ import inspect
 
 import lincoln_fn as lf
 from helpers.names import names_of
-from lincoln_fn import losses, metrics, optim, schedules
 
 # What a constructor declares to return. `fast` and `map_layers` take a network, and change it.
 MADE = (
@@ -12,7 +11,7 @@ MADE = (
     "RopeScaling",
 )
 OTHERS = ("fast", "map_layers")
-HOMES = (lf, losses, optim, schedules, lf.initializers, metrics, lf.rope_scaling)
+HOMES = (lf, lf.losses, lf.optim, lf.schedules, lf.initializers, lf.metrics, lf.rope_scaling)
 CONSTRUCTORS = {
     f"{home.__name__.removeprefix('lincoln_fn').removeprefix('.')}.{name}".removeprefix("."): made
     for home in HOMES

@@ -4,7 +4,6 @@ import torch
 
 import lincoln_fn as lf
 from helpers.cases.case import normal
-from lincoln_fn import keys
 
 MAKERS = [
     lf.conv1d, lf.conv2d, lf.conv3d, lf.conv_transpose1d, lf.conv_transpose2d, lf.conv_transpose3d
@@ -21,6 +20,6 @@ def input_for(maker, batch=2, channels=4, dtype=torch.float32):
 
 def run(layer, params, x):
     y, cache = layer.forward(params, x)
-    g = keys.normal(lf.Key(3), tuple(y.shape)).to(y.dtype)
+    g = lf.keys.normal(lf.Key(3), tuple(y.shape)).to(y.dtype)
     dx, dparams = layer.backward(params, cache, g)
     return y, dx, dparams.weight, dparams.bias, g

@@ -1,12 +1,9 @@
 """Compare derivatives by torch.func and by autograd with central differences."""
 
 import torch
-from torch import Tensor
-from torch.func import jvp, vjp
 
 import lincoln_fn as lf
 from helpers.compare import same_number
-from lincoln_fn import keys
 
 STEP = 1e-6
 # Of central differences in float64: they are of 1e-6, and lose half of the digits.
@@ -16,7 +13,7 @@ LOOSE = 2e-5
 def floating(tree):
     """List the floating tensors of a tree, and make the function that replaces them."""
     leaves, structure = torch.utils._pytree.tree_flatten(tree)
-    tensors = [(i, leaf) for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+    tensors = [(i, leaf) for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
     where = [i for i, leaf in tensors if leaf.is_floating_point()]
 
     def rebuilt(tensors):
@@ -31,7 +28,7 @@ def floating(tree):
 def random_like(tensors, seed):
     """Draw a tensor of each one's shape and dtype."""
     return tuple(
-        keys.normal(lf.Key(seed + i), tuple(t.shape)).to(t.dtype) for i, t in enumerate(tensors)
+        lf.keys.normal(lf.Key(seed + i), tuple(t.shape)).to(t.dtype) for i, t in enumerate(tensors)
     )
 
 
@@ -74,14 +71,14 @@ def backwards(f, xs, u):
 
 def assert_derivatives(f, xs, along, expected, tolerance=LOOSE, *, by_autograd=True):
     """Check and give the derivative of f along a direction: forwards, backwards, by autograd."""
-    value, given = jvp(f, xs, along)
+    value, given = torch.func.jvp(f, xs, along)
     # Under a derivative the formula stands for a kernel, so these are two ways to a number.
     assert same_derivative(value, f(*xs), 0.0)
     assert same_derivative(given, expected, tolerance)
     u = random_like(given, 130)
     products = [a.double() * b.double() for a, b in zip(u, expected, strict=True)]
     size = sum(product.abs().sum() for product in products)
-    for pulled in (vjp(f, *xs)[1](u), *([backwards(f, xs, u)] if by_autograd else [])):
+    for pulled in (torch.func.vjp(f, *xs)[1](u), *([backwards(f, xs, u)] if by_autograd else [])):
         difference = inner(pulled, along).double() - sum(product.sum() for product in products)
         assert abs(difference) <= 10 * tolerance * max(1.0, size)
     return given

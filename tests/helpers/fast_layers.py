@@ -4,8 +4,7 @@ import pytest
 import torch
 
 import lincoln_fn as lf
-from helpers.cases import CASES
-from helpers.cases.case import Case, normal
+from helpers import CASES, Case, normal
 
 HEADS = lf.attention_heads
 QUERY, KEY = normal(2, 40, 32), normal(2, 70, 16, seed=1)

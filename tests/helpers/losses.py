@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 import lincoln_fn as lf
-from helpers import loss_formulas
-from helpers.cases.case import normal, uniform
-from lincoln_fn import losses
+from helpers import loss_formulas, normal, uniform
+
+REDUCTIONS = ("mean", "sum", "none")
 
 
 @attrs.frozen(eq=False)
@@ -47,7 +47,11 @@ class Row:
         return f"{self.name}({options}){self.note}"
 
     def loss(self, reduction: str) -> lf.Loss:
-        return getattr(losses, self.name)(**self.options, reduction=reduction)
+        return getattr(lf.losses, self.name)(**self.options, reduction=reduction)
+
+    @property
+    def reductions(self) -> tuple[str, ...]:
+        return (*REDUCTIONS, "batchmean") if self.name == "kl_div" else REDUCTIONS
 
     def expected(self, reduction: str, prediction: Any, target: Any, g: Any) -> tuple[Any, list]:
         """Give torch's value and gradients, in the prediction's dtype."""
@@ -328,7 +332,6 @@ TABLE = [
     *regression(), *distributions(), *margins(), *embeddings(), *classes(), *two_classes(),
     *formulas(), *last_axis(),
 ]  # fmt: skip
-REDUCTIONS = ("mean", "sum", "none")
 
 
 def to(dtype, arrays):

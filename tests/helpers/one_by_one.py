@@ -4,7 +4,6 @@ import torch
 
 import lincoln_fn as lf
 from helpers.compare import largest, same_number
-from lincoln_fn import keys, per_example
 
 
 def to_float64(tree):
@@ -18,7 +17,7 @@ def random_like(y, seed=50):
     def drawn(leaf):
         if not leaf.is_floating_point():
             return None
-        return keys.normal(lf.Key(next(count)), tuple(leaf.shape), dtype=torch.float64)
+        return lf.keys.normal(lf.Key(next(count)), tuple(leaf.shape), dtype=torch.float64)
 
     return lf.tree.map(drawn, y)
 
@@ -65,17 +64,17 @@ def check(net, params, cache, g, each):
     def mean_of(f):
         return lf.tree.map(lambda d: f(d).mean(0), each)
 
-    assert same_number(per_example.gradients(*given), each)
-    assert same_number(per_example.squared_norms(*given), norms_of(each))
+    assert same_number(lf.per_example.gradients(*given), each)
+    assert same_number(lf.per_example.squared_norms(*given), norms_of(each))
     flat = torch.cat([leaf.reshape(count, -1) for leaf in lf.tree.leaves(each)], 1)
     pairs, sizes = flat @ flat.mT, (flat.abs() @ flat.abs().mT)
-    assert same_number(per_example.gram(*given), pairs, terms=largest(sizes))
+    assert same_number(lf.per_example.gram(*given), pairs, terms=largest(sizes))
     weighted = lf.tree.map(lambda d: torch.einsum("n,n...->...", weights, d), each)
-    assert same_number(per_example.weighted_sum(*given, weights), weighted)
-    assert same_number(per_example.second_moment(*given), mean_of(torch.square))
+    assert same_number(lf.per_example.weighted_sum(*given, weights), weighted)
+    assert same_number(lf.per_example.second_moment(*given), mean_of(torch.square))
     variance, terms = mean_of(lambda d: (d - d.mean(0)).square()), mean_of(torch.square)
     sizes = lf.tree.map(largest, terms, states=True)
-    assert same_number(per_example.variance(*given), variance, terms=sizes)
+    assert same_number(lf.per_example.variance(*given), variance, terms=sizes)
 
 
 def example(net, x, seed=5):

@@ -57,39 +57,28 @@ UP = {"maximize": True}
 OTHER = {"betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.1}
 DECOUPLED = {"weight_decay": 0.1, "decoupled_weight_decay": True}
 TABLE = beside_torchs({
-    "SGD": [
-        {}, {"lr": 0.1, "weight_decay": 0.1}, {"lr": 0.1, **UP}, {"lr": 0.05, "momentum": 0.9},
+    "SGD": [{}, {"lr": 0.1, "weight_decay": 0.1}, {"lr": 0.1, **UP}, {"lr": 0.05, "momentum": 0.9},
         {"lr": 0.05, "momentum": 0.9, "dampening": 0.3},
         {"lr": 0.05, "momentum": 0.9, "nesterov": True},
-        {"lr": 0.05, "momentum": 0.7, "weight_decay": 0.1, **UP},
-    ],
-    "Adagrad": [
-        {}, {"lr": 0.1, "lr_decay": 0.01, "weight_decay": 0.1},
-        {"initial_accumulator_value": 0.5, "eps": 1e-3, **UP},
-    ],
+        {"lr": 0.05, "momentum": 0.7, "weight_decay": 0.1, **UP}],
+    "Adagrad": [{}, {"lr": 0.1, "lr_decay": 0.01, "weight_decay": 0.1},
+        {"initial_accumulator_value": 0.5, "eps": 1e-3, **UP}],
     "RMSprop": [
         {}, {"alpha": 0.9, "eps": 1e-3, "weight_decay": 0.1}, {"centered": True, "eps": 1e-2},
-        {"momentum": 0.9, **UP}, {"momentum": 0.5, "centered": True, "eps": 1e-2},
-    ],
+        {"momentum": 0.9, **UP}, {"momentum": 0.5, "centered": True, "eps": 1e-2}],
     "Adadelta": [{}, {"lr": 0.5, "rho": 0.8, "eps": 1e-3, "weight_decay": 0.1}, UP],
-    "Adam": [
-        {}, {"lr": 0.01, "betas": (0.8, 0.9), "eps": 1e-3}, {"lr": 0.01, "weight_decay": 0.1},
+    "Adam": [{}, {"lr": 0.01, "betas": (0.8, 0.9), "eps": 1e-3}, {"lr": 0.01, "weight_decay": 0.1},
         {"lr": 0.01, "amsgrad": True, "betas": (0.9, 0.6)},
-        {"lr": 0.01, "weight_decay": 0.1, **UP},
-    ],
-    "AdamW": [
-        {}, {"lr": 0.01, **OTHER, "weight_decay": 0.3},
-        {"lr": 0.01, "amsgrad": True, "betas": (0.9, 0.6)}, {"lr": 0.01, **UP},
-    ],
+        {"lr": 0.01, "weight_decay": 0.1, **UP}],
+    "AdamW": [{}, {"lr": 0.01, **OTHER, "weight_decay": 0.3},
+        {"lr": 0.01, "amsgrad": True, "betas": (0.9, 0.6)}, {"lr": 0.01, **UP}],
     "Adamax": [{}, OTHER, UP],
     "NAdam": [{}, OTHER, DECOUPLED, {"momentum_decay": 0.1, **UP}],
     "RAdam": [{}, OTHER, DECOUPLED, UP],
     "ASGD": [{}, {"lr": 0.05, "lambd": 0.1, "alpha": 0.5, "t0": 5.0, "weight_decay": 0.1}, UP],
     "Rprop": [{"lr": 0.1, "etas": (0.6, 1.1), "step_sizes": (0.01, 0.2)}, UP],
-    "Adafactor": [
-        {},
-        {"lr": 0.1, "beta2_decay": -0.5, "eps": (1e-6, 0.1), "d": 1.5, "weight_decay": 0.1}, UP,
-    ],
+    "Adafactor": [{},
+        {"lr": 0.1, "beta2_decay": -0.5, "eps": (1e-6, 0.1), "d": 1.5, "weight_decay": 0.1}, UP],
 })  # fmt: skip
 TABLE += [
     (optim.rprop, T.Rprop, {}),

@@ -11,7 +11,6 @@ import torch
 
 import lincoln_fn as lf
 from helpers.children import context
-from lincoln_fn import distributed
 
 
 def free_port():
@@ -27,7 +26,7 @@ def _main(rank, world, port, function, arguments, pipe, timeout):
     )  # fmt: skip
     torch.set_num_threads(1)
     try:
-        with distributed.connect(timeout=timeout) as group:
+        with lf.distributed.connect(timeout=timeout) as group:
             pipe.send(("returned", function(group, *arguments)))
     except BaseException:
         pipe.send(("raised", traceback.format_exc()))

@@ -1,5 +1,6 @@
 """Calls that are refused by an error of the library, which says what was expected."""
 
+import builtins
 import re
 
 import numpy as np
@@ -9,20 +10,25 @@ import torch
 import lincoln_fn as lf
 from lincoln_fn import LayerError
 
+KIND = r"(?s)(?:(\w+Error): )?(.*)"
 KNOWN = {"torch": torch, "nn": torch.nn, "np": np}
 
 
-def assert_refused(message, call, *arguments):
+def assert_refused(message, call, /, *arguments, **options):
     with pytest.raises(LayerError) as caught:
-        call(*arguments)
+        call(*arguments, **options)
     assert str(caught.value) == message
 
 
-def assert_says(part, call, *arguments, **options):
-    """Call a function: it raises a LayerError whose text has this part."""
-    with pytest.raises(LayerError) as caught:
+def assert_says(part, call, /, *arguments, **options):
+    """Call a function: it raises a LayerError whose text has this part, as a row of `refusals`.
+
+    An error of Python's, or a GradientError, is named as there.
+    """
+    kind, message = re.fullmatch(KIND, part).groups()
+    kinds = {"GradientError": lf.testing.GradientError, **vars(builtins)}
+    with pytest.raises(kinds[kind] if kind else LayerError, match=_pattern(message)):
         call(*arguments, **options)
-    assert part in str(caught.value)
 
 
 def refused(rows, *, whole=True):
@@ -67,16 +73,19 @@ def _other_than_said(row, names):
     words = re.findall(r"\w+", code)
     own = {word: getattr(lf, word) for word in words if word in lf.__all__}
     names = KNOWN | own | names
-    kind, message = re.fullmatch(r"(?:(\w+Error): )?(.*)", said).groups()
-    parts = map(re.escape, message.removeprefix("^").removesuffix("$").split(" ... "))
-    pattern = ("" if message[0] == "^" else ".*") + ".*".join(parts)
-    pattern += "" if message[-1] == "$" else ".*"
+    kind, message = re.fullmatch(KIND, said).groups()
     try:
         eval(code, names)
     except Exception as error:
         is_kind = type(error) is (eval(kind, names) if kind else LayerError)
         # Nothing of Python's own, which says where an object is and not what.
         is_own = not re.search(r" at 0x|has no attribute '(forward|update|near)'", str(error))
-        is_said = re.fullmatch(pattern, str(error), re.DOTALL)
+        is_said = re.search(_pattern(message), str(error))
         return "" if is_kind and is_own and is_said else f"{row}\n{error!r}"
     return f"{row}\nis not refused"
+
+
+def _pattern(message):
+    parts = map(re.escape, message.removeprefix("^").removesuffix("$").split(" ... "))
+    end = r"\Z" if message[-1] == "$" else ""
+    return "(?s)" + ("^" if message[0] == "^" else "") + ".*".join(parts) + end

@@ -3,12 +3,11 @@
 import torch
 
 import lincoln_fn as lf
-from lincoln_fn import attribution, keys
 from lincoln_fn.attribution import kinds, rules
 from lincoln_fn.attribution.composites import base
 
 # Conserves everywhere that a rule can.
-EXACT = attribution.Composite(
+EXACT = lf.attribution.Composite(
     (
         (kinds.ATTENTION, rules.attention(0.0, constant_weights=True)),
         (kinds.RECURRENT, rules.recurrent(0.0, zero_bias=True)),
@@ -19,4 +18,4 @@ EXACT = attribution.Composite(
 
 
 def normal(*shape, seed=0):
-    return keys.normal(lf.Key(100 + seed), shape, dtype=torch.float64)
+    return lf.keys.normal(lf.Key(100 + seed), shape, dtype=torch.float64)

@@ -4,7 +4,6 @@ import math
 
 import attrs
 import torch
-from torch import Tensor
 
 import lincoln_fn as lf
 from helpers.cases.case import normal
@@ -19,7 +18,7 @@ SGD, ADAM = lf.optim.sgd(0.05), lf.optim.adam(0.01)
 class Count(lf.State):
     """How many steps a layer has taken."""
 
-    steps: Tensor
+    steps: torch.Tensor
 
 
 def faulty(layer, change):

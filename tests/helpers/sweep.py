@@ -12,8 +12,7 @@ import optree
 import torch
 
 import lincoln_fn as lf
-from helpers.cases import CASES
-from helpers.cases.case import normal, uniform
+from helpers import CASES, normal, uniform
 from helpers.losses import TABLE
 from helpers.optimizers import RICH
 from helpers.optimizers import TABLE as TABLE_OF_OPTIMIZERS
@@ -61,11 +60,9 @@ def layers() -> Iterator[tuple[str, Any, Any, Any, Any]]:
 
 X, Y = normal(5, 3), (normal(5, 3) > 0).float()
 OTHERS = [  # losses without a row in the table of losses
-    (
-        lf.losses.ctc(), normal(5, 4, 3).log_softmax(-1),
+    (lf.losses.ctc(), normal(5, 4, 3).log_softmax(-1),
         (torch.tensor([[1, 1], [2, 1], [2, 2], [1, 0]]), torch.full((4,), 5),
-         torch.tensor([2, 2, 1, 0])),
-    ),
+         torch.tensor([2, 2, 1, 0]))),
     (lf.losses.example_weighted(lf.losses.mse()), X, (Y, uniform(5))),
     (lf.losses.from_layer(lf.graph(lambda y, t: (y - t).exp())), X, Y),
     (lf.losses.log_loss(), X.sigmoid(), Y), (lf.losses.log_sigmoid_loss(), -X.abs(), Y),
@@ -92,18 +89,12 @@ def of_matrices(optimizer: Any) -> Any:
 OPTIMIZERS = [
     *(make(**options) for make, _, options in TABLE_OF_OPTIMIZERS), *RICH,
     of_matrices(optim.muon()), of_matrices(optim.muon(dtype=torch.float32)),
-    *(
-        optim.chain(transform, optim.sgd(0.1))
-        for transform in (optim.clip_by_value(0.1), optim.weight_decay(0.1), optim.accumulate(2))
-    ),
-    *(
-        optim.sgd(schedule)
-        for schedule in (
+    *(optim.chain(transform, optim.sgd(0.1))
+        for transform in (optim.clip_by_value(0.1), optim.weight_decay(0.1), optim.accumulate(2))),
+    *(optim.sgd(schedule) for schedule in (
             schedules.constant(0.1), schedules.cosine(0.1, 9), schedules.exponential(0.1, 0.5),
             schedules.linear(0.0, 0.1, 2), schedules.polynomial(0.1, 9, 2.0),
-            schedules.joined([schedules.constant(0.1), schedules.cosine(0.1, 3)], [1]),
-        )
-    ),
+            schedules.joined([schedules.constant(0.1), schedules.cosine(0.1, 3)], [1]))),
 ]  # fmt: skip
 
 

@@ -4,9 +4,8 @@ import math
 
 import pytest
 import torch
-from helpers.compare import same_bits, same_number, same_statistics
+from helpers import refused, same_bits, same_number, same_statistics
 from helpers.initializers import ALL, DISTRIBUTIONS
-from helpers.refusals import refused
 from scipy import stats
 
 import lincoln_fn as lf

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from helpers.cases.case import cast, normal
-from helpers.compare import largest, same_bits, same_number
+from helpers import cast, largest, normal, same_bits, same_number
 from helpers.stateful import STATEFUL
 
 import lincoln_fn as lf
@@ -151,8 +150,7 @@ AGAIN = {
     "shared": (lf.shared(lf.checkpointed(lf.dense(4))), lf.shared(lf.dense(4)), (X, 2 * X), 2, 2),
     "shared of shared": (
         lf.shared(lf.checkpointed(lf.shared(lf.dense(4)))), lf.shared(lf.shared(lf.dense(4))),
-        ((X, 2 * X), (3 * X, 4 * X)), 4, 4,
-    ),
+        ((X, 2 * X), (3 * X, 4 * X)), 4, 4),
     "a scan": (*scanned(False), STEPS, 5 * 4 + 1, 10),
     "a scan from the end": (*scanned(True), STEPS, 5 * 4 + 1, 10),
 }  # fmt: skip
@@ -168,8 +166,7 @@ def test_each_use_of_a_part_that_is_run_again_has_its_own_gradient(name):
     for record, expected in zip(again, once, strict=True):
         assert record.name == expected.name
         assert record.path.endswith(expected.path)  # behind that of `checkpointed`
-        assert same_number(record.output, expected.output)
-        assert same_number(record.gradient, expected.gradient)
+        assert same_number((record.output, record.gradient), (expected.output, expected.gradient))
         assert record.dparams_norm == expected.dparams_norm
 
 
@@ -231,9 +228,8 @@ DEAD = {
 }
 
 
-@pytest.mark.parametrize("name", DEAD)
-def test_a_unit_is_dead_if_it_is_zero_for_every_example(name):
-    y, unit_axis, share = DEAD[name]
+@pytest.mark.parametrize(("y", "unit_axis", "share"), DEAD.values(), ids=DEAD)
+def test_a_unit_is_dead_if_it_is_zero_for_every_example(y, unit_axis, share):
     layer = lf.Layer("given()", lambda params, x: (y, None), lambda params, cache, g: (g, ()))
     (record,) = trace(layer, (), X, SQUARES, None, unit_axis=unit_axis)
     assert record.dead == share
@@ -250,12 +246,10 @@ def test_the_first_value_of_an_output_that_is_not_finite_is_told():
         backward=lambda params, x, g: (g / (2 * x.sqrt()), ()),
     )
     records = trace(lf.serial(lf.identity(), root, lf.tanh()), ((), (), ()), x, SQUARES, None)
-    assert records[1].non_finite.where == "output"
-    assert records[1].non_finite.index == (1, 0)
+    assert (records[1].non_finite.where, records[1].non_finite.index) == ("output", (1, 0))
     assert str(records[1].non_finite) == "output[1, 0] is nan"
     # The layer before it gave what is finite, and got what is not: -inf or nan where x <= 0.
-    assert records[0].non_finite.where == "gradient"
-    assert records[0].non_finite.index == (1, 0)
+    assert (records[0].non_finite.where, records[0].non_finite.index) == ("gradient", (1, 0))
 
 
 def test_a_value_in_a_tuple_is_told_with_its_entry():

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers.cases import CASES
+from helpers import CASES, assert_says, first_run
 
 import lincoln_fn as lf
 from lincoln_fn.inspect.summary import summary
@@ -25,11 +25,8 @@ def test_a_network_is_counted_layer_by_layer():
         ("2", "flatten()", (2, 180), 0, 0),
         ("3", "dense(10)", (2, 10), 180 * 10 + 10, 2 * 180 * 10),
     ]
-    assert table.total.path == ""
-    assert table.total.name == net.name
-    assert table.total.output_shape == (2, 10)
-    assert table.total.parameters == 168 + 1810
-    assert table.total.multiply_adds == 9720 + 3600
+    assert (table.total.path, table.total.name, table.total.output_shape) == ("", net.name, (2, 10))
+    assert (table.total.parameters, table.total.multiply_adds) == (168 + 1810, 9720 + 3600)
     assert table.total.states == 0
 
 
@@ -160,9 +157,8 @@ KEPT = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", KEPT)
-def test_cache_bytes_are_those_worked_out_by_hand(name):
-    x, kept, net = KEPT[name]
+@pytest.mark.parametrize(("x", "kept", "net"), KEPT.values(), ids=KEPT)
+def test_cache_bytes_are_those_worked_out_by_hand(x, kept, net):
     assert {layer.path: layer.cache_bytes for layer in summary(net, x).layers} == kept
 
 
@@ -193,8 +189,7 @@ def test_a_shared_layers_parameters_count_once():
     table = summary(lf.shared(lf.dense(4)), (torch.zeros(5, 3), torch.zeros(2, 3)))
     rows = [(row.path, row.output_shape, row.parameters) for row in table.layers]
     assert rows == [("0", (5, 4), 16), ("0", (2, 4), 0)]
-    assert table.total.output_shape == ((5, 4), (2, 4))
-    assert table.total.parameters == 16
+    assert (table.total.output_shape, table.total.parameters) == (((5, 4), (2, 4)), 16)
 
 
 def test_states_are_told_from_parameters():
@@ -202,9 +197,7 @@ def test_states_are_told_from_parameters():
     table = summary(net, torch.zeros(5, 3))
     counted = {row.path: (row.parameters, row.states) for row in table.layers}
     running = 3 + 3 + 1  # mean, variance, and the number of batches
-    assert counted["0"] == (6, running)
-    assert counted["1.0.0"] == (0, 16)
-    assert counted["1.0.1"] == (0, 1)
+    assert (counted["0"], counted["1.0.0"], counted["1.0.1"]) == ((6, running), (0, 16), (0, 1))
     assert counted["1"] == (0, 17)
     assert (table.total.parameters, table.total.states) == (6, running + 17)
 
@@ -227,8 +220,7 @@ ONE_OF_A_KIND = {case.layer.name.partition("(")[0]: case for case in CASES}
 def test_the_summary_of_every_layer_is_that_of_a_real_run(case):
     # In float64, for which the layers have no kernels that keep notes of a size of their own.
     x = lf.tree.map(lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, case.x)
-    params = case.layer.init(lf.Key(0), x)
-    y, cache = case.layer.forward(params, x)
+    params, y, cache = first_run(case.layer, x)
     there = storages((params, x))
     kept = {at: size for at, size in storages(cache).items() if at not in there}
     total = summary(case.layer, x).total
@@ -253,5 +245,4 @@ def test_a_layer_that_looks_at_numbers_is_named():
         forward=lambda params, x: (x * x.sum().item(), x),
         backward=lambda params, x, g: (g, ()),
     )
-    with pytest.raises(lf.LayerError, match=r"serial\[1\] looks\(\)"):
-        summary(lf.serial(lf.relu(), looks), torch.zeros(5, 3))
+    assert_says("serial[1] looks()", summary, lf.serial(lf.relu(), looks), torch.zeros(5, 3))

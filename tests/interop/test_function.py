@@ -5,8 +5,7 @@ import pickle
 import pytest
 import torch
 import torchvision
-from helpers.cases.case import normal, run
-from helpers.compare import same_bits, same_number
+from helpers import assert_says, first_run, normal, run, same_bits, same_number
 from helpers.cube import Cube
 from torch import nn
 from torch.nn import functional as F
@@ -60,8 +59,7 @@ def test_a_function_is_a_layer(layer, x):
     lf.testing.check_layer(layer, params, x)
     y, cache = layer.forward(params, x)
     again = lf.serial(lf.identity(), layer, lf.identity())
-    params = again.init(lf.Key(0), x)
-    y_again, cache_again = again.forward(params, x)
+    params, y_again, cache_again = first_run(again, x)
     assert same_bits(y_again, y)
     g = lf.tree.map(torch.ones_like, y)
     given = layer.backward(params[1], cache, g)[0]
@@ -70,8 +68,7 @@ def test_a_function_is_a_layer(layer, x):
 
 def test_an_entry_that_is_not_floating_and_a_state_have_no_gradient():
     layer, x = LAYERS[-1]
-    params = layer.init(lf.Key(0), x)
-    y, cache = layer.forward(params, x)
+    params, y, cache = first_run(layer, x)
     with torch.no_grad():
         dx, dparams = layer.backward(params, cache, torch.ones_like(y))
     assert dx[1] is None
@@ -151,10 +148,7 @@ def test_a_module_of_several_inputs_and_one_with_named_outputs():
     message = r"from_module\(Named\): expected y to be a tensor .* got dict; give call, as in call="
     with pytest.raises(lf.LayerError, match=message):
         layer.forward(params, x)
-    with pytest.raises(
-        lf.LayerError, match=r"from_module: expected module to be .*, got the Layer"
-    ):
-        from_module(lf.relu())
+    assert_says("from_module: expected module to be ... , got the Layer", from_module, lf.relu())
 
 
 def test_a_layer_of_a_module_is_pickled():
@@ -228,8 +222,7 @@ def test_derivatives_of_the_backward_are_partial():
     x = w.sin()
     cache = layer.forward(w, x)[1]
     dx, dw = layer.backward(w, cache, torch.ones(3))
-    assert same_number(dx, 3 * w**2 * x**2)
-    assert same_number(dw, 2 * w * x**3)
+    assert same_number((dx, dw), (3 * w**2 * x**2, 2 * w * x**3))
     (second,) = torch.autograd.grad(dw.sum(), w)
     assert same_number(second, 2 * x**3 + 6 * w * x**2 * w.cos())
 

@@ -6,9 +6,7 @@ from inspect import signature
 
 import pytest
 import torch
-from helpers.cases import CASES
-from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
+from helpers import CASES, normal, same_bits, same_number
 from torch import nn
 
 import lincoln_fn as lf

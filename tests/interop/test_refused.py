@@ -4,6 +4,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
+from helpers import assert_refused, assert_says
 from torch import nn
 
 import lincoln_fn as lf
@@ -54,8 +55,7 @@ REFUSED = [
     (nn.MultiheadAttention(4, 2, add_zero_attn=True, batch_first=True),
      "MultiheadAttention", "expected add_zero_attn=False, got True"),
     (nn.TransformerDecoder(DECODER(4, 2, 3, activation=torch.tanh), 2),
-     "layers.0 TransformerDecoderLayer",
-     f"expected activation relu or gelu, got {torch.tanh}"),
+     "layers.0 TransformerDecoderLayer", f"expected activation relu or gelu, got {torch.tanh}"),
     (nn.TransformerDecoder(DECODER(4, 2, 3), 2, Own(4, 4)), "norm Own", NO_COUNTERPART),
     (nn.Transformer(4, 2, custom_encoder=Own(4, 4), custom_decoder=nn.Linear(4, 4)),
      "encoder Own", NO_COUNTERPART),
@@ -85,9 +85,7 @@ REFUSED = [
     ("module", "place", "problem"), REFUSED, ids=[type(row[0]).__name__ for row in REFUSED]
 )
 def test_what_has_no_counterpart_is_named_with_its_path(module, place, problem):
-    with pytest.raises(lf.LayerError) as raised:
-        from_torch(module)
-    assert str(raised.value) == f"from_torch: {place}: {problem}{BY_MODULE}"
+    assert_refused(f"from_torch: {place}: {problem}{BY_MODULE}", from_torch, module)
 
 
 def test_a_module_that_is_half_frozen_is_refused():
@@ -108,15 +106,13 @@ def test_tied_parameters_are_refused():
     mend = "in which it is one; or convert the parts one by one, and connect them by lf.tied"
     assert str(raised.value) == f"from_torch: {problem}{BY_MODULE}, {mend}"
     norm = nn.BatchNorm1d(3, affine=False)
-    with pytest.raises(lf.LayerError, match=r"0\.running_mean and 1\.running_mean"):
-        from_torch(nn.Sequential(norm, norm))
+    assert_says("0.running_mean and 1.running_mean", from_torch, nn.Sequential(norm, norm))
 
 
 def test_a_part_without_counterpart_is_named_before_tied_parameters():
     module = nn.Sequential(nn.Linear(3, 3), Own(3, 3))
     module[1].weight = module[0].weight
-    with pytest.raises(lf.LayerError, match="from_torch: 1 Own: has no counterpart here"):
-        from_torch(module)
+    assert_says("from_torch: 1 Own: has no counterpart here", from_torch, module)
 
 
 def test_a_parameter_that_the_counterpart_has_not_is_refused():

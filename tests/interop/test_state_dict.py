@@ -7,13 +7,9 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from helpers.cases import CASES
-from helpers.cases.case import Case, normal
-from helpers.compare import same_bits
-from torch import Tensor, nn
+from helpers import CASES, Case, assert_refused, assert_says, normal, same_bits
 
 import lincoln_fn as lf
-from lincoln_fn.combine import gated_feed_forward
 from lincoln_fn.interop import from_numpy, from_state_dict, to_numpy, to_state_dict
 from lincoln_fn.interop.names import KINDS
 
@@ -66,7 +62,7 @@ def test_every_class_of_parameters_is_in_the_table():
         and attrs.has(module.Params)
     }
     # The one combinator whose params have names of their own in torch's world.
-    assert set(KINDS) == {*own, gated_feed_forward.Params}
+    assert set(KINDS) == {*own, lf.combine.gated_feed_forward.Params}
 
 
 def test_keys_without_like_come_from_the_key():
@@ -79,7 +75,7 @@ def test_keys_without_like_come_from_the_key():
 def test_what_is_unknown_keeps_its_own_names_and_needs_like():
     @lf.record
     class Own:
-        scale: Tensor
+        scale: torch.Tensor
         seen: lf.Key
 
     own = lf.Layer("own()", print, print, init=lambda key, x: Own(x[0], key))
@@ -104,16 +100,13 @@ def test_all_that_is_wrong_is_in_one_error():
         "0.bias: missing; 2.num_batches_tracked: missing; 7.weight: unexpected; "
         "0.weight: expected shape (4, 3), got float32[3, 4]; 2.bias: expected shape (4,), got 5"
     )
-    with pytest.raises(lf.LayerError) as raised:
-        from_state_dict(net, named, initialised(net, normal(5, 3)))
-    assert str(raised.value) == expected
-    with pytest.raises(lf.LayerError, match=r"0\.bias: missing"):
-        from_state_dict(net, named)
+    assert_refused(expected, from_state_dict, net, named, initialised(net, normal(5, 3)))
+    assert_says("0.bias: missing", from_state_dict, net, named)
 
 
 def test_stacked_weights_have_one_shape():
     layer = lf.multi_head_attention(2)
-    named = nn.MultiheadAttention(6, 2, batch_first=True).state_dict()
+    named = torch.nn.MultiheadAttention(6, 2, batch_first=True).state_dict()
     named["in_proj_weight"] = named["in_proj_weight"][:-1]
     with pytest.raises(lf.LayerError) as raised:
         from_state_dict(layer, named)

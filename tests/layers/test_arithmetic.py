@@ -4,12 +4,9 @@ import math
 
 import pytest
 import torch
-from helpers.cases.case import run
-from helpers.compare import same_bits
-from helpers.refusals import assert_refused
+from helpers import assert_refused, run, same_bits
 
 import lincoln_fn as lf
-from lincoln_fn import keys
 
 INF = math.inf
 TIES = torch.tensor([[2.0, -1.0, 2.0, 2.0], [0.0, 0.0, -0.0, -3.0], [0.0, 0.0, 0.0, 0.0]])
@@ -111,10 +108,10 @@ def test_wrong_inputs_are_told(message):
 
 
 def test_a_split_undoes_a_stack_and_dilate_is_a_convolutions_stride():
-    x = keys.normal(lf.Key(0), (2, 3, 5)), keys.normal(lf.Key(1), (2, 3, 5))
+    x = lf.keys.normal(lf.Key(0), (2, 3, 5)), lf.keys.normal(lf.Key(1), (2, 3, 5))
     apart = lf.serial(lf.stack(2), lf.split(1, dim=2)).predict(((), ()), x)
     assert same_bits([each.squeeze(2) for each in apart], list(x))
-    w = keys.normal(lf.Key(2), (4, 3, 2))
+    w = lf.keys.normal(lf.Key(2), (4, 3, 2))
     strided = torch.nn.functional.conv_transpose1d(x[0], w.transpose(0, 1), stride=3)
     plain = torch.nn.functional.conv_transpose1d(lf.dilate(3).predict((), x[0]), w.transpose(0, 1))
     assert torch.allclose(strided, plain, atol=1e-5)

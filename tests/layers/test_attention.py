@@ -4,16 +4,13 @@ import math
 
 import pytest
 import torch
+from helpers import assert_refused, assert_says, cast, first_run, refused
 from helpers.attention import normal, run
-from helpers.cases.case import cast
 from helpers.compare import largest, same_bits, same_number, same_statistics
-from helpers.refusals import assert_refused, assert_says, refused
 
 import lincoln_fn as lf
-from lincoln_fn import keys
 from lincoln_fn.core.layer import unchanged
 from lincoln_fn.initializers import constant, glorot_uniform, zeros
-from lincoln_fn.initializers import normal as normal_init
 from lincoln_fn.layers import dense, multi_head_attention
 
 SDPA, MHA = lf.scaled_dot_product_attention, lf.multi_head_attention
@@ -183,7 +180,7 @@ def test_initializers_by_keyword():
 
 
 def test_the_keys_bias_has_a_gradient_of_exactly_0():
-    layer, x = MHA(2, bias_init=normal_init(1.0)), normal(2, 5, 6)
+    layer, x = MHA(2, bias_init=lf.initializers.normal(1.0)), normal(2, 5, 6)
     params = layer.init(lf.Key(0), x)
     *_, dparams = run(layer, x, params=params)
     assert bool((dparams.key.bias == 0).all())
@@ -215,9 +212,8 @@ def test_the_cache_grows_with_the_length_and_not_with_its_square(form):
 
 def test_dropout_drops_weights_by_the_key_and_predict_keeps_them():
     layer, x = MHA(2, dropout=0.4), (normal(2, 5, 6), normal(2, 5, seed=3) > -0.5)
-    params = layer.init(lf.Key(0), x)
-    y, cache = layer.forward(params, x)
-    mask = keys.bernoulli(params.dropout.key, (2, 2, 5, 5), 0.6)
+    params, y, cache = first_run(layer, x)
+    mask = lf.keys.bernoulli(params.dropout.key, (2, 2, 5, 5), 0.6)
     heads = cache.parts[3]
     assert same_bits(heads.dropped.mask, mask)
     assert 0 < int(mask.sum()) < mask.numel()
@@ -285,8 +281,7 @@ def test_a_query_without_features_is_refused():
 
 def test_errors_of_params_cache_and_g():
     layer = MHA(2)
-    params = layer.init(lf.Key(0), Q)
-    y, cache = layer.forward(params, Q)
+    params, y, cache = first_run(layer, Q)
     own = "expected the cache of its own forward"
     for function in (layer.backward, layer.grads, layer.input_grad):
         for arguments, message in (
@@ -366,8 +361,7 @@ def test_the_fast_twin_runs_the_flash_kernel_where_it_can(is_causal):
     layer = MHA(2, is_causal=is_causal)
     x = normal(3, 5, 6)
     params, fast = layer.init(lf.Key(0), x), lf.fast(layer)
-    assert kernels_of(fast, params, x) == FLASH
-    assert kernels_of(layer, params, x) == set()
+    assert (kernels_of(fast, params, x), kernels_of(layer, params, x)) == (FLASH, set())
     mask = torch.ones(3, 5, dtype=torch.bool)
     for other in ((x, mask), normal(5, 6), normal(2, 3, 5, 6), (x, x[:, :3], x[:, :3])):
         assert kernels_of(fast, params, other) == FLASH

@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
-from helpers.refusals import assert_says, refused
+from helpers import assert_says, normal, refused, same_bits, same_number
 
 import lincoln_fn as lf
 from lincoln_fn.layers import dropout

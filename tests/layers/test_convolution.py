@@ -2,15 +2,11 @@
 
 import pytest
 import torch
-from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
+from helpers import assert_says, normal, refused, same_bits, same_number
 from helpers.convolutions import MAKERS, axes_of, input_for
-from helpers.refusals import refused
-from torch import nn
 from torch.nn import functional as F
 
 import lincoln_fn as lf
-from lincoln_fn.initializers import Initializer
 from lincoln_fn.layers import conv, pad
 
 # Padding
@@ -30,9 +26,7 @@ def test_padding_can_take_away():
     (3, (-2, -2), "constant", "expected at most 3 elements to remove, got (-2, -2)"),
 ])  # fmt: skip
 def test_padding_that_does_not_fit(size, pair, mode, problem):
-    with pytest.raises(lf.LayerError) as error:
-        pad.check_amounts("layer", torch.zeros(1, size), (pair,), mode)
-    assert problem in str(error.value)
+    assert_says(problem, pad.check_amounts, "layer", torch.zeros(1, size), (pair,), mode)
 
 
 @pytest.mark.parametrize(("pair", "mode"), [
@@ -55,17 +49,16 @@ def test_initial_values_are_torch_s(maker):
         seen.append((fans, key))
         return torch.zeros(shape, dtype=dtype)
 
-    spy = Initializer("spy", draw)
+    spy = lf.initializers.Initializer("spy", draw)
     maker(6, 3, groups=2, weight_init=spy, bias_init=spy).init(lf.Key(0), input_for(maker))
     transposed = maker in MAKERS[3:]
     shape = (4, 3, *[3] * n) if transposed else (6, 2, *[3] * n)
-    fans = nn.init._calculate_fan_in_and_fan_out(torch.empty(shape))
+    fans = torch.nn.init._calculate_fan_in_and_fan_out(torch.empty(shape))
     assert [tuple(one) for one, _ in seen] == [fans, fans]
     assert seen[0][1].bits != seen[1][1].bits
 
     params = maker(6, 3, groups=2).init(lf.Key(0), input_for(maker, dtype=torch.float64))
-    assert params.weight.shape == shape
-    assert params.bias.shape == (6,)
+    assert (params.weight.shape, params.bias.shape) == (shape, (6,))
     assert params.weight.dtype is params.bias.dtype is torch.float64
     bound = fans[0] ** -0.5
     assert 0.8 * bound < params.weight.abs().max() <= bound

@@ -2,12 +2,10 @@
 
 import pytest
 import torch
-from helpers.compare import same_bits, same_number, same_statistics
-from helpers.refusals import assert_refused
+from helpers import assert_refused, same_bits, same_number, same_statistics
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import lincoln_fn as lf
-from lincoln_fn import keys
 from lincoln_fn.layers import alpha_dropout, dropout
 
 LAYERS = [
@@ -18,7 +16,7 @@ LAYERS = [
 
 def example(layer):
     axes = {"dropout1d": 3, "dropout2d": 4}.get(layer.name[:9], 5)
-    return keys.normal(lf.Key(1), (6, 7, 4, 5, 3)[:axes], dtype=torch.float64)
+    return lf.keys.normal(lf.Key(1), (6, 7, 4, 5, 3)[:axes], dtype=torch.float64)
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
@@ -48,7 +46,7 @@ def test_two_layers_of_a_serial_draw_different_masks():
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.8])
 def test_a_mask_drops_with_probability_p(p):
     n = 40_000
-    x = keys.uniform(lf.Key(1), (n,), 1, 2)
+    x = lf.keys.uniform(lf.Key(1), (n,), 1, 2)
     params = dropout.Params(lf.Key(0))
     y, cache = dropout.forward(params, x, p=p)
     assert same_statistics(cache.mask, mean=1 - p)
@@ -91,7 +89,7 @@ def test_channels_are_kept_or_dropped_whole(spatial, batched):
 @pytest.mark.parametrize("p", [0.05, 0.3, 0.7])
 @pytest.mark.parametrize("features", [False, True])
 def test_alpha_dropout_keeps_mean_and_variance(p, features):
-    x = keys.normal(lf.Key(1), (100, 800))
+    x = lf.keys.normal(lf.Key(1), (100, 800))
     y, cache = alpha_dropout.forward(dropout.Params(lf.Key(0)), x, p=p, features=features)
     assert same_statistics(y.mean(0) if features else y.flatten(), mean=0)
     assert same_statistics(y.square().mean(0) if features else y.flatten().square(), mean=1)

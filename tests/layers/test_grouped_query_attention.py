@@ -2,12 +2,9 @@
 
 import pytest
 import torch
-from helpers.cases.case import normal, run
-from helpers.compare import same_bits, same_number
-from helpers.refusals import refused
+from helpers import normal, refused, run, same_bits, same_number
 
 import lincoln_fn as lf
-from lincoln_fn.interop import from_state_dict, to_state_dict
 
 GQA = lf.grouped_query_attention
 X = normal(2, 5, 12)
@@ -62,20 +59,20 @@ def test_it_is_used_in_a_block_with_masks_and_positions_as_context():
 def test_params_by_the_names_of_transformers():
     layer = GQA(3, 1, head_dim=4, qk_norm=lf.rms_norm(), bias=True, output_bias=False)
     params = layer.init(lf.Key(0), X)
-    named = to_state_dict(layer, params)
+    named = lf.interop.to_state_dict(layer, params)
     assert list(named) == [
         *("q_proj.weight", "q_proj.bias", "k_proj.weight", "k_proj.bias"),
         *("v_proj.weight", "v_proj.bias", "q_norm.weight", "k_norm.weight", "o_proj.weight"),
     ]
     assert same_bits(named["q_proj.weight"], params.query.weight.mT.contiguous())
-    assert same_bits(from_state_dict(layer, named), params)
+    assert same_bits(lf.interop.from_state_dict(layer, named), params)
     net = lf.serial(lf.geglu(7), lf.swiglu(5, bias=True))
     params = net.init(lf.Key(0), X)
-    named = to_state_dict(net, params)
+    named = lf.interop.to_state_dict(net, params)
     assert [name for name in named if name.startswith("0")] == [
         "0.gate_proj.weight", "0.up_proj.weight", "0.down_proj.weight",
     ]  # fmt: skip
-    assert same_bits(from_state_dict(net, named), params)
+    assert same_bits(lf.interop.from_state_dict(net, named), params)
 
 
 def test_a_part_that_is_replaced_makes_its_own_params():

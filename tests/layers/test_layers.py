@@ -4,10 +4,8 @@ import pkgutil
 
 import pytest
 import torch
+from helpers import largest, names_of, run, same_number
 from helpers.cases import CASES, FIRST, activations, attention
-from helpers.cases.case import run
-from helpers.compare import largest, same_number
-from helpers.names import names_of
 
 import lincoln_fn as lf
 from lincoln_fn import keys, layers
@@ -84,8 +82,7 @@ def test_rows_without_features(layer):
     x = torch.zeros(5, 0)
     params = layer.init(lf.Key(0), x)
     _, dx, dparams = run(layer, params, x, torch.ones_like)
-    assert dx.shape == x.shape
-    assert [leaf.shape for leaf in lf.tree.leaves(dparams)] == [(0,)]
+    assert (dx.shape, [leaf.shape for leaf in lf.tree.leaves(dparams)]) == (x.shape, [(0,)])
 
 
 # Names show what differs from the default; test_spec.py makes each case's layer by its spec.

@@ -4,10 +4,7 @@ from functools import cache
 
 import pytest
 import torch
-from helpers.cases import FIRST
-from helpers.cases.case import cast, normal
-from helpers.compare import largest, same_bits, same_number
-from helpers.fast_layers import VERSIONS
+from helpers import FIRST, VERSIONS, cast, largest, normal, same_bits, same_number
 
 import lincoln_fn as lf
 

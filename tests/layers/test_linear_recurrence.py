@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-from helpers.cases.case import cast, normal, run, uniform
-from helpers.compare import largest, same_bits, same_number
-from helpers.refusals import assert_says
+from helpers import assert_says, cast, largest, normal, run, same_bits, same_number, uniform
 
 import lincoln_fn as lf
 
@@ -24,9 +22,8 @@ FORMS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_float32_is_as_good_as_its_sums_at_any_decay(name):
-    layer, x = FORMS[name]
+@pytest.mark.parametrize(("layer", "x"), FORMS.values(), ids=FORMS)
+def test_float32_is_as_good_as_its_sums_at_any_decay(layer, x):
     params, g = layer.init(lf.Key(1), x), normal(2, T, 4, seed=3)
     given = run(layer, params, x, g)
     exact = run(layer, cast(params), cast(x), cast(g))

@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-from helpers.cases.case import normal, run
-from helpers.compare import largest, same_number
-from helpers.fast_layers import VERSIONS
+from helpers import VERSIONS, largest, normal, run, same_number
 
 import lincoln_fn as lf
 

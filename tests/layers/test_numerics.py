@@ -14,8 +14,7 @@ import math
 
 import pytest
 import torch
-from helpers.cases.case import run
-from helpers.compare import same_number
+from helpers import run, same_number
 
 import lincoln_fn as lf
 from lincoln_fn import keys, losses

@@ -4,11 +4,8 @@ import math
 
 import pytest
 import torch
+from helpers import assert_says, first_run, normal, refused, same_bits, same_number
 from helpers.cases import pooling
-from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
-from helpers.refusals import assert_says, refused
-from torch.nn import functional as F
 
 import lincoln_fn as lf
 from lincoln_fn.fastpath import fast
@@ -20,8 +17,7 @@ FORMS = pytest.mark.parametrize("of", [lambda layer: layer, fast], ids=["formula
 
 def run(layer, x, g=None):
     """Give y without its indices, dx and dL/dy."""
-    params = layer.init(lf.Key(11), x)
-    y, cache = layer.forward(params, x)
+    params, y, cache = first_run(layer, x, 11)
     has_indices = isinstance(y, tuple)
     y = y[0] if has_indices else y
     g = normal(*y.shape, seed=1).to(x.dtype) if g is None else g
@@ -149,8 +145,7 @@ def test_a_window_that_sees_only_padding_is_minus_infinity_and_gives_its_gradien
     layer = of(lf.max_pool2d(2, padding=1, dilation=3, return_indices=True))
     x = normal(5, 4, 2, 2)
     (y, indices), cache = layer.forward((), x)
-    assert same_number(y, torch.full((5, 4, 1, 1), -INF))
-    assert same_number(indices, torch.full((5, 4, 1, 1), 4))
+    assert same_number((y, indices), (torch.full((5, 4, 1, 1), -INF), torch.full((5, 4, 1, 1), 4)))
     assert same_number(
         layer.backward((), cache, (torch.ones_like(y), None))[0], torch.zeros_like(x)
     )
@@ -173,8 +168,8 @@ def test_padding_may_be_half_of_what_a_window_covers(n, of):
     x = normal(2, 5, *(6,) * n)
     y, cache = layer.forward((), x)
     g = normal(*y.shape, seed=1)
-    padded = F.pad(x, (2, 2) * n, value=-INF).requires_grad_()
-    expected = getattr(F, f"max_pool{n}d")(padded, 3, 2, 0, 2)
+    padded = torch.nn.functional.pad(x, (2, 2) * n, value=-INF).requires_grad_()
+    expected = getattr(torch.nn.functional, f"max_pool{n}d")(padded, 3, 2, 0, 2)
     (dx,) = torch.autograd.grad(expected, padded, g)
     assert same_number(y, expected.detach())
     inside = (..., *(slice(2, -2) for _ in range(n)))
@@ -319,7 +314,7 @@ def test_fractional_pooling_of_given_samples_is_torchs(seed, dtype, of):
         samples = draw_samples(params.key, x, n)
         (y, indices), cache = layer.forward(params, x)
         watched = x.clone().requires_grad_()
-        expected = getattr(F, f"fractional_max_pool{n}d")(
+        expected = getattr(torch.nn.functional, f"fractional_max_pool{n}d")(
             watched, kernel, output, return_indices=True,
             _random_samples=samples.reshape(-1, x.shape[-n - 1], n),
         )  # fmt: skip

@@ -2,10 +2,8 @@
 
 import pytest
 import torch
-from helpers.cases.case import normal
+from helpers import assert_says, normal, same_number
 from helpers.cases.recurrent import MASK, SEQUENCE, STEP, states, step_state
-from helpers.compare import same_number
-from helpers.refusals import assert_says
 from torch import nn
 
 import lincoln_fn as lf
@@ -90,18 +88,11 @@ def test_initial_values_are_uniform_within_the_inverse_root_of_the_hidden_size()
 RNN, LSTM = lf.rnn(4), lf.lstm(4)
 ENTRY = "True where the sequence has an entry, got"
 ERRORS = [
-    *(
-        (
-            layer,
-            x,
-            f"rnn: expected a sequence of shape {axes} or (length, n_in), got {tuple(x.shape)}",
-        )
-        for layer, axes in (
-            (RNN, "(batch, length, n_in)"),
-            (lf.rnn(4, batch_first=False), "(length, batch, n_in)"),
-        )
-        for x in (SEQUENCE[0, 0], SEQUENCE[None])
-    ),
+    *((layer, x,
+            f"rnn: expected a sequence of shape {axes} or (length, n_in), got {tuple(x.shape)}")
+        for layer, axes in ((RNN, "(batch, length, n_in)"),
+            (lf.rnn(4, batch_first=False), "(length, batch, n_in)"))
+        for x in (SEQUENCE[0, 0], SEQUENCE[None])),
     (RNN, SEQUENCE[0, :, :2], "rnn: expected a sequence of shape (length, 3), got (5, 2)"),
     (lf.lstm(4, batch_first=False), (SEQUENCE, states(2)),
         "lstm: expected the state to have 2 of shape (1, 5, 4), got [(1, 2, 4), (1, 2, 4)]"),

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from helpers.cases import FIRST
-from helpers.fast_layers import VERSIONS
+from helpers import FIRST, VERSIONS
 
 import lincoln_fn as lf
 from lincoln_fn.core.layer import unchanged

@@ -4,9 +4,7 @@ import math
 
 import pytest
 import torch
-from helpers.cases.case import normal
-from helpers.compare import same_number
-from helpers.refusals import refused
+from helpers import normal, refused, same_number
 
 import lincoln_fn as lf
 from lincoln_fn import rope_scaling

@@ -4,11 +4,9 @@ import itertools
 
 import pytest
 import torch
+from helpers import normal, same_bits, same_number
 from helpers.cases import shape
-from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
 from helpers.refusals import refusals
-from torch.nn import functional as F
 
 import lincoln_fn as lf
 from lincoln_fn.layers import upsample
@@ -24,8 +22,7 @@ def run(layer, x, g=None):
 def test_joined_and_split_axes_share_their_elements(layer):
     x = normal(2, 4, 6)
     y, dx, g = run(layer, x)
-    assert y.data_ptr() == x.data_ptr()
-    assert dx.data_ptr() == g.data_ptr()
+    assert (y.data_ptr(), dx.data_ptr()) == (x.data_ptr(), g.data_ptr())
     assert same_bits((y.flatten(), dx), (x.flatten(), g.reshape(x.shape)))
 
 
@@ -42,7 +39,7 @@ def test_upsample_is_torchs_at_every_size(mode):
         options = {key: (value, *[2] * (n - 1)) for key, value in options.items()}
         for dtype in (torch.float32, torch.float64):
             x = normal(1, 2, size, *[3] * (n - 1)).to(dtype)
-            expected = F.interpolate(x, mode=mode, align_corners=align, **options)
+            expected = torch.nn.functional.interpolate(x, mode=mode, align_corners=align, **options)
             y, _ = upsample.forward((), x, mode=mode, align_corners=bool(align), **options)
             assert same_number(y, expected, length=0 if mode.startswith("nearest") else 256)
 

@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-from helpers.cases.case import normal
-from helpers.compare import same_number
-from torch import nn
+from helpers import normal, same_number
 from torch.nn.utils import parametrizations
 
 import lincoln_fn as lf
@@ -12,9 +10,9 @@ from lincoln_fn.layers import conv, conv_transpose, dense
 from lincoln_fn.layers.spectral_norm import SpectralNormParams, Vectors
 
 LAYERS = {
-    "dense": (lf.dense(4), nn.Linear(3, 4), dense.Params, normal(5, 3)),
-    "conv": (lf.conv2d(4, 2), nn.Conv2d(3, 4, 2), conv.Params, normal(2, 3, 4, 5)),
-    "conv_transpose": (lf.conv_transpose2d(4, 2), nn.ConvTranspose2d(3, 4, 2),
+    "dense": (lf.dense(4), torch.nn.Linear(3, 4), dense.Params, normal(5, 3)),
+    "conv": (lf.conv2d(4, 2), torch.nn.Conv2d(3, 4, 2), conv.Params, normal(2, 3, 4, 5)),
+    "conv_transpose": (lf.conv_transpose2d(4, 2), torch.nn.ConvTranspose2d(3, 4, 2),
         conv_transpose.Params, normal(2, 3, 4, 5)),
 }  # fmt: skip
 

@@ -7,9 +7,7 @@ differences, that of the faster functions with the formula's.
 
 import pytest
 import torch
-from helpers.cases import CASES, FIRST
-from helpers.cases.case import cast, normal
-from helpers.compare import same_number
+from helpers import CASES, FIRST, cast, normal, same_number
 from helpers.derivatives import assert_derivatives, flat, floating, random_like, slopes
 from helpers.fast_layers import changed
 from torch.func import jvp, vmap
@@ -116,9 +114,8 @@ KERNELS = {
 }
 
 
-@pytest.mark.parametrize("name", KERNELS)
-def test_a_kernels_backward_has_its_derivative_in_g_alone(name):
-    net, x = KERNELS[name]
+@pytest.mark.parametrize(("net", "x"), KERNELS.values(), ids=KERNELS)
+def test_a_kernels_backward_has_its_derivative_in_g_alone(net, x):
     params = net.init(lf.Key(0), x)
     (y, cache), (_, exact) = lf.fast(net).forward(params, x), net.forward(params, x)
     g = (torch.cos(9 * y),)

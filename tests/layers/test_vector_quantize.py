@@ -2,12 +2,9 @@
 
 import pytest
 import torch
-from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
-from helpers.refusals import assert_says
+from helpers import assert_says, normal, same_bits, same_number
 
 import lincoln_fn as lf
-from lincoln_fn import keys
 from lincoln_fn.layers.vector_quantize import Codebook, RunningCodebook, nearest
 
 
@@ -53,7 +50,7 @@ def test_the_nearest_code_is_found_far_from_0(centre):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_the_nearest_code_in_half_precision_is_that_of_float32(dtype):
-    codes = keys.normal(lf.Key(0), (32, 300)).to(dtype) * 100
-    x = keys.normal(lf.Key(1), (64, 300)).to(dtype) * 100
+    codes = lf.keys.normal(lf.Key(0), (32, 300)).to(dtype) * 100
+    x = lf.keys.normal(lf.Key(1), (64, 300)).to(dtype) * 100
     distance = (x.double().unsqueeze(1) - codes.double()).square().sum(-1)
     assert torch.equal(nearest(Codebook(codes), x), distance.argmin(-1))

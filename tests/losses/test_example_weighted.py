@@ -1,27 +1,24 @@
 """Losses whose examples have weights."""
 
-import re
-
 import pytest
 import torch
+from helpers import assert_says
 
 import lincoln_fn as lf
-from lincoln_fn import keys, losses
 from lincoln_fn.losses import example_weighted
-from lincoln_fn.testing import check_loss
 
-X = keys.normal(lf.Key(0), (5, 3), dtype=torch.float64)
+X = lf.keys.normal(lf.Key(0), (5, 3), dtype=torch.float64)
 LABELS = torch.tensor([0, 2, 1, 1, 0])
-POSITIONS = keys.normal(lf.Key(1), (5, 3, 4), dtype=torch.float64)
+POSITIONS = lf.keys.normal(lf.Key(1), (5, 3, 4), dtype=torch.float64)
 W = torch.tensor([0.5, 2.0, 0.0, 1.0, 3.0], dtype=torch.float64)
 CASES = [
-    (losses.softmax_cross_entropy(), X, LABELS),
-    (losses.softmax_cross_entropy(reduction="sum", label_smoothing=0.1), X, LABELS),
-    (losses.softmax_cross_entropy(weight=torch.tensor([1.0, 2.0, 0.5])), X, LABELS),
-    (losses.softmax_cross_entropy(), POSITIONS, LABELS[:, None].expand(5, 4)),
-    (losses.mse(), X, X.flip(0)),
-    (losses.kl_div(reduction="batchmean"), X.log_softmax(1), X.flip(0).softmax(1)),
-    (losses.gaussian_nll(), (X, X.exp()), X.flip(0)),
+    (lf.losses.softmax_cross_entropy(), X, LABELS),
+    (lf.losses.softmax_cross_entropy(reduction="sum", label_smoothing=0.1), X, LABELS),
+    (lf.losses.softmax_cross_entropy(weight=torch.tensor([1.0, 2.0, 0.5])), X, LABELS),
+    (lf.losses.softmax_cross_entropy(), POSITIONS, LABELS[:, None].expand(5, 4)),
+    (lf.losses.mse(), X, X.flip(0)),
+    (lf.losses.kl_div(reduction="batchmean"), X.log_softmax(1), X.flip(0).softmax(1)),
+    (lf.losses.gaussian_nll(), (X, X.exp()), X.flip(0)),
 ]
 
 
@@ -40,13 +37,13 @@ def test_weights_of_1_give_the_loss(loss, prediction, target):
 
 @pytest.mark.parametrize(("loss", "prediction", "target"), CASES)
 def test_the_gradient_is_proven(loss, prediction, target):
-    check_loss(example_weighted(loss), prediction, (target, W))
+    lf.testing.check_loss(example_weighted(loss), prediction, (target, W))
 
 
 def test_each_example_counts_as_often_as_its_weight_says():
-    loss = losses.softmax_cross_entropy(reduction="none")
+    loss = lf.losses.softmax_cross_entropy(reduction="none")
     each, _ = loss.forward(X, LABELS)
-    value, _ = example_weighted(losses.softmax_cross_entropy()).forward(X, (LABELS, W))
+    value, _ = example_weighted(lf.losses.softmax_cross_entropy()).forward(X, (LABELS, W))
     assert torch.allclose(value, (each * W).sum() / 5, rtol=1e-14)
     by_hand, _ = example_weighted(loss).forward(X, (LABELS, W))
     assert torch.equal(by_hand, each * W)
@@ -55,7 +52,7 @@ def test_each_example_counts_as_often_as_its_weight_says():
 def test_weights_come_with_the_data():
     x, w = X.float(), W.float()
     net, optimizer = lf.dense(3), lf.optim.sgd(0.1)
-    step = lf.make_step(net, example_weighted(losses.softmax_cross_entropy()), optimizer)
+    step = lf.make_step(net, example_weighted(lf.losses.softmax_cross_entropy()), optimizer)
     start = lf.init_state(net, optimizer, lf.Key(0), x)
     batches = lf.data.batches((x, (LABELS, w)), 5)
     (state, _), *_ = lf.train(step, start, batches)
@@ -63,7 +60,7 @@ def test_weights_come_with_the_data():
     kept = torch.tensor([0, 1, 1, 3, 4, 4, 4])
     halves = torch.tensor([0.5, *[1.0] * 6])
     other = lf.make_step(
-        net, example_weighted(losses.softmax_cross_entropy(reduction="sum")), lf.optim.sgd(0.02)
+        net, example_weighted(lf.losses.softmax_cross_entropy(reduction="sum")), lf.optim.sgd(0.02)
     )
     again, _ = other(start, (x[kept], (LABELS[kept], halves)))
     assert torch.allclose(state.params.weight, again.params.weight, rtol=1e-5)
@@ -74,20 +71,20 @@ def test_weights_come_with_the_data():
     (lambda loss: loss.forward(X, (LABELS, W[:3])), r"of shape \(5,\), one per example"),
     (lambda loss: loss.forward(X, (LABELS, LABELS)), "expected weights, a float tensor"),
     (lambda loss: loss.backward(3.0), "example_weighted: expected"),
-    (lambda loss: example_weighted(losses.weighted({"a": (1.0, losses.mse())})),
+    (lambda loss: example_weighted(lf.losses.weighted({"a": (1.0, lf.losses.mse())})),
         "expected a loss of the library's own formulas, got weighted"),
 ])  # fmt: skip
 def test_what_has_no_weights_is_refused(call, told):
     with pytest.raises(lf.LayerError, match=told):
-        call(example_weighted(losses.softmax_cross_entropy()))
+        call(example_weighted(lf.losses.softmax_cross_entropy()))
 
 
 @pytest.mark.parametrize("shape", [(), (1,)])
 @pytest.mark.parametrize(("loss", "prediction", "target"), [
-    (losses.mse(), torch.tensor(1.0), torch.tensor(0.0)),
-    (losses.multi_margin(), torch.ones(3), torch.tensor(0)),
+    (lf.losses.mse(), torch.tensor(1.0), torch.tensor(0.0)),
+    (lf.losses.multi_margin(), torch.ones(3), torch.tensor(0)),
 ])  # fmt: skip
 def test_one_value_has_no_examples(loss, prediction, target, shape):
     told = f"expected a prediction with an axis of examples, got one value from {loss.name}"
-    with pytest.raises(lf.LayerError, match=f"^example_weighted: {re.escape(told)}; give it"):
-        example_weighted(loss).forward(prediction, (target, torch.ones(shape)))
+    given = prediction, (target, torch.ones(shape))
+    assert_says(f"^example_weighted: {told}; give it", example_weighted(loss).forward, *given)

@@ -6,8 +6,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.cases.case import normal
-from helpers.compare import same_number
+from helpers import normal, same_number
 
 import lincoln_fn as lf
 from lincoln_fn import keys, losses

@@ -7,13 +7,11 @@ autograd, and its derivatives. All is in float64, in which a wrong path shows.
 import attrs
 import pytest
 import torch
-from helpers.cases.case import normal
-from helpers.compare import same_number
+from helpers import normal, same_number
 from helpers.losses import TABLE, X, to
 from torch.func import jvp, vjp, vmap
 
 import lincoln_fn as lf
-from lincoln_fn import losses
 from lincoln_fn.testing.sample import random_like
 
 # torch warns of its own kl_div, of what its jvp imports, and where its vmap goes one by one.
@@ -55,12 +53,12 @@ def cases():
             yield f"{row}-{reduction}", Case(row.loss(reduction), row.prediction, row.target)
     for reduction in ("mean", "none"):
         for name, target in CTC_TARGETS.items():
-            loss = losses.ctc(reduction=reduction, zero_infinity=name == "too short")
+            loss = lf.losses.ctc(reduction=reduction, zero_infinity=name == "too short")
             yield f"{loss}-{name}", Case(loss, Z, target)
-        loss = losses.ctc(reduction=reduction)
+        loss = lf.losses.ctc(reduction=reduction)
         one = tuple(part[0] for part in CTC_TARGETS["rows"])
         yield f"{loss}-no batch", Case(loss, Z[:, 0], one)
-    loss = losses.kl_div(reduction="batchmean")
+    loss = lf.losses.kl_div(reduction="batchmean")
     yield f"{loss}", Case(loss, torch.log_softmax(X, 1), torch.softmax(X.flip(0), 1))
 
 
@@ -137,7 +135,7 @@ def test_vmap_goes_over_examples(row):
 
 def test_vmap_goes_over_sequences():
     labels, steps, lengths = CTC_TARGETS["rows"]
-    loss = losses.ctc(reduction="none")
+    loss = lf.losses.ctc(reduction="none")
 
     def gradient(z, *target):
         value, cache = loss.forward(z, target)

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from helpers.cases.case import normal
-from helpers.compare import same_number
+from helpers import normal, same_number
+from helpers.refusals import assert_says, refusals
 
 import lincoln_fn as lf
 
@@ -25,8 +25,7 @@ def test_the_value_and_the_gradient_are_the_weighted_sums():
     mse, of_mse = MSE.forward(prediction[1], TARGET[1])
     assert same_number(value, 2 * nll + 0.5 * mse)
     first, second = LOSS.backward(cache, 3.0)
-    assert same_number(first, 6 * NLL.backward(of_nll))
-    assert same_number(second, 1.5 * MSE.backward(of_mse))
+    assert same_number((first, second), (6 * NLL.backward(of_nll), 1.5 * MSE.backward(of_mse)))
     lf.testing.check_loss(LOSS, prediction, TARGET)
 
 
@@ -59,8 +58,7 @@ def test_a_step_called_by_hand_gives_one_number():
     _, value = step(state, (X, TARGET))
     assert value.shape == ()
     _, told = step.with_parts(state, (X, TARGET))
-    assert list(told) == ["loss", "kind", "place"]
-    assert told["loss"] == value
+    assert (list(told), told["loss"]) == (["loss", "kind", "place"], value)
 
 
 @pytest.mark.parametrize("fast", [False, True])
@@ -85,36 +83,26 @@ def test_scores_are_added_beside_the_parts():
     assert set(record.scores) == {"kind", "place", "first"}
 
 
-def raises(call, *said):
-    with pytest.raises(lf.LayerError) as refused:
-        call()
-    for words in said:
-        assert words in str(refused.value)
-
-
-def test_wrong_parts_are_refused_by_name():
-    raises(lambda: lf.losses.weighted({}), "weighted: expected parts", "at least one entry")
-    raises(lambda: lf.losses.weighted({"kind": NLL}), "weighted: expected parts['kind']", "nll()")
-    raises(lambda: lf.losses.weighted([(1.0, NLL)]), "weighted: expected parts to be a mapping")
-    raises(lambda: lf.losses.weighted({"loss": (1.0, NLL)}), "no part named 'step' or 'loss'")
-
-
-def test_wrong_predictions_and_targets_name_the_part():
-    kind, place = NET.predict(NET.init(lf.Key(0), X), X)
-    raises(lambda: LOSS.forward(kind, TARGET), "expected prediction to be a tuple (kind, place)")
-    raises(lambda: LOSS.forward((kind, place), TARGET[:1]), "target to be a tuple (kind, place)")
-    wrong = TARGET[0], TARGET[1][:3]
-    raises(lambda: LOSS.forward((kind, place), wrong), "weighted['place'] mse()", "(5, 2)")
-    several = lf.losses.weighted({"place": (1.0, lf.losses.mse(reduction="none"))})
-    raises(
-        lambda: several.forward((place,), TARGET[1:]),
-        "weighted['place'] mse(reduction='none')",
-        "expected one number, got (5, 2); use reduction='mean'",
-    )
+KIND, PLACE = NET.predict(NET.init(lf.Key(0), X), X)
+SEVERAL = lf.losses.weighted({"place": (1.0, lf.losses.mse(reduction="none"))})
+test_wrong_parts_predictions_and_targets_are_refused_by_name = refusals(
+    """
+lf.losses.weighted({}) -> weighted: expected parts ... at least one entry
+lf.losses.weighted({"kind": NLL}) -> weighted: expected parts['kind'] ... nll()
+lf.losses.weighted([(1.0, NLL)]) -> weighted: expected parts to be a mapping
+lf.losses.weighted({"loss": (1.0, NLL)}) -> no part named 'step' or 'loss'
+LOSS.forward(KIND, TARGET) -> expected prediction to be a tuple (kind, place)
+LOSS.forward((KIND, PLACE), TARGET[:1]) -> target to be a tuple (kind, place)
+LOSS.forward((KIND, PLACE), (TARGET[0], TARGET[1][:3])) -> weighted['place'] mse() ... (5, 2)
+SEVERAL.forward((PLACE,), TARGET[1:]) -> weighted['place'] mse(reduction='none') ... expected one
+    number, got (5, 2); use reduction='mean'
+""",
+    globals(),
+)
 
 
 def test_a_part_that_is_no_probability_is_refused_at_the_first_step():
     net = lf.serial(lf.dense(3), lf.branch(lf.dense(4), lf.dense(2), merge=lf.identity()))
     step = lf.make_step(net, LOSS, SGD)
     state = lf.init_state(net, SGD, lf.Key(0), X)
-    raises(lambda: step(state, (X, TARGET)), "weighted['kind'] nll()", "softmax_cross_entropy")
+    assert_says("weighted['kind'] nll() ... softmax_cross_entropy", step, state, (X, TARGET))

@@ -9,11 +9,10 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
-from helpers.compare import same_number
+from helpers import assert_says, same_number
 from torch import Tensor
 
 import lincoln_fn as lf
-from lincoln_fn import notebook
 from lincoln_fn.notebook import view
 from lincoln_fn.notebook.markup import curve
 from lincoln_fn.notebook.trees import distribution, histogram
@@ -146,10 +145,8 @@ def test_a_layer_that_is_used_twice_says_so():
 
 
 def test_params_that_do_not_fit_are_refused_as_the_network_does():
-    with pytest.raises(lf.LayerError, match=r"serial\[0\] dense\(4\): expected x of shape"):
-        view(NET, PARAMS, X[:, :3])
-    with pytest.raises(lf.LayerError, match="view: expected net to be a Layer"):
-        view(PARAMS, NET, X)
+    assert_says("serial[0] dense(4): expected x of shape", view, NET, PARAMS, X[:, :3])
+    assert_says("view: expected net to be a Layer", view, PARAMS, NET, X)
 
 
 # Records
@@ -197,9 +194,8 @@ OPEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", OPEN)
-def test_what_is_large_is_folded_below_its_first_level(name):
-    value, count = OPEN[name]
+@pytest.mark.parametrize(("value", "count"), OPEN.values(), ids=OPEN)
+def test_what_is_large_is_folded_below_its_first_level(value, count):
     assert view(value).html.count("<details open") == count
 
 
@@ -219,8 +215,7 @@ def test_a_record_may_have_a_view_of_its_own():
         def _repr_html_(self):
             return "<b>mine</b>"
 
-    assert html(Mine(X)) == "<b>mine</b>"
-    assert view(Mine(X)).html == "<b>mine</b>"
+    assert (html(Mine(X)), view(Mine(X)).html) == ("<b>mine</b>", "<b>mine</b>")
 
 
 # Distributions
@@ -274,8 +269,7 @@ def test_a_sample_meets_every_column_of_a_matrix():
 
 def test_equal_numbers_are_one_bar_in_the_middle():
     measured = distribution(torch.full((6,), 2.0))
-    assert measured.shares.index(1.0) == 12
-    assert histogram(measured).count("z") == 1
+    assert (measured.shares.index(1.0), histogram(measured).count("z")) == (12, 1)
 
 
 def test_the_bars_are_as_high_as_the_shares():
@@ -352,8 +346,7 @@ def test_a_list_of_the_records_of_train_is_a_history():
     assert "loss: 0.02 at step 50" in page.text
     assert "the last 20 of 50 records" in page.text
     assert page.rows[0] == ["step", "loss", "examples", "f1"]
-    assert page.rows[1] == ["31", "0.03226", "32", "0.31"]
-    assert len(page.rows) == 21
+    assert (page.rows[1], len(page.rows)) == (["31", "0.03226", "32", "0.31"], 21)
 
 
 # Tables
@@ -417,21 +410,21 @@ def test_ipython_shows_the_picture_of_axes(shell):
 def test_the_extension_shows_tuples_and_lists_until_it_is_unloaded(shell):
     records = [lf.StepRecord(1, 0.5)]
     assert "text/html" not in shown_by(shell, PARAMS)
-    notebook.load_ipython_extension(shell)
+    lf.notebook.load_ipython_extension(shell)
     assert shown_by(shell, PARAMS)["text/html"] == view(PARAMS).html
     assert shown_by(shell, records)["text/html"] == view(records).html
     assert shown_by(shell, HISTORY)["text/html"] == html(HISTORY)
     assert "text/html" not in shown_by(shell, (1, 2))
-    notebook.unload_ipython_extension(shell)
+    lf.notebook.unload_ipython_extension(shell)
     assert "text/html" not in shown_by(shell, PARAMS)
-    notebook.unload_ipython_extension(shell)
+    lf.notebook.unload_ipython_extension(shell)
 
 
 def test_a_formatter_of_your_own_stays(shell):
     formatter = shell.display_formatter.formatters["text/html"]
     formatter.for_type(tuple, lambda value: "mine")
-    notebook.load_ipython_extension(shell)
-    notebook.unload_ipython_extension(shell)
+    lf.notebook.load_ipython_extension(shell)
+    lf.notebook.unload_ipython_extension(shell)
     assert shown_by(shell, PARAMS)["text/html"] == "mine"
 
 
@@ -441,8 +434,8 @@ def test_the_extension_is_loaded_only_within_ipython(monkeypatch):
     given = [types.SimpleNamespace(extension_manager=manager), None]
     package = types.SimpleNamespace(get_ipython=lambda: given.pop(0))
     monkeypatch.setitem(sys.modules, "IPython", package)
-    notebook.load_if_in_ipython()
-    notebook.load_if_in_ipython()
+    lf.notebook.load_if_in_ipython()
+    lf.notebook.load_if_in_ipython()
     assert loaded == ["lincoln_fn.notebook"]
 
 

@@ -4,11 +4,9 @@ import inspect
 
 import pytest
 import torch
-from helpers.compare import same_bits, same_number
-from helpers.refusals import refused
+from helpers import refused, same_bits, same_number
 
 import lincoln_fn as lf
-from lincoln_fn import distributed, keys
 from lincoln_fn.optim import lbfgs, lbfgs_state
 
 
@@ -77,8 +75,7 @@ def test_takes_torchs_path(function, steps, options):
         assert same_number(given, value)
     # Each evaluation is at the same place. A step divides by differences, which magnifies rounding.
     assert len(seen) == len(evaluations)
-    assert same_number(seen, evaluations, error=1e-9)
-    assert same_number(state.params, expected, error=1e-9)
+    assert same_number((seen, state.params), (evaluations, expected), error=1e-9)
     assert state.step == steps
 
 
@@ -114,8 +111,8 @@ def test_finds_the_least_value_and_stays_there():
 
 
 def test_a_network_is_trained_and_resumed_within_train(tmp_path):
-    x = keys.normal(lf.Key(0), (40, 3))
-    batch = x, torch.tanh(x @ keys.normal(lf.Key(1), (3, 2)))
+    x = lf.keys.normal(lf.Key(0), (40, 3))
+    batch = x, torch.tanh(x @ lf.keys.normal(lf.Key(1), (3, 2)))
     net = lf.serial(lf.dense(8), lf.tanh(), lf.dense(2))
     step = lbfgs(lf.value_and_gradient(net, lf.losses.mse()), max_iter=5)
     begin = lbfgs_state(net.init(lf.Key(2), x))
@@ -131,7 +128,7 @@ def test_a_network_is_trained_and_resumed_within_train(tmp_path):
 
 
 def test_the_value_and_gradient_are_those_of_a_step():
-    x, target = keys.normal(lf.Key(0), (6, 4)), torch.tensor([0, 1, 2, 0, 1, 2])
+    x, target = lf.keys.normal(lf.Key(0), (6, 4)), torch.tensor([0, 1, 2, 0, 1, 2])
     net, loss = lf.serial(lf.dense(3), lf.relu(), lf.dense(3)), lf.losses.softmax_cross_entropy()
     params = net.init(lf.Key(1), x)
     for fast in (True, False):
@@ -149,7 +146,7 @@ def computed(batch):
     return compute(net.init(lf.Key(0), torch.ones(2, 3)), batch)
 
 
-WHOLE = distributed.fully_sharded(lf.dense(2), distributed.alone())
+WHOLE = lf.distributed.fully_sharded(lf.dense(2), lf.distributed.alone())
 test_what_does_not_fit_is_refused = refused([
     (lambda: computed(torch.ones(1, 3)), "value_and_gradient: expected a batch (x, target)"),
     (lambda: computed((torch.ones(2, 3), torch.ones(2, 3))),

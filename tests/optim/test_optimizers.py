@@ -7,14 +7,11 @@ from itertools import product
 import attrs
 import pytest
 import torch
-from helpers.compare import largest, same_bits, same_number
-from helpers.names import names_of
+from helpers import largest, names_of, refused, same_bits, same_number
 from helpers.optimizers import RICH, SCHEDULED, TABLE, T, gradient, matrices, parameters, steps_of
-from helpers.refusals import refused
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import lincoln_fn as lf
-from lincoln_fn import keys, optim, schedules
 from lincoln_fn.optim import adamw, by_path, lion, muon, rmsprop, sgd
 from lincoln_fn.testing.contract import check_same, check_untouched, snapshot
 
@@ -60,7 +57,7 @@ def test_takes_torchs_steps(ours, theirs, options, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_plain_sgd_keeps_no_state(dtype):
-    p, dp = (keys.normal(lf.Key(i), (3, 4), dtype=dtype) for i in range(2))
+    p, dp = (lf.keys.normal(lf.Key(i), (3, 4), dtype=dtype) for i in range(2))
     assert sgd().init((p,)) == ()
     for lr in (0.5, 3e-3, 1):
         (moved,), state = sgd(lr).update((p,), (dp,), ())
@@ -82,7 +79,7 @@ def test_centered_rmsprop_is_finite_where_the_gradient_stays(momentum):
 
 @pytest.mark.parametrize("optimizer", [*RICH, muon(0.1)], ids=str)
 def test_a_weight_by_columns_moves_as_one_by_rows_and_stays_so(optimizer):
-    by_rows = [keys.normal(lf.Key(0), (5, 3), dtype=torch.float64)]
+    by_rows = [lf.keys.normal(lf.Key(0), (5, 3), dtype=torch.float64)]
     by_columns = [by_rows[0].mT.contiguous().mT]
     moved, state = steps_of(optimizer, by_columns, 5)
     expected, _ = steps_of(optimizer, by_rows, 5)
@@ -97,7 +94,7 @@ def test_the_table_lists_every_optimizer():
     listed = {ours.__name__ for ours, _, _ in TABLE}
     listed |= {"lion", "muon", "lamb", "shampoo", "soap", "by_path", "chain", "sharded"}
     listed |= {"adabelief", "adan", "lars", "prodigy"}  # test_further_optimizers.py
-    functions = filter(inspect.isfunction, map(partial(getattr, optim), optim.__all__))
+    functions = filter(inspect.isfunction, map(partial(getattr, lf.optim), lf.optim.__all__))
     made = {f.__name__ for f in functions if f.__annotations__["return"] == "Optimizer"}
     assert listed == made
 
@@ -149,7 +146,7 @@ def test_lion_is_algorithm_2_of_its_paper(maximize):
 
 def test_asgd_keeps_torchs_average():
     params = parameters(torch.float64)
-    _, state = steps_of(optim.asgd(0.05, t0=5.0), params, 50)
+    _, state = steps_of(lf.optim.asgd(0.05, t0=5.0), params, 50)
     _, reference = torch_steps_of(partial(T.ASGD, lr=0.05, t0=5.0), params, 50)
     averages = [kept["ax"] for kept in reference.state.values()]
     assert same_number(lf.tree.leaves(state.average), averages)
@@ -158,7 +155,7 @@ def test_asgd_keeps_torchs_average():
 @pytest.mark.parametrize(("ours", "theirs", "options"), SCHEDULED)
 def test_a_schedule_is_the_learning_rate_of_each_step(ours, theirs, options):
     params = parameters(torch.float64)
-    moved, state = steps_of(ours(schedules.cosine(0.05, 40), **options), params, 30)
+    moved, state = steps_of(ours(lf.schedules.cosine(0.05, 40), **options), params, 30)
     expected, _ = torch_steps_of(
         partial(theirs, lr=0.05, foreach=False, **options), params, 30,
         partial(T.lr_scheduler.CosineAnnealingLR, T_max=40),
@@ -168,17 +165,17 @@ def test_a_schedule_is_the_learning_rate_of_each_step(ours, theirs, options):
     assert state.step == 30
 
 
-@pytest.mark.parametrize("make", [optim.lion, optim.muon, optim.asgd])
+@pytest.mark.parametrize("make", [lf.optim.lion, lf.optim.muon, lf.optim.asgd])
 def test_a_constant_schedule_is_a_number(make):
     params = matrices(torch.float64)
-    moved, state = steps_of(make(schedules.constant(0.05)), params, 20)
+    moved, state = steps_of(make(lf.schedules.constant(0.05)), params, 20)
     expected, _ = steps_of(make(0.05), params, 20)
     assert same_number(moved, expected)
     assert state.step == 20
 
 
 def test_a_leaf_without_axes_keeps_its_dtype_under_a_schedule():
-    makes = {ours for ours, _, _ in SCHEDULED} | {optim.lion}
+    makes = {ours for ours, _, _ in SCHEDULED} | {lf.optim.lion}
     for dtype, make in product((torch.float32, torch.bfloat16), makes):
         moved, state = steps_of(make(lambda step: 0.1 / (step + 1).double()), parameters(dtype), 2)
         kept = [leaf for leaf in lf.tree.leaves(state) if leaf.ndim]
@@ -243,8 +240,8 @@ def test_an_ensemble_is_updated_by_vmap(optimizer):
 
 
 def test_adam_reads_a_gradient_of_another_layout():
-    p = keys.normal(lf.Key(0), (3, 5))
-    g = keys.normal(lf.Key(1), (5, 3)).mT
+    p = lf.keys.normal(lf.Key(0), (3, 5))
+    g = lf.keys.normal(lf.Key(1), (5, 3)).mT
     for optimizer in RICH[:-2]:
         given, _ = optimizer.update(p, g, optimizer.init(p))
         expected, _ = optimizer.update(p, g.contiguous(), optimizer.init(p))
@@ -275,9 +272,9 @@ def test_what_does_not_mirror_the_parameters_is_named(optimizer):
 
 def test_names_are_code():
     assert repr(sgd(0.003)) == "sgd(0.003)"
-    assert repr(sgd(schedules.cosine(0.1, 10), 0.9)) == "sgd(cosine(0.1, 10), momentum=0.9)"
+    assert repr(sgd(lf.schedules.cosine(0.1, 10), 0.9)) == "sgd(cosine(0.1, 10), momentum=0.9)"
     for optimizer in [*RICH, muon(0.02, nesterov=False), adamw(weight_decay=0.0)]:
-        assert repr(eval(repr(optimizer), names_of(optim))) == repr(optimizer)
+        assert repr(eval(repr(optimizer), names_of(lf.optim))) == repr(optimizer)
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         sgd().name = "adam"
 
@@ -287,7 +284,7 @@ def test_a_users_optimizer_is_one_too():
         return lf.tree.map(lambda p, dp: p - dp.sign(), params, grads), state + 1
 
     optimizer = lf.Optimizer("sign()", init=lambda params: torch.tensor(0), update=update)
-    x, target = keys.normal(lf.Key(0), (5, 3)), torch.tensor([0, 1, 2, 1, 0])
+    x, target = lf.keys.normal(lf.Key(0), (5, 3)), torch.tensor([0, 1, 2, 1, 0])
     net = lf.serial(lf.dense(4), lf.log_softmax())
     state = lf.init_state(net, optimizer, lf.Key(0), x)
     new, _ = lf.make_step(net, lf.losses.nll(), optimizer)(state, (x, target))
@@ -319,11 +316,11 @@ test_what_does_not_fit_is_refused = refused([
     (lambda: muon().init(parameters(torch.float32)),
      "muon: expected matrices, got 0.bias of shape (4,); give it to another optimizer by by_path"),
     # Where nothing is trained, too.
-    (lambda: optim.adam().update((), (), ()),
+    (lambda: lf.optim.adam().update((), (), ()),
      "adam: expected state AdamState, got (); init(params) makes one"),
-    (lambda: optim.nadam().update((), (), ()),
+    (lambda: lf.optim.nadam().update((), (), ()),
      "nadam: expected state NadamState, got (); init(params) makes one"),
-    (lambda: optim.adagrad().update((), (), ()),
+    (lambda: lf.optim.adagrad().update((), (), ()),
      "adagrad: expected state AdagradState, got (); init(params) makes one"),
     (lambda: by_path({"0.*": sgd(), "2.*": adamw()}).init(parameters(torch.float32)),
      "by_path: expected a pattern that matches '3.gain', got '0.*', '2.*'"),

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers.compare import same_bits, same_number, same_statistics
+from helpers import same_bits, same_number, same_statistics
 from helpers.one_by_one import one_by_one, to_float64
 from helpers.refusals import refusals
 

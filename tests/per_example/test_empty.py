@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from helpers.cases.case import normal
-from helpers.compare import same_bits
+from helpers import assert_says, normal, same_bits
 
 import lincoln_fn as lf
 from lincoln_fn import per_example
@@ -64,5 +63,4 @@ def clipped(*given):
 @pytest.mark.parametrize("function", [per_example.second_moment, per_example.variance, clipped])
 def test_a_mean_over_no_examples_is_refused(function):
     given = empty("dense", fast=False)
-    with pytest.raises(lf.LayerError, match=f"{function.__name__}: expected at least one example"):
-        function(*given)
+    assert_says(f"{function.__name__}: expected at least one example", function, *given)

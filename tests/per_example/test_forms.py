@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from helpers.compare import same_bits, same_number
+from helpers import first_run, same_bits, same_number
 from helpers.one_by_one import check, example, norms_of, one_by_one, run_alone, to_float64
-from helpers.refusals import refusals
+from helpers.refusals import assert_says, refusals
 
 import lincoln_fn as lf
 from lincoln_fn import keys, per_example
@@ -37,9 +37,8 @@ FORMS = {
 
 
 @pytest.mark.parametrize("make", [lambda layer: layer, lf.fast], ids=["formula", "fast"])
-@pytest.mark.parametrize("name", FORMS)
-def test_the_form_that_costs_less_is_taken(name, make):
-    layer, x, from_factors = FORMS[name]
+@pytest.mark.parametrize(("layer", "x", "from_factors"), FORMS.values(), ids=FORMS)
+def test_the_form_that_costs_less_is_taken(layer, x, from_factors, make):
     net = make(layer)
     params, cache, g = example(net, x)
     check(net, params, cache, g, run_alone(net, params, x, g))
@@ -151,8 +150,7 @@ def test_float32_of_lstm(layer, given, make):
     net, sequence = make(layer), drawn(5, 7, 4).float()
     state = drawn(2, 5, 6, seed=1).float(), drawn(2, 5, 6, seed=2).float()
     x = {"sequence": sequence, "state": (sequence, state), "pair": (sequence, sequence.flip(1))}
-    params = net.init(lf.Key(5), x[given])
-    y, cache = net.forward(params, x[given])
+    params, y, cache = first_run(net, x[given], 5)
     g = lf.tree.map(lambda leaf: keys.normal(lf.Key(3), tuple(leaf.shape)), y)
     exact = to_float64(params), layer.forward(to_float64(params), to_float64(x[given]))[1]
     each = one_by_one(layer, *exact, to_float64(g))
@@ -169,8 +167,7 @@ def test_float32_of_lstm(layer, given, make):
 def test_a_bfloat16_layer_is_measured_in_the_parameters_dtype():
     net, x = lf.in_dtype(lf.shared(lf.dense(40)), torch.bfloat16), drawn(3, 30).float()
     x = x, x.flip(0)
-    params = net.init(lf.Key(5), x)
-    y, cache = net.forward(params, x)
+    params, y, cache = first_run(net, x, 5)
     norms = per_example.squared_norms(net, params, cache, y)
     each = per_example.gradients(net, params, cache, y)
     assert {leaf.dtype for leaf in (norms, *lf.tree.leaves(each))} == {torch.float32}
@@ -195,8 +192,7 @@ def test_half_precision_is_summed_in_float32():
 
 
 def named(layer, x):
-    params = layer.init(lf.Key(0), x)
-    y, cache = layer.forward(params, x)
+    params, y, cache = first_run(layer, x)
     return params, cache, lf.tree.map(torch.ones_like, y)
 
 
@@ -259,8 +255,7 @@ def test_a_network_without_parameters():
     params, cache, g = example(net, x)
     assert per_example.squared_norms(net, params, cache, g).tolist() == [0] * 5
     assert per_example.gradients(net, params, cache, g) == ((), ())
-    with pytest.raises(lf.LayerError, match="expected net to be a Layer"):
-        per_example.gradients(None, params, cache, g)
+    assert_says("expected net to be a Layer", per_example.gradients, None, params, cache, g)
 
 
 def test_nothing_given_is_changed():

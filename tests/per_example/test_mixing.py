@@ -2,11 +2,9 @@
 
 import pytest
 import torch
-from helpers.cases import CASES
-from helpers.cases.case import Case, normal
+from helpers import CASES, Case, assert_says, first_run, normal
 
 import lincoln_fn as lf
-from lincoln_fn import tree
 from lincoln_fn.core.declaration import gradients_of
 
 UNBATCHED = [
@@ -40,7 +38,7 @@ def mixes(case):
     """Tell whether the g of one example reaches the dx of another."""
     y, cache = case.layer.forward(case.params(), case.x)
     outputs = y if isinstance(y, tuple) else (y,)
-    count = len(next(filter(is_floating, tree.leaves(case.x))))
+    count = len(next(filter(is_floating, lf.tree.leaves(case.x))))
     for n in range(count):
 
         def alone(leaf, n=n):
@@ -50,8 +48,8 @@ def mixes(case):
                 g[n] = normal(*leaf.shape[1:], seed=n)
             return g
 
-        dx = case.layer.input_grad(case.params(), cache, tree.map(alone, y))
-        for leaf in filter(is_floating, tree.leaves(dx)):
+        dx = case.layer.input_grad(case.params(), cache, lf.tree.map(alone, y))
+        for leaf in filter(is_floating, lf.tree.leaves(dx)):
             if len(leaf) == count and torch.cat([leaf[:n], leaf[n + 1 :]]).any():
                 return True
     return False
@@ -65,10 +63,9 @@ def check_refused(case):
     if isinstance(case.x, tuple):
         first = lf.parallel(*(lf.prelu() if is_floating(x) else lf.identity() for x in case.x))
     net = lf.serial(first, lf.frozen(case.layer))
-    params = net.init(lf.Key(0), case.x)
-    y, cache = net.forward(params, case.x)
+    params, y, cache = first_run(net, case.x)
     with pytest.raises(lf.LayerError, match="expected"):
-        lf.per_example.gradients(net, params, cache, tree.map(torch.ones_like, y))
+        lf.per_example.gradients(net, params, cache, lf.tree.map(torch.ones_like, y))
 
 
 @pytest.mark.parametrize("case", UNBATCHED, ids=str)
@@ -94,13 +91,12 @@ def test_a_norm_by_its_running_statistics_is_named():
 def test_the_classes_of_tokens_are_no_examples():
     logits, tokens = normal(3, 4, 7), torch.tensor([[0, 1, 2, 3], [4, 5, 6, 0], [1, 2, 3, 4]])
     net = lf.serial(lf.parallel(lf.dense(7), lf.identity()), lf.token_log_probs())
-    params = net.init(lf.Key(0), (logits, tokens))
-    y, cache = net.forward(params, (logits, tokens))
+    params, y, cache = first_run(net, (logits, tokens))
     each = lf.per_example.gradients(net, params, cache, torch.ones_like(y))
     for n in range(3):
         _, alone = net.forward(params, (logits[n : n + 1], tokens[n : n + 1]))
         expected = net.grads(params, alone, torch.ones(1, 4))
-        for ours, theirs in zip(tree.leaves(each), tree.leaves(expected), strict=True):
+        for ours, theirs in zip(lf.tree.leaves(each), lf.tree.leaves(expected), strict=True):
             assert torch.allclose(ours[n], theirs, atol=1e-6)
 
 
@@ -119,8 +115,7 @@ OWN = {
 @pytest.mark.parametrize("name", OWN)
 def test_a_layer_of_ones_own_is_tried(name):
     net, x, target = lf.serial(lf.dense(3), OWN[name], lf.dense(2)), normal(5, 4), torch.ones(5, 2)
-    params = net.init(lf.Key(0), x)
-    y, cache = net.forward(params, x)
+    params, y, cache = first_run(net, x)
     for compute in (
         lambda: lf.per_example.gradients(net, params, cache, y),
         lambda: lf.per_example.squared_norms(net, params, cache, y),
@@ -137,7 +132,5 @@ def test_a_layer_of_ones_own_is_tried(name):
 def test_a_layer_that_moves_examples_is_refused_with_a_backward_of_ones_own():
     moving = lf.permute(1, 0)
     net, x = lf.serial(lf.dense(4), moving.replace(backward=moving.backward)), torch.ones(4, 3)
-    params = net.init(lf.Key(0), x)
-    y, cache = net.forward(params, x)
-    with pytest.raises(lf.LayerError, match="make it by its constructor"):
-        lf.per_example.squared_norms(net, params, cache, y)
+    params, y, cache = first_run(net, x)
+    assert_says("make it by its constructor", lf.per_example.squared_norms, net, params, cache, y)

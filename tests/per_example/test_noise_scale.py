@@ -7,14 +7,12 @@ import sys
 
 import pytest
 import torch
-from helpers.cases import CASES
-from helpers.compare import same_bits, same_number
+from helpers import CASES, same_bits, same_number
 from helpers.one_by_one import one_by_one, random_like, to_float64
 from helpers.refusals import refusals
 
 import lincoln_fn as lf
 from lincoln_fn import keys, per_example
-from lincoln_fn.core import evolve
 from lincoln_fn.fastpath.table import fast_by_example
 
 TRAINED = [case for case in CASES if lf.tree.leaves(case.params())]
@@ -87,8 +85,7 @@ def test_the_estimates_have_no_bias():
             torch.stack([getattr(pair, name)[i] for pair in pairs]).mean()
             for name in ("signal", "noise")
         )
-        assert same_number(signal, mean.square().sum())
-        assert same_number(noise, (leaf - mean).square().sum() / 4)
+        assert same_number((signal, noise), (mean.square().sum(), (leaf - mean).square().sum() / 4))
 
 
 ROWS = keys.normal(lf.Key(2), (4, 9, 6))
@@ -210,7 +207,7 @@ def take(net, loss=LOSS, kept=None, **options):
     gradient, optimizer = per_example.noise_scale(**options), lf.optim.sgd(0.1)
     step = lf.make_step(net, loss, optimizer, gradient=gradient)
     state = lf.init_state(net, optimizer, lf.Key(0), X, gradient=gradient)
-    return step(state if kept is None else evolve(state, gradient_state=kept), (X, LABELS))
+    return step(state if kept is None else lf.core.evolve(state, gradient_state=kept), (X, LABELS))
 
 
 def without_noise():

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from helpers.cases import CASES
+from helpers import CASES, first_run
 from helpers.one_by_one import check, example, one_by_one, random_like, run_alone, to_float64
 from helpers.refusals import refusals
 
@@ -90,9 +90,8 @@ COMPOSITIONS = {
 
 
 @pytest.mark.parametrize("make", [lambda layer: layer, lf.fast], ids=["formula", "fast"])
-@pytest.mark.parametrize("name", COMPOSITIONS)
-def test_compositions(name, make):
-    net, x = COMPOSITIONS[name]
+@pytest.mark.parametrize(("net", "x"), COMPOSITIONS.values(), ids=COMPOSITIONS)
+def test_compositions(net, x, make):
     net = make(net)
     params, cache, g = example(net, x)
     check(net, params, cache, g, run_alone(net, params, to_float64(x), g))
@@ -105,8 +104,7 @@ CENTRED = lf.branch(
 
 def test_a_head_whose_loss_has_added_up_the_examples_is_refused():
     net, x = lf.serial(lf.dense(4), lf.linear_head(1)), keys.normal(lf.Key(0), (5, 3))
-    params = net.init(lf.Key(1), x)
-    y, cache = net.forward(params, x)
+    params, y, cache = first_run(net, x, 1)
     g = lf.tree.map(torch.ones_like, y)
     with pytest.raises(lf.LayerError, match=r"serial\[1\] linear_head\(1\): .* loss has added up"):
         per_example.gradients(net, params, cache, g)
@@ -115,8 +113,7 @@ def test_a_head_whose_loss_has_added_up_the_examples_is_refused():
 def square(layer):
     """Give the gradients of four examples through a layer of four features."""
     x, net = keys.normal(lf.Key(0), (4, 3)), lf.serial(lf.dense(4), layer, lf.dense(4))
-    params = net.init(lf.Key(1), x)
-    y, cache = net.forward(params, x)
+    params, y, cache = first_run(net, x, 1)
     return per_example.gradients(net, params, cache, torch.ones_like(y))
 
 

@@ -5,8 +5,8 @@ import struct
 
 import pytest
 import torch
+from helpers import same_number
 from helpers.children import printed_by_child
-from helpers.compare import same_number
 from helpers.refusals import refusals
 
 import lincoln_fn as lf
@@ -131,8 +131,7 @@ def test_a_learning_curve_is_a_line_through_the_records_that_have_the_value(valu
 def test_several_runs_have_lines_that_can_be_told_apart(tmp_path):
     runs = {f"run {i}": HISTORY for i in range(9)} | {"other": OTHER}
     axes = plots.learning_curve(runs)
-    assert lines(axes)["run 0"] == lines(axes)["run 8"]
-    assert lines(axes)["other"] == [[15, 0.8]]
+    assert (lines(axes)["run 0"], lines(axes)["other"]) == (lines(axes)["run 8"], [[15, 0.8]])
     names = [text.get_text() for text in axes.get_legend().get_texts()]
     assert names == list(runs)
     looks = {(line.get_color(), line.get_linestyle()) for line in axes.lines}
@@ -189,8 +188,7 @@ def test_a_confusion_matrix_shows_shares_and_counts(tmp_path):
     counts = [["2", "1", "1"], ["0", "1", "0"], ["1", "0", "0"]]
     assert written(axes) == {(i, j): counts[i][j] for i in range(3) for j in range(3)}
     assert [text.get_text() for text in axes.get_xticklabels()] == ["cat", "dog", "gnu"]
-    assert axes.get_ylabel() == "class"
-    assert axes.get_title() == "Confusion matrix, 6 examples"
+    assert (axes.get_ylabel(), axes.get_title()) == ("class", "Confusion matrix, 6 examples")
     assert is_drawn(axes, tmp_path)
 
 
@@ -230,12 +228,10 @@ TILES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", TILES)
-def test_the_weights_of_each_output_are_a_tile(name, given, tmp_path):
-    weight, options, title, tiles = TILES[name]
+@pytest.mark.parametrize(("weight", "options", "title", "tiles"), TILES.values(), ids=TILES)
+def test_the_weights_of_each_output_are_a_tile(weight, options, title, tiles, given, tmp_path):
     assert plots.filters(weight, **options, axes=given) is given
-    assert shown(given) == tiles
-    assert given.get_title() == f"First layer's weights, {title}"
+    assert (shown(given), given.get_title()) == (tiles, f"First layer's weights, {title}")
     assert is_drawn(given, tmp_path)
 
 
@@ -267,8 +263,7 @@ def test_the_bars_of_a_histogram_are_shares(tmp_path):
         "tanh()": torch.tensor([-1.0, 1.0]),
     }
     first, second = plots.activations(outputs, bins=4)
-    assert heights(first) == [0.75, 0, 0, 0.25]
-    assert heights(second) == [0.5, 0, 0, 0.5]
+    assert (heights(first), heights(second)) == ([0.75, 0, 0, 0.25], [0.5, 0, 0, 0.5])
     assert [bar.get_x() for bar in second.patches] == [-1, -0.5, 0, 0.5]
     assert [axes.get_title() for axes in (first, second)] == ["relu()", "tanh()"]
     assert first.figure is second.figure
@@ -278,8 +273,7 @@ def test_the_bars_of_a_histogram_are_shares(tmp_path):
 def test_values_that_are_not_finite_are_counted_apart(tmp_path):
     y = torch.tensor([1.0, torch.nan, torch.inf, 3.0])
     first, second = plots.activations({"a": y, "b": y[1:3]}, bins=2)
-    assert first.get_title() == "a\n2 not finite"
-    assert heights(first) == [0.5, 0.5]
+    assert (first.get_title(), heights(first)) == ("a\n2 not finite", [0.5, 0.5])
     assert heights(second) == []
     assert is_drawn(first, tmp_path)
 
@@ -297,8 +291,7 @@ def test_every_layer_of_a_deep_network_has_axes(tmp_path):
         f"{i} a_layer_of_a_rather_long_name(and=arguments)": torch.arange(9.0) for i in range(20)
     }
     axes = plots.activations(outputs)
-    assert len(axes) == 20
-    assert len({one.get_position().bounds for one in axes}) == 20
+    assert (len(axes), len({one.get_position().bounds for one in axes})) == (20, 20)
     assert is_drawn(axes[0], tmp_path)
 
 

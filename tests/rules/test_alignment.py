@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
+from helpers import first_run, normal, same_bits, same_number
 from helpers.refusals import refusals
 from helpers.rules import LABELS, NET, RULES, SOFTMAX, X
 
@@ -67,8 +66,7 @@ def test_backpropagation_takes_the_rules_out(name):
 def test_a_layer_used_twice_has_the_angle_between_the_sums():
     net = rules.feedback_alignment(lf.serial(lf.shared(lf.dense(3)), lf.add(), lf.dense(2)))
     x = normal(4, 3), normal(4, 3, seed=1)
-    params = net.init(lf.Key(0), x)
-    y, cache = net.forward(params, x)
+    params, y, cache = first_run(net, x)
     loss, target = lf.losses.mse(), normal(4, 2, seed=2)
     g = loss.backward(loss.forward(y, target)[1])
     given = net.grads(params, cache, g)[0].params

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
+from helpers import first_run, normal, same_bits, same_number
 
 import lincoln_fn as lf
 from lincoln_fn import attribution, curvature, per_example, rules
@@ -34,8 +33,7 @@ def ruled(request):
 
 def test_kolen_pollacks_matrices_have_gradients_of_single_examples():
     net = rules.kolen_pollack(PLAIN)
-    params = net.init(lf.Key(0), X)
-    y, cache = net.forward(params, X)
+    params, y, cache = first_run(net, X)
     g = normal(*y.shape, seed=1).double()
     each = per_example.gradients(net, params, cache, g)
     assert same_bits(each[0].feedback[0], each[0].params.weight)

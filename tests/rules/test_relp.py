@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-from helpers.cases import CASES
-from helpers.cases.case import cast
-from helpers.compare import same_bits, same_number
+from helpers import CASES, cast, same_bits, same_number
 from helpers.compositions import check_split, random_like, run
 from helpers.refusals import refusals
 

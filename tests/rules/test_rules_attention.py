@@ -2,12 +2,10 @@
 
 import pytest
 import torch
-from helpers.cases.case import normal
-from helpers.compare import largest, same_bits, same_number
+from helpers import largest, normal, same_bits, same_number
 from helpers.rules import WRAPPERS
 
 import lincoln_fn as lf
-from lincoln_fn import rules
 from lincoln_fn.walk.paths import paths
 
 HEADS = 2
@@ -36,7 +34,7 @@ def test_each_projection_has_a_matrix_of_its_own(name, fast):
     net = WRAPPERS[name](lf.multi_head_attention(HEADS))
     net = lf.fast(net) if fast else net
     params = net.init(lf.Key(3), X)
-    weights = rules.matrices.matrices(params.params)
+    weights = lf.rules.matrices.matrices(params.params)
     bs = net.parts[1].predict(params.feedback, weights)
     assert len(bs) == 4
     assert not any(map(same_bits, bs, weights))
@@ -59,7 +57,7 @@ def test_each_projection_has_a_matrix_of_its_own(name, fast):
 def test_a_transformer_trains_and_every_projection_has_an_angle():
     block = lf.transformer_encoder_block(HEADS, dim_feedforward=7, norm_first=True)
     net = lf.serial(lf.embedding(9, 6), block, lf.masked_mean(), lf.dense(3))
-    net = rules.feedback_alignment(net)
+    net = lf.rules.feedback_alignment(net)
     x, target = torch.arange(20).reshape(4, 5) % 9, torch.tensor([0, 2, 1, 1])
     loss, optimizer = lf.losses.softmax_cross_entropy(), lf.optim.sgd(0.1)
     step = lf.make_step(net, loss, optimizer)
@@ -72,14 +70,14 @@ def test_a_transformer_trains_and_every_projection_has_an_angle():
     of_projections = [angles[f"{within}.{i}"] for i in (0, 1, 2, 4)]
     assert all(0 < angle < 180 for angle in of_projections)
     assert str(net.parts[1].parts[2]).count("(dense(") == 2  # both of the feed-forward network
-    for before, after in zip(*map(rules.matrices.matrices, (first, state.params)), strict=True):
+    for before, after in zip(*map(lf.rules.matrices.matrices, (first, state.params)), strict=True):
         assert not same_bits(before, after)
 
 
 def test_a_block_begins_with_attention():
     net = lf.serial(lf.embedding(9, 6), lf.multi_head_attention(HEADS), lf.tanh(), lf.dense(3))
     x = torch.arange(20).reshape(4, 5) % 9
-    direct = rules.direct_feedback_alignment(net)
+    direct = lf.rules.direct_feedback_alignment(net)
     params = direct.init(lf.Key(0), x)
     (b,) = params[-1].matrices
     g = normal(4, 5, 3)

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from helpers.compare import largest, same_bits, same_number
+from helpers import first_run, largest, same_bits, same_number
 from helpers.compositions import check_split
 from helpers.rules import RULES, X, ruled
 
 import lincoln_fn as lf
-from lincoln_fn import rules
 
 every_rule = pytest.mark.parametrize("name", RULES)
 
@@ -20,8 +19,7 @@ def trained(step, state, target, steps=3):
 
 def run(name):
     net, loss, target = RULES[name]
-    params = net.init(lf.Key(1), X)
-    y, cache = net.forward(params, X)
+    params, y, cache = first_run(net, X, 1)
     return net, params, cache, loss.backward(loss.forward(y, target)[1])
 
 
@@ -40,8 +38,7 @@ def test_no_dx_is_computed_that_no_trained_part_needs(name):
         lambda la: la.replace(input_grad=refused, grads=la.grads) if "conv2d" in la.name else la,
         net,
     )
-    params = deaf.init(lf.Key(1), X)
-    _, cache = deaf.forward(params, X)
+    params, _, cache = first_run(deaf, X, 1)
     g = run(name)[3]
     assert same_bits(deaf.grads(params, cache, g), net.grads(params, cache, g))
 
@@ -107,7 +104,7 @@ def test_it_learns(name):
     for i in range(200):
         batch = x, labels
         if name == "forward_forward":
-            batch = rules.true_and_false_labels(lf.Key(4).fold_in(i), x, labels, 2)
+            batch = lf.rules.true_and_false_labels(lf.Key(4).fold_in(i), x, labels, 2)
         state, _ = step(state, batch)
     accuracy = (net.predict(state.params, x).argmax(1) == labels).float().mean()
     assert accuracy > 0.85

@@ -7,13 +7,12 @@ import pytest
 import torch
 
 import lincoln_fn as lf
-from lincoln_fn import keys
 from lincoln_fn.testing import check_layer, from_numpy
 from lincoln_fn.testing.lines import trace_of
 
-X = keys.normal(lf.Key(1), (5, 3))
-W = keys.normal(lf.Key(2), (3, 4))
-SQUARE = keys.normal(lf.Key(3), (4, 4))
+X = lf.keys.normal(lf.Key(1), (5, 3))
+W = lf.keys.normal(lf.Key(2), (3, 4))
+SQUARE = lf.keys.normal(lf.Key(3), (4, 4))
 
 
 def normalised(params, x):

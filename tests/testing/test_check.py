@@ -7,12 +7,11 @@ import pytest
 import torch
 
 import lincoln_fn as lf
-from lincoln_fn import keys
 from lincoln_fn.layers import dense
 from lincoln_fn.testing import GradientError, check_layer
 
-X = keys.normal(lf.Key(1), (5, 3))
-MIXED = keys.normal(lf.Key(3), (3, 3), dtype=torch.float64)
+X = lf.keys.normal(lf.Key(1), (5, 3))
+MIXED = lf.keys.normal(lf.Key(3), (3, 3), dtype=torch.float64)
 
 
 def wrong_dense(change):
@@ -51,57 +50,6 @@ def with_nan(dx):
     return torch.cat([dx[:-1], torch.full_like(dx[-1:], torch.nan)])
 
 
-WRONG_GRADIENTS = {
-    "wrong factor": (weight(lambda w: 2.5 * w), X, r"dparams\.weight is 2\.5 times too large$"),
-    "g ignored in db": (bias(lambda b, g: torch.ones_like(b)), X,
-        r"dparams\.bias is not linear in g: is g a factor of every term\?$"),
-    "summed away": (wrong_tanh(lambda dx: dx.sum(0)), X,
-        r"dx is summed over axis 0, which it should keep: shape \(3,\), expected \(5, 3\)$"),
-    "missing term": (single(lambda x: (x * x.sum(), x), lambda x, g: g * x.sum()), X,
-        r"dx misses the path through sum\(\) \(in `x.sum\(\)`\), as if it were a constant$"),
-    "linear, and nothing known": (wrong_tanh(lambda dx: dx @ MIXED), X,
-        r"dx is wrong in \d+ of 15 places, most at \[\d, \d\]: a term is missing or wrong "
-        r"\(line \d+\)$"),
-    "nan": (wrong_tanh(with_nan), X, "dx holds 3 values that are not finite"),
-    "infinite": (wrong_tanh(lambda dx: dx / 0), X, "dx holds 15 values that are not finite"),
-    "structure of dx": (input_of_dense(lambda dx: (dx,)), X,
-        r"expected gradients dparams\.weight, dparams\.bias, dx; got .*dx\.0"),
-    "no dx": (input_of_dense(lambda dx: None), X,
-        r"expected gradients .*dx; got dparams\.weight, dparams\.bias$"),
-    "structure of dparams": (wrong_dense(lambda dx, d, g: (dx, ())), X,
-        r"expected gradients dparams\.weight, dparams\.bias, dx; got dx"),
-    "dtype": (input_of_dense(torch.Tensor.int), X,
-        r"dx: expected dtype torch\.float64, got torch\.int32$"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", [pytest.param(name) for name in WRONG_GRADIENTS])
-def test_wrong_gradients_are_caught_and_named(name):
-    layer, x, message = WRONG_GRADIENTS[name]
-    params = layer.init(lf.Key(0), x)
-    with pytest.raises(GradientError, match=f"^{re.escape(layer.name)}: {message}"):
-        check_layer(layer, params, x)
-
-
-def test_a_factor_of_zero_that_is_left_out_is_no_polynomial():
-    def forward(a, x):
-        return a * torch.tanh(x), torch.tanh(x)
-
-    layer = lf.Layer("gate()", forward, lambda a, t, g: (g * (1 - t * t), (g * t).sum()))
-    with pytest.raises(GradientError, match=r"^gate\(\): dx lacks the factor a in the path"):
-        check_layer(layer, torch.tensor(0.0), X)
-
-
-def test_numbers_of_mean_square_1_are_no_norm():
-    x = torch.tensor([1.2, -1.0, 1.0])  # their mean square is 1.15, and 0.93 times 0.9
-    layer = single(
-        lambda x: (x + torch.tanh(0.9 * x), x), lambda x, g: g + g * (1 - torch.tanh(0.9 * x) ** 2)
-    )
-    says = r"^mine\(\): dx counts the path .* \(in `0\.9 \* x`\) 10/9 times"
-    with pytest.raises(GradientError, match=says):
-        check_layer(layer, (), x)
-
-
 def dead(params, x):
     w, b = params
     return (x @ w + b).relu(), x
@@ -115,28 +63,8 @@ def met(x):
     return (1 - x).clamp(min=0), None
 
 
-NEGATIVE = -0.1 - X.abs()
-FLAT = {
-    "a mask of a ReLU": (single(lambda x: (x.relu(), x), lambda x, g: g), (), NEGATIVE,
-        r"dx lacks the derivative of relu\(\) \(in `x.relu\(\)`\)$"),
-    "biases before a dead ReLU": (lf.Layer("mine()", dead, without_mask),
-        (keys.normal(lf.Key(6), (3, 4)), torch.full((4,), -100.0)), X,
-        r"dparams\.0 lacks the derivative of relu\(\)"),
-    "a hinge that is met": (single(met, lambda cache, g: -g), (), 2 - NEGATIVE,
-        r"dx lacks the derivative of clamp\(\)"),
-    "nothing known": (single(lambda x: (x.relu(), x), lambda x, g: g @ MIXED), (), NEGATIVE,
-        "dx should be zero here: forward does not change near x$"),
-    "what forward leaves out": (
-        lf.Layer("mine()", lambda b, x: (2 * x, ()), lambda b, cache, g: (2 * g, g.sum(0))),
-        torch.ones(3), X, "dparams should be zero: forward does not depend on it$"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", FLAT)
-def test_a_mistake_where_forward_is_flat_keeps_its_name(name):
-    layer, params, x, message = FLAT[name]
-    with pytest.raises(GradientError, match=rf"^mine\(\): {message}"):
-        check_layer(layer, params, x)
+def gate(a, x):
+    return a * torch.tanh(x), torch.tanh(x)
 
 
 def scaled(sign):
@@ -159,46 +87,86 @@ def with_bias(bias):
     return lf.Layer("linear()", forward, backward)
 
 
-SCALES, INCOMES = torch.tensor([1e6, 1.0, 0.5]), 1e6 * keys.uniform(lf.Key(5), (4, 1))
-LEAF_OF_TWO_SCALES = {
-    "a column": (scaled(-1), SCALES, X,
-        r"^scaled\(\): dx is wrong in 5 of 15 places, most at \[\d, 2\]"),
-    "a bias that is averaged": (with_bias(torch.mean), torch.tensor([0.3, -0.7]), INCOMES,
-        r"^linear\(\): dparams is wrong in 1 of 2 places, most at \[1\]"),
-    "a bias of zero": (with_bias(lambda g: 0 * g.sum()), torch.tensor([0.3, -0.7]), INCOMES,
-        r"^linear\(\): dparams is wrong in 1 of 2 places, most at \[1\]"),
+NEGATIVE = -0.1 - X.abs()
+SCALES, INCOMES = torch.tensor([1e6, 1.0, 0.5]), 1e6 * lf.keys.uniform(lf.Key(5), (4, 1))
+OF_INCOMES = torch.tensor([0.3, -0.7])
+# Of each the layer, its params (None: those of init), x, and what is said after its name.
+WRONG_GRADIENTS = {
+    "wrong factor": (weight(lambda w: 2.5 * w), None, X,
+        r"dparams\.weight is 2\.5 times too large$"),
+    "g ignored in db": (bias(lambda b, g: torch.ones_like(b)), None, X,
+        r"dparams\.bias is not linear in g: is g a factor of every term\?$"),
+    "summed away": (wrong_tanh(lambda dx: dx.sum(0)), (), X,
+        r"dx is summed over axis 0, which it should keep: shape \(3,\), expected \(5, 3\)$"),
+    "missing term": (single(lambda x: (x * x.sum(), x), lambda x, g: g * x.sum()), (), X,
+        r"dx misses the path through sum\(\) \(in `x.sum\(\)`\), as if it were a constant$"),
+    "linear, and nothing known": (wrong_tanh(lambda dx: dx @ MIXED), (), X,
+        r"dx is wrong in \d+ of 15 places, most at \[\d, \d\]: a term is missing or wrong "
+        r"\(line \d+\)$"),
+    "nan": (wrong_tanh(with_nan), (), X, "dx holds 3 values that are not finite"),
+    "infinite": (wrong_tanh(lambda dx: dx / 0), (), X, "dx holds 15 values that are not finite"),
+    "structure of dx": (input_of_dense(lambda dx: (dx,)), None, X,
+        r"expected gradients dparams\.weight, dparams\.bias, dx; got .*dx\.0"),
+    "no dx": (input_of_dense(lambda dx: None), None, X,
+        r"expected gradients .*dx; got dparams\.weight, dparams\.bias$"),
+    "structure of dparams": (wrong_dense(lambda dx, d, g: (dx, ())), None, X,
+        r"expected gradients dparams\.weight, dparams\.bias, dx; got dx"),
+    "dtype": (input_of_dense(torch.Tensor.int), None, X,
+        r"dx: expected dtype torch\.float64, got torch\.int32$"),
+    "a factor of zero, which is no polynomial": (
+        lf.Layer("gate()", gate, lambda a, t, g: (g * (1 - t * t), (g * t).sum())),
+        torch.tensor(0.0), X, "dx lacks the factor a in the path"),
+    "numbers of mean square 1, which are no norm": (
+        single(lambda x: (x + torch.tanh(0.9 * x), x),
+               lambda x, g: g + g * (1 - torch.tanh(0.9 * x) ** 2)),
+        (), torch.tensor([1.2, -1.0, 1.0]),  # their mean square is 1.15, and 0.93 times 0.9
+        r"dx counts the path .* \(in `0\.9 \* x`\) 10/9 times"),
+    # Where forward is flat, a mistake keeps its name.
+    "a mask of a ReLU": (single(lambda x: (x.relu(), x), lambda x, g: g), (), NEGATIVE,
+        r"dx lacks the derivative of relu\(\) \(in `x.relu\(\)`\)$"),
+    "biases before a dead ReLU": (lf.Layer("mine()", dead, without_mask),
+        (lf.keys.normal(lf.Key(6), (3, 4)), torch.full((4,), -100.0)), X,
+        r"dparams\.0 lacks the derivative of relu\(\)"),
+    "a hinge that is met": (single(met, lambda cache, g: -g), (), 2 - NEGATIVE,
+        r"dx lacks the derivative of clamp\(\)"),
+    "nothing known": (single(lambda x: (x.relu(), x), lambda x, g: g @ MIXED), (), NEGATIVE,
+        "dx should be zero here: forward does not change near x$"),
+    "what forward leaves out": (
+        lf.Layer("mine()", lambda b, x: (2 * x, ()), lambda b, cache, g: (2 * g, g.sum(0))),
+        torch.ones(3), X, "dparams should be zero: forward does not depend on it$"),
+    # A small entry beside a large one is judged.
+    "a column": (scaled(-1), SCALES, X, r"dx is wrong in 5 of 15 places, most at \[\d, 2\]"),
+    "a bias that is averaged": (with_bias(torch.mean), OF_INCOMES, INCOMES,
+        r"dparams is wrong in 1 of 2 places, most at \[1\]"),
+    "a bias of zero": (with_bias(lambda g: 0 * g.sum()), OF_INCOMES, INCOMES,
+        r"dparams is wrong in 1 of 2 places, most at \[1\]"),
+    # A gradient is judged however small it is.
+    **{f"{name} at {size}": (single(forward, dx), (), size * torch.tensor([1.0, 2, 3]), said)
+        for size in (1e6, 1e10, 1e13) for name, forward, dx, said in (
+            ("the sign of log", lambda x: (x.log(), x), lambda x, g: -g / x,
+                "dx has the wrong sign$"),
+            ("no gradient of log", lambda x: (x.log(), x), lambda x, g: 0 * g, "dx is zero$"),
+            ("the sign of 1/x", lambda x: (1 / x, x), lambda x, g: g / x**2,
+                "dx has the wrong sign$"))},
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", LEAF_OF_TWO_SCALES)
-def test_a_small_entry_beside_a_large_one_is_judged(name):
-    layer, params, x, message = LEAF_OF_TWO_SCALES[name]
-    with pytest.raises(GradientError, match=message):
+@pytest.mark.whole
+@pytest.mark.parametrize(
+    ("layer", "params", "x", "message"), WRONG_GRADIENTS.values(), ids=WRONG_GRADIENTS
+)
+def test_wrong_gradients_are_caught_and_named(layer, params, x, message):
+    params = layer.init(lf.Key(0), x) if params is None else params
+    with pytest.raises(GradientError, match=f"^{re.escape(layer.name)}: {message}"):
         check_layer(layer, params, x)
 
 
 def test_right_entries_of_two_scales_are_right():
     for layer, params, x in (
-        (scaled(1), SCALES, X),
-        (with_bias(torch.sum), torch.tensor([0.3, -0.7]), INCOMES),
-    ):
+        (scaled(1), SCALES, X), (with_bias(torch.sum), OF_INCOMES, INCOMES)
+    ):  # fmt: skip
         report = check_layer(layer, params, x, all=True)
         assert (report.is_right, report.remarks) == (True, ())
-
-
-SMALL = {
-    "the sign of log": (torch.log, lambda x, g: -g / x, "has the wrong sign"),
-    "no gradient of log": (torch.log, lambda x, g: 0 * g, "is zero"),
-    "the sign of 1/x": (torch.reciprocal, lambda x, g: g / x**2, "has the wrong sign"),
-}
-
-
-@pytest.mark.parametrize("size", [1e6, 1e10, 1e13])
-@pytest.mark.parametrize("name", SMALL)
-def test_a_gradient_is_judged_however_small_it_is(name, size):
-    function, dx, message = SMALL[name]
-    with pytest.raises(GradientError, match=rf"^mine\(\): dx {message}$"):
-        check_layer(single(lambda x: (function(x), x), dx), (), size * torch.tensor([1.0, 2, 3]))
 
 
 @pytest.mark.parametrize("shift", [0.0, 1e5])

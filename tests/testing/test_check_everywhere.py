@@ -6,11 +6,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from helpers.cases import CASES
+from helpers import CASES
 from helpers.losses import TABLE
 
 import lincoln_fn as lf
-from lincoln_fn import keys
 from lincoln_fn.testing import GradientError, check_layer, check_loss
 
 pytestmark = pytest.mark.filterwarnings("ignore:reduction:UserWarning")
@@ -78,8 +77,7 @@ def test_layers_are_right_on_digits(layer, digits):
 def test_a_relu_is_right_on_a_kink_and_the_report_says_where():
     report = check_layer(lf.relu(), (), torch.tensor([-1.0, 0.0, 2.0]), all=True)
     assert report.is_right
-    assert report.remarks == ("x lies on a kink at [1]",)
-    assert report.findings[0].left_out == ((1,),)
+    assert (report.remarks, report.findings[0].left_out) == (("x lies on a kink at [1]",), ((1,),))
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.3, 1.0])
@@ -126,8 +124,8 @@ def rounded_without_grad(x):
 
 
 ON_KINK = torch.tensor([[-1.0, 0.0, 2.0], [0.0, 0.0, 1.0]])
-X, ZEROS = keys.normal(lf.Key(1), (5, 3)), torch.zeros(2, 3, 6)
-KERNEL = keys.normal(lf.Key(3), (3, 4))
+X, ZEROS = lf.keys.normal(lf.Key(1), (5, 3)), torch.zeros(2, 3, 6)
+KERNEL = lf.keys.normal(lf.Key(3), (3, 4))
 SQRT = mine(torch.sqrt, lambda x, g: g / (2 * torch.sqrt(x)))
 DETACHED = {
     "detach": (lambda x: x + (x.round() - x).detach(), lambda x, g: 1 * g),
@@ -143,7 +141,7 @@ RIGHT = {
         "right", None),
     "square roots near zero": (SQRT, torch.tensor([1e-12, 1e-6, 1.0]), "right", None),
     "a square root of zero": (SQRT, torch.tensor([0.0, 4.0]), "right", None),
-    "tiny numbers": (lf.relu(), 1e-4 * keys.normal(lf.Key(2), (200, 100)), "right", None),
+    "tiny numbers": (lf.relu(), 1e-4 * lf.keys.normal(lf.Key(2), (200, 100)), "right", None),
     "two kinks that cancel": (mine(lambda x: torch.relu(x) - torch.relu(-x),
         lambda x, g: g * (x != 0)), ON_KINK, "right", None),
     "places of several scales": (mine(torch.log, lambda x, g: g / x),

@@ -6,12 +6,11 @@ import pytest
 import torch
 
 import lincoln_fn as lf
-from lincoln_fn import keys
 from lincoln_fn.testing import check_layer, check_loss
 from lincoln_fn.testing.terms import one_hot
 
-X = keys.normal(lf.Key(1), (5, 5))
-W = keys.normal(lf.Key(2), (5,)) + 3
+X = lf.keys.normal(lf.Key(1), (5, 5))
+W = lf.keys.normal(lf.Key(2), (5,)) + 3
 LABELS = torch.tensor([0, 4, 2, 1, 1])
 
 
@@ -80,8 +79,7 @@ LOG_SOFTMAX = {
 ROWS = [
     (forward, says, dx)
     for forward, table in (
-        (layer_norm, NORM), (rms_norm, RMS), (softmax, SOFTMAX), (log_softmax, LOG_SOFTMAX),
-    )
+        (layer_norm, NORM), (rms_norm, RMS), (softmax, SOFTMAX), (log_softmax, LOG_SOFTMAX))
     for says, dx in table.items()
 ]  # fmt: skip
 
@@ -150,7 +148,7 @@ OTHER_ENTROPIES = {
         "its gradient + 1/5 onehot"),
     "an index that is ignored": (entropy_of_labels, without_labels, X, LABELS - 1,
         "its gradient + 1/4 onehot"),
-    "labels of tokens": (entropy_of_labels, without_labels, keys.normal(lf.Key(3), (2, 3, 4)),
+    "labels of tokens": (entropy_of_labels, without_labels, lf.keys.normal(lf.Key(3), (2, 3, 4)),
         torch.tensor([[0, 1, 2], [3, 3, 1]]), "its gradient + 1/6 onehot"),
     "soft targets": (entropy_of_targets, without_targets, X, torch.softmax(X.flip(0), -1),
         "its gradient + 1/5 t"),

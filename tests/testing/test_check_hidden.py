@@ -4,14 +4,12 @@ import hidden
 import pytest
 import torch
 from helpers.cases import normalisation
-from torch.nn import functional
 
 import lincoln_fn as lf
-from lincoln_fn import keys
 from lincoln_fn.testing import GradientError, blame, check_layer, check_loss, explain, grade
 
-X = keys.normal(lf.Key(1), (5, 3))
-SQUARE = keys.normal(lf.Key(2), (4, 4))
+X = lf.keys.normal(lf.Key(1), (5, 3))
+SQUARE = lf.keys.normal(lf.Key(2), (4, 4))
 U = torch.sigmoid(X)
 ONES, ZEROS = torch.ones(5, 3), torch.zeros(5, 3)
 
@@ -55,32 +53,26 @@ NORM = lf.layer_norm().replace(backward=layer_norm_without_w)
 SWISH = trained(lambda beta, x: x * torch.sigmoid(beta * x), swish_backward)
 
 NAMED = {
-    "own layer, without its scale": (
-        (WITHOUT_SCALE, Scale(torch.ones(3)), X),
+    "own layer, without its scale": ((WITHOUT_SCALE, Scale(torch.ones(3)), X),
         r"dx lacks the factor params.scale in the path through pow\(\) \(in `x\*\*2`\) "
-        r"\(right where params.scale is 1, as given; wrong at other numbers\)$",
-    ),
+        r"\(right where params.scale is 1, as given; wrong at other numbers\)$"),
     "layer norm, without w": ((NORM, NORM.init(lf.Key(0), X), X),
         r"dx lacks the other factor of mul\(\) \(right where params.weight is 1, as given; wrong"),
     "swish, one beta too many": ((SWISH, torch.ones(()), X),
         r"dx has the further factor beta in the path through mul\(\) \(in `beta \* x`\) "
         r"\(right where params is 1, as given; wrong at other numbers\)$"),
-    "a bias of zero": (
-        (trained(lambda b, x: x * (1 + b) ** 2,
+    "a bias of zero": ((trained(lambda b, x: x * (1 + b) ** 2,
         lambda b, x, g: (g * (1 + b), (2 * g * x * (1 + b)).sum(0))), torch.zeros(3), X),
         r"dx .*\(right where params is 0, as given; wrong at other numbers\)$"),
     "x of ones": ((mine(lambda x: x**3, lambda x, g: 3 * g * x), (), ONES),
         r"dx .*\(right where x is 1, as given"),
-    "x of equal rows": (
-        (mine(lambda x: x * x.mean(0), lambda x, g: g * x + (g * x).mean(0)), (),
-        X[:1].expand(5, 3)),
-        r"dx .*\(right at the x given; wrong at other numbers\)$"),
+    "x of equal rows": ((mine(lambda x: x * x.mean(0), lambda x, g: g * x + (g * x).mean(0)), (),
+        X[:1].expand(5, 3)), r"dx .*\(right at the x given; wrong at other numbers\)$"),
     "a symmetric x": ((mine(lambda x: x @ x, lambda x, g: g @ x + x @ g), (), SQUARE + SQUARE.mT),
         r"dx .*\(right at the x given; wrong at other numbers\)$"),
     "a symmetric matrix": (
         (trained(lambda a, x: a @ x, lambda a, x, g: (a @ g, g @ x.mT)), SQUARE + SQUARE.mT,
-        SQUARE[:, :3]),
-        r"dx .*\(right at the params given; wrong at other numbers\)$"),
+        SQUARE[:, :3]), r"dx .*\(right at the params given; wrong at other numbers\)$"),
 }  # fmt: skip
 
 
@@ -156,9 +148,8 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_predictions_of_ones_and_zeros_hide_no_mistake_of_a_loss(name):
-    forward, backward, prediction = LOSSES[name]
+@pytest.mark.parametrize(("forward", "backward", "prediction"), LOSSES.values(), ids=LOSSES)
+def test_predictions_of_ones_and_zeros_hide_no_mistake_of_a_loss(forward, backward, prediction):
     loss = lf.Loss("mine()", lambda p, t: (forward(p, t), p), lambda p, g=1.0: backward(p, g))
     with pytest.raises(GradientError, match=r"dx .*\(right where x "):
         check_loss(loss, prediction, X)
@@ -217,7 +208,7 @@ def fixed_point_backward(w, z, g):
 
 
 def near(x, g):
-    h = functional.pad(2 * g * x.diff(), (1, 1))
+    h = torch.nn.functional.pad(2 * g * x.diff(), (1, 1))
     return h[:-1] - h[1:]
 
 

@@ -7,12 +7,11 @@ import pytest
 import torch
 
 import lincoln_fn as lf
-from lincoln_fn import keys
 from lincoln_fn.testing import GradientError, check_layer
 
 
 def normal(*shape, seed=0):
-    return keys.normal(lf.Key(40 + seed), shape, dtype=torch.float64)
+    return lf.keys.normal(lf.Key(40 + seed), shape, dtype=torch.float64)
 
 
 def numpy_layer(forward, backward):

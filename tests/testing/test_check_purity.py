@@ -8,10 +8,9 @@ import pytest
 import torch
 
 import lincoln_fn as lf
-from lincoln_fn import keys
 from lincoln_fn.testing import GradientError, check_layer, check_loss
 
-X = keys.normal(lf.Key(1), (5, 3))
+X = lf.keys.normal(lf.Key(1), (5, 3))
 
 
 def in_place(on, change):
@@ -80,16 +79,13 @@ IMPURE = {
         "grads changed g in place"),
     "advance changes params": (DENSE.replace(advance=in_place(0, add_to_bias)(DENSE.advance)),
         "advance changed params.bias in place"),
-    "a second forward differs": (
-        lf.Layer("mine()", numbered(lambda n, params, x: (n * x, n)),
+    "a second forward differs": (lf.Layer("mine()", numbered(lambda n, params, x: (n * x, n)),
         lambda params, n, g: (n * g, ())), "a second forward gives something else"),
     "a second backward differs": (
         RELU.replace(backward=numbered(lambda n, params, y, g: (n * g * (y > 0), ()))),
         "a second backward gives something else"),
-    "backward empties the cache": (
-        lf.Layer(
-            "mine()", lambda params, x: (x * x, [x]), lambda params, xs, g: (2 * g * xs.pop(), ())
-        ),
+    "backward empties the cache": (lf.Layer(
+            "mine()", lambda params, x: (x * x, [x]), lambda params, xs, g: (2 * g * xs.pop(), ())),
         "a second backward raised IndexError: pop from empty list: does backward change its cache?",
     ),
     "grads differs": (
@@ -202,9 +198,8 @@ WRONG_LOSSES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", WRONG_LOSSES)
-def test_wrong_losses_are_caught_and_named(name):
-    backward, message = WRONG_LOSSES[name]
+@pytest.mark.parametrize(("backward", "message"), WRONG_LOSSES.values(), ids=WRONG_LOSSES)
+def test_wrong_losses_are_caught_and_named(backward, message):
     loss = attrs.evolve(RIGHT, backward=backward)
     with pytest.raises(GradientError, match=rf"^cross_entropy\(\): {message}"):
         check_loss(loss, PROBABILITIES, LABELS)

@@ -3,14 +3,13 @@
 import attrs
 import pytest
 import torch
-from helpers.compare import same_number
+from helpers import same_number
 
 import lincoln_fn as lf
-from lincoln_fn import keys
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing import Finding, GradientError, Report, check_layer, check_loss, run
 
-X = keys.normal(lf.Key(1), (5, 3))
+X = lf.keys.normal(lf.Key(1), (5, 3))
 NO_TANH = lf.tanh().replace(name="no_tanh()", backward=lambda params, y, g: (g, ()))
 DENSE = lf.dense(4)
 
@@ -35,8 +34,7 @@ def test_every_gradient_has_a_finding():
     assert [f.leaf for f in report.mistakes] == ["dparams.bias", "dx"]
     assert not report.is_right
     bias, dx = report.mistakes
-    assert same_number(bias.error, 0.8)
-    assert same_number(dx.error, 2.0)
+    assert same_number((bias.error, dx.error), (0.8, 2.0))
     assert len(dx.place) == 2
 
 
@@ -76,8 +74,7 @@ def test_a_notebook_shows_no_empty_columns():
 ])  # fmt: skip
 def test_the_heading_is_the_verdict_on_all(verdicts, heading):
     report = Report("a()", tuple(Finding("", "a()", "dx", verdict) for verdict in verdicts))
-    assert report.verdict == heading
-    assert str(report).splitlines()[0] == f"a(): {heading}"
+    assert (report.verdict, str(report).splitlines()[0]) == (heading, f"a(): {heading}")
     assert f"</b>: {heading}<table>" in report._repr_html_()
 
 
@@ -88,8 +85,7 @@ def test_the_wrong_part_of_a_network_is_named_by_its_path():
     assert report.mistakes[0].name == "derivative missing"
     # What is before the tanh is wrong, what is behind it is right.
     verdicts = {f.leaf: f.verdict for f in report.findings if not f.path}
-    assert verdicts["dparams.0.weight"] == "wrong"
-    assert verdicts["dparams.2.weight"] == "right"
+    assert (verdicts["dparams.0.weight"], verdicts["dparams.2.weight"]) == ("wrong", "right")
 
 
 def raises(error):
@@ -179,7 +175,7 @@ def test_a_small_sum_of_large_terms_is_no_kink():
         return d, (d * x).sum()  # dx lacks t, and the right dt is close to 0 here
 
     wrong = lf.Layer("mine()", lambda t, x: (torch.tanh(t * x), x), backward)
-    report = check_layer(wrong, torch.tensor(0.7), keys.normal(lf.Key(1), (4, 5)), all=True)
+    report = check_layer(wrong, torch.tensor(0.7), lf.keys.normal(lf.Key(1), (4, 5)), all=True)
     assert [finding.verdict for finding in report.findings] == ["right", "wrong"]
     assert report.remarks == ()
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from helpers.cases.case import normal
+from helpers import normal
 
 import lincoln_fn as lf
 from lincoln_fn.testing import Digits, digits

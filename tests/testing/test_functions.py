@@ -5,7 +5,7 @@ from functools import reduce
 import attrs
 import pytest
 import torch
-from helpers.cases.case import normal
+from helpers import normal
 from helpers.functions.pair import product, read
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -181,73 +181,47 @@ LINE = r" \(line \d+: "
 FUNCTIONS = {
     "g": (writes_into_g, writes_into_its_own, rf"backward writes into g.*{LINE}g.mul_\(w\)"),
     "x": (writes_into_x, Scale.backward, rf"backward writes into x{LINE}x.mul_\(g\)"),
-    "saved": (
-        scale(writes_into_what_is_saved, saves_a_product),
+    "saved": (scale(writes_into_what_is_saved, saves_a_product),
         scale(reads_what_is_saved, saves_a_product),
-        r"backward writes into a saved tensor of shape \(4, 8\)",
-    ),
+        r"backward writes into a saved tensor of shape \(4, 8\)"),
     "forward": (scale(Scale.backward, forward_writes), Scale.backward, "forward writes into x"),
-    "strided g": (
-        reads_g_as_contiguous, makes_g_contiguous,
-        "dx and dw are wrong where g is strided, as every second column is",
-    ),
+    "strided g": (reads_g_as_contiguous, makes_g_contiguous,
+        "dx and dw are wrong where g is strided, as every second column is"),
     "a view of g": (
         views_g, Scale.backward, "raised RuntimeError: view size .*, where g is a part of a larger",
     ),
-    "strided x": (
-        scale(Scale.backward, reads_x_as_contiguous), Scale.backward,
-        "y is wrong where x is strided",
-    ),
-    "needs": (
-        nothing_if_x_needs_none, what_is_needed, "dw is wrong where w alone requires grad",
-    ),
-    "None": (
-        lambda ctx, g: (Scale.backward(ctx, g)[0], None), Scale.backward,
-        "dw is None, and y depends on w",
-    ),
-    "shape": (
-        lambda ctx, g: (Scale.backward(ctx, g)[0].sum(0), Scale.backward(ctx, g)[1]),
+    "strided x": (scale(Scale.backward, reads_x_as_contiguous), Scale.backward,
+        "y is wrong where x is strided"),
+    "needs": (nothing_if_x_needs_none, what_is_needed, "dw is wrong where w alone requires grad"),
+    "None": (lambda ctx, g: (Scale.backward(ctx, g)[0], None), Scale.backward,
+        "dw is None, and y depends on w"),
+    "shape": (lambda ctx, g: (Scale.backward(ctx, g)[0].sum(0), Scale.backward(ctx, g)[1]),
         # The engine sums over what was broadcast.
         lambda ctx, g: (Scale.backward(ctx, g)[0], g * ctx.saved_tensors[0]),
-        r"dx is summed over axis 0, which it should keep: shape \(8,\), expected \(4, 8\)",
-    ),
-    "new memory": (
-        adds_to_a_new_buffer,
+        r"dx is summed over axis 0, which it should keep: shape \(8,\), expected \(4, 8\)"),
+    "new memory": (adds_to_a_new_buffer,
         summing(lambda rows: torch.empty_like(rows.sum(0)).copy_(rows.sum(0))),
-        rf"dw is wrong where new memory holds nan: is a buffer .*{LINE}dw \+= \(g \* x\).sum\(0\)",
-    ),
+        rf"dw is wrong where new memory holds nan: is a buffer .*{LINE}dw \+= \(g \* x\).sum\(0\)"),
     "again": (adds_to_what_it_returned, Scale.backward, "dw is wrong when backward runs again"),
     "runs": (adds_to_what_stays, Scale.backward, "dw is wrong .*in another run|dw is wrong when"),
     "one buffer": (
-        adds_to_a_buffer_that_stays, Scale.backward, "dw is wrong when backward runs again",
-    ),
+        adds_to_a_buffer_that_stays, Scale.backward, "dw is wrong when backward runs again"),
     "y": (scale(Scale.backward, counts_its_calls), Scale.backward, "y is wrong in another run"),
-    "calls": (
-        scale(reads_x_outside, keeps_x_outside), Scale.backward,
-        "dw is wrong after another call.*does it read what forward kept outside of ctx",
-    ),
-    "one row": (
-        summing(lambda rows: rows[: len(rows) // 2 * 2].sum(0)),
+    "calls": (scale(reads_x_outside, keeps_x_outside), Scale.backward,
+        "dw is wrong after another call.*does it read what forward kept outside of ctx"),
+    "one row": (summing(lambda rows: rows[: len(rows) // 2 * 2].sum(0)),
         summing(lambda rows: torch.stack([two.sum(0) for two in rows.split(2)]).sum(0)),
-        "dw is zero, where axes of size 4 have size 1",
-    ),
-    "many rows": (
-        summing(lambda rows: rows[:1024].sum(0)), Scale.backward,
-        "dw is wrong in 8 of 8 places.*, where axes of size 4 have size 1031",
-    ),
-    "no rows": (
-        summing(lambda rows: rows[0] + rows[1:].sum(0)), Scale.backward,
-        "raised IndexError: .*, where axes of size 4 have size 0",
-    ),
-    "one output": (
-        scale(forgets_that_g_may_be_none, two_outputs),
+        "dw is zero, where axes of size 4 have size 1"),
+    "many rows": (summing(lambda rows: rows[:1024].sum(0)), Scale.backward,
+        "dw is wrong in 8 of 8 places.*, where axes of size 4 have size 1031"),
+    "no rows": (summing(lambda rows: rows[0] + rows[1:].sum(0)), Scale.backward,
+        "raised IndexError: .*, where axes of size 4 have size 0"),
+    "one output": (scale(forgets_that_g_may_be_none, two_outputs),
         scale(minds_that_g_may_be_none, two_outputs),
-        "raised TypeError: .*, where one output alone gets a g",
-    ),
+        "raised TypeError: .*, where one output alone gets a g"),
     "value": (
         lambda ctx, g: (-Scale.backward(ctx, g)[0], Scale.backward(ctx, g)[1]), Scale.backward,
-        "Mine: dx has the wrong sign",
-    ),
+        "Mine: dx has the wrong sign"),
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.cases.case import normal, uniform
+from helpers import normal, uniform
 from helpers.reals import Reals, check_in_the_field, check_on_reals
 from helpers.submissions import loops
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from helpers.cases.case import normal, uniform
+from helpers import normal, uniform
 from helpers.reals import Reals, check_in_the_field, check_on_reals
 from torch.nn import functional as F
 
@@ -88,8 +88,7 @@ RULES = {
     "conv": (lambda x, w: F.conv2d(x, w, None, (1, 2), (2, 1), (2, 1), 2), IMAGE, KERNEL),
     "conv_transpose": (
         lambda x, w, b: F.conv_transpose2d(x, w, b, (3, 2), (1, 0), (1, 0), 2, (1, 2)),
-        normal(2, 6, 3, 4).double(), KERNEL, VECTOR,
-    ),
+        normal(2, 6, 3, 4).double(), KERNEL, VECTOR),
     "converted": (lambda a: a.to(torch.float64, copy=True) * torch.tensor(3) * AT.double(), A),
 }  # fmt: skip
 

@@ -5,15 +5,13 @@ from fractions import Fraction
 
 import pytest
 import torch
-from helpers.cases import FIRST
-from helpers.cases.case import normal
+from helpers import FIRST, assert_says, normal
 from helpers.cube import Cube
 from helpers.optimizers import ADJOINTS, params_for
 from torch import nn
 from torch.nn import functional as F
 
 import lincoln_fn as lf
-from lincoln_fn.core import gradients_of
 from lincoln_fn.testing import Proof, Refutation, digits, prove
 
 X, IMAGE = normal(5, 3), normal(2, 3, 6, 5)
@@ -32,11 +30,9 @@ MODULES = {
     "silu": nn.SiLU(),
 }
 IMAGES = {
-    "convolutions": nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(),
+    "convolutions": nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(),
         nn.Conv2d(4, 4, 2, stride=2, groups=2), nn.ConvTranspose2d(4, 2, 2, stride=2),
-        nn.Flatten(), nn.Linear(48, 2),
-    ),
+        nn.Flatten(), nn.Linear(48, 2)),
     "pooling": nn.Sequential(nn.Conv2d(3, 4, 2, stride=2, groups=1), nn.MaxPool2d(2)),
 }  # fmt: skip
 
@@ -96,8 +92,7 @@ def test_a_network_with_its_loss_is_proven():
     assert isinstance(verdict, Proof), str(verdict)
     wrong = lf.serial(*NET.parts[:-1], NET.parts[-1].replace(
         backward=lambda params, x, g: (g @ params.weight.mT, lf.evolve(
-            params, weight=x.mT @ g, bias=g.mean(0),
-        )),
+            params, weight=x.mT @ g, bias=g.mean(0))),
     ))  # fmt: skip
     verdict = prove((wrong, LOSS), params, (IMAGE, LABELS), predict_is_forward=False)
     assert verdict == Refutation(verdict.name, "dparams.0.4.bias", Fraction(1, 2))
@@ -105,8 +100,7 @@ def test_a_network_with_its_loss_is_proven():
 
 def test_a_constructor_is_no_function_of_torch():
     for asked in prove, digits:
-        with pytest.raises(lf.LayerError, match=rf"{asked.__name__}: expected subject .*Layer"):
-            asked(lf.relu, X)
+        assert_says(f"{asked.__name__}: expected subject ... Layer", asked, lf.relu, X)
 
 
 SMALL = {"weight": normal(1, 2), "bias": normal(2, seed=1)}
@@ -123,7 +117,7 @@ def test_an_adjoint_is_proven(optimizer):
 
 
 def with_terms(case):
-    declared = gradients_of(case.layer)
+    declared = lf.core.gradients_of(case.layer)
     return declared.terms is not None or declared.dx_and_terms is not None
 
 

@@ -8,13 +8,12 @@ from torch import nn
 import lincoln_fn as lf
 from helpers.cases.case import Case, normal, torch_names
 from helpers.cases.embedding import rotated
-from lincoln_fn import keys
 
 
 def allowed(*shape, seed=0):
     """Draw a mask, True where attention is allowed, with the first key always so."""
     first = torch.arange(shape[-1]) == 0
-    return keys.bernoulli(lf.Key(3000 + seed), shape, 0.6) | first
+    return lf.keys.bernoulli(lf.Key(3000 + seed), shape, 0.6) | first
 
 
 def attend(is_causal=False, scale=None):

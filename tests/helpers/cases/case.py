@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 import lincoln_fn as lf
-from lincoln_fn import keys
 from lincoln_fn.interop.state_dict import _slots
 
 
@@ -49,13 +48,19 @@ class Case:
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
     """Draw an input from the standard normal distribution."""
-    return keys.normal(lf.Key(1000 + seed), shape)
+    return lf.keys.normal(lf.Key(1000 + seed), shape)
 
 
 def run(layer: lf.Layer, params: Any, x: Any, g: Any) -> tuple[Any, Any, Any]:
     """Run a layer there and back: y, dx and dparams; g may be a function of y."""
     y, cache = layer.forward(params, x)
     return y, *layer.backward(params, cache, g(y) if callable(g) else g)
+
+
+def first_run(layer: lf.Layer, x: Any, seed: int = 0) -> tuple[Any, Any, Any]:
+    """Start a layer and run it: its params, y and the cache."""
+    params = layer.init(lf.Key(seed), x)
+    return params, *layer.forward(params, x)
 
 
 def cast(tree: Any, dtype: torch.dtype = torch.float64) -> Any:
@@ -67,7 +72,7 @@ def cast(tree: Any, dtype: torch.dtype = torch.float64) -> Any:
 
 def uniform(*shape: int, low: float = 0.0, high: float = 1.0, seed: int = 0) -> Tensor:
     """Draw an input uniformly."""
-    return keys.uniform(lf.Key(2000 + seed), shape, low, high)
+    return lf.keys.uniform(lf.Key(2000 + seed), shape, low, high)
 
 
 def by_module(module: Any, names: dict[str, Callable[[Any], Tensor]] | None = None) -> Any:

@@ -5,7 +5,6 @@ from torch.nn.functional import linear
 
 import lincoln_fn as lf
 from helpers.cases.case import Case, normal
-from lincoln_fn import keys
 
 
 def dense(params, x):
@@ -38,7 +37,7 @@ def centred(x, *, w, b):
 
 
 def drawn(key, x):
-    return {"w": keys.normal(key.fold_in(0), (x.shape[-1], 4)), "b": keys.normal(key, (4,))}
+    return {"w": lf.keys.normal(key.fold_in(0), (x.shape[-1], 4)), "b": lf.keys.normal(key, (4,))}
 
 
 def selected(a, b, mask):

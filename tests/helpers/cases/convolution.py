@@ -6,13 +6,11 @@ from torch import nn
 
 import lincoln_fn as lf
 from helpers.cases.case import Case, by_module, normal
-from lincoln_fn.initializers import constant
-from lincoln_fn.initializers import normal as normal_init
 
 WEIGHT = {"weight": lambda p: p.weight}
 BOTH = {**WEIGHT, "bias": lambda p: p.bias}
 MODES = ("reflect", "replicate", "circular")
-INITS = {"weight_init": normal_init(0.1), "bias_init": constant(0.5)}
+INITS = {"weight_init": lf.initializers.normal(0.1), "bias_init": lf.initializers.constant(0.5)}
 
 
 def both(name, x, *arguments, note="", inits=None, **options):

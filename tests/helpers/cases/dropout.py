@@ -6,12 +6,11 @@ import torch
 
 import lincoln_fn as lf
 from helpers.cases.case import Case, normal
-from lincoln_fn import keys
 
 
 def scaled(p, *mask_shape):
     def reference(params, x):
-        mask = keys.bernoulli(params.key, mask_shape, 1 - p)
+        mask = lf.keys.bernoulli(params.key, mask_shape, 1 - p)
         return x * mask / (1 - p) if p < 1 else x * 0
 
     return reference
@@ -22,7 +21,7 @@ def to_alpha(p, *mask_shape):
     a = 1 / math.sqrt((1 - p) * (1 + p * dropped**2)) if p < 1 else 0
 
     def reference(params, x):
-        mask = keys.bernoulli(params.key, mask_shape, 1 - p)
+        mask = lf.keys.bernoulli(params.key, mask_shape, 1 - p)
         return a * torch.where(mask, x, dropped) - a * p * dropped
 
     return reference

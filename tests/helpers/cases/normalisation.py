@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 import lincoln_fn as lf
 from helpers.cases.case import Case, by_module, normal
-from lincoln_fn import keys
 
 
 def varied(layer):
@@ -23,7 +22,7 @@ def varied(layer):
 def varied_init(layer, key, x):
     count = iter(range(9))
     return lf.tree.map(
-        lambda leaf: leaf + keys.normal(key.fold_in(next(count)), tuple(leaf.shape)),
+        lambda leaf: leaf + lf.keys.normal(key.fold_in(next(count)), tuple(leaf.shape)),
         layer.init(key, x),
     )
 

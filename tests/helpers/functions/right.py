@@ -12,8 +12,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 import lincoln_fn as lf
-from helpers.cases import FIRST
-from helpers.cases.case import Case, normal
+from helpers import FIRST, Case, normal
 from helpers.functions import by_hand
 from helpers.functions.pair import function, leaf
 from lincoln_fn.core import EVERYTHING

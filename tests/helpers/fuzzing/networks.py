@@ -11,7 +11,6 @@ import lincoln_fn as lf
 from helpers.fuzzing import idioms
 from helpers.fuzzing.draws import chance, divisor, options, size
 from helpers.fuzzing.layers import fork, named, single
-from lincoln_fn import keys
 
 LARGEST = 4000  # numbers in an activation
 ANY = (2, 3, 4, 5)
@@ -151,8 +150,7 @@ COMBINED = {
     "residual": (ANY, residual),
     "branch": (ANY, branch),
     **{name: around(name) for name in ("checkpointed", "frozen", "inference")},
-    "in_dtype": (ANY,
-        lambda r, x, depth: lf.in_dtype(chain(r, x, depth)[0], r.choice(DTYPES))),
+    "in_dtype": (ANY, lambda r, x, depth: lf.in_dtype(chain(r, x, depth)[0], r.choice(DTYPES))),
     "repeat": (ANY, lambda r, x, depth: lf.repeat(r.choice((1, 2, 3)), alike(r, x, depth))),
     "graph": (ANY, expressed),
     "ode": (ANY, ode),
@@ -248,7 +246,7 @@ def begun(rng, x, codes):
                 width = size(rng)
                 layer = lf.embedding(codes, width, rng.choice((None, None, 0, codes - 1)))
                 if chance(rng, 0.2):
-                    h = keys.normal(lf.Key(0), (*x.shape, width))
+                    h = lf.keys.normal(lf.Key(0), (*x.shape, width))
                     layer = lf.tied(layer, alike(rng, h, 2))
             return [layer], applied(layer, x)
         except (lf.LayerError, ValueError):

@@ -15,7 +15,6 @@ from helpers.fuzzing.draws import chance, options
 from helpers.fuzzing.layers import fork
 from helpers.losses import TABLE
 from helpers.sweep import OTHERS
-from lincoln_fn import keys, losses
 
 REDUCTIONS = ("mean", "mean", "sum")
 NUMBERS = ("mse", "l1", "smooth_l1", "huber", "distillation")
@@ -37,7 +36,7 @@ WEIGHTS = [4 if name in ("softmax_cross_entropy", "mse") else 1 for name in ROWS
 
 
 def labels(key, *shape, n):
-    return keys.uniform(key, shape, 0, n).long().clamp(max=n - 1)
+    return lf.keys.uniform(key, shape, 0, n).long().clamp(max=n - 1)
 
 
 def drawn_loss(rng, y):
@@ -45,11 +44,11 @@ def drawn_loss(rng, y):
     (name,) = rng.choices([*ROWS], WEIGHTS)
     reduction = rng.choice(REDUCTIONS)
     if name in NUMBERS and chance(rng, 0.7):
-        loss = getattr(losses, name)(reduction=reduction)
-        return [], loss, lambda key, z: keys.normal(key, tuple(z.shape))
+        loss = getattr(lf.losses, name)(reduction=reduction)
+        return [], loss, lambda key, z: lf.keys.normal(key, tuple(z.shape))
     if name in CLASSES and chance(rng, 0.7):
         more = options(rng, label_smoothing=(0.2, 1.0)) if name == "softmax_cross_entropy" else {}
-        loss = getattr(losses, name)(reduction=reduction, **more)
+        loss = getattr(lf.losses, name)(reduction=reduction, **more)
         head = [CLASSES[name](1)] if CLASSES[name] else []
         return head, loss, lambda key, z: labels(key, len(z), *z.shape[2:], n=z.shape[1])
     if name == "ctc":
@@ -88,5 +87,5 @@ def ctc(rng, y):
         lengths = labels(key, n, n=most + 1)
         return 1 + labels(key.fold_in(1), n, most, n=z.shape[2] - 1), steps, lengths
 
-    loss = losses.ctc(zero_infinity=True, reduction=rng.choice(REDUCTIONS))
+    loss = lf.losses.ctc(zero_infinity=True, reduction=rng.choice(REDUCTIONS))
     return [lf.permute(1, 0, 2), lf.log_softmax()], loss, target

@@ -7,7 +7,6 @@ import torch
 
 import lincoln_fn as lf
 from helpers.fuzzing.trial import Trial
-from lincoln_fn import keys
 
 
 class Number(NamedTuple):
@@ -85,7 +84,7 @@ def shaken_by(key: lf.Key, size: float, tree: Any) -> Any:
     count = iter(range(10**6))
 
     def shaken(leaf):
-        noise = keys.normal(key.fold_in(next(count)), tuple(leaf.shape), dtype=torch.float64)
+        noise = lf.keys.normal(key.fold_in(next(count)), tuple(leaf.shape), dtype=torch.float64)
         if not leaf.is_floating_point():
             return leaf
         return same_order(leaf, (leaf.double() * (1 + size * noise)))

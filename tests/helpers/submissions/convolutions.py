@@ -86,16 +86,10 @@ WRONG = [
         says="not summed over axes 1, 2"),
     wrong("sign of dx", dx=lambda p, c, g, dx: -dx, says="wrong sign", net=PLAIN),
     wrong("dx zero", dx=lambda p, c, g, dx: 0 * dx, says="is zero", net=PLAIN),
-    wrong(
-        "dw of the first image",
-        dw=lambda p, c, g, dw: (
+    wrong("dw of the first image", dw=lambda p, c, g, dw: (
             functional.conv2d(c.x[:1].transpose(0, 1), g[:1].transpose(0, 1)).transpose(0, 1)
-            if hasattr(c, "x")
-            else dw
-        ),
-        says=r"is wrong in 108 of 108 places, .* \(line \d+\)",
-        net=PLAIN,
-    ),
+            if hasattr(c, "x") else dw), says=r"is wrong in 108 of 108 places, .* \(line \d+\)",
+        net=PLAIN),
     Submission("convolution", "written out: overlap overwritten",
         trained(conv1d, conv1d_backward(overwritten)), SEQUENCE, "overwritten", P1),
 ]  # fmt: skip

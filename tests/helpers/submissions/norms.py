@@ -68,13 +68,9 @@ WRONG = [
     wrong("w missing in dx", lambda x_hat, std, d, g: right(x_hat, std, g, g), "factor"),
     wrong("sign of the second mean",
         lambda x_hat, std, d, g: (d - d.mean(0) + x_hat * (d * x_hat).mean(0)) / std, "sign"),
-    wrong(
-        "mean over the features",
-        lambda x_hat, std, d, g: (
-            (d - d.mean(1, keepdim=True) - x_hat * (d * x_hat).mean(1, keepdim=True)) / std
-        ),
-        r"is wrong in 15 of 15 places",
-    ),
+    wrong("mean over the features", lambda x_hat, std, d, g: (
+            (d - d.mean(1, keepdim=True) - x_hat * (d * x_hat).mean(1, keepdim=True)) / std),
+        r"is wrong in 15 of 15 places"),
     wrong("dw without x_hat", right,
         r"lacks the other factor of mul\(\) \(in `x_hat", lambda c, g: (g.sum(0), g.sum(0))),
     wrong("dw averaged", right, "5 times too small", lambda c, g: ((g * c[0]).mean(0), g.sum(0))),
@@ -107,18 +103,9 @@ WRONG = [
 RIGHT = [
     Submission("batch norm", "by its graph, step by step",
         trained(batch_norm, lambda p, c, g: (right(*c, g * p[0], g), grads(c, g))), X, "", P),
-    Submission(
-        "layer norm",
-        "by the Jacobian",
-        layer(
-            lambda x: (
-                (y := (x - x.mean(-1, keepdim=True)) / x.std(-1, keepdim=True)),
-                (y, x.std(-1, keepdim=True)),
-            ),
-            lambda c, g: (
+    Submission("layer norm", "by the Jacobian",
+        layer(lambda x: ((y := (x - x.mean(-1, keepdim=True)) / x.std(-1, keepdim=True)),
+                (y, x.std(-1, keepdim=True))), lambda c, g: (
                 (g - g.mean(-1, keepdim=True) - c[0] * (g * c[0]).sum(-1, keepdim=True) / 2) / c[1]
-            ),
-        ),
-        X,
-    ),
+            )), X),
 ]  # fmt: skip

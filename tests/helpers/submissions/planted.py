@@ -21,18 +21,9 @@ import torch
 import lincoln_fn as lf
 from helpers.mutation.code import expressions
 from helpers.mutation.mistakes import mutations, negations
+from helpers.submissions import loops_norms as norms
 from helpers.submissions.loops_dense import B, W, X, affine, affine_forward
 from helpers.submissions.loops_images import average, average_forward, conv, conv_forward
-from helpers.submissions.loops_norms import (
-    BETA,
-    GAMMA,
-    group,
-    group_forward,
-    norm,
-    norm_forward,
-    softmax,
-    softmax_forward,
-)  # fmt: skip
 from helpers.submissions.loops_sequences import lstm, lstm_forward, rnn, rnn_forward
 from helpers.submissions.strange import LAYERS
 from helpers.submissions.submission import normal
@@ -167,10 +158,11 @@ def pairs_of(base: Planted) -> list[Planted]:
 
 BASES = [
     Planted(affine_forward, affine(""), (X, W, B), ()),
-    Planted(norm_forward, norm(""), (normal(6, 3), GAMMA, BETA), (), {"axis": 0, "eps": 1e-5}),
-    Planted(group_forward, group(""), (normal(2, 4, 3, 2), normal(1, 4, 1, 1, seed=5),
+    Planted(norms.norm_forward, norms.norm(""), (normal(6, 3), norms.GAMMA, norms.BETA), (),
+        {"axis": 0, "eps": 1e-5}),
+    Planted(norms.group_forward, norms.group(""), (normal(2, 4, 3, 2), normal(1, 4, 1, 1, seed=5),
         normal(1, 4, 1, 1, seed=6)), (), {"groups": 2}),
-    Planted(softmax_forward, softmax(""), (normal(4, 5),), ()),
+    Planted(norms.softmax_forward, norms.softmax(""), (normal(4, 5),), ()),
     Planted(rnn_forward, rnn(""), (normal(2, 4, 4), normal(2, 3, seed=1), normal(4, 3, seed=2),
         normal(3, 3, seed=3), B), ()),
     Planted(lstm_forward, lstm(""), (normal(3, 4), normal(3, 2, seed=1), normal(3, 2, seed=2),

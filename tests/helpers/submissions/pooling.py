@@ -29,8 +29,7 @@ def mask_of(cache):
 
 WRONG = [
     Submission("pooling", "maximum's gradient sent everywhere",
-        pooled(lambda c, g: everywhere(c, g)), EVEN,
-            r"is wrong in 108 of 144 places"),
+        pooled(lambda c, g: everywhere(c, g)), EVEN, r"is wrong in 108 of 144 places"),
     Submission("pooling", "written out: sent everywhere", layer(windows, everywhere), EVEN,
         r"is wrong in 108 of 144 places, .* \(line \d+\)"),
     Submission("pooling", "written out: g forgotten",

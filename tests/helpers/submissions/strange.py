@@ -221,8 +221,7 @@ LAYERS = [
     (mixture, mixture_backward, (X, *W[:2]), [
         ("(dp * p).sum(1", "dp.sum(1"), ("dh = g * p", "dh = g * h"), ("dx + dh @ v.T", "dx")]),
     (cubic_energy, cubic_energy_backward, (X, ROW[:1].abs()), [
-        ("-de * e**2", "-de * e"), ("3 * g * x**2 * e", "g * x**2 * e"),
-        ("2 * x * dn", "x * dn")]),
+        ("-de * e**2", "-de * e"), ("3 * g * x**2 * e", "g * x**2 * e"), ("2 * x * dn", "x * dn")]),
     (highway, highway_backward, (X, SQUARE, ROW), [
         ("g * (h - x)", "g * h"), ("(1 + z**2) ** 2", "(1 + z**2)"),
         ("dh * (1 - h**2)", "dh * (1 - h)")]),

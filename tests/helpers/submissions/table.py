@@ -3,27 +3,14 @@
 import html
 import re
 from functools import cache
+from importlib import import_module
 
-from helpers.submissions import (
-    activations,
-    convolutions,
-    dense,
-    further,
-    gates,
-    losses,
-    norms,
-    pooling,
-    sequences,
-    softmaxes,
-    styles,
-    tensors,
-)
 from helpers.submissions.submission import Submission
 
-FAMILIES = (
-    activations, softmaxes, dense, tensors, convolutions, pooling, norms, sequences, losses,
-    further, gates, styles,
-)  # fmt: skip
+FAMILIES = [import_module(f"helpers.submissions.{name}") for name in (
+    "activations", "softmaxes", "dense", "tensors", "convolutions", "pooling", "norms", "sequences",
+    "losses", "further", "gates", "styles",
+)]  # fmt: skip
 WRONG: list[Submission] = [s for family in FAMILIES for s in family.WRONG]
 RIGHT: list[Submission] = [s for family in FAMILIES for s in family.RIGHT]
 

@@ -6,7 +6,7 @@ Small random models in float32, with eager attention. Run by a Python that has t
 
 import pytest
 import torch
-from helpers.compare import same_bits
+from helpers import same_bits
 from helpers.parity import ROUNDING, Row, check_files, check_outputs, off, perturbed
 
 import lincoln_fn as lf
@@ -130,10 +130,8 @@ SCALINGS = [
     {"kind": "linear", "factor": 3.0},
     {"kind": "dynamic", "factor": 3.0},
     {"kind": "yarn", "factor": 4.0, "original_max_position_embeddings": 4},
-    {
-        "kind": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 16,
-    },
+    {"kind": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 16},
 ]  # fmt: skip
 LONG = rope("longrope", short_factor=[1.0, 1.5, 2.0], long_factor=[2.0, 3.0, 4.0])
 GEMMA = {
@@ -208,8 +206,7 @@ ROWS = [
     (lambda: of_tokens("MistralConfig", sliding_window=4), IDS, logits),
     (lambda: of_tokens("MistralConfig", sliding_window=4), PADDED, logits, MASK.bool(), "padded"),
     (lambda: of_tokens("Qwen2Config", hidden_size=24, use_sliding_window=True, sliding_window=3,
-                       max_window_layers=1),
-     IDS, logits, None, "a window in the second layer"),
+                       max_window_layers=1), IDS, logits, None, "a window in the second layer"),
     (lambda: of_tokens("MixtralConfig", **EXPERTS), IDS, logits),
     (lambda: of_tokens("MixtralConfig", **EXPERTS, num_experts_per_tok=3),
      PADDED, logits, MASK.bool(), "padded"),
