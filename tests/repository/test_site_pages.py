@@ -53,11 +53,12 @@ def browser(tmp_path_factory):
 
 def test_no_page_is_longer_than_thirteen_screens(site, browser):
     heights = {}
-    for file in site.rglob("*.html"):
+    for file in {*site.rglob("*.html")} - {site / "404.html"}:  # which has no style on the disk
         browser.open(file.as_uri())
-        heights[file.name] = browser.run("document.documentElement.scrollHeight")
+        heights[file] = browser.run("document.documentElement.scrollHeight")
     assert len(heights) > 200
-    assert not {name: height for name, height in heights.items() if height > TALLEST}
+    print(max((height, str(file)) for file, height in heights.items()))
+    assert not {file: height for file, height in heights.items() if height > TALLEST}
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
