@@ -11,7 +11,7 @@ from helpers.refusals import assert_refused, assert_says, refused
 
 import lincoln_fn as lf
 from lincoln_fn import keys
-from lincoln_fn.core.layer import unchanged
+from lincoln_fn.core.signatures import unchanged
 from lincoln_fn.initializers import constant, glorot_uniform, zeros
 from lincoln_fn.initializers import normal as normal_init
 from lincoln_fn.layers import dense, multi_head_attention

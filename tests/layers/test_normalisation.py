@@ -10,8 +10,7 @@ from torch import nn
 
 import lincoln_fn as lf
 from lincoln_fn import keys
-from lincoln_fn.core.layer import unchanged
-from lincoln_fn.core.signatures import unbound
+from lincoln_fn.core.signatures import unbound, unchanged
 from lincoln_fn.fastpath import fast
 from lincoln_fn.fastpath import normalisation as twins
 from lincoln_fn.layers import batch_norm, instance_norm
