@@ -59,6 +59,11 @@ def test_a_file_of_0_1_is_loaded_bit_for_bit(tmp_path):
     [
         ("lincoln_fn.train.TrainState", "lincoln_fn.training.train.TrainState"),
         ("lincoln_fn.rules._feedback.FeedbackParams", "lincoln_fn.rules.feedback.FeedbackParams"),
+        ("lincoln_fn.rules.sign_symmetric.Scales", "lincoln_fn.rules.feedback_alignment.Scales"),
+        (
+            "lincoln_fn.distributed.sharding.sharded_params.Sharded",
+            "lincoln_fn.distributed.data_parallel.sharded_params.Sharded",
+        ),
         ("lincoln_fn.finetune.low_rank.Params", "lincoln_fn.finetune.lora.LowRankParams"),
         ("lincoln_fn.layers.dense.Params", "lincoln_fn.layers.dense.Params"),
         ("mine.train.TrainState", "mine.train.TrainState"),

@@ -6,7 +6,7 @@ from helpers import first_run, same_bits, same_number
 from helpers.attention import normal
 
 import lincoln_fn as lf
-from lincoln_fn.core.layer import unchanged
+from lincoln_fn.core.signatures import unchanged
 from lincoln_fn.layers import dense, dropout
 
 MHA = lf.multi_head_attention

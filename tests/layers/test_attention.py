@@ -9,7 +9,7 @@ from helpers.attention import normal, run
 from helpers.compare import largest, same_bits, same_number, same_statistics
 
 import lincoln_fn as lf
-from lincoln_fn.core.layer import unchanged
+from lincoln_fn.core.signatures import unchanged
 from lincoln_fn.initializers import constant, glorot_uniform, zeros
 from lincoln_fn.layers import dense, multi_head_attention
 

@@ -6,8 +6,7 @@ import torch
 from helpers import assert_refused, assert_says, cast, first_run, refused, same_bits, same_number
 
 import lincoln_fn as lf
-from lincoln_fn.core.layer import unchanged
-from lincoln_fn.core.signatures import unbound
+from lincoln_fn.core.signatures import unbound, unchanged
 from lincoln_fn.fastpath import fast
 from lincoln_fn.fastpath import normalisation as twins
 from lincoln_fn.layers import batch_norm, instance_norm

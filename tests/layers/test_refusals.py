@@ -5,7 +5,7 @@ import torch
 from helpers import FIRST, VERSIONS
 
 import lincoln_fn as lf
-from lincoln_fn.core.layer import unchanged
+from lincoln_fn.core.signatures import unchanged
 
 # They take anything, or do no arithmetic with it.
 OPEN = ("identity", "stop_gradient", "select", "serial")

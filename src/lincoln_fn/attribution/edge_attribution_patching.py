@@ -240,7 +240,6 @@ def _sources(
         return
     _, dz = _pulled(corrupted[path], heads[len(path) + 1 :], dx)
     of_heads = (clean[heads].y - corrupted[heads].y) * dz
-    count = corrupted[heads].cache.q.shape[-3]
-    by_head = of_heads.reshape(*of_heads.shape[:-1], count, -1)
+    by_head = of_heads.reshape(*of_heads.shape[:-1], corrupted[heads].cache.q.shape[-3], -1)
     for head, effect in enumerate(by_head.sum(-1).unbind(-1)):
         yield f"{heads}, head {head}", effect

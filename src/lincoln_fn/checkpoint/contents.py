@@ -33,6 +33,10 @@ _MOVED: Final = {
     "lincoln_fn.layers._normalisation": "lincoln_fn.layers.common.normalisation",
     "lincoln_fn.rules._blocks": "lincoln_fn.rules.matrices",
     "lincoln_fn.rules._feedback": "lincoln_fn.rules.feedback",
+    "lincoln_fn.rules.sign_symmetric": "lincoln_fn.rules.feedback_alignment",
+    "lincoln_fn.distributed.sharding.sharded_params": (
+        "lincoln_fn.distributed.data_parallel.sharded_params"
+    ),
     "lincoln_fn.replay.partial_result": "lincoln_fn.replay.walk_back",
     "lincoln_fn.curvature._eigen": "lincoln_fn.curvature.kfac_factors",
     "lincoln_fn.layers.rrelu.Params": "lincoln_fn.layers.dropout.Params",

@@ -77,8 +77,7 @@ def save(path: str | os.PathLike[str], state: Tree, *, score: float | None = Non
         notes["head_sha256"] = contents.head_digest(notes, shapes)
 
         def head(sha256: str) -> bytes:
-            text = json.dumps({**notes, "sha256": sha256})
-            return places.head_bytes(order, {contents.KEY: text})
+            return places.head_bytes(order, {contents.KEY: json.dumps({**notes, "sha256": sha256})})
 
         start = len(head(contents.NO_DIGEST))
         with replacing(path) as file:

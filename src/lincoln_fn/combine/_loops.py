@@ -85,8 +85,7 @@ def loop(step: Step, carry: Arrays, xs: Arrays) -> tuple[Arrays, Steps] | None:
         for node, shape in zip(out, shapes, strict=True)
     ]
     shared, stacked = (tuple(values[node] for node in kind) for kind in kinds)
-    count = len(sequences[0])
-    return form.unflatten(end), Steps(stacked, shared, count, tuple(places), of_out)
+    return form.unflatten(end), Steps(stacked, shared, len(sequences[0]), tuple(places), of_out)
 
 
 def tree_of_step(steps: Steps, stacked: Sequence[Tensor], shared: Sequence[Tensor]) -> Tree:

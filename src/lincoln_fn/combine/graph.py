@@ -121,8 +121,7 @@ def gradients_by_name(net: Layer, params: Params, cache: Cache, g: Arrays) -> di
         seen[path] = g
         return BACKWARD.visit(part, path, params, cache, g, wants)
 
-    visit = VisitBack(made, attrs.evolve(BACKWARD, visit=noted))
-    dx, _ = made.back(visit, params, cache, g)
+    dx, _ = made.back(VisitBack(made, attrs.evolve(BACKWARD, visit=noted)), params, cache, g)
     dinputs = dx if len(plan.arguments) != 1 else (dx,)
     return {
         **dict(zip(plan.arguments, dinputs, strict=True)),

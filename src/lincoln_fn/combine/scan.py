@@ -62,8 +62,7 @@ def there(
     has_state = entries > sequences
     y = (outputs, state) if has_state else outputs
     stand_ins = tree.map(stand_in, y), tree.map(stand_in, state)
-    ends = Ends(*stand_ins, mask, entries, has_state)
-    return y, (caches, ends)
+    return y, (caches, Ends(*stand_ins, mask, entries, has_state))
 
 
 def _step_there(

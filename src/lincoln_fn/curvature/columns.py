@@ -93,8 +93,7 @@ def _blocks(loss: Loss, prediction: Tensor, target: Arrays) -> Float[Tensor, "N 
     for e_k in torch.eye(count, dtype=prediction.dtype, device=prediction.device):
         with forward_mode():
             along = e_k.reshape(prediction.shape[1:]).expand_as(prediction)
-            dual = with_tangents(prediction, along)
-            column = tangents_of(loss_gradient(loss, dual, target))
+            column = tangents_of(loss_gradient(loss, with_tangents(prediction, along), target))
             of_column.append(column.reshape(len(prediction), count))
     return torch.stack(of_column, 2)
 

@@ -105,8 +105,7 @@ class Group:
 
     def totals(self, numbers: Sequence[float]) -> list[float]:
         """Add up numbers, as many in each process, in the order of the ranks."""
-        own = torch.tensor(numbers, dtype=torch.float64)
-        sums: list[float] = self.gather(own).sum(0).tolist()
+        sums: list[float] = self.gather(torch.tensor(numbers, dtype=torch.float64)).sum(0).tolist()
         return sums
 
     def exchange(self, x: Tensor, sizes: Sequence[int]) -> Tensor:

@@ -143,8 +143,7 @@ def summary(net: Layer, x: Arrays) -> Summary:
         shape = tree.map(lambda y: tuple(y.shape), visit.y)
         counts = parameters, states, cache_bytes, visit.multiply_adds
         layers.append(LayerSummary(visit.path, visit.layer.name, shape, *counts))
-    total = layers[0]
-    return Summary(tuple(layers if net.composition is None else layers[1:]), total)
+    return Summary(tuple(layers if net.composition is None else layers[1:]), layers[0])
 
 
 @attrs.frozen(eq=False)

@@ -155,8 +155,7 @@ def _by(combinator: Callable[..., Layer]) -> Callable[..., Pair]:
 
 
 def _stacked(combinator: Callable[..., Layer]) -> Container:
-    compose = _by(lambda *layers: combinator(*layers[:-1], norm=layers[-1]))
-    return Container(_list_stack, compose)
+    return Container(_list_stack, _by(lambda *layers: combinator(*layers[:-1], norm=layers[-1])))
 
 
 def _list_stack(module: Module) -> dict[str, nn.Module]:

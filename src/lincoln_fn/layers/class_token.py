@@ -45,8 +45,7 @@ def forward(params: Params, x: Sequence) -> tuple[Moved, StandIns]:
     """Put w in front of x."""
     core.check_like("class_token", "x", x, params.weight)
     _check_shape(x, tuple(params.weight.shape))
-    first = params.weight.expand(*x.shape[:-2], 1, x.shape[-1])
-    y = torch.cat((first, x), -2)
+    y = torch.cat((params.weight.expand(*x.shape[:-2], 1, x.shape[-1]), x), -2)
     return y, stand_ins(x, y)
 
 

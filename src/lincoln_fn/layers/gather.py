@@ -60,8 +60,7 @@ declare(forward, kind="moving", along="dim")
 
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[tuple[Elements, None], tuple[()]]:
     """Compute dx_kj = sum of g_ij over all i with index_ij = k."""
-    zeros = torch.zeros_like(cache.x)
-    return (zeros.scatter_add(cache.dim, cache.index, g), None), ()
+    return (torch.zeros_like(cache.x).scatter_add(cache.dim, cache.index, g), None), ()
 
 
 @constructor

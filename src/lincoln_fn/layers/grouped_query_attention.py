@@ -82,8 +82,7 @@ def init(
     drawn = [*map(core.checked_key(NAME, key).fold_in, range(7))]
 
     def heads(sequence: Sequence, count: int) -> Tensor:
-        zero = sequence.new_zeros(())
-        return zero.expand(*sequence.shape[:-2], count, sequence.shape[-2], n)
+        return sequence.new_zeros(()).expand(*sequence.shape[:-2], count, sequence.shape[-2], n)
 
     q, k = heads(query, num_heads), heads(key_, num_kv_heads)
     merged = q.new_zeros(()).expand(*query.shape[:-1], num_heads * n)

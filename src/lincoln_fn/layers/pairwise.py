@@ -129,5 +129,4 @@ def maximum() -> Layer:
 
 
 def _layer(there: Callable[..., tuple[Tensor, Cache]], function: str) -> Layer:
-    back = partial(backward, function=function)
-    return bare(Layer, partial(there, function=function), back)
+    return bare(Layer, partial(there, function=function), partial(backward, function=function))

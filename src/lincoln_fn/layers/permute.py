@@ -33,8 +33,7 @@ def forward(params: tuple[()], x: Elements, *, dims: tuple[int, ...]) -> tuple[M
 
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx, whose axis dims[k] is g's axis k."""
-    inverse = sorted(range(g.ndim), key=lambda k: cache.dims[k] % g.ndim)
-    return g.permute(inverse), ()
+    return g.permute(sorted(range(g.ndim), key=lambda k: cache.dims[k] % g.ndim)), ()
 
 
 @core.constructor(kind="moving")

@@ -142,8 +142,7 @@ def rnn_cell(
         >>> cell.predict(cell.init(lf.Key(0), x), x).shape
         torch.Size([2, 8])
     """
-    form = Form(hidden_size, 1, bias, False, weight_init, bias_init)
-    return _layer(RNN[nonlinearity], form)
+    return _layer(RNN[nonlinearity], Form(hidden_size, 1, bias, False, weight_init, bias_init))
 
 
 @constructor

@@ -99,8 +99,7 @@ def backward(
     g = _of_visible_keys(cache, g)
     rows = widened(g).reshape(-1, *g.shape[-3:]).sum(0).movedim(0, -1).flatten(0, 1)
     dweight = add_at(cache.buckets.flatten(), rows, len(params.weight), 0).to(g.dtype)
-    dx = g.new_zeros(cache.x.shape)
-    return mirrored(dx, cache.has_mask_entry), Params(dweight)
+    return mirrored(g.new_zeros(cache.x.shape), cache.has_mask_entry), Params(dweight)
 
 
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:

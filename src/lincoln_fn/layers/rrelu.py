@@ -30,8 +30,7 @@ def forward(
     params: Params, x: Elements, *, lower: float, upper: float
 ) -> tuple[Elements, Elements]:
     """Compute y = x slope, with slope = 1 where x > 0, else drawn from the key."""
-    key = params.key.near(x)
-    r = keys.uniform(key, tuple(x.shape), lower, upper, x.dtype).to(x.device)
+    r = keys.uniform(params.key.near(x), tuple(x.shape), lower, upper, x.dtype).to(x.device)
     slope = torch.where(x > 0, 1, r)
     return x * slope, slope
 

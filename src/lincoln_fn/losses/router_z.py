@@ -36,8 +36,7 @@ class Tokens:
 
     def divided(self, dz: Logits) -> Arrays:
         """Give each router the gradient of its logits, in their shape."""
-        sizes = [torch.Size(shape[:-1]).numel() for shape in self.shapes]
-        parts = torch.split(dz, sizes)
+        parts = torch.split(dz, [torch.Size(shape[:-1]).numel() for shape in self.shapes])
         each = tuple(part.view(shape) for part, shape in zip(parts, self.shapes, strict=True))
         return each if self.is_tuple else each[0]
 

@@ -110,8 +110,7 @@ def jacobian(layer: Layer, params: Params | None, x: Arrays, *, axes: Axes | Non
     for i in range(1, examples if examples <= _MOST_EXAMPLES else 1):
         axes.axhline(i * len(matrix) / examples - 0.5, color="grey", linewidth=0.8)
         axes.axvline(i * matrix.shape[1] / examples - 0.5, color="grey", linewidth=0.8)
-    title = fill(layer.name, 50)
-    axes.set(xlabel=f"x, {_shapes(x)}", ylabel=f"y, {_shapes(y)}", title=title)
+    axes.set(xlabel=f"x, {_shapes(x)}", ylabel=f"y, {_shapes(y)}", title=fill(layer.name, 50))
     axes.figure.colorbar(image, ax=axes, label="dy/dx")
     return axes
 

@@ -112,8 +112,7 @@ class StepAdjoint:
         """Compute d once more."""
         (net, loss), (x, target) = self.fast, batch
         prediction, cache = net.forward(state.params, x)
-        g = loss.backward(loss.forward(prediction, target)[1])
-        return net.grads(state.params, cache, g)
+        return net.grads(state.params, cache, loss.backward(loss.forward(prediction, target)[1]))
 
     def along(
         self, state: TrainState, direction: Params, batch: Batch, statistics: Statistics

@@ -164,5 +164,4 @@ def _positions(path: str) -> list[int]:
 
 def _angle(d: Tensor, t: Tensor) -> float:
     norms = torch.linalg.vector_norm(d) * torch.linalg.vector_norm(t)
-    cosine = (d @ t / norms).clamp(-1, 1)
-    return math.degrees(torch.acos(cosine).item())
+    return math.degrees(torch.acos((d @ t / norms).clamp(-1, 1)).item())

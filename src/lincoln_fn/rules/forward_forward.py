@@ -197,8 +197,7 @@ def with_label(
         raise unexpected("with_label", f"labels on {x.device}", labels.device)
     internal.check_between("with_label", "labels", labels, 0, n_classes - 1)
     flat = x.flatten(1)
-    classes = torch.arange(n_classes, device=x.device)
-    hot = (labels.unsqueeze(1) == classes).to(x.dtype)
+    hot = (labels.unsqueeze(1) == torch.arange(n_classes, device=x.device)).to(x.dtype)
     return torch.cat((hot, flat[:, n_classes:]), 1).view(x.shape)
 
 

@@ -150,8 +150,7 @@ def relp(net: Layer, *, constant_weights: bool = True) -> Layer:
         >>> torch.allclose((net.input_grad(params, cache, y) * x).sum(), (y * y).sum())
         True
     """
-    rule = partial(_with_rule, constant_weights=constant_weights)
-    return map_paths(rule, combine.inference(net))
+    return map_paths(partial(_with_rule, constant_weights=constant_weights), combine.inference(net))
 
 
 def _with_rule(layer: Layer, path: str, *, constant_weights: bool) -> Layer:

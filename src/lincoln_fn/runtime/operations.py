@@ -87,8 +87,7 @@ def when_due(work: Work) -> Work:
 def _run(work: Work, olds: list[str], is_due: Tensor, *tensors: Tensor) -> list[Tensor]:
     """Do the work if it is due; results share no memory with the arguments."""
     given, kept = tensors[: -len(olds)], tensors[-len(olds) :]
-    due = bool(is_due.item())
-    made = work(*given, **dict(zip(olds, kept, strict=True))) if due else kept
+    made = work(*given, **dict(zip(olds, kept, strict=True))) if bool(is_due.item()) else kept
     return [torch.empty_like(before).copy_(after) for after, before in zip(made, kept, strict=True)]
 
 

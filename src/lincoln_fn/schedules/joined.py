@@ -196,8 +196,7 @@ def one_cycle(
     phases = "total_steps and pct_start that make phases of at least a step"
     core.require(rising, "one_cycle", phases, (total_steps, pct_start))
     along = _along_cosine if anneal_strategy == "cos" else _along_line
-    at = partial(_one_cycle, ends=tuple(ends), rates=tuple(rates), along=along)
-    return bare(Schedule, at)
+    return bare(Schedule, partial(_one_cycle, ends=tuple(ends), rates=tuple(rates), along=along))
 
 
 def _check_boundaries(name: str, count: int, boundaries: Sequence[int]) -> None:

@@ -165,8 +165,7 @@ def split(stabilizer: NonNegative = 1e-6) -> Rule:
     """
 
     def propagate(use: Use, relevance: Arrays) -> Arrays:
-        shares = _pulled(use, share(relevance, use.y, stabilizer) / len(use.x))
-        return product(use.x, shares)
+        return product(use.x, _pulled(use, share(relevance, use.y, stabilizer) / len(use.x)))
 
     return bare(Rule, propagate)
 

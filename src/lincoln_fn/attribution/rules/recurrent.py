@@ -131,8 +131,7 @@ def _through_scan(
 def _through_cell(use: Use, relevance: Arrays, through: _Through) -> Arrays:
     cache = use.cache
     r = relevance if isinstance(relevance, tuple) else (relevance,)
-    step = cache.family.rule
-    of_x, state = through(step, use.params, cache.x, cache.h, cache.kept, r)
+    of_x, state = through(cache.family.rule, use.params, cache.x, cache.h, cache.kept, r)
     if not cache.is_tuple:
         return of_x
     packed = state if len(state) > 1 else state[0]

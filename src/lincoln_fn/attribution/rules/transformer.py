@@ -137,7 +137,6 @@ def constant_std(stabilizer: NonNegative = 1e-6) -> Rule:
     def propagate(use: Use, relevance: Arrays) -> Arrays:
         if not isinstance(use.cache, layer_norm.Cache | rms_norm.Cache):
             raise LayerError(use.layer.name, "expected layer_norm or rms_norm for constant_std()")
-        g = share(relevance, use.y, stabilizer)
-        return use.x * constant_rstd(use.params, use.cache, g)
+        return use.x * constant_rstd(use.params, use.cache, share(relevance, use.y, stabilizer))
 
     return bare(Rule, propagate)

@@ -121,8 +121,7 @@ def _product(a: Box, b: Box) -> Box:
     weight = ir.ExternKernel.realize_input(permute(b, [1, 0]))
     size = [x.get_size()[0], weight.get_size()[0]]
     layout = ir.FixedLayout(x.get_device_or_error(), x.get_dtype(), size)
-    product = mkldnn_ir.LinearUnary(layout, [x, weight], [None, "none", [-1], ""])
-    return ir.TensorBox.create(product)
+    return ir.TensorBox.create(mkldnn_ir.LinearUnary(layout, [x, weight], [None, "none", [-1], ""]))
 
 
 class WithoutOrderings(CustomSchedulerPass):

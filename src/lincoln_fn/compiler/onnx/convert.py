@@ -186,8 +186,7 @@ def _converted(
     write: Writer, nodes: Sequence[Node], batches: Sequence[int], values: dict[Node, Argument]
 ) -> Value | list[Value]:
     node, fakes = nodes[0], [n.meta["val"] for n in nodes]
-    kind = getattr(node.target, "overloadpacket", None)
-    row = ROWS.get(kind)
+    row = ROWS.get(getattr(node.target, "overloadpacket", None))
     if row is None:
         raise UnknownOperationError(f"{node.target} has no counterpart")
     merged = [_merged([n.args[i] for n in nodes], batches, values) for i in range(len(node.args))]

@@ -160,7 +160,6 @@ def _sum_own_slice(shards: Shards, rows: Tensor) -> Tensor:
     """Add up, over all processes, what they send to this one: rows of shape (size, nodes, n)."""
     size, _, width = rows.shape
     nodes = [shards.nodes(rank) for rank in range(size)]
-    sent = rows.reshape(size, -1)
-    received = shards.group.exchange(sent, [len(each) * width for each in nodes])
+    received = shards.group.exchange(rows.reshape(size, -1), [len(each) * width for each in nodes])
     labels = [node for each in nodes for node in each]
     return root_of(dict(zip(labels, received.view(-1, width), strict=True)), shards.total)

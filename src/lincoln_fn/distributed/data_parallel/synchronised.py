@@ -70,8 +70,7 @@ def forward(
     x_hat = (wide - mean.to(wide.dtype).view(shape)) * rstd
     y = normalisation.scale_and_shift(x_hat, params.weight, params.bias, x.ndim - 2)
     unbiased = (squares / (count - 1)).to(wide.dtype)
-    cache = Cache(x_hat.to(x.dtype), rstd, mean.to(wide.dtype), unbiased, momentum)
-    return y.to(x.dtype), cache
+    return y.to(x.dtype), Cache(x_hat.to(x.dtype), rstd, mean.to(wide.dtype), unbiased, momentum)
 
 
 def backward(

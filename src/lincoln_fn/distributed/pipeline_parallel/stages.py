@@ -115,8 +115,7 @@ class Stages:
         known = [each for _, each in sorted(norms.items()) if each is not None]
         if not known:
             return dparams
-        norm = torch.linalg.vector_norm(torch.cat(known))
-        return transforms.clip(dparams, norm, max_norm)
+        return transforms.clip(dparams, torch.linalg.vector_norm(torch.cat(known)), max_norm)
 
     def _list_counted(self, dparams: Params) -> Iterator[Tensor]:
         """Give the leaves without further copies of a tied parameter."""
