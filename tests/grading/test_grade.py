@@ -181,6 +181,8 @@ SLIPS = {
         lambda dx, d: (d, dx),
     "dparams.weight has the right values in another container: dparams is a list, expected a"
     " Params": lambda dx, d: (dx, [d.weight, d.bias]),
+    "dparams.weight has the right values in another container: dparams is a dict, expected a"
+    " Params": lambda dx, d: (dx, {"weight": d.weight, "bias": d.bias}),
     "dparams.weight is missing: dparams is a NoneType, expected a Params":
         lambda dx, d: (dx, None),
     "dparams.weight is 5 times too small: averaged where it should be summed?":

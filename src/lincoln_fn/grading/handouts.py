@@ -26,7 +26,6 @@ _TOLD: Final = {
     "predict": "Return y alone.", "init": "Return the first params.",
 }  # fmt: skip
 _OTHER: Final = "Compute a part of the gradients."
-_ROLES: Final = (*_TOLD, "advance")
 _TERMS: Final = ("terms", "dx_and_terms")
 # Any: what JSON holds.
 Cell: TypeAlias = dict[str, Any]
@@ -97,25 +96,18 @@ def blanked(
 
 def _only_used_by(module: ast.Module, blanks: Collection[str]) -> list[ast.FunctionDef]:
     """List the functions that only blanked ones use: they are half of the answer."""
-    functions = [
-        node
-        for node in module.body
-        if isinstance(node, ast.FunctionDef) and not node.decorator_list and node.name not in _ROLES
-    ]
-    rest = [node for node in module.body if not _is_declared(node, blanks)]
-    helpers: list[ast.FunctionDef] = []
-
-    def more() -> list[ast.FunctionDef]:
-        used: set[str] = set()
-        for node in rest:
-            is_blank = isinstance(node, ast.FunctionDef) and node.name in blanks
-            # Of what is blanked, the signature stays.
-            used |= {*_names(node.args if is_blank else node)} if node not in helpers else set()
-        return [n for n in functions if n.name not in {*used, *blanks} and n not in helpers]
-
-    while found := more():
-        helpers += found
-    return sorted(helpers, key=lambda node: node.lineno)
+    found: list[ast.FunctionDef] = []
+    kept = {*blanks, *_TOLD, "advance"}
+    while True:
+        rest = [n for n in module.body if n not in found and not _is_declared(n, blanks)]
+        functions = [n for n in rest if isinstance(n, ast.FunctionDef) and not n.decorator_list]
+        # Of what is blanked, the signature stays.
+        read = (n.args if isinstance(n, ast.FunctionDef) and n.name in blanks else n for n in rest)
+        used = {name for node in read for name in _names(node)}
+        more = [n for n in functions if n.name not in used | kept]
+        if not more:
+            return sorted(found, key=lambda node: node.lineno)
+        found += more
 
 
 def _needs(node: ast.FunctionDef, helpers: Sequence[ast.FunctionDef]) -> list[str]:

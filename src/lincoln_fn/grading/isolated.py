@@ -27,8 +27,7 @@ import torch
 from lincoln_fn.core import Key, LayerError, keys, unexpected
 from lincoln_fn.grading.answers import NO_ANSWER, Ran, encoded, in_one_line, read
 from lincoln_fn.grading.confined import TooMuchError, check_size
-from lincoln_fn.testing import from_numpy
-from lincoln_fn.testing.internal import Options, checked
+from lincoln_fn.testing.internal import Options, checked, from_numpy
 
 T = TypeVar("T")
 # Of what the code prints, this much is kept.

@@ -57,14 +57,14 @@ class ContainerError(GradientError):
     def told_of(self, finding: Finding) -> Finding:
         """Add to what was found of a gradient that it has right numbers in another container."""
         half = finding.leaf.partition(".")[0]
-        if half not in self.expected or not (self.is_swapped or half in self.slips):
+        is_missing = half in self.missing and not self.is_swapped
+        if half not in self.expected or not (finding.verdict == "right" or is_missing):
             return finding
-        if self.is_swapped and finding.verdict == "right":
+        if self.is_swapped:
             told = f"is in the place of {_OTHER[half]}: backward returns (dparams, dx)"
-        elif not self.is_swapped and half in self.missing:
-            told = f"is missing: {self.slips[half]}"
-        elif finding.verdict == "right":
-            told = f"has the right values in another container: {self.slips[half]}"
+        elif half in self.slips:
+            how = "is missing" if is_missing else "has the right values in another container"
+            told = f"{how}: {self.slips[half]}"
         else:
             return finding
         sentence = f"{finding.layer}: {finding.leaf} {told}"
@@ -77,7 +77,7 @@ def _kind(value: object) -> str:
 
 def _fits(expected: Arrays, given: Arrays) -> bool:
     """Return whether gradients have the shapes of what they are of."""
-    both = ([leaf.shape for leaf in tree.leaves(each)] for each in (expected, given))
+    both = (sorted(leaf.shape for leaf in tree.leaves(each)) for each in (expected, given))
     return next(both) == next(both)
 
 

@@ -1,5 +1,7 @@
 from lincoln_fn.testing.contract import close_trees as close_trees, not_finite as not_finite
-from lincoln_fn.testing.from_numpy import as_array as as_array, returned as returned
+from lincoln_fn.testing.from_numpy import (
+    as_array as as_array, from_numpy as from_numpy, returned as returned,
+)
 from lincoln_fn.testing.point import is_plainly_right as is_plainly_right
 from lincoln_fn.testing.precision import Doubled as Doubled, FUNCTIONS as FUNCTIONS
 from lincoln_fn.testing.diagnosis import html_table as html_table
