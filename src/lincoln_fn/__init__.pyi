@@ -31,7 +31,8 @@ from lincoln_fn.decoding import (
 from lincoln_fn.errors.errors import LayerError as LayerError, NonFiniteError as NonFiniteError
 from lincoln_fn.fastpath import fast as fast
 from lincoln_fn.finetune import (
-    dora as dora, lora as lora, merge_lora as merge_lora, quantize as quantize,
+    dora as dora, load_adapter as load_adapter, lora as lora, merge_lora as merge_lora,
+    quantize as quantize, save_adapter as save_adapter,
 )
 from lincoln_fn.inspect.summary import summary as summary
 from lincoln_fn.layers.adaptive_avg_pool import (

@@ -275,6 +275,18 @@ def test_a_search_with_all_beams_finds_the_best_of_all_texts(name, penalty, stop
         assert texts[i, 0].tolist() == [*ranked[0][1], *ranked[0][1][-1:] * 2][:2]
 
 
+@pytest.mark.parametrize("name", NETS)
+def test_a_score_is_the_log_probability_of_its_text(name):
+    net = NETS[name]
+    params = lf.tree.map(lambda leaf: 2 * leaf, net.init(lf.Key(2), TOKENS))
+    texts, scores = searched(net=net, params=params, max_new_tokens=6)
+    prompts = PROMPT.unsqueeze(1).expand(-1, 3, -1)
+    log_p = net.predict(params, torch.cat([prompts, texts], -1).flatten(0, 1)).log_softmax(-1)
+    each = log_p[:, 3:-1].gather(-1, texts.flatten(0, 1).unsqueeze(-1))
+    assert same_number(each.sum((1, 2)).view(3, 3) / 6, scores)
+    assert all(len({*map(tuple, beams.tolist())}) == 3 for beams in texts)
+
+
 def test_a_search_with_one_beam_is_greedy():
     texts, _ = searched(num_beams=1, max_new_tokens=9)
     assert same_bits(texts[:, 0], written(lf.decode(NET), sampler=samplers.greedy()))

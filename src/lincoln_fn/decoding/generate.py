@@ -122,7 +122,8 @@ def generate(
     read = prompts[:, :shortest]
     text = torch.nn.functional.pad(read, (state.max_length - shortest, 0), value=-1)
     is_done = torch.zeros(len(prompts), dtype=torch.bool, device=tokens.device)
-    token, written = read[:, -1], [[] for _ in prompts]
+    token = read[:, -1]
+    written: list[list[int]] = [[] for _ in prompts]
     for i in range(shortest, longest + max_new_tokens):
         tokens = read.movedim(-1, decoder.dim)
         x = (tokens, *context) if context else tokens

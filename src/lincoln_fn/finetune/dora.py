@@ -175,7 +175,7 @@ def dora(
     return adapt("dora", adapted, net, params, key, targets)
 
 
-def _adapted(layer: Layer, params: Params, key: Key, *, r: int, factor: float) -> Pair:
+def _adapted(layer: Layer, params: Params, key: Key, path: str, *, r: int, factor: float) -> Pair:
     decomposed = decompose(params, key, r=r)
     if zero := int((decomposed.magnitude == 0).sum()):
         expected, mend = "columns of W with a direction", "use lora, or other targets"

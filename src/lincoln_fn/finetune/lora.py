@@ -33,8 +33,8 @@ from lincoln_fn.walk import fields, is_trained
 from lincoln_fn.walk.internal import Pair, change_parts, composition_of, is_target
 
 ATTENTION: Targets = ("*.query", "*.value")
-# (layer, params, key) -> the adapted layer and its params
-Adapt: TypeAlias = Callable[[Layer, Params, Key], Pair]
+# (layer, params, key, path) -> the adapted layer and its params
+Adapt: TypeAlias = Callable[[Layer, Params, Key, str], Pair]
 
 
 @record
@@ -87,7 +87,7 @@ def adapt(
     def change(layer: Layer, path: str, params: Params, key: Key | None) -> Pair | None:
         assert key is not None, "it was given"
         if path in chosen:
-            return adapted(layer, params, key)
+            return adapted(layer, params, key, path)
         inside = f"{path}." if path else ""
         made = composition_of(layer)
         if made is not None and any(each.startswith(inside) for each in chosen):
@@ -142,18 +142,25 @@ def lora(
 
 
 def _adapted(
-    layer: Layer, params: Params, key: Key, *, r: int, factor: float, dropout: float
+    layer: Layer, params: Params, key: Key, path: str, *, r: int, factor: float, dropout: float
 ) -> Pair:
     like = params.weight
     n_in, n_out = like.shape
-    lora_a = dense.dense(r, bias=False)
-    lora_b = dense.dense(n_out, bias=False, weight_init=zeros())
-    drop = dropout_layer(dropout) if dropout else identity()
     x, h = like.new_empty((1, n_in)), like.new_empty((1, r))
-    adapter = LowRankParams(
-        lora_a.init(key.fold_in(0), x),
-        lora_b.init(key.fold_in(1), h),
-        FrozenParams(params),
-        drop.init(key.fold_in(2), x),
-    )
-    return low_rank(layer, lora_a, lora_b, drop, factor), adapter
+    lora_a = dense.dense(r, bias=False).init(key.fold_in(0), x)
+    lora_b = dense.dense(n_out, bias=False, weight_init=zeros()).init(key.fold_in(1), h)
+    return beside(layer, params, key, lora_a, lora_b, factor, dropout)
+
+
+def beside(
+    layer: Layer, params: Params, key: Key, lora_a: dense.Params, lora_b: dense.Params,
+    factor: float, dropout: float,
+) -> Pair:  # fmt: skip
+    """Put an update by A and B beside a dense layer."""
+    drop = dropout_layer(dropout) if dropout else identity()
+    x = params.weight.new_empty((1, params.weight.shape[0]))
+    own = drop.init(key.fold_in(2), x)
+    first = dense.dense(lora_a.weight.shape[1], bias=False)
+    last = dense.dense(lora_b.weight.shape[1], bias=False, weight_init=zeros())
+    adapter = LowRankParams(lora_a, lora_b, FrozenParams(params), own)
+    return low_rank(layer, first, last, drop, factor), adapter

@@ -87,7 +87,7 @@ def assemble(
     model, problems = model_of(config, skipped, len(stored.tensors))
     if model is None:
         raise refuse(where, problems)
-    names = _names(model, stored.tensors)
+    names = names_in(model, stored.tensors)
     known = {name: stored.tensors[own] for name, own in names.items()
              if not _is_unused(name, model, ignore)}  # fmt: skip
     problems += differences(expected(model.slots, by_path(model.like)), known)
@@ -98,7 +98,8 @@ def assemble(
     return model.network.net, params
 
 
-def _names(model: Model, stored: Iterable[str]) -> dict[str, str]:
+def names_in(model: Model, stored: Iterable[str]) -> dict[str, str]:
+    """Find the stored name for each name; one that is not expected stays as it is."""
     expected = {slot.name for slot in model.slots} | set(model.network.copies)
     prefix = model.family.prefix
     names = {}
@@ -166,7 +167,7 @@ def to_pretrained(module: nn.Module, params: Params) -> dict[str, Tensor]:
     model, leaves = fitting("to_state_dict", _config_of(module), params)
     slots = {slot.name: slot for slot in model.slots}
     named = {}
-    for name, own in _names(model, _unstacked(module)).items():
+    for name, own in names_in(model, _unstacked(module)).items():
         slot = slots.get(model.network.copies.get(name, name))
         if slot is not None:
             named[own] = slot.joined(leaves[path] for path in slot.fields)

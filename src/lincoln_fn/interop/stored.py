@@ -45,12 +45,15 @@ def read_json(path: Path) -> Json:
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Stored]:
-    """Open a folder's safetensors files; a ValueError names a file that cannot be read."""
+def opened(folder: Path, only: str | None = None) -> Iterator[Stored]:
+    """Open a folder's safetensors files, those of a model or only one of a name.
+
+    A ValueError names a file that cannot be read.
+    """
     tensors: dict[str, Tensor] = {}
     found: dict[str, tuple[BinaryIO, int]] = {}
     with ExitStack() as stack:
-        for path in _files(folder):
+        for path in _files(folder) if only is None else [folder / only]:
             try:
                 file, size = stack.enter_context(files.reading(path))
                 head = files.read_head(file, size)
@@ -108,18 +111,19 @@ def write(
         total = len(shards)
         names = [f"model-{i:05}-of-{total:05}.safetensors" for i in range(1, total + 1)]
     for name, shard in zip(names, shards, strict=True):
-        _write_file(folder / name, shard, read)
+        write_file(folder / name, shard, read)
     if len(shards) > 1:
         entries = {t: name for name, shard in zip(names, shards, strict=True) for t in shard}
         size = sum(tensor.nbytes for tensor in tensors.values())
-        _write_json(folder / _INDEX, {"metadata": {"total_size": size}, "weight_map": entries})
-    _write_json(folder / CONFIG, config)
+        write_json(folder / _INDEX, {"metadata": {"total_size": size}, "weight_map": entries})
+    write_json(folder / CONFIG, config)
     for old in folder.glob("model*.safetensors*"):
         if old.name not in (*names, *(_INDEX,) * (len(shards) > 1)):
             old.unlink()  # of an earlier save in another number of files
 
 
-def _write_file(path: Path, tensors: Mapping[str, Tensor], read: Callable[[str], Tensor]) -> None:
+def write_file(path: Path, tensors: Mapping[str, Tensor], read: Callable[[str], Tensor]) -> None:
+    """Write a safetensors file of tensors like some on `meta`, each read when it is written."""
     places = files.place_tensors(tensors)
     head = files.head_bytes(places, {"format": "pt"})
     with files.replacing(path, follows=False) as file:
@@ -130,6 +134,7 @@ def _write_file(path: Path, tensors: Mapping[str, Tensor], read: Callable[[str],
                 file.write(files.bytes_of(block).numpy().data)
 
 
-def _write_json(path: Path, value: Json) -> None:
+def write_json(path: Path, value: Json) -> None:
+    """Write a JSON file."""
     with files.replacing(path, follows=False) as file:
         file.write((json.dumps(value, indent=2, sort_keys=True) + "\n").encode())

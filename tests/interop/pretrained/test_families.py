@@ -309,12 +309,12 @@ def test_a_repetition_penalty_is_that_of_generate():
     module.generation_config.eos_token_id = None
     theirs = module.generate(
         IDS, attention_mask=torch.ones_like(IDS), do_sample=False, repetition_penalty=1.7,
-        max_new_tokens=12, pad_token_id=0,
+        max_new_tokens=7, pad_token_id=0,
     )  # fmt: skip
     net, params = lf.interop.from_torch(module)
     penalty = lf.samplers.repetition_penalty(1.7)
     stream = lf.generate(
-        lf.decode(net), params, IDS, key=lf.Key(0), max_new_tokens=12,
+        lf.decode(net), params, IDS, key=lf.Key(0), max_new_tokens=7,
         sampler=lf.samplers.chain(penalty, lf.samplers.greedy()),
     )  # fmt: skip
     assert torch.equal(torch.stack([token for _, token in stream], 1), theirs[:, IDS.shape[1] :])

@@ -9,7 +9,7 @@ Improving Open Language Models at a Practical Size", 2024; "Gemma 3 Technical Re
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from lincoln_fn.combine import geglu
 from lincoln_fn.core import Layer
@@ -57,8 +57,9 @@ _LATER: Final[Config] = {
 }  # fmt: skip
 # Options of which not all values are known, by family. `hidden_activation` is in the place of
 # hidden_act, which configs have besides; the caps of Gemma 3's attention are not read.
-_ACTIVATION: Final = {"hidden_activation": ("gelu_pytorch_tanh", None)}
-_ONLY: Final[dict[str, dict[str, tuple[object, ...]]]] = {
+_Values: TypeAlias = dict[str, tuple[object, ...]]
+_ACTIVATION: Final[_Values] = {"hidden_activation": ("gelu_pytorch_tanh", None)}
+_ONLY: Final[dict[str, _Values]] = {
     "gemma": {},
     "gemma2": _ACTIVATION,
     "gemma3_text": {**_ACTIVATION, "attn_logit_softcapping": (None,)},
