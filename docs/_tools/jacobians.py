@@ -96,6 +96,7 @@ EXAMPLES: Final[Mapping[str, tuple[lf.Layer, Any]]] = {
     "sinusoidal_positions": (lf.sinusoidal_positions(), _x(1, 3, 4)),
     "softmax": (lf.softmax(), _x(3, 5)),
     "softmin": (lf.softmin(), _x(3, 5)),
+    "jvp": (lf.jvp(lf.tanh()), _PAIR),
     "spectral_norm": (lf.spectral_norm(lf.dense(4)), _x(3, 6)),
     "split": (lf.split(2, dim=1), _x(2, 4)),
     "stack": (lf.stack(1), _PAIR),

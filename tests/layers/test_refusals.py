@@ -17,7 +17,8 @@ LOOSE = ("embedding", "graph_attention", "relative_position_bias", "spectral_nor
 # Layers around one whose errors name it.
 INNER = {
     "weight_norm": ("dense", "conv2d"), "spectral_norm": ("dense", "conv_transpose2d"),
-    "inference": ("dropout", "batch_norm"), "jvp": ("serial", "serial[0] dense", "serial[2] dense"), "linear_head": ("dense",),
+    "inference": ("dropout", "batch_norm"), "linear_head": ("dense",),
+    "jvp": ("serial", "serial[0] dense", "serial[2] dense"),
 }  # fmt: skip
 SINGLE = [
     row

@@ -105,9 +105,7 @@ X, T, VARIANCE = (normal(5, 3, seed=i) for i in range(3))
     ],
     ids=["one", "two inputs", "two targets", "no target", "a tuple of one"],
 )  # fmt: skip
-def test_a_loss_of_a_layer_is_the_loss_of_its_formula(
-    written, made, prediction, target, reduction
-):
+def test_a_loss_of_a_layer_is_the_loss_of_its_formula(written, made, prediction, target, reduction):
     loss = losses.from_layer(lf.graph(written), reduction=reduction)
     lf.testing.check_loss(loss, prediction, target)
     value, cache = loss.forward(prediction, target)

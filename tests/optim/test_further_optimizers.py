@@ -62,7 +62,9 @@ THREE = 0.01, (0.9, 0.7, 0.95), 1e-6, 0.1
 def test_each_leaf_takes_the_papers_steps(optimizer, reference, options):
     params = parameters(torch.float64)
     moved, _ = steps_of(optimizer(*options), params, 50)
-    assert same_number(lf.tree.leaves(moved), [reference(p, *options) for p in lf.tree.leaves(params)])
+    assert same_number(
+        lf.tree.leaves(moved), [reference(p, *options) for p in lf.tree.leaves(params)]
+    )
 
 
 def prodigy(leaves, lr, betas, b3, eps, decay, corrected, safe, d, d_coef):
@@ -79,9 +81,7 @@ def prodigy(leaves, lr, betas, b3, eps, decay, corrected, safe, d, d_coef):
         m, v = b1 * m + (1 - b1) * d * g, b2 * v + (1 - b2) * d * d * g * g
         d = max(d, d_coef * float(r / s.abs().sum()))
         p = p - k * decay * p - k * m / (v.sqrt() + d * eps)
-    return [
-        part.view(leaf.shape) for part, leaf in zip(p.split(sizes), leaves, strict=True)
-    ], d
+    return [part.view(leaf.shape) for part, leaf in zip(p.split(sizes), leaves, strict=True)], d
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_the_loss_of_each_step_can_shorten_the_next():
         return optim.plateau_step(state, value), value
 
     state = lf.init_state(net, optimizer, lf.Key(0), x)
-    for state, _ in lf.train(watched, state, [(x, torch.ones(4, 1))] * 5):  # noqa: B020
+    for state, _ in lf.train(watched, state, [(x, torch.ones(4, 1))] * 5):
         pass
     assert state.opt_state.scale == 0.5**4  # the first loss is the best so far
     with pytest.raises(lf.LayerError, match="one reduce_on_plateau, got 0"):

@@ -91,7 +91,7 @@ metrics.binary_accuracy(SCORES[:, 0], LABELS[:3]) -> ^binary_accuracy: expected 
 
 
 def drawn(*shape):
-    """Give scores of some examples, of which some are equal, and their labels, of which one lacks."""
+    """Give scores, of which some are equal, and labels, of which one lacks."""
     scores = lf.keys.normal(lf.Key(1), shape).mul(2).round() / 2
     return scores, (lf.keys.uniform(lf.Key(2), (shape[0], *shape[2:]), 0, shape[1] - 1)).long()
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from lincoln_fn import core
 from lincoln_fn.core import Function, Layer, call_of, declared_by, is_derived, map_layers, unchanged
-from lincoln_fn.layers.jvp import jvp
+from lincoln_fn.layers.jvp import directed, jvp
 
 
 @core.checked
@@ -52,8 +52,8 @@ def with_statistics_still(layer: Layer) -> Layer:
 
 
 def _at_inference(layer: Layer) -> Layer:
-    if core.made_by(layer, jvp):
-        return jvp(inference(layer.spec["layer"]))
+    if (part := directed(layer)) is not None:
+        return jvp(inference(part))
     changes = {}
     if not is_derived(layer, "predict"):
         forward, backward = _forms(layer)

@@ -18,7 +18,7 @@ from lincoln_fn.core import Key, Layer, LayerError, Params, Tree, check_argument
 from lincoln_fn.interop.names import BLOCKS, KINDS, NamedTensors, Naming
 from lincoln_fn.interop.slots import Slot, by_path, differences, expected, fill, present
 from lincoln_fn.interop.transformers import part_name
-from lincoln_fn.layers.jvp import jvp
+from lincoln_fn.layers.jvp import directed
 from lincoln_fn.walk.internal import ENTRIES, Composition, composition_of
 
 
@@ -74,8 +74,8 @@ def _slots(layer: Layer, params: Params) -> list[Slot]:
 
 
 def _walk(layer: Layer | None, params: Params, name: str, path: str) -> Iterator[Slot]:
-    while layer is not None and core.made_by(layer, jvp):  # its params are the layer's own
-        layer = layer.spec["layer"]
+    while (along := directed(layer)) is not None:  # its params are the layer's own
+        layer = along
     made = composition_of(layer) if layer is not None else None
     of = None if layer is None else core.constructor_of(layer)
     row = BLOCKS.get(of) or KINDS.get(type(params))
@@ -110,8 +110,8 @@ def _beginning(named: Params) -> str:
 
 def _structure(layer: Layer, names: NamedTensors, whole: Layer) -> Params:
     """Make params of the right shapes, on `meta` where a tensor is to be filled in."""
-    if core.made_by(layer, jvp):
-        return _structure(layer.spec["layer"], names, whole)
+    if (part := directed(layer)) is not None:
+        return _structure(part, names, whole)
     made, row = composition_of(layer), _row(layer)
     if made is not None and row is None:
         parts = [

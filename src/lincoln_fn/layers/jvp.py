@@ -32,15 +32,14 @@ from typing import TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import (
-    Arrays, Key, Layer, LayerError, Params, bare, constructor, format_briefly, record, tensors_in,
-    tree, unchanged, unexpected,
-)  # fmt: skip
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Key, Layer, Params, bare, constructor, record, tree
 from lincoln_fn.core import Cache as AnyCache
 from lincoln_fn.runtime import load_forward_mode
 from lincoln_fn.walk import check_entries
 
-T, Y = TypeVar("T"), TypeVar("Y")
+T = TypeVar("T")
+Y = TypeVar("Y")
 Pair: TypeAlias = tuple[Arrays, Arrays]
 
 
@@ -108,8 +107,8 @@ def _pair(given: Pair) -> Pair:
     x, v = given
     kinds, of_v = ([(leaf.shape, leaf.dtype) for leaf in tree.leaves(each)] for each in given)
     if not tree.same_structure(x, v) or kinds != of_v or not all(map(_moves, tree.leaves(x))):
-        expected = f"(x, v) of floats, with v like x, {format_briefly(x)}"
-        raise unexpected("jvp", expected, format_briefly(v))
+        expected = f"(x, v) of floats, with v like x, {core.format_briefly(x)}"
+        raise core.unexpected("jvp", expected, core.format_briefly(v))
     return x, v
 
 
@@ -125,7 +124,7 @@ def along(f: Callable[[T], Y], at: T, slopes: T) -> tuple[Y, Y]:
         moving = iter(floats)
         result.append(f(tree.map(lambda t: next(moving) if _moves(t) else t, at, states=True)))
         # torch's jvp refuses a function that returns nothing, such as the gradient of no params.
-        return floats[0], *tensors_in(result)
+        return floats[0], *core.tensors_in(result)
 
     # It also refuses a tensor of which several numbers have one place in memory, as a stand-in.
     floats = (filter(_moves, tree.leaves(each, states=True)) for each in (at, slopes))
@@ -136,7 +135,7 @@ def along(f: Callable[[T], Y], at: T, slopes: T) -> tuple[Y, Y]:
         if "Nested forward mode" not in str(error):
             raise
         problem = "cannot be differentiated by torch's dual tensors; use torch.func.jvp"
-        raise LayerError("jvp", problem) from error
+        raise core.LayerError("jvp", problem) from error
 
     def rebuilt(each: Iterator[Tensor]) -> Y:
         return tree.map(lambda t: next(each) if isinstance(t, Tensor) else t, *result, states=True)
@@ -150,7 +149,7 @@ def jvp(layer: Layer) -> Layer:
 
     v mirrors x. The backward is right for x, v and the params, which are the layer's own. So an
     equation in the derivatives of a network is a composition. `jvp(jvp(layer))` maps ((x, v),
-    (w, u)) to ((f, J v), (J w, dJ v)): for one number, v = w = 1 and u = 0, these are f, f' and f''.
+    (w, u)) to ((f, J v), (J w, d(J v))): ((f, f'), (f', f'')) for one number, v = w = 1 and u = 0.
 
     Args:
         layer: any layer or network of floating inputs.
@@ -163,5 +162,11 @@ def jvp(layer: Layer) -> Layer:
         (tensor(12.), tensor(12.))
     """
     load_forward_mode()
-    moves = {} if layer.advance is unchanged else {"advance": advance}
+    moves = {} if layer.advance is core.unchanged else {"advance": advance}
     return bare(Layer, forward, backward, init, predict, input_grad, grads, **moves)
+
+
+def directed(layer: Layer | None) -> Layer | None:
+    """Return the layer that `jvp` was given; None for any other layer."""
+    spec = layer.spec if layer is not None else None
+    return spec["layer"] if spec is not None and spec.of is jvp else None

@@ -92,7 +92,7 @@ def adan(
     *,
     maximize: bool = False,
 ) -> Optimizer:
-    """Make Adan: p <- (p - lr u) / (1 + lr weight_decay), with u as Adam's of dp + b2 (dp - old dp).
+    """Make Adan: Adam's steps along running means of dp and of its differences, dp - old dp.
 
     Args:
         betas: b1, b2 and b3, how much of the means of dp, of its differences, and of the square of

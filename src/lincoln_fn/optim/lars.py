@@ -22,7 +22,6 @@ Adjoint. With f the factor, from the last line up,
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from lincoln_fn.core import Momentum, NonNegative, Params, constructor, record

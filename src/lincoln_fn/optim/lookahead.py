@@ -65,16 +65,14 @@ def _adjoint(
         of_slow = torch.where(is_due, (1 - slow_step_size) * both, slow)
         return torch.where(is_due, slow_step_size * both, p), of_slow
 
-    params_bar, slow_bar = update_leaves(
-        "lookahead", rule, params_bar, params_bar, state_bar.slow
-    )
+    params_bar, slow_bar = update_leaves("lookahead", rule, params_bar, params_bar, state_bar.slow)
     adjoints = adjoint_of(inner)(params, grads, state.inner, params_bar, state_bar.inner)
     return evolve(adjoints, state=LookaheadState(state.count, slow_bar, adjoints.state))
 
 
 @constructor
 def lookahead(sync_period: PositiveInt = 5, slow_step_size: Probability = 0.5) -> Transform:
-    """Move back at every k-th step, towards where the last k steps began: s <- s + a (p - s), p <- s.
+    """Move back at every k-th step, towards where the last k began: s <- s + a (p - s), p <- s.
 
     Args:
         sync_period: k, at least 1.

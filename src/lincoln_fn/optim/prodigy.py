@@ -21,19 +21,17 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import (
-    Decay, Epsilon, NonNegative, Params, Positive, bare, constructor, record,
-)  # fmt: skip
-from lincoln_fn.optim.leaves import (
-    Entry, check_state, check_whole, fill_like, no_steps, state_tree, update_leaves,
-)  # fmt: skip
+from lincoln_fn import core
+from lincoln_fn.core import Decay, Epsilon, NonNegative, Params, Positive, bare, constructor
+from lincoln_fn.optim import leaves
+from lincoln_fn.optim.leaves import Entry, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import add_scaled, learning_rate, root, running_mean
 
 NO_ADJOINT: Final = "its rate is the largest of the estimates of all steps so far"
 
 
-@record
+@core.record
 class ProdigyState:
     """How many steps were taken, d and r, and of each parameter m, v, s and the first value."""
 
@@ -47,11 +45,13 @@ class ProdigyState:
 
 
 def _init(params: Params, *, d0: float) -> ProdigyState:
-    check_whole("prodigy", params)
+    leaves.check_whole("prodigy", params)
     step = no_steps(params)
     d = torch.full((), d0, dtype=torch.float64, device=step.device)
-    zeros = (fill_like(params) for _ in range(3))
-    return ProdigyState(step, d, torch.zeros_like(d), *zeros, state_tree(torch.clone, params))
+    m, v, s = (fill_like(params) for _ in range(3))
+    return ProdigyState(
+        step, d, torch.zeros_like(d), m, v, s, leaves.state_tree(torch.clone, params)
+    )
 
 
 def _update(
@@ -59,7 +59,7 @@ def _update(
     betas: tuple[float, float], beta3: float | None, eps: float, weight_decay: float,
     use_bias_correction: bool, safeguard_warmup: bool, d0: float, d_coef: float,
 ) -> tuple[Params, ProdigyState]:  # fmt: skip
-    check_state("prodigy", state, ProdigyState)
+    leaves.check_state("prodigy", state, ProdigyState)
     (b1, b2), t, d = betas, (state.step + 1).double(), state.d
     b3 = b2**0.5 if beta3 is None else beta3
     k = learning_rate(lr, state.step) * d

@@ -15,24 +15,24 @@ Adjoint. The factor counts as a constant. bar p' = f bar p, then the inner optim
 from __future__ import annotations
 
 import sys
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import optree
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import (
-    TRAINED, Decay, NonNegative, NonNegativeInt, Params, bare, constructor, evolve,
-    record, static, tree,
-)  # fmt: skip
+from lincoln_fn import core
+from lincoln_fn.core import Decay, NonNegative, NonNegativeInt, Params, bare, constructor, evolve
 from lincoln_fn.optim.leaves import check_state, find_state, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import Adjoints, Optimizer, OptimizerState
 from lincoln_fn.optim.transforms import Transform, adjoint_of, transform
 
 S = TypeVar("S")
+# Any: what it returns is of the kind of its tree.
+_map: Any = optree.tree_map
 
 
-@record
+@core.record
 class PlateauState:
     """f, the best loss, how many were worse in a row, how many do not count, the inner state."""
 
@@ -41,7 +41,9 @@ class PlateauState:
     worse: Tensor
     waiting: Tensor
     inner: OptimizerState
-    options: tuple[float, ...] = static()  # factor, patience, threshold, cooldown and min_scale
+    options: tuple[float, ...] = (
+        core.static()
+    )  # factor, patience, threshold, cooldown and min_scale
 
 
 def _init(
@@ -75,9 +77,11 @@ def _adjoint(
     state_bar: PlateauState,
 ) -> Adjoints:  # fmt: skip
     """Undo the inner step of bar p' = f bar p, and add (1 - f) bar p."""
-    moved_bar = tree.map(lambda bar: state.scale.to(bar.dtype) * bar, params_bar)
+    moved_bar = core.tree.map(lambda bar: state.scale.to(bar.dtype) * bar, params_bar)
     adjoints = adjoint_of(inner)(params, grads, state.inner, moved_bar, state_bar.inner)
-    of_p = tree.map(lambda p, bar, part: p + (bar - part), adjoints.params, params_bar, moved_bar)
+    of_p = core.tree.map(
+        lambda p, bar, part: p + (bar - part), adjoints.params, params_bar, moved_bar
+    )
     return evolve(adjoints, params=of_p, state=evolve(state, inner=adjoints.state))
 
 
@@ -132,10 +136,11 @@ def plateau_step(state: S, value: Tensor | float) -> S:
     def is_own(node: object) -> bool:
         return isinstance(node, PlateauState)
 
-    return optree.tree_map(
+    told: S = _map(
         lambda node: _told(node, value) if is_own(node) else node, state,
-        is_leaf=is_own, namespace=TRAINED,
+        is_leaf=is_own, namespace=core.TRAINED,
     )  # fmt: skip
+    return told
 
 
 def _told(state: PlateauState, value: Tensor | float) -> PlateauState:

@@ -24,6 +24,7 @@ from torch.autograd import forward_ad
 
 # Any: torch writes no types for it.
 _MKLDNN: Final[Any] = torch.backends.mkldnn
+_FORWARD_MODE: Final[Any] = forward_ad
 
 # Parameters of mallopt, as glibc's malloc.h numbers them.
 _TOP_PAD: Final = -2
@@ -37,10 +38,10 @@ _MADV_HUGEPAGE: Final = 14
 @cache
 def load_forward_mode() -> None:
     """Load torch's forward mode, which warns of a function of its own that it has deprecated."""
-    if forward_ad._current_level < 0:  # within a level, it is loaded
-        with warnings.catch_warnings(), forward_ad.dual_level():
+    if _FORWARD_MODE._current_level < 0:  # within a level, it is loaded
+        with warnings.catch_warnings(), _FORWARD_MODE.dual_level():
             warnings.filterwarnings("ignore", ".*torch.jit.script")
-            forward_ad.make_dual(torch.zeros(1), torch.zeros(1))
+            _FORWARD_MODE.make_dual(torch.zeros(1), torch.zeros(1))
 
 
 def keep_freed_memory(bytes: int = 2**30) -> bool:  # noqa: A002  # the unit says what it is

@@ -170,10 +170,10 @@ def _counts(name: str, prediction: Tensor, target: Tensor) -> Tensor:
 def _of_counts(average: Average, score: Callable[..., Tensor], rows: Tensor) -> float:
     counts = rows.sum(0).double()
     if average == "micro":
-        return score(*counts.sum(0)).item()
+        return float(score(*counts.sum(0)))
     counts = counts[counts.sum(1) > 0]
     scores, weights = score(*counts.unbind(1)), counts[:, 2]
-    return (scores if average == "macro" else scores * weights / weights.mean()).mean().item()
+    return float((scores if average == "macro" else scores * weights / weights.mean()).mean())
 
 
 def _auc_of(rows: Tensor) -> float:
@@ -181,7 +181,7 @@ def _auc_of(rows: Tensor) -> float:
     _, place, counts = torch.unique(scores, return_inverse=True, return_counts=True)
     ranks = (counts.cumsum(0) - (counts - 1) / 2.0)[place]
     wins = (ranks * is_one).sum() - one * (one + 1) / 2
-    return (wins / (one * (len(rows) - one)) + 0 * scores.sum()).item()
+    return float(wins / (one * (len(rows) - one)) + 0 * scores.sum())
 
 
 def _binary_rows(prediction: Tensor, target: Tensor) -> Tensor:
@@ -239,7 +239,7 @@ def _surprise(prediction: Tensor, target: Tensor, *, dim: int, ignored: int) -> 
 
 def _perplexity_of(rows: Tensor) -> float:
     total, count = rows.sum(0)
-    return (total / count).exp().item()
+    return float((total / count).exp())
 
 
 def _binary(

@@ -132,7 +132,6 @@ def flown(params, x):
     return torch.cat((a * r.exp() + u, b), -1), s.sum(-1) + r.sum(-1)
 
 
-
 def slope_of(f):
     """Give a function's value and its derivative along a direction, by torch's forward mode."""
     return lambda params, x: torch.func.jvp(lambda at: f(params, at), x[:1], x[1:])
