@@ -92,6 +92,14 @@ def test_an_exercise_is_graded_however_it_is_written(name, tmp_path):
     assert [row for row in graded(tmp_path, text, *where) if row[0] in exercises] == expected
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it crashes in another way")
+def test_an_exercise_that_crashes_costs_no_other_its_points(tmp_path):
+    crashes = RELU.replace("return dout", "import os; os.abort(); return dout")
+    rows = graded(tmp_path, f"{crashes}{LOSS}")
+    found = {row[0]: (row[2], row[4]) for row in rows if row[1]}
+    assert found == {"relu": (0, "crashes (signal 6)"), "softmax_loss": (1, "")}
+
+
 def test_a_module_that_is_missing_is_told_where_it_is_used(tmp_path):
     (row,) = (row for row in graded(tmp_path, RELU.replace("numpy", "numpi")) if row[1])
     assert row[:3] == ("relu", "dx", 0)
