@@ -31,6 +31,7 @@ FAMILIES: Final = {
         "reductions",
         "logsumexp",
         "variance",
+        "jvp",
     ),
     "Activations": (),
     "Normalisation": ("*_norm", "normalize"),

@@ -95,23 +95,23 @@ X, T, VARIANCE = (normal(5, 3, seed=i) for i in range(3))
 @pytest.mark.parametrize(
     ("written", "made", "prediction", "target"),
     [
-        (lambda y, t: (y - t).square(), losses.mse, X, T),
-        (lambda mean, var, t: (var.log() + (t - mean) ** 2 / var) / 2, losses.gaussian_nll,
+        (lambda y, t: (y - t).square(), lf.losses.mse, X, T),
+        (lambda mean, var, t: (var.log() + (t - mean) ** 2 / var) / 2, lf.losses.gaussian_nll,
          (X, VARIANCE.exp()), T),
         (lambda y, label, is_hard: (is_hard * y - label).abs(),
-         losses.l1, X, (torch.zeros(5, 3), torch.ones(5, 3, dtype=torch.int64))),
-        (lambda y: y, losses.identity, X, None),
-        (lambda z: z, losses.identity, (X,), None),
+         lf.losses.l1, X, (torch.zeros(5, 3), torch.ones(5, 3, dtype=torch.int64))),
+        (lambda y: y, lf.losses.identity, X, None),
+        (lambda z: z, lf.losses.identity, (X,), None),
     ],
     ids=["one", "two inputs", "two targets", "no target", "a tuple of one"],
 )  # fmt: skip
 def test_a_loss_of_a_layer_is_the_loss_of_its_formula(written, made, prediction, target, reduction):
-    loss = losses.from_layer(lf.graph(written), reduction=reduction)
+    loss = lf.losses.from_layer(lf.graph(written), reduction=reduction)
     lf.testing.check_loss(loss, prediction, target)
     value, cache = loss.forward(prediction, target)
     g = torch.ones_like(value) * 3
     plain = made(reduction=reduction)
-    like = target if made is not losses.l1 else target[0]
+    like = target if made is not lf.losses.l1 else target[0]
     first = prediction[0] if prediction == (X,) else prediction
     expected, of_plain = plain.forward(first, like)
     assert same_number(value, expected)
@@ -123,9 +123,9 @@ def test_a_loss_of_a_layer_is_the_loss_of_its_formula(written, made, prediction,
 def test_a_network_that_computes_its_loss_is_trained_by_the_mean_of_it():
     net = lf.graph(lambda x, t: (x.dense(1) - t).square())
     optimizer, pair = lf.optim.sgd(0.1), (X, T[:, :1])
-    step = lf.make_step(net, losses.identity(), optimizer)
+    step = lf.make_step(net, lf.losses.identity(), optimizer)
     state = lf.init_state(net, optimizer, lf.Key(0), pair)
-    plain = lf.make_step(lf.dense(1), losses.mse(), optimizer)
+    plain = lf.make_step(lf.dense(1), lf.losses.mse(), optimizer)
     other = lf.init_state(lf.dense(1), optimizer, lf.Key(1), X, params=state.params["dense"])
     for _ in range(3):
         state, value = step(state, (pair, None))
