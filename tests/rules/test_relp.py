@@ -109,7 +109,7 @@ CONSTANTS = (
 REFUSED = {
     "batch_norm", "bilinear", "cosine_similarities", "cos", "coupling", "divide", "exp", "glu",
     "gated_linear_recurrence", "graph_attention", "group_norm", "gru", "gru_cell", "hardsigmoid",
-    "inference", "instance_norm",
+    "inference", "instance_norm", "jvp",
     "linear_attention", "linear_scan", "local_response_norm", "log", "log_sigmoid",
     "log_softmax", "logsumexp", "lstm", "lstm_cell", "mixture_of_experts", "normalize", "power",
     "reciprocal", "rnn", "rnn_cell", "selective_scan", "shift", "sigmoid", "softmax", "softmin",

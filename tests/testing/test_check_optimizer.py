@@ -45,8 +45,9 @@ def test_every_optimizer_has_an_adjoint_or_a_reason():
     made = {name for name in optim.__all__ if name.islower() and not name.endswith("_params")}
     made -= {"lbfgs", "lbfgs_state"}  # which is no update of (params, grads, state)
     transforms = {"accumulate", "clip_by_global_norm", "clip_by_value", "ema", "weight_decay"}
-    transforms |= {"galore", "schedule_free"}
-    without = {"adamw", "lion", "rprop", "sharded", "shampoo", "soap"}
+    transforms |= {"galore", "lookahead", "plateau_step", "reduce_on_plateau", "sam"}
+    transforms |= {"schedule_free"}
+    without = {"adamw", "prodigy", "lion", "rprop", "sharded", "shampoo", "soap"}
     assert made - transforms - names == without - names
 
 

@@ -16,13 +16,18 @@ from lincoln_fn.optim.ema import ema
 from lincoln_fn.optim.galore import galore
 from lincoln_fn.optim.leafwise import update as of_leaves
 from lincoln_fn.optim.leaves import Entry, is_leaf_state
+from lincoln_fn.optim.lookahead import lookahead
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
+from lincoln_fn.optim.reduce_on_plateau import reduce_on_plateau
 from lincoln_fn.optim.schedule_free import schedule_free
 from lincoln_fn.optim.transforms import chain, clip_by_global_norm, clip_by_value, weight_decay
 
 Update: TypeAlias = Callable[[Params, Params, OptimizerState], tuple[Params, OptimizerState]]
 # Transforms that change each leaf by itself. What they keep once, all leaves share.
-_BY_LEAF: Final = accumulate, clip_by_value, ema, galore, schedule_free, weight_decay
+_BY_LEAF: Final = (
+    *(accumulate, clip_by_value, ema, galore, lookahead, reduce_on_plateau, schedule_free),
+    weight_decay,
+)
 
 
 def split_clip(optimizer: Optimizer) -> tuple[float | None, Optimizer]:

@@ -67,8 +67,10 @@ def _update(
     moved, sizes = [torch.zeros_like(d)], [torch.zeros_like(d)]
 
     def means(p: Tensor, dp: Tensor, m: Tensor, v: Tensor, s: Tensor, p_0: Tensor) -> Entry:
-        m, v = running_mean(m, d * dp, b1), running_mean(v, (d * dp) ** 2, b2)
-        s = b3 * s + d / d0 * (d if safeguard_warmup else k) * dp
+        # In p's dtype: that of d, float64, is a wider one for a p without axes.
+        scaled = (d * dp).to(p.dtype)
+        m, v = running_mean(m, scaled, b1), running_mean(v, scaled**2, b2)
+        s = (b3 * s + d / d0 * (d if safeguard_warmup else k) * dp).to(p.dtype)
         moved.append((dp * (p_0 - p)).sum(dtype=torch.float64))
         sizes.append(s.abs().sum(dtype=torch.float64))
         return p, m, v, s, p_0.clone()
@@ -80,7 +82,8 @@ def _update(
     d = torch.where(size > 0, torch.maximum(d, d_coef * r / size), d)
 
     def rule(p: Tensor, _: Tensor, m: Tensor, v: Tensor) -> Entry:
-        return add_scaled(p, p, -weight_decay * k) - k * m / (root(v) + d * eps), m, v
+        moved = add_scaled(p, p, -weight_decay * k) - k * m / (root(v) + d * eps)
+        return moved.to(p.dtype), m, v
 
     params, m, v = update_leaves("prodigy", rule, params, grads, m, v)
     return params, ProdigyState(state.step + 1, d, r, m, v, s, start)
