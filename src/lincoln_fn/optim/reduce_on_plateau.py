@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Decay, NonNegative, NonNegativeInt, Params, bare, constructor, evolve
+from lincoln_fn.core import Decay, NonNegativeInt, Params, Probability, bare, constructor, evolve
 from lincoln_fn.optim.leaves import check_state, find_state, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import Adjoints, Optimizer, OptimizerState
 from lincoln_fn.optim.transforms import Transform, adjoint_of, transform
@@ -91,7 +91,7 @@ def reduce_on_plateau(
     patience: NonNegativeInt = 10,
     threshold: Decay = 1e-4,
     cooldown: NonNegativeInt = 0,
-    min_scale: NonNegative = 0.0,
+    min_scale: Probability = 0.0,
 ) -> Transform:
     """Shorten all steps where a loss no longer falls, as torch's ReduceLROnPlateau does.
 

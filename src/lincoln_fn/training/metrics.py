@@ -181,7 +181,7 @@ def _auc_of(rows: Tensor) -> float:
     _, place, counts = torch.unique(scores, return_inverse=True, return_counts=True)
     ranks = (counts.cumsum(0) - (counts - 1) / 2.0)[place]
     wins = (ranks * is_one).sum() - one * (one + 1) / 2
-    return float(wins / (one * (len(rows) - one)) + 0 * scores.sum())
+    return float(wins / (one * (len(rows) - one)) + scores[scores.isnan()].sum())
 
 
 def _binary_rows(prediction: Tensor, target: Tensor) -> Tensor:
