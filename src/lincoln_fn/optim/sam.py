@@ -16,7 +16,12 @@ from torch import Tensor
 
 from lincoln_fn.core import Params, Positive, bare, constructor, record, tree
 from lincoln_fn.optim.leaves import (
-    check_state, check_whole, find_state, no_steps, state_tree, update_leaves,
+    check_state,
+    check_whole,
+    find_state,
+    no_steps,
+    state_tree,
+    update_leaves,
 )  # fmt: skip
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
 from lincoln_fn.optim.transforms import Transform, norm_of, transform, widened
