@@ -15,7 +15,7 @@ Adjoint. The factor counts as a constant. bar p' = f bar p, then the inner optim
 from __future__ import annotations
 
 import sys
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import optree
 import torch
@@ -28,6 +28,8 @@ from lincoln_fn.optim.optimizer import Adjoints, Optimizer, OptimizerState
 from lincoln_fn.optim.transforms import Transform, adjoint_of, transform
 
 S = TypeVar("S")
+# Any: what it returns is of the kind of its tree.
+_map: Any = optree.tree_map
 
 
 @core.record
@@ -135,7 +137,7 @@ def plateau_step(state: S, value: Tensor | float) -> S:
         worse=torch.where(is_due, 0, worse),
         waiting=torch.where(is_due, int(cooldown), (own.waiting - 1).clamp(min=0)),
     )
-    told: S = optree.tree_map(
+    told: S = _map(
         lambda node: new if node is own else node, state,
         is_leaf=lambda node: node is own, namespace=core.TRAINED,
     )  # fmt: skip
