@@ -100,6 +100,37 @@ def test_an_exercise_that_crashes_costs_no_other_its_points(tmp_path):
     assert found == {"relu": (0, "crashes (signal 6)"), "softmax_loss": (1, "")}
 
 
+DOUBLED = """
+def times(n): return n
+def affine_forward(x, w, b): return x.reshape(len(x), -1) @ w + b, (x, w, b)
+def affine_backward(dout, cache):
+    x, w, b = cache
+    dw = np.multiply(times(2), x.reshape(len(x), -1).T @ dout)
+    return (dout @ w.T).reshape(x.shape), dw, dout.sum(0)
+"""
+CHANGES = {
+    "its own file": "globals()['times'] = lambda n: 1",
+    "numpy": "np.multiply = lambda n, a: a",
+    "the check": """
+    from lincoln_fn.grading.courses import graded
+    if not hasattr(graded, "kept"):
+        graded.kept = graded.checked
+        graded.checked = lambda layer, p, x, o: graded.kept(o.reference, p, x, o)""",
+    "what it writes": "open('times', 'a')",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_an_exercise_gives_no_other_points_and_takes_none(change, tmp_path):
+    changing = RELU.replace("return dout", f"{CHANGES[change]}\n    return dout")
+    changing = changing.replace("cache): ", "cache):\n    ")
+    wrong = DOUBLED.replace("return n", "return 1 if __import__('os').path.exists('times') else n")
+    rows = graded(tmp_path, f"{changing}{wrong}{LOSS}")
+    found = {row[:2]: row[2] for row in rows if row[1] and row[0] != "relu"}
+    right = {("affine", "dx"): 1, ("affine", "db"): 1, ("softmax_loss", "dx"): 1}
+    assert found == {**right, ("affine", "dw"): 0}
+
+
 def test_a_module_that_is_missing_is_told_where_it_is_used(tmp_path):
     (row,) = (row for row in graded(tmp_path, RELU.replace("numpy", "numpi")) if row[1])
     assert row[:3] == ("relu", "dx", 0)

@@ -100,6 +100,12 @@ def test_prodigy_finds_the_authors_rate(options):
     assert same_number(lf.tree.leaves(moved), expected)
 
 
+def test_prodigy_moves_a_parameter_without_axes_as_one_with_an_axis():
+    optimizer = optim.prodigy(d0=0.1, weight_decay=0.1)
+    with_axis, _ = steps_of(optimizer, torch.ones(1), 5)
+    assert same_number(steps_of(optimizer, torch.ones(()), 5)[0].view(1), with_axis)
+
+
 def test_prodigy_stays_where_there_is_no_gradient():
     params = parameters(torch.float64)
     zeros = lf.tree.map(torch.zeros_like, params)
@@ -127,6 +133,18 @@ def test_sam_steps_from_where_it_was_by_the_gradient_at_the_worst_point():
     away, between = optimizer.update(params, params, state)
     for given, own in ((params, state), (away, between)):
         assert same_number(optim.sam_params(own, given), params)
+
+
+def test_what_needs_the_gradients_of_all_is_not_divided_among_processes():
+    alone = lf.distributed.alone()
+    params = lf.distributed.fully_sharded(lf.dense(4), alone).init(lf.Key(0), torch.ones(1, 4))
+    for optimizer in (optim.chain(optim.sam(), optim.adamw()), optim.prodigy(), optim.lars()):
+        with pytest.raises(lf.LayerError, match="an optimizer that updates each number by itself"):
+            optim.sharded(optimizer, alone)
+        with pytest.raises(lf.LayerError, match="expected whole parameters, got slices"):
+            optimizer.init(params)
+    for transform in (optim.lookahead(), optim.reduce_on_plateau()):
+        optim.sharded(optim.chain(transform, optim.adan()), alone)
 
 
 def test_lookahead_is_algorithm_1_of_its_paper():
@@ -190,3 +208,5 @@ def test_the_loss_of_each_step_can_shorten_the_next():
     assert state.opt_state.scale == 0.5**4  # the first loss is the best so far
     with pytest.raises(lf.LayerError, match="one reduce_on_plateau, got 0"):
         optim.plateau_step(optim.sgd().init(x), 1.0)
+    with pytest.raises(lf.LayerError, match="expected min_scale from 0 to 1"):
+        optim.reduce_on_plateau(min_scale=2.0)

@@ -115,6 +115,7 @@ def test_auc_is_scikit_learns():
     for column in (scores[:, 0], scores[:, :1]):
         expected = learn.roc_auc_score(labels, scores[:, 0])
         assert metrics.auc()(column, labels) == pytest.approx(expected, rel=1e-12)
+    assert metrics.auc()(torch.tensor([0.0, 1.0, 0.5]).log(), torch.tensor([0, 1, 0])) == 1
     assert math.isnan(metrics.auc()(scores[:, 0], torch.ones(50)))
     assert math.isnan(metrics.auc()(torch.tensor([1.0, torch.nan]), torch.tensor([0, 1])))
 

@@ -26,7 +26,7 @@ from lincoln_fn.core import Decay, Epsilon, NonNegative, Params, Positive, bare,
 from lincoln_fn.optim import leaves
 from lincoln_fn.optim.leaves import Entry, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import add_scaled, learning_rate, root, running_mean
+from lincoln_fn.optim.rules import add_scaled, learning_rate, moments, root
 
 NO_ADJOINT: Final = "its rate is the largest of the estimates of all steps so far"
 
@@ -67,10 +67,9 @@ def _update(
     moved, sizes = [torch.zeros_like(d)], [torch.zeros_like(d)]
 
     def means(p: Tensor, dp: Tensor, m: Tensor, v: Tensor, s: Tensor, p_0: Tensor) -> Entry:
-        # In p's dtype: that of d, float64, is a wider one for a p without axes.
-        scaled = (d * dp).to(p.dtype)
-        m, v = running_mean(m, scaled, b1), running_mean(v, scaled**2, b2)
-        s = (b3 * s + d / d0 * (d if safeguard_warmup else k) * dp).to(p.dtype)
+        scaled = (d * dp).to(dp.dtype)  # without axes it would be of d's dtype
+        m, v = moments(m, v, scaled, betas)
+        s = b3 * s + d / d0 * (d if safeguard_warmup else k) * dp
         moved.append((dp * (p_0 - p)).sum(dtype=torch.float64))
         sizes.append(s.abs().sum(dtype=torch.float64))
         return p, m, v, s, p_0.clone()

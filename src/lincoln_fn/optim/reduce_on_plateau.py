@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Decay, NonNegative, NonNegativeInt, Params, bare, constructor, evolve
-from lincoln_fn.optim.leaves import check_state, find_state, no_steps, update_leaves
+from lincoln_fn.core import Decay, NonNegativeInt, Params, Probability, bare, constructor, evolve
+from lincoln_fn.optim.leaves import check_state, find_state, no_steps
 from lincoln_fn.optim.optimizer import Adjoints, Optimizer, OptimizerState
 from lincoln_fn.optim.transforms import Transform, adjoint_of, transform
 
@@ -41,20 +41,16 @@ class PlateauState:
     worse: Tensor
     waiting: Tensor
     inner: OptimizerState
-    options: tuple[float, ...] = (
-        core.static()
-    )  # factor, patience, threshold, cooldown and min_scale
+    # factor, patience, threshold, cooldown and min_scale
+    options: tuple[float, ...] = core.static()
 
 
-def _init(
-    inner: Optimizer, params: Params, *, factor: float, patience: int, threshold: float,
-    cooldown: int, min_scale: float,
-) -> PlateauState:  # fmt: skip
+@core.takes_all
+def _init(inner: Optimizer, params: Params, **options: float) -> PlateauState:
     count = no_steps(params)
-    one = torch.ones((), dtype=torch.float64, device=count.device)
-    options = factor, patience, threshold, cooldown, min_scale
-    kept = inner.init(params)
-    return PlateauState(one, one * sys.float_info.max, count, count.clone(), kept, options)
+    one, kept = torch.ones_like(count, dtype=torch.float64), inner.init(params)
+    best = one * sys.float_info.max
+    return PlateauState(one, best, count, count.clone(), kept, (*options.values(),))
 
 
 def _update(
@@ -62,11 +58,8 @@ def _update(
 ) -> tuple[Params, PlateauState]:
     check_state("reduce_on_plateau", state, PlateauState)
 
-    def rule(p: Tensor, new: Tensor) -> tuple[Tensor]:
-        return (torch.lerp(p, new, state.scale.to(p.dtype)),)
-
     moved, kept = inner.update(params, grads, state.inner)
-    (params,) = update_leaves("reduce_on_plateau", rule, params, moved)
+    params = core.tree.map(lambda p, n: torch.lerp(p, n, state.scale.to(p.dtype)), params, moved)
     # Copies: a step may update in place what it was given.
     own = {name: getattr(state, name).clone() for name in ("scale", "best", "worse", "waiting")}
     return params, evolve(state, inner=kept, **own)
@@ -91,7 +84,7 @@ def reduce_on_plateau(
     patience: NonNegativeInt = 10,
     threshold: Decay = 1e-4,
     cooldown: NonNegativeInt = 0,
-    min_scale: NonNegative = 0.0,
+    min_scale: Probability = 0.0,
 ) -> Transform:
     """Shorten all steps where a loss no longer falls, as torch's ReduceLROnPlateau does.
 
@@ -131,29 +124,21 @@ def plateau_step(state: S, value: Tensor | float) -> S:
         >>> [float((state := plateau_step(state, value)).scale) for value in (3.0, 2.0, 2.0, 2.0)]
         [1.0, 1.0, 0.5, 0.25]
     """
-    find_state("plateau_step", state, PlateauState, "reduce_on_plateau")
-
-    def is_own(node: object) -> bool:
-        return isinstance(node, PlateauState)
-
+    own = find_state("plateau_step", state, PlateauState, "reduce_on_plateau")
+    factor, patience, threshold, cooldown, min_scale = own.options
+    value = torch.as_tensor(value).detach().to(own.best)
+    is_better = value < own.best * (1 - threshold)
+    worse = torch.where(is_better | (own.waiting > 0), 0, own.worse + 1)
+    is_due = worse > patience
+    new = evolve(
+        own,
+        scale=torch.where(is_due, (own.scale * factor).clamp(min=min_scale), own.scale),
+        best=torch.where(is_better, value, own.best),
+        worse=torch.where(is_due, 0, worse),
+        waiting=torch.where(is_due, int(cooldown), (own.waiting - 1).clamp(min=0)),
+    )
     told: S = _map(
-        lambda node: _told(node, value) if is_own(node) else node, state,
-        is_leaf=is_own, namespace=core.TRAINED,
+        lambda node: new if node is own else node, state,
+        is_leaf=lambda node: node is own, namespace=core.TRAINED,
     )  # fmt: skip
     return told
-
-
-def _told(state: PlateauState, value: Tensor | float) -> PlateauState:
-    """Count a loss, and reduce f if too many were no better."""
-    factor, patience, threshold, cooldown, min_scale = state.options
-    value = torch.as_tensor(value).detach().to(state.best)
-    is_better = value < state.best * (1 - threshold)
-    worse = torch.where(is_better | (state.waiting > 0), 0, state.worse + 1)
-    is_due = worse > patience
-    return evolve(
-        state,
-        scale=torch.where(is_due, (state.scale * factor).clamp(min=min_scale), state.scale),
-        best=torch.where(is_better, value, state.best),
-        worse=torch.where(is_due, 0, worse),
-        waiting=torch.where(is_due, int(cooldown), (state.waiting - 1).clamp(min=0)),
-    )

@@ -15,7 +15,14 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Params, Positive, bare, constructor, record, tree
-from lincoln_fn.optim.leaves import check_state, find_state, no_steps, state_tree, update_leaves
+from lincoln_fn.optim.leaves import (
+    check_state,
+    check_whole,
+    find_state,
+    no_steps,
+    state_tree,
+    update_leaves,
+)  # fmt: skip
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
 from lincoln_fn.optim.transforms import Transform, norm_of, transform, widened
 
@@ -33,6 +40,7 @@ class SamState:
 
 
 def _init(inner: Optimizer, params: Params) -> SamState:
+    check_whole("sam", params)
     return SamState(no_steps(params), state_tree(torch.clone, params), inner.init(params))
 
 
@@ -47,7 +55,7 @@ def _update(
         return p + (factor * widened(dp)).to(p.dtype), torch.where(is_away, start, p)
 
     moved, start = update_leaves("sam", away, params, grads, state.start)
-    before, _ = update_leaves("sam", lambda p, _, s: (s, s), params, params, state.start)
+    before = sam_params(state, params)
     # Both outcomes are computed: a branch on a tensor's value cannot be traced.
     params, kept = tree.map(
         lambda new, old: torch.where(is_away, new, old),

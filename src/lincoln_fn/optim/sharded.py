@@ -108,22 +108,24 @@ def _check_elementwise(optimizer: Optimizer) -> None:
     def halves(row: Tensor) -> tuple[Params, Params]:
         return {"bias": row[:0], "weight": row[:6]}, {"bias": row[8:], "weight": row[6:8]}
 
-    def update(params: Params, grads: Params) -> list[Tensor]:
+    def update(params: Params, grads: Params) -> tuple[list[Tensor], list[Tensor]]:
+        """Compute new parameters, and what is kept of all together: a count, but no sum."""
         state = optimizer.init(params)
-        for _ in range(2):
+        for _ in range(3):  # after two, `sam` would be back
             params, state = optimizer.update(params, grads, state)
-        return [leaf.flatten() for leaf in tree.leaves(params)]
+        kept = [leaf for leaf in tree.leaves(state) if not leaf.ndim]
+        return [leaf.flatten() for leaf in tree.leaves(params)], kept
 
     expected = "an optimizer that updates each number by itself"
     mend = "put what uses several numbers before it: chain(..., sharded(adamw(1e-3), group))"
     whole = ({"bias": row[8:], "weight": row[:8].view(2, 4)} for row in numbers)
     try:
-        parts = map(update, *map(halves, numbers))
-        leaves = zip(update(*whole), *parts, strict=True)
+        (new, kept), (*parts,) = update(*whole), map(update, *map(halves, numbers))
     except LayerError as error:
         raise unexpected("sharded", expected, f"{optimizer} ({error})", mend) from error
-    for leaf, first, second in leaves:
-        if not torch.equal(leaf, torch.cat((first, second))):
+    joined = [*map(torch.cat, zip(*(leaves for leaves, _ in parts), strict=True))]
+    for given, of_parts in ((new, joined), *((kept, own) for _, own in parts)):
+        if not all(map(torch.equal, given, of_parts)):
             raise unexpected("sharded", expected, optimizer, mend)
 
 

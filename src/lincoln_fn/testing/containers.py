@@ -28,7 +28,8 @@ class ContainerError(GradientError):
         self.missing = [half for half in expected if not fits[half, half]]
         # By half, what is said of it.
         self.slips = {
-            half: f"{half} is a {_kind(given[half])}, expected a {_kind(expected[half])}"
+            half: f"{half} is a {type(given[half]).__name__}, "
+            f"expected a {type(expected[half]).__name__}"
             for half in expected
             if not tree.same_structure(expected[half], given[half])
         }
@@ -69,10 +70,6 @@ class ContainerError(GradientError):
             return finding
         sentence = f"{finding.layer}: {finding.leaf} {told}"
         return attrs.evolve(finding, verdict="wrong", name=self.name, sentence=sentence)
-
-
-def _kind(value: object) -> str:
-    return type(value).__name__
 
 
 def _fits(expected: Arrays, given: Arrays) -> bool:

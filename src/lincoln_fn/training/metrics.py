@@ -129,7 +129,7 @@ def f1(average: Average = "macro") -> Metric:
         >>> f1()(torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.4, 0.6]]), torch.tensor([1, 1, 1]))
         0.4
     """
-    return Pooled(partial(_counts, "f1"), partial(_of_counts, average, _f1))
+    return Pooled(partial(_counts, "f1"), partial(_of_counts, average, 2))
 
 
 @checked
@@ -144,15 +144,7 @@ def iou(average: Average = "macro") -> Metric:
         >>> iou()(torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.4, 0.6]]), torch.tensor([1, 1, 1]))
         0.3333333333333333
     """
-    return Pooled(partial(_counts, "iou"), partial(_of_counts, average, _iou))
-
-
-def _f1(both: Tensor, predicted: Tensor, label: Tensor) -> Tensor:
-    return 2 * both / (predicted + label)
-
-
-def _iou(both: Tensor, predicted: Tensor, label: Tensor) -> Tensor:
-    return both / (predicted + label - both)
+    return Pooled(partial(_counts, "iou"), partial(_of_counts, average, 1))
 
 
 def _counts(name: str, prediction: Tensor, target: Tensor) -> Tensor:
@@ -167,13 +159,13 @@ def _counts(name: str, prediction: Tensor, target: Tensor) -> Tensor:
     return torch.stack([count(group)[:-1] for group in groups], 1).unsqueeze(0)
 
 
-def _of_counts(average: Average, score: Callable[..., Tensor], rows: Tensor) -> float:
+def _of_counts(average: Average, times: int, rows: Tensor) -> float:
+    """Compute F1, where the examples of both count twice, or IoU, where they count once."""
     counts = rows.sum(0).double()
-    if average == "micro":
-        return float(score(*counts.sum(0)))
-    counts = counts[counts.sum(1) > 0]
-    scores, weights = score(*counts.unbind(1)), counts[:, 2]
-    return float((scores if average == "macro" else scores * weights / weights.mean()).mean())
+    counts = counts.sum(0, keepdim=True) if average == "micro" else counts[counts.sum(1) > 0]
+    both, predicted, label = counts.unbind(1)
+    scores = times * both / (predicted + label + (times - 2) * both)
+    return float((scores * label / label.mean() if average == "weighted" else scores).mean())
 
 
 def _auc_of(rows: Tensor) -> float:
@@ -181,7 +173,7 @@ def _auc_of(rows: Tensor) -> float:
     _, place, counts = torch.unique(scores, return_inverse=True, return_counts=True)
     ranks = (counts.cumsum(0) - (counts - 1) / 2.0)[place]
     wins = (ranks * is_one).sum() - one * (one + 1) / 2
-    return float(wins / (one * (len(rows) - one)) + 0 * scores.sum())
+    return float(wins / (one * (len(rows) - one)) + scores[scores.isnan()].sum())
 
 
 def _binary_rows(prediction: Tensor, target: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import attrs
 from torch import Tensor
@@ -25,7 +25,7 @@ from lincoln_fn.grading.courses.exercise import Exercise, NotWrittenError
 from lincoln_fn.grading.grade import hint, mark
 from lincoln_fn.grading.isolated import PATIENCE, run_isolated
 from lincoln_fn.grading.record import as_csv
-from lincoln_fn.grading.submission import Names, run_once
+from lincoln_fn.grading.submission import run_once
 from lincoln_fn.testing import Report
 from lincoln_fn.testing.internal import Options, checked, close_trees, doubled
 
@@ -36,8 +36,6 @@ _AROUND_IMPORTS = {
     "__import__", "__subclasses__", "__globals__", "__builtins__", "__getattribute__", "eval",
     "exec", "f_back", "f_globals", "gi_frame", "tb_frame",
 }  # fmt: skip
-# By exercise, the reports of its cases.
-Checked: TypeAlias = tuple[tuple[Report, ...] | None, ...]
 # The findings of an exercise beside its gradients.
 _OTHERS = ("y", "forward", "backward")
 
@@ -137,54 +135,34 @@ def grade_file(path: Path, course: Course, time_limit: float) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="lincoln_fn-") as scratch:
         folder = Path(scratch)
 
-        def run(*exercises: Exercise) -> Ran[Checked]:
-            """Check exercises in a process that can harm nothing."""
-            empty(folder)  # what one process writes, no other sees
-            seconds = time_limit * (PATIENCE + 1)
-            given = _check, folder, seconds, path, course.modules, exercises
-            return run_isolated(in_confinement, given, Checked, time_limit, folder)
+        # Any: of the function, and what it returns.
+        def run(function: Callable[..., Any], answer: Any, *arguments: Any) -> Ran[Any]:
+            """Run a function of the names of a file, in a process that can harm nothing."""
+            # Each is new: what one exercise changes or writes, no other sees, to gain or to lose.
+            empty(folder)
+            confined = function, folder, time_limit * (PATIENCE + 1), path, course.modules
+            given = (*confined, *arguments)
+            return run_isolated(in_confinement, given, answer, time_limit, folder)
 
-        together = run(*course.exercises)
-        checked = together.result or ()
-        if len(checked) == len(course.exercises) and not any(folder.iterdir()):
-            each_ran = [attrs.evolve(together, result=(each,)) for each in checked]
-        # What ends the process, or writes files, costs no other exercise its points.
-        elif problem := run().problem:
-            return [Row(mistake="does not load", said=problem)]
-        else:
-            each_ran = [run(exercise) for exercise in course.exercises]
+        listed = run(_list_names, tuple[str, ...])
+        if listed.result is None:
+            return [Row(mistake="does not load", said=listed.problem)]
         rows = [*_tell_imports(path, course)]
-        for exercise, ran in zip(course.exercises, each_ran, strict=True):
-            rows += _judge(exercise, ran)
+        for exercise in course.exercises:
+            if {*listed.result}.issuperset(exercise.functions):
+                rows += _judge(exercise, run(_check, tuple[Report, ...], exercise))
         return rows
 
 
+def _list_names(path: Path, modules: Mapping[str, str], ran: Callable[[], object]) -> list[str]:
+    return [name for name, value in load(path, modules).items() if callable(value)]
+
+
 def _check(
-    path: Path,
-    modules: Mapping[str, str],
-    exercises: Sequence[Exercise],
-    ran: Callable[[], object],
-) -> list[list[Report] | None]:
-    """Check exercises; there is None for one that the file lacks, and [] if it is not written."""
-    own = load(path, modules)
-    there = {name for name, value in own.items() if callable(value)}
-    once = [_run(each, own) if there.issuperset(each.functions) else None for each in exercises]
-    ran()
-    return [None if cases is None else _reports(cases) for cases in once]
-
-
-@attrs.frozen
-class _Case:
-    """A case of an exercise that has run once, and the right layer of its output."""
-
-    layer: Layer
-    x: Arrays
-    right: Layer | None
-
-
-def _run(exercise: Exercise, own: Names) -> list[_Case]:
-    """Run each case once; [] if the exercise is not written."""
-    cases = []
+    path: Path, modules: Mapping[str, str], exercise: Exercise, ran: Callable[[], object]
+) -> list[Report]:
+    """Check all cases of an exercise; [] if it is not written."""
+    own, cases = load(path, modules), []
     for case in exercise.cases:
         x, others = exercise.case(case)
         layer = exercise.layer(own, others)
@@ -192,17 +170,14 @@ def _run(exercise: Exercise, own: Names) -> list[_Case]:
             y = run_once(layer, (), x, (NotWrittenError,))
         except NotWrittenError:
             return []
-        cases.append(_Case(layer, x, _choose(exercise, others, x, y)))
-    return cases
-
-
-def _reports(cases: Sequence[_Case]) -> list[Report]:
+        cases.append((layer, x, _choose(exercise, others, x, y)))
+    ran()
     reports: list[Report] = []
-    for case in cases:
+    for layer, x, right in cases:
         # What has a name in one case is named in no other.
         named = frozenset(f.leaf for each in reports for f in each.mistakes if f.name)
-        options = Options(all=True, reference=case.right, named=named)
-        reports.append(checked(case.layer, (), doubled(case.x), options))
+        options = Options(all=True, reference=right, named=named)
+        reports.append(checked(layer, (), doubled(x), options))
     return reports
 
 
@@ -226,16 +201,12 @@ def _shaped(reference: Layer, y: Any) -> Layer:
     return reference.replace(forward=forward)
 
 
-def _judge(exercise: Exercise, ran: Ran[Checked]) -> Iterator[Row]:
+def _judge(exercise: Exercise, ran: Ran[tuple[Report, ...]]) -> Iterator[Row]:
     """Judge each gradient of an exercise, and list each further problem."""
-    row = partial(Row, exercise=exercise.name)
-    if ran.result == (None,):
-        return
-    reports = (ran.result and ran.result[0]) or ()
-    if len(reports) != len(exercise.cases):
-        told, said = "does not run", ran.problem or NO_ANSWER
-        if ran.result == ((),):
-            told, said = "not written", "is not written"
+    reports, row = ran.result, partial(Row, exercise=exercise.name)
+    if reports is None or len(reports) != len(exercise.cases):
+        told = "not written" if reports == () else "does not run"
+        said = "is not written" if reports == () else ran.problem or NO_ANSWER
         yield from (row(gradient=f"d{array}", mistake=told, said=said) for array in exercise.arrays)
         return
     for array in exercise.arrays:
