@@ -140,7 +140,7 @@ def test_what_has_no_adapter_is_not_saved(tmp_path):
     ):
         lf.save_adapter(*lf.dora(net, params, lf.Key(0)), LLAMA, tmp_path)
     mixed = lf.lora(net, params, lf.Key(0), targets=("*.query",), dropout=0.25)
-    mixed = lf.lora(*mixed, lf.Key(1), targets=("*.value",))
+    mixed = lf.lora(*mixed, lf.Key(1), targets=("*.value.0",))
     with pytest.raises(lf.LayerError, match=r"updates of one dropout, .*, got \[0.0, 0.25\]"):
         lf.save_adapter(*mixed, LLAMA, tmp_path)
     with pytest.raises(lf.LayerError, match=r"load_adapter: .*adapter_config.json cannot be read"):

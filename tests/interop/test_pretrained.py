@@ -192,7 +192,7 @@ def test_defaults_are_those_of_the_library():
     assert "theta=1000000.0" in from_config(tiny("mixtral")).name
     # Of the embedding and of two sublayers.
     name = from_config(tiny("gpt_neox", num_hidden_layers=1, hidden_dropout=0.25)).name
-    assert name.count("dropout(0.25)") == 3
+    assert name.count("dropout(p=0.25)") == 3
 
 
 def test_large_weights_are_divided_among_files_with_an_index(tmp_path):

@@ -106,9 +106,8 @@ def load_adapter(
             adapters = {
                 paths.get(path, path): adapter
                 for module, slot in slots.items()
-                for path, adapter in _read(
-                    slot, module, *map(stored.read, _names(module)), given, model
-                )
+                for a, b in [map(stored.read, _names(module))]
+                for path, adapter in _read(slot, module, a, b, given, model)
             }
     except LayerError:
         raise
