@@ -138,6 +138,7 @@ begun(attention_mask=MASK[:, :2]) -> an attention_mask of shape (3, 4), got (3, 
 begun(attention_mask=torch.tensor([[1, 0, 1, 1]] * 3)) -> with padding at one end, got one with hol
 begun(attention_mask=0 * MASK) -> at least one token in each prompt, got one of padding alone
 begun(stop_strings="a") -> a tokenizer for stop_strings, which makes text of ids, got None
+begun(stop_strings=("a", "")) -> stop_strings that are not empty, got ('a', '')
 searched(attention_mask=MASK) -> TypeError: keyword argument 'attention_mask'; write prompts of one
 searched(PROMPT[:, :0]) -> ^beam_search: expected a prompt of at least one token
 searched(stop='a') -> ^beam_search: expected stop to be ids of tokens
@@ -285,6 +286,15 @@ def test_a_score_is_the_log_probability_of_its_text(name):
     each = log_p[:, 3:-1].gather(-1, texts.flatten(0, 1).unsqueeze(-1))
     assert same_number(each.sum((1, 2)).view(3, 3) / 6, scores)
     assert all(len({*map(tuple, beams.tolist())}) == 3 for beams in texts)
+
+
+def test_scores_of_half_precision_are_added_in_float32():
+    params = lf.tree.map(lambda leaf: leaf.bfloat16(), NET.init(lf.Key(2), TOKENS))
+    decoder = lf.decode(NET)
+    state = decoder.init(params, 3, 5)
+    logits = decoder.step(params, state, PROMPT)[0][:, -1].float()
+    _, scores = lf.beam_search(decoder, params, PROMPT, num_beams=2, max_new_tokens=1)
+    assert same_number(scores, logits.log_softmax(-1).topk(2).values)
 
 
 def test_a_search_with_one_beam_is_greedy():

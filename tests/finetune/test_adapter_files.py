@@ -114,6 +114,7 @@ def test_dropout_and_other_ranks_are_kept(tmp_path):
          r"layers.1.mlp.up_proj.lora_A.weight: expected the name of a dense layer of the model"),
         ({QUERY: [(2, 6), (8, 3)]}, {}, r"expected shapes \(r, 6\) and \(8, r\) of A and B, got"),
         ({QUERY: [(0, 6), (8, 0)]}, {}, r"expected shapes \(r, 6\) and \(8, r\) of A and B, got"),
+        ({"model.norm": [(2, 6), (6, 2)]}, {}, "norm.lora_A.weight: expected the name of a dense"),
         ({QUERY: [(2, 6)]}, {}, r"of A and B, got \(2, 6\) and None"),
     ],
 )  # fmt: skip
@@ -138,5 +139,9 @@ def test_what_has_no_adapter_is_not_saved(tmp_path):
         lf.LayerError, match="save_adapter: expected updates of lora, got one of dora"
     ):
         lf.save_adapter(*lf.dora(net, params, lf.Key(0)), LLAMA, tmp_path)
+    mixed = lf.lora(net, params, lf.Key(0), targets=("*.query",), dropout=0.25)
+    mixed = lf.lora(*mixed, lf.Key(1), targets=("*.value.0",))
+    with pytest.raises(lf.LayerError, match=r"updates of one dropout, .*, got \[0.0, 0.25\]"):
+        lf.save_adapter(*mixed, LLAMA, tmp_path)
     with pytest.raises(lf.LayerError, match=r"load_adapter: .*adapter_config.json cannot be read"):
         lf.load_adapter(net, params, LLAMA, tmp_path)

@@ -182,6 +182,17 @@ def test_layers_without_a_list_of_types_are_those_of_first_configs():
     assert name.count("rotary_embedding(theta=20.0), ") == name.count("sliding_window=4") == 2
     name = from_config(tiny("smollm3", num_hidden_layers=4)).name
     assert [block.count("rotary") for block in name.split("grouped_query")[1:]] == [1, 1, 1, 0]
+    windows = {"use_sliding_window": True, "sliding_window": 4}
+    name = from_config(tiny("smollm3", num_hidden_layers=4, **windows)).name
+    blocks = name.split("grouped_query")[1:]
+    assert [block.count("sliding_window") for block in blocks] == [0, 0, 0, 1]
+
+
+def test_defaults_are_those_of_the_library():
+    assert "theta=1000000.0" in from_config(tiny("mixtral")).name
+    # Of the embedding and of two sublayers.
+    name = from_config(tiny("gpt_neox", num_hidden_layers=1, hidden_dropout=0.25)).name
+    assert name.count("dropout(p=0.25)") == 3
 
 
 def test_large_weights_are_divided_among_files_with_an_index(tmp_path):

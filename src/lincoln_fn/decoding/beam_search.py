@@ -25,6 +25,7 @@ from lincoln_fn.core import Arrays, Params, PositiveInt, checked, evolve, tree
 from lincoln_fn.decoding.by_position import axes_of
 from lincoln_fn.decoding.decoder import Decoder, DecodeState, length_of
 from lincoln_fn.decoding.generate import check_prompt, ids_of
+from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.recording import Pure
 
 Texts: TypeAlias = Int64[Tensor, "batch beams length"]
@@ -42,7 +43,7 @@ class NextScores:
     ) -> tuple[DecodeState, Tensor]:
         """Read tokens, and compute the log-probabilities of the next."""
         y, state = self.decoder.step(params, state, tokens)
-        return state, y.select(state.axis, -1).log_softmax(-1)
+        return state, widened(y.select(state.axis, -1)).log_softmax(-1)
 
     def __repr__(self) -> str:
         return f"beam_search({self.decoder!r})"

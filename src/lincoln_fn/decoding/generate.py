@@ -93,7 +93,8 @@ def generate(
 
     Raises:
         LayerError: if a layer cannot decode, the prompt is empty, a mask has holes, stop is not of
-            ids, stop_strings have no tokenizer, or the text would be longer than `max_length`.
+            ids, stop_strings are empty or have no tokenizer, or the text would be longer than
+            `max_length`.
 
     Example:
         >>> net, prompt = lf.serial(lf.embedding(10, 4), lf.gru(8), lf.dense(10)), torch.ones(1, 3)
@@ -115,6 +116,8 @@ def generate(
         raise unexpected("generate", f"a max_length of at least {needed}", state.max_length)
     stops = torch.tensor(ids_of("generate", stop), device=tokens.device)
     strings = (stop_strings,) if isinstance(stop_strings, str) else tuple(stop_strings)
+    if not all(strings):  # every text has it
+        raise unexpected("generate", "stop_strings that are not empty", strings)
     if strings and tokenizer is None:
         expected = "a tokenizer for stop_strings, which makes text of ids"
         raise unexpected("generate", expected, None, "write tokenizer=...")
@@ -138,7 +141,12 @@ def generate(
             is_done | (is_own & torch.isin(token, stops)) | (i - lengths >= max_new_tokens - 1)
         )
         if strings:
-            is_done = is_done | _has(strings, tokenizer, written, token, is_own & ~is_done)
+            for ids, new, is_new in zip(
+                written, token.tolist(), (is_own & ~is_done).tolist(), strict=True
+            ):
+                ids += [new] * is_new
+            found = [_has(strings, tokenizer, ids) for ids in written]
+            is_done = is_done | torch.tensor(found, device=token.device)
         if (stops.numel() or strings) and is_done.all():
             return
         read = token.unsqueeze(-1)
@@ -188,18 +196,11 @@ def _reads_text(sampler: ChooseToken) -> bool:
     return "text" in signature(sampler).parameters if reads is None else bool(reads)
 
 
-def _has(
-    strings: tuple[str, ...], tokenizer: Tokenizer | None, written: list[list[int]], token: Tensor,
-    is_own: Tensor,
-) -> Tensor:  # fmt: skip
-    """Add the tokens that texts have written; find which texts have one of some strings."""
+def _has(strings: tuple[str, ...], tokenizer: Tokenizer | None, ids: list[int]) -> bool:
+    """Find whether a text has one of some strings, which may begin and end within tokens."""
     assert tokenizer is not None, "checked before"
-    found = []
-    for ids, new, own in zip(written, token.tolist(), is_own.tolist(), strict=True):
-        ids += [new] * own
-        text = tokenizer.decode(ids)
-        found.append(any(string in text for string in strings))
-    return torch.tensor(found, device=token.device)
+    text = tokenizer.decode(ids)
+    return any(string in text for string in strings)
 
 
 def ids_of(where: str, stop: Any) -> list[int]:  # Any: ids, until they are checked

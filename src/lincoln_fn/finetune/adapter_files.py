@@ -26,20 +26,8 @@ from lincoln_fn.core import Key, Layer, LayerError, Params, checked, made_by, un
 from lincoln_fn.finetune.dora import DoraParams
 from lincoln_fn.finetune.lora import LowRankParams, adapt, beside
 from lincoln_fn.finetune.targets import named_params
-from lincoln_fn.interop.internal import (
-    Model,
-    Slot,
-    by_path,
-    expected,
-    fitting,
-    model_of,
-    names_in,
-    opened,
-    read_json,
-    refuse,
-    write_file,
-    write_json,
-)
+from lincoln_fn.interop import internal
+from lincoln_fn.interop.internal import Model, Slot, by_path
 from lincoln_fn.layers import dense
 from lincoln_fn.layers.dropout import dropout as dropout_layer
 from lincoln_fn.walk.internal import Pair, composition_of
@@ -62,6 +50,12 @@ _KNOWN: Final = {
     "lora_dropout", "megatron_core", "peft_version", "qalora_group_size", "r", "rank_pattern",
     "revision", "target_modules", "task_type", "use_rslora",
 }  # fmt: skip
+
+
+def _names(module: str) -> tuple[str, str]:
+    """Return the names of A and B of a matrix in the file."""
+    a, b = (f"base_model.model.{module}.lora_{letter}.weight" for letter in "AB")
+    return a, b
 
 
 class _Adapter(NamedTuple):
@@ -94,7 +88,7 @@ def load_adapter(
         >>> net, params = lf.load_adapter(net, params, config, "my-lora")  # doctest: +SKIP
     """
     where, folder = "load_adapter", Path(folder)
-    model, _ = fitting(where, config, params)
+    model, _ = internal.fitting(where, config, params)
     places = _places(params)
     # The params' paths have no names of parts, and those of the targets have.
     paths = {
@@ -103,19 +97,17 @@ def load_adapter(
         if isinstance(own, dense.Params)
     }
     try:
-        given = read_json(folder / _CONFIG)
+        given = internal.read_json(folder / _CONFIG)
         problems = _problems_of(given)
-        with opened(folder, _FILE) as stored:
-            pairs, unknown = _pairs_of(model, stored.tensors)
-            problems += unknown
-            if problems:
-                raise refuse(where, problems)
+        with internal.opened(folder, _FILE) as stored:
+            slots, unknown = _slots_of(model, stored.tensors)
+            if problems or unknown:
+                raise internal.refuse(where, problems + unknown)
             adapters = {
                 paths.get(path, path): adapter
-                for slot, module, (a, b) in pairs
-                for path, adapter in _read(
-                    slot, module, stored.read(a), stored.read(b), given, model
-                )
+                for module, slot in slots.items()
+                for a, b in [map(stored.read, _names(module))]
+                for path, adapter in _read(slot, module, a, b, given, model)
             }
     except LayerError:
         raise
@@ -123,8 +115,8 @@ def load_adapter(
         raise LayerError(where, str(error)) from error
 
     def adapted(layer: Layer, params: Params, key: Key, path: str) -> Pair:
-        own, dtype = adapters[path], params.weight.dtype
-        a, b = (dense.Params(each.to(dtype), None) for each in (own.lora_a, own.lora_b))
+        own = adapters[path]
+        a, b = (dense.Params(each.to(params.weight), None) for each in (own.lora_a, own.lora_b))
         return beside(layer, params, key, a, b, own.factor, own.dropout)
 
     return adapt(where, adapted, net, params, key, tuple(adapters))
@@ -146,9 +138,9 @@ def save_adapter(net: Layer, params: Params, config: Config, folder: Folder) -> 
         >>> lf.save_adapter(net, params, config, "my-lora")  # doctest: +SKIP
     """
     where, folder = "save_adapter", Path(folder)
-    model, problems = model_of(config)
+    model, problems = internal.model_of(config)
     if model is None or problems:
-        raise refuse(where, problems)
+        raise internal.refuse(where, problems)
     places = _places(params)
     adapters = {
         places[id(own.lora_a)].removesuffix(".lora_a.weight"): own
@@ -158,23 +150,25 @@ def save_adapter(net: Layer, params: Params, config: Config, folder: Folder) -> 
     strange = adapters.keys() - {owner for slot in slots for owner in _owners(slot)}
     if strange or not adapters:
         raise unexpected(where, "updates of the model's dense layers", sorted(strange) or "none")
+    dropouts = {own.dropout for own in adapters.values()}
+    if len(dropouts) > 1:
+        raise unexpected(where, "updates of one dropout, as files have one", sorted(dropouts))
     tensors: dict[str, Tensor] = {}
     ranks, alphas = {}, {}
     for slot in slots:
         module = slot.name.removesuffix(".weight")
         a, b, factor = _joined(slot, adapters, model)
-        tensors[f"base_model.model.{module}.lora_A.weight"] = a
-        tensors[f"base_model.model.{module}.lora_B.weight"] = b
+        tensors |= zip(_names(module), (a, b), strict=True)
         ranks[module], alphas[module] = len(a), factor * len(a)
     r, alpha = next(iter(ranks.values())), next(iter(alphas.values()))
     is_causal = config["architectures"][0].endswith(("ForCausalLM", "LMHeadModel"))
     folder.mkdir(parents=True, exist_ok=True)
-    write_file(folder / _FILE, tensors, tensors.__getitem__)
-    write_json(folder / _CONFIG, {
+    internal.write_file(folder / _FILE, tensors, tensors.__getitem__)
+    internal.write_json(folder / _CONFIG, {
         "alpha_pattern": {name: own for name, own in alphas.items() if own != alpha},
         "base_model_name_or_path": config.get("_name_or_path"), "bias": "none",
         "fan_in_fan_out": not slots[0].transposed, "inference_mode": True, "lora_alpha": alpha,
-        "lora_dropout": next(iter(adapters.values())).dropout, "peft_type": "LORA", "r": r,
+        "lora_dropout": dropouts.pop(), "peft_type": "LORA", "r": r,
         "rank_pattern": {name: own for name, own in ranks.items() if own != r},
         "target_modules": [*ranks], "task_type": "CAUSAL_LM" if is_causal else None,
     })  # fmt: skip
@@ -200,42 +194,29 @@ def _owners(slot: Slot) -> list[str]:
     return [path.removesuffix(".weight") for path in slot.fields]
 
 
-def _pairs_of(
-    model: Model, tensors: Mapping[str, Tensor]
-) -> tuple[list[tuple[Slot, str, tuple[str, str]]], list[str]]:
+def _slots_of(model: Model, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Slot], list[str]]:
     """Find the slot of each pair of A and B; list the tensors that are none, or of wrong shapes."""
     slots = {slot.name: slot for slot in model.slots}
+    wholes = internal.expected(model.slots, by_path(model.like))
     fits = {name: _NAME.fullmatch(name) for name in tensors}
     modules = {f"{fit[1]}.weight": fit[1] for fit in fits.values() if fit}
-    named = {own: name for name, own in names_in(model, modules).items()}
-    pairs, problems = [], [f"{name}: unexpected" for name, fit in fits.items() if not fit]
-    for own, module in modules.items():
-        slot = slots.get(named[own])
-        a, b = (f"base_model.model.{module}.lora_{letter}.weight" for letter in "AB")
-        if slot is None:
-            problems.append(f"{a}: expected the name of a dense layer of the model")
+    found, problems = {}, [f"{name}: unexpected" for name, fit in fits.items() if not fit]
+    for name, own in internal.names_in(model, modules).items():
+        module, slot = modules[own], slots.get(name)
+        if slot is None or wholes[name].ndim != 2:
+            wanted = "the name of a dense layer of the model"
+            problems.append(f"{_names(module)[0]}: expected {wanted}")
             continue
-        n_out, n_in = _shape_of(slot, model)
-        shapes = [tuple(tensors[name].shape) if name in tensors else None for name in (a, b)]
+        n_out, n_in = wholes[name].shape if slot.transposed else reversed(wholes[name].shape)
+        shapes = [
+            tuple(tensors[each].shape) if each in tensors else None for each in _names(module)
+        ]
         r = shapes[0][0] if shapes[0] else 0
         if shapes != [(r, n_in), (n_out, r)] or not r:
             wanted = f"shapes (r, {n_in}) and ({n_out}, r) of A and B"
             problems.append(f"{module}: expected {wanted}, got {shapes[0]} and {shapes[1]}")
-        pairs.append((slot, module, (a, b)))
-    return pairs, problems
-
-
-def _shape_of(slot: Slot, model: Model) -> tuple[int, int]:
-    """Return n_out and n_in of a matrix of the file."""
-    shape = expected([slot], by_path(model.like))[slot.name].shape
-    n_out, n_in = shape if slot.transposed else reversed(shape)
-    return n_out, n_in
-
-
-def _pattern_of(patterns: Mapping[str, Any], module: str, default: Any) -> Any:  # Any: JSON
-    """Find the entry of a module, by the end of its name or a pattern of it."""
-    fits = (own for name, own in patterns.items() if re.fullmatch(rf"(.*\.)?({name})", module))
-    return next(fits, default)
+        found[module] = slot
+    return found, problems
 
 
 def _read(
@@ -243,8 +224,10 @@ def _read(
 ) -> Iterator[tuple[str, _Adapter]]:
     """Divide an adapter of a matrix of the file among the dense layers here."""
     r, leaves = len(a), by_path(model.like)
-    alpha = _pattern_of(config.get("alpha_pattern") or {}, module, config.get("lora_alpha", 8))
-    factor = alpha / (r**0.5 if config.get("use_rslora") else r)
+    patterns = (config.get("alpha_pattern") or {}).items()
+    # A pattern is of the end of a module's name.
+    fits = (own for name, own in patterns if re.fullmatch(rf"(.*\.)?({name})", module))
+    factor = next(fits, config.get("lora_alpha", 8)) / (r**0.5 if config.get("use_rslora") else r)
     own = [leaves[path].new_empty(r, leaves[path].shape[1]) for path in slot.fields]
     parts = slot.divided(b if slot.transposed else b.mT, own)
     for path, part in zip(_owners(slot), parts, strict=True):
@@ -279,9 +262,10 @@ def _joined(
     leaves, owners = by_path(model.like), _owners(slot)
     present = [adapters[owner] for owner in owners if owner in adapters]
     factor = present[0].factor
-    rows, blocks = [], []
-    for i, first in enumerate(present):
-        if any(torch.equal(first.lora_a, before.lora_a) for before in present[:i]):
+    rows: list[Tensor] = []
+    blocks = []
+    for first in present:
+        if any(torch.equal(first.lora_a.mT, row) for row in rows):
             continue
         rows.append(first.lora_a.mT)
         parts = []

@@ -74,20 +74,17 @@ def _scaling(options: Options, rope: Config, kind: str) -> RopeScaling | None:
     longest = options.max_position_embeddings
     original = rope.get("original_max_position_embeddings") or longest
     given = {
-        **rope,
-        "max_position_embeddings": longest,
-        "original_max_position_embeddings": original,
-    }
+        **rope, "max_position_embeddings": longest, "original_max_position_embeddings": original,
+    }  # fmt: skip
     if kind in ("yarn", "longrope"):
         given["factor"] = given.get("factor") or longest / original
     make = getattr(rope_scaling, kind)
-    arguments = {name: given.get(name) for name in signature(make).parameters}
-    for name, value in arguments.items():
-        if value is None and name not in _OPTIONAL:
-            raise ValueError(f"rope_parameters: {name} is missing")
+    wanted = [name for name in signature(make).parameters
+              if name not in _OPTIONAL or given.get(name) is not None]  # fmt: skip
+    if missing := [name for name in wanted if given.get(name) is None]:
+        raise ValueError(f"rope_parameters: {missing[0]} is missing")
     made: RopeScaling = make(**{
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in arguments.items()
-        if value is not None
+        name: tuple(given[name]) if isinstance(given[name], list) else given[name]
+        for name in wanted
     })  # fmt: skip
     return made

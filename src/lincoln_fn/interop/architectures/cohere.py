@@ -29,12 +29,12 @@ _SIZES: Final[Config] = {
     "num_attention_heads": 64, "num_hidden_layers": 40, "pad_token_id": 0,
     "tie_word_embeddings": True, "vocab_size": 256000,
 }  # fmt: skip
-_FIRST: Final = llama.llama_like("Cohere", _STYLE, rope_theta=500000.0, use_qk_norm=False, **_SIZES)
-_SECOND: Final = llama.llama_like(
-    "Cohere2", _STYLE._replace(has_positions=lambda options, i, window: window is not None),
-    head_dim=128, layer_types=None, sliding_window=4096, sliding_window_pattern=4, **_SIZES,
-)  # fmt: skip
 FAMILIES: Final = {
-    "cohere": _FIRST._replace(supported={**_FIRST.supported, "use_qk_norm": (False,)}),
-    "cohere2": _SECOND._replace(harmless=frozenset({"_sliding_window_pattern"})),
-}
+    "cohere": llama.llama_like(
+        "Cohere", _STYLE, rope_theta=500000.0, use_qk_norm=(False,), **_SIZES
+    ),
+    "cohere2": llama.llama_like(
+        "Cohere2", _STYLE._replace(has_positions=lambda options, i, window: window is not None),
+        head_dim=128, layer_types=None, sliding_window=4096, sliding_window_pattern=4, **_SIZES,
+    ),
+}  # fmt: skip

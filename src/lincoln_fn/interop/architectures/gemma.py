@@ -9,7 +9,7 @@ Improving Open Language Models at a Practical Size", 2024; "Gemma 3 Technical Re
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from lincoln_fn.combine import geglu
 from lincoln_fn.core import Layer
@@ -48,23 +48,21 @@ _THIRD: Final = _SECOND._replace(qk_norm=lambda options, head_dim: _norm(options
 _SIZES: Final[Config] = {
     "attention_bias": False, "head_dim": 256, "num_attention_heads": 8, "num_hidden_layers": 26,
     "num_key_value_heads": 4, "pad_token_id": 0, "tie_word_embeddings": True,
-    "use_bidirectional_attention": None,
+    "use_bidirectional_attention": (None, False),
 }  # fmt: skip
+# `hidden_activation` is in the place of hidden_act, which configs have besides.
 _LATER: Final[Config] = {
-    **_SIZES, "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 2304,
+    **_SIZES, "hidden_activation": ("gelu_pytorch_tanh", None), "hidden_size": 2304,
     "intermediate_size": 9216, "layer_types": None, "query_pre_attn_scalar": 256,
     "sliding_window": 4096,
 }  # fmt: skip
-# Options of which not all values are known, by family. `hidden_activation` is in the place of
-# hidden_act, which configs have besides; the caps of Gemma 3's attention are not read.
-_Values: TypeAlias = dict[str, tuple[object, ...]]
-_ACTIVATION: Final[_Values] = {"hidden_activation": ("gelu_pytorch_tanh", None)}
-_ONLY: Final[dict[str, _Values]] = {
-    "gemma": {},
-    "gemma2": _ACTIVATION,
-    "gemma3_text": {**_ACTIVATION, "attn_logit_softcapping": (None,)},
-}
-_LIKE_LLAMA: Final = {
+_GEMMA3: Final = llama.llama_like("Gemma3", _THIRD, **{
+    # The caps of its attention are not read.
+    **_LATER, **llama.LOCAL_ROPE, "attn_logit_softcapping": (None,),
+    "final_logit_softcapping": None, "max_position_embeddings": 131072,
+    "rope_local_base_freq": 10000.0, "sliding_window_pattern": 6, "vocab_size": 262208,
+})  # fmt: skip
+FAMILIES: Final = {
     "gemma": llama.llama_like("Gemma", _FIRST, **{
         **_SIZES, "hidden_act": "gelu_pytorch_tanh", "hidden_size": 3072,
         "intermediate_size": 24576, "max_position_embeddings": 8192, "num_attention_heads": 16,
@@ -74,25 +72,8 @@ _LIKE_LLAMA: Final = {
         "Gemma2", _SECOND, attn_logit_softcapping=50.0, final_logit_softcapping=30.0,
         max_position_embeddings=8192, sliding_window_pattern=2, vocab_size=256000, **_LATER,
     ),
-    "gemma3_text": llama.llama_like("Gemma3", _THIRD, **{
-        **_LATER, **llama.LOCAL_ROPE, "attn_logit_softcapping": None,
-        "final_logit_softcapping": None, "max_position_embeddings": 131072,
-        "rope_local_base_freq": 10000.0, "sliding_window_pattern": 6, "vocab_size": 262208,
+    "gemma3_text": _GEMMA3._replace(architectures={
+        name.replace("Gemma3Model", "Gemma3TextModel"): make
+        for name, make in _GEMMA3.architectures.items()
     }),
 }  # fmt: skip
-FAMILIES: Final = {
-    kind: family._replace(
-        supported={
-            **family.supported,
-            **_ONLY[kind],
-            "use_bidirectional_attention": (None, False),
-        },
-        architectures={
-            name.replace("Gemma3Model", "Gemma3TextModel"): make
-            for name, make in family.architectures.items()
-        },
-        # The cache's form changes no number, and the pattern has been made `layer_types`.
-        harmless=frozenset({"cache_implementation", "_sliding_window_pattern"}),
-    )
-    for kind, family in _LIKE_LLAMA.items()
-}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from lincoln_fn.interop.architectures import _parts, llama
-from lincoln_fn.interop.architectures.family import Config, Family
+from lincoln_fn.interop.architectures.family import Config
 from lincoln_fn.interop.architectures.llama import Style, llama_like
 
 _NEOX: Final = """
@@ -34,57 +34,35 @@ _STARCODER: Final = """
 _STYLE: Final = Style(norm=_parts.norm_of, last_norm=_parts.norm_of)
 _PLAIN: Final = _STYLE._replace(feed_forward=llama.plain)
 _BIASES: Final[Config] = {"attention_bias": True, "layer_norm_eps": 1e-5, "mlp_bias": True}
-
-
-def _neox() -> Family:
-    copies = {"embed_out.weight": "gpt_neox.embed_in.weight"}
-    style = _PLAIN._replace(names=_NEOX, shares_norm=False, copies=copies, has_padding=False)
-    family = llama_like(
-        "GPTNeoX", style, prefix="gpt_neox.",
-        called={"hidden_dropout": "resid_pdrop", "rotary_emb_base": "rope_theta",
-                "rotary_pct": "partial_rotary_factor"},
-        hidden_act="gelu", hidden_size=6144, intermediate_size=24576, num_attention_heads=64,
-        num_hidden_layers=44, partial_rotary_factor=0.25, use_parallel_residual=True,
-        vocab_size=50432, is_decoder=False, **_BIASES,
-    )  # fmt: skip
-    return family._replace(
-        supported={**family.supported, "is_decoder": (False,)},
-        unused=(*family.unused, r"(gpt_neox\.)?layers\.\d+\.attention\.(masked_)?bias"),
-        renamed=((r"^lm_head\.", "embed_out."),),  # in memory
-        harmless=frozenset({"classifier_dropout", "gradient_checkpointing"}),
-    )
-
-
-def _phi() -> Family:
-    family = llama_like(
+FAMILIES: Final = {
+    "gpt_neox": llama_like(
+        "GPTNeoX", _PLAIN._replace(
+            names=_NEOX, shares_norm=False, copies={"embed_out.weight": "gpt_neox.embed_in.weight"},
+            has_padding=False,
+        ), prefix="gpt_neox.",
+        called={"hidden_dropout": ("resid_pdrop", "embd_pdrop"), "rotary_emb_base": ("rope_theta",),
+                "rotary_pct": ("partial_rotary_factor",)},
+        embd_pdrop=0.0, hidden_act="gelu", hidden_size=6144, intermediate_size=24576,
+        is_decoder=(False,), num_attention_heads=64, num_hidden_layers=44,
+        partial_rotary_factor=0.25, use_parallel_residual=True, vocab_size=50432, **_BIASES,
+    )._replace(renamed=((r"^lm_head\.", "embed_out."),)),  # in memory
+    "phi": llama_like(
         "Phi", _PLAIN._replace(names=_PHI, is_parallel=True, head_bias=True), embd_pdrop=0.0,
         hidden_act="gelu_new", hidden_size=2048, intermediate_size=8192, num_hidden_layers=24,
-        partial_rotary_factor=0.5, qk_layernorm=False, vocab_size=51200, **_BIASES,
-    )  # fmt: skip
-    only = {"qk_layernorm": (False,), "tie_word_embeddings": (False,)}
-    return family._replace(supported={**family.supported, **only})
-
-
-def _stablelm() -> Family:
-    family = llama_like(
-        "StableLm", _STYLE._replace(output_bias=False), called={"use_qkv_bias": "attention_bias"},
-        attention_bias=False, hidden_dropout=0.0, hidden_size=2560, intermediate_size=6912,
-        layer_norm_eps=1e-5, max_position_embeddings=4096, num_key_value_heads=32,
-        partial_rotary_factor=0.25, qk_layernorm=False, use_parallel_residual=False,
-        vocab_size=50304,
-    )  # fmt: skip
-    only = {"hidden_dropout": (0.0,), "qk_layernorm": (False,)}
-    return family._replace(supported={**family.supported, **only})
-
-
-FAMILIES: Final = {
-    "gpt_neox": _neox(),
-    "phi": _phi(),
-    "stablelm": _stablelm(),
+        partial_rotary_factor=0.5, qk_layernorm=(False,), tie_word_embeddings=(False,),
+        vocab_size=51200, **_BIASES,
+    ),
+    "stablelm": llama_like(
+        "StableLm", _STYLE._replace(output_bias=False),
+        called={"use_qkv_bias": ("attention_bias",)}, attention_bias=False, hidden_dropout=(0.0,),
+        hidden_size=2560, intermediate_size=6912, layer_norm_eps=1e-5, max_position_embeddings=4096,
+        num_key_value_heads=32, partial_rotary_factor=0.25, qk_layernorm=(False,),
+        use_parallel_residual=False, vocab_size=50304,
+    ),
     "starcoder2": llama_like(
         "Starcoder2", _PLAIN._replace(names=_STARCODER),
-        called={"norm_epsilon": "layer_norm_eps", "residual_dropout": "resid_pdrop",
-                "embedding_dropout": "embd_pdrop", "use_bias": ("attention_bias", "mlp_bias")},
+        called={"norm_epsilon": ("layer_norm_eps",), "residual_dropout": ("resid_pdrop",),
+                "embedding_dropout": ("embd_pdrop",), "use_bias": ("attention_bias", "mlp_bias")},
         embd_pdrop=0.0, hidden_act="gelu_pytorch_tanh", hidden_size=3072, intermediate_size=12288,
         max_position_embeddings=4096, num_attention_heads=24, num_hidden_layers=30,
         num_key_value_heads=2, sliding_window=None, tie_word_embeddings=True, vocab_size=49152,

@@ -25,21 +25,22 @@ def _has_rope(options: Options, i: int, window: int | None) -> bool:
     return bool(kinds[i]) if kinds else (i + 1) % interval != 0
 
 
-def _granite() -> Style:
-    return Style(
-        after=lambda options: ours.scale(options.residual_multiplier),
-        attention=lambda options: {"scale": options.attention_multiplier},
-        embedding_scale=lambda options: options.embedding_multiplier,
-        scores=lambda options: (ours.scale(1 / options.logits_scaling),),
-    )
-
-
+_GRANITE: Final = Style(
+    after=lambda options: ours.scale(options.residual_multiplier),
+    attention=lambda options: {"scale": options.attention_multiplier},
+    embedding_scale=lambda options: options.embedding_multiplier,
+    scores=lambda options: (ours.scale(1 / options.logits_scaling),),
+)
+# Where it has windows, they are those of the layers without positions.
+_SMOLLM: Final = Style(
+    has_positions=_has_rope, has_window=lambda options, i: not _has_rope(options, i, None)
+)
 FAMILIES: Final = {
-    "granite": llama_like("Granite", _granite(), attention_bias=False, attention_multiplier=1.0,
+    "granite": llama_like("Granite", _GRANITE, attention_bias=False, attention_multiplier=1.0,
         embedding_multiplier=1.0, logits_scaling=1.0, mlp_bias=False, residual_multiplier=1.0,
     ),
     "smollm3": llama_like(
-        "SmolLM3", Style(has_positions=_has_rope), attention_bias=False, hidden_size=2048,
+        "SmolLM3", _SMOLLM, attention_bias=False, hidden_size=2048,
         max_position_embeddings=32768, mlp_bias=False, no_rope_layer_interval=4,
         no_rope_layers=None, num_attention_heads=16, num_hidden_layers=36, num_key_value_heads=4,
         pad_token_id=128004, rope_theta=2000000.0, tie_word_embeddings=True, vocab_size=128256,

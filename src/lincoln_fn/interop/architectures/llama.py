@@ -7,7 +7,7 @@ Source: Touvron and others, "LLaMA: Open and Efficient Foundation Language Model
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -17,8 +17,16 @@ from lincoln_fn.interop.architectures import _parts, _rope
 from lincoln_fn.interop.architectures.family import ACTIVATIONS, Config, Family, Network, Options
 from lincoln_fn.layers.common.constructors import ours
 
-# `inv_freq` was stored once.
-_FREQUENCIES: Final = r"(\w+\.)?layers\.\d+\.(self_attn|attention)\.rotary_emb\.inv_freq"
+# These were stored once, the masks by GPT-NeoX.
+_UNUSED: Final = (
+    r"(\w+\.)?layers\.\d+\.(self_attn|attention)\.rotary_emb\.inv_freq",
+    r"(\w+\.)?layers\.\d+\.attention\.(masked_)?bias",
+)
+# Options that change only how a model is trained or run, in any of the families.
+_HARMLESS: Final = frozenset({
+    "_sliding_window_pattern", "cache_implementation", "classifier_dropout",
+    "output_router_logits", "router_aux_loss_coef",
+})  # fmt: skip
 _NAMES: Final = """
     model.embed_tokens                             embedding
     model.layers.#.input_layernorm                 norm_1
@@ -63,6 +71,12 @@ def _after(options: Options) -> Layer:
     return _parts.maybe_dropout(options.resid_pdrop)
 
 
+def _has_window(options: Options, i: int) -> bool:
+    """Whether a layer has a window: all but every so many, or all from one on."""
+    period = getattr(options, "sliding_window_pattern", None)
+    return (i + 1) % period != 0 if period else i >= getattr(options, "max_window_layers", 0)
+
+
 class Style(NamedTuple):
     """What is not an option of a family, but the same in all of its models."""
 
@@ -84,9 +98,10 @@ class Style(NamedTuple):
     # Whether both sublayers read the same h, and by one norm.
     is_parallel: bool = False
     shares_norm: bool = True
-    # Whether pairs of features are neighbours, and whether block i, with a window or without one,
-    # has positions.
+    # Whether pairs of features are neighbours, whether block i has a window where `layer_types` is
+    # not given, and whether the block, with a window or without one, has positions.
     interleaved: bool = False
+    has_window: Callable[[Options, int], bool] = _has_window
     has_positions: Callable[[Options, int, int | None], bool] = lambda options, i, window: True
     # Whether the vector of the token of padding has no gradient.
     has_padding: bool = True
@@ -98,23 +113,19 @@ class Style(NamedTuple):
     copies: Config = _COPIES
 
 
-def _windows(options: Options) -> list[int | None]:
+def _windows(options: Options, style: Style) -> list[int | None]:
     """Find the window of each layer, None for one without."""
     n, window = options.num_hidden_layers, getattr(options, "sliding_window", None)
-    if not getattr(options, "use_sliding_window", True):
-        window = None
     kinds = getattr(options, "layer_types", None)
-    if kinds is not None:
-        if len(kinds) != n or not {*kinds} <= {"sliding_attention", "full_attention"}:
-            expected = f"{n} of sliding_ or full_attention"
-            raise ValueError(f"layer_types: expected {expected}, got {kinds}")
-        return [window if kind == "sliding_attention" else None for kind in kinds]
-    # Without a list, every so many layers have no window.
-    period = getattr(options, "sliding_window_pattern", None)
-    if period is not None:
-        return [window if (i + 1) % period else None for i in range(n)]
-    first = getattr(options, "max_window_layers", 0)
-    return [window if i >= first else None for i in range(n)]
+    if kinds is None:
+        has_window = [style.has_window(options, i) for i in range(n)]
+    elif len(kinds) == n and {*kinds} <= {"sliding_attention", "full_attention"}:
+        has_window = [kind == "sliding_attention" for kind in kinds]
+    else:
+        expected = f"{n} of sliding_ or full_attention"
+        raise ValueError(f"layer_types: expected {expected}, got {kinds}")
+    is_used = getattr(options, "use_sliding_window", True)
+    return [window if is_used and has else None for has in has_window]
 
 
 def _block(options: Options, style: Style, i: int, window: int | None) -> Layer:
@@ -153,7 +164,8 @@ def _network(options: Options, style: Style, *, has_head: bool) -> Network:
     scale, p = style.embedding_scale(options), getattr(options, "embd_pdrop", 0.0)
     first = ([ours.scale(scale)] if scale != 1 else []) + ([ours.dropout(p)] if p else [])
     start = [serial(select(0), *first)] if first else []
-    blocks = [_block(options, style, i, window) for i, window in enumerate(_windows(options))]
+    windows = _windows(options, style)
+    blocks = [_block(options, style, i, window) for i, window in enumerate(windows)]
     body = with_context(*start, *blocks, serial(select(0), style.last_norm(options)))
     paths = _parts.SEQUENTIAL
     if _is_parallel(options, style):
@@ -169,52 +181,46 @@ def _network(options: Options, style: Style, *, has_head: bool) -> Network:
 
 
 _DEFAULTS: Final[Config] = {
-    "attention_dropout": 0.0, "head_dim": None, "hidden_act": "silu", "hidden_size": 4096,
-    "intermediate_size": 11008, "max_position_embeddings": 2048, "num_attention_heads": 32,
-    "num_hidden_layers": 32, "num_key_value_heads": None, "pad_token_id": None,
-    "partial_rotary_factor": 1.0, "resid_pdrop": 0.0, "rms_norm_eps": 1e-6, "rope_parameters": {},
-    "rope_theta": 10000.0, "rope_type": "default", "tie_word_embeddings": False,
-    "vocab_size": 32000,
+    "attention_bias": (False,), "attention_dropout": 0.0, "head_dim": None, "hidden_act": "silu",
+    "hidden_size": 4096, "intermediate_size": 11008, "max_position_embeddings": 2048,
+    "mlp_bias": (False,), "num_attention_heads": 32, "num_hidden_layers": 32,
+    "num_key_value_heads": None, "pad_token_id": None, "partial_rotary_factor": 1.0,
+    "resid_pdrop": 0.0, "rms_norm_eps": 1e-6, "rope_parameters": {}, "rope_theta": 10000.0,
+    "rope_type": _rope.TYPES, "tie_word_embeddings": False, "vocab_size": 32000,
 }  # fmt: skip
 # Where layers with a window have positions of their own.
 LOCAL_ROPE: Final[Config] = {
-    "layer_types": None, "local_rope_parameters": {}, "local_rope_type": "default",
+    "layer_types": None, "local_rope_parameters": {}, "local_rope_type": _rope.TYPES,
     "rope_local_base_freq": None, "rope_theta": 1e6,
 }  # fmt: skip
 
 
 def llama_like(
-    name: str, style: Style, *, called: Config | None = None, prefix: str = "model.",
+    name: str, style: Style, *, called: Mapping[str, tuple[str, ...]] = {}, prefix: str = "model.",
     **defaults: Any,  # as in `Config`
 ) -> Family:  # fmt: skip
     """Make a family of networks in a style, with defaults of its own.
 
-    `called` has the family's names of options, and for each ours, or a tuple of several.
+    A tuple has all supported values of an option, the default first. `called` has the family's
+    names of options that are others here, with ours: several, or none for an option without use.
     """
-    has_biases = {"attention_bias", "mlp_bias"} & defaults.keys()
-    without = {bias: False for bias in ("attention_bias", "mlp_bias") if bias not in has_biases}
+    options = {**_DEFAULTS, **defaults}
+    supported = {option: values for option, values in options.items() if isinstance(values, tuple)}
     activations = _FEED_FORWARD if style.feed_forward is not plain else ACTIVATIONS
 
     def flattened(config: Config) -> Config:
-        flat = dict(config)
-        for theirs, names in (called or {}).items():
-            if theirs in flat:
-                value = flat.pop(theirs)
-                flat.update(dict.fromkeys((names,) if isinstance(names, str) else names, value))
-        return _rope.flattened(flat)
+        return _rope.flattened({
+            own: value for option, value in config.items() for own in called.get(option, (option,))
+        })  # fmt: skip
 
     return Family(
-        defaults={**_DEFAULTS, **without, **defaults},
-        supported={
-            "hidden_act": tuple(activations),
-            "rope_type": _rope.TYPES,
-            **({"local_rope_type": _rope.TYPES} if "local_rope_type" in defaults else {}),
-            **dict.fromkeys(without, (False,)),
-        },
+        defaults=options | {option: values[0] for option, values in supported.items()},
+        supported={"hidden_act": tuple(activations), **supported},
         architectures=_parts.models(name, partial(_network, style=style)),
         names=style.names + _NAMES,
         prefix=prefix,
-        unused=(_FREQUENCIES,),
+        unused=_UNUSED,
+        harmless=_HARMLESS,
         flattened=flattened,
     )
 

@@ -36,11 +36,9 @@ def _plain_norm(options: Options) -> Layer:
 
 _SIZES: Final[Config] = {"attention_bias": False, "pad_token_id": 1, "vocab_size": 50304}
 _SECOND: Final = llama.Style(names=NAMES, norm=None, after=llama.rms_norm, qk_norm=over_all_heads)
-_LIKE_LLAMA: Final = llama.llama_like(
-    "Olmo", llama.Style(norm=_plain_norm, last_norm=_plain_norm), clip_qkv=None, **_SIZES
-)
+_PLAIN: Final = llama.Style(norm=_plain_norm, last_norm=_plain_norm)
 FAMILIES: Final = {
-    "olmo": _LIKE_LLAMA._replace(supported={**_LIKE_LLAMA.supported, "clip_qkv": (None,)}),
+    "olmo": llama.llama_like("Olmo", _PLAIN, clip_qkv=(None,), **_SIZES),
     "olmo2": llama.llama_like("Olmo2", _SECOND, rms_norm_eps=1e-5, **_SIZES),
     "olmo3": llama.llama_like("Olmo3", _SECOND, **{
         **_SIZES, **llama.LOCAL_ROPE, "rms_norm_eps": 1e-5, "rope_theta": 500000.0,
