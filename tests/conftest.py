@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import gc
+import logging
 import os
 import warnings
 
@@ -63,6 +64,7 @@ def prepare(config):
 
     # What it does within an operation is no line of a backward.
     lines._NOT_OURS += (perturbed.__file__,)
+    logging.root.addHandler(logging.NullHandler())  # else a slow machine's warnings are in stderr
     with warnings.catch_warnings():  # torch 2.9 warns once that another setting will come
         warnings.simplefilter("ignore")
         torch.get_float32_matmul_precision()
@@ -98,6 +100,18 @@ def pytest_runtest_setup():
     import torch
 
     torch.set_num_threads(int(os.environ.get("LINCOLN_FN_TEST_THREADS", "1")))
+
+
+@pytest.fixture
+def logged(monkeypatch):
+    """Give the messages that are logged: the library's from INFO on, others' from WARNING on."""
+    messages, handler, library = [], logging.Handler(), logging.getLogger("lincoln_fn")
+    handler.emit = lambda record: messages.append(record.getMessage())
+    monkeypatch.setattr(logging.root, "handlers", [handler])
+    level = library.level
+    library.setLevel(logging.INFO)
+    yield messages
+    library.setLevel(level)
 
 
 @pytest.fixture

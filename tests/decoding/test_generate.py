@@ -250,11 +250,13 @@ def every_text(net, params, prompt, count, stops):
         longer = [t for t in texts if t and t[-1] in stops]
         texts = longer + [(*t, i) for t in texts if t not in longer for i in range(N)]
     scores = {}
-    for text in texts:
-        ids = torch.cat([prompt, torch.tensor([text], dtype=torch.int64)], 1)
-        log_p = net.predict(params, ids).log_softmax(-1)[0]
-        n = prompt.shape[1]
-        scores[text] = sum(log_p[n - 1 + i, token].item() for i, token in enumerate(text))
+    for length in {*map(len, texts)}:
+        alike = [t for t in texts if len(t) == length]
+        tokens = torch.tensor(alike)
+        ids = torch.cat([prompt.expand(len(alike), -1), tokens], 1)
+        log_p = net.predict(params, ids).log_softmax(-1)[:, prompt.shape[1] - 1 : -1]
+        each = log_p.gather(-1, tokens.unsqueeze(-1)).sum((1, 2))
+        scores.update(zip(alike, each.tolist(), strict=True))
     return scores
 
 

@@ -1,6 +1,5 @@
 """Functions that are not pure: each gives the bits of Python's run, and says why it stays there."""
 
-import logging
 import random
 import types
 from collections import deque
@@ -169,10 +168,9 @@ def test_the_bits_are_those_of_the_function(name, capsys):
         ("numpy_of_a_tensor", "numpy"),
     ],
 )
-def test_one_line_of_the_log_says_why(name, reason, caplog):
-    with caplog.at_level(logging.INFO, "lincoln_fn"):
-        results(lf.recorded(MADE[name]()), [torch.ones(3) + i for i in range(12)])
-    (line,) = caplog.messages
+def test_one_line_of_the_log_says_why(name, reason, logged):
+    results(lf.recorded(MADE[name]()), [torch.ones(3) + i for i in range(12)])
+    (line,) = logged
     assert reason in line
     assert f"{__file__}:" in line
 

@@ -49,7 +49,7 @@ def test_katex_takes_all_that_the_docstrings_hold():
 
 
 @pytest.mark.full
-def test_the_reference_is_read_without_a_warning_and_its_code_stays_code(caplog):
+def test_the_reference_is_read_without_a_warning_and_its_code_stays_code(logged):
     griffe = pytest.importorskip("griffe", reason="Griffe reads the source for the reference")
     extensions = griffe.load_extensions(str(Path(source_pages.__file__).with_name("docstrings.py")))
     unread = [griffe.load("lincoln_fn", search_paths=[SOURCE.parent], extensions=extensions)]
@@ -61,7 +61,7 @@ def test_the_reference_is_read_without_a_warning_and_its_code_stays_code(caplog)
             said.append(thing.docstring.value)
         unread += [member for member in thing.members.values() if not member.is_alias]
     assert len(said) > 1000
-    assert not caplog.messages
+    assert not logged
     assert not re.findall(r"^    .*asciimath:.*", "\n".join(said), flags=re.MULTILINE)
 
 
