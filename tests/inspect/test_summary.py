@@ -54,7 +54,7 @@ def test_it_is_printed_as_a_table():
         "1.0      dense(1)       (5, 1)                 0           60             15",
         "────────────────────────────────────────────────────────────────────────────",
         "       total            (5, 1)            14,003       40,060         60,015",
-        "The states hold 4 numbers more, which are not trained.",
+        "Numbers in states, which are not trained: 4",
     ]
 
 

@@ -378,7 +378,7 @@ def test_a_summary_is_its_table_and_its_remark():
         line.split() for line in plain[2:-1] if not line.startswith("─")
     ]
     assert page.text.endswith(plain[-1])
-    assert "The states hold 1 numbers more" in plain[-1]
+    assert "Numbers in states, which are not trained: 1" in plain[-1]
 
 
 # IPython

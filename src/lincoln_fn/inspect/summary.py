@@ -78,7 +78,7 @@ def rows_of(summary: Summary) -> list[tuple[str, ...]]:
 def remark_on(summary: Summary) -> str:
     """Say how many numbers the states hold, or "" if there are none."""
     states = summary.total.states
-    return f"The states hold {states:,} numbers more, which are not trained." if states else ""
+    return f"Numbers in states, which are not trained: {states:,}" if states else ""
 
 
 def _indent(layer: LayerSummary, layers: tuple[LayerSummary, ...]) -> str:
