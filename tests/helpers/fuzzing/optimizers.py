@@ -36,6 +36,9 @@ TRANSFORMS = {
     "clip_by_global_norm": lambda r: optim.clip_by_global_norm(r.choice((0.1, 10.0))),
     "clip_by_value": lambda r: optim.clip_by_value(r.choice((0.01, 1.0))),
     "ema": lambda r: optim.ema(0.9),
+    "lookahead": lambda r: optim.lookahead(r.choice((1, 2))),
+    "reduce_on_plateau": lambda r: optim.reduce_on_plateau(),
+    "sam": lambda r: optim.sam(0.05),
     "schedule_free": lambda r: optim.schedule_free(r.choice((0.5, 0.9))),
     "weight_decay": lambda r: optim.weight_decay(0.1),
 }
@@ -57,7 +60,10 @@ CHOICES = {
 }  # fmt: skip
 # By optimizer, what it is always given. Soap's bases are arbitrary where a gradient has less than
 # full rank, so it has none here.
-FIXED = {"adafactor": {"eps": (1e-2, 1e-3)}, "soap": {"max_size": 1}, "rprop": {"lr": 0.01}}
+FIXED = {
+    "adafactor": {"eps": (1e-2, 1e-3)}, "soap": {"max_size": 1}, "rprop": {"lr": 0.01},
+    "adan": {"betas": (0.8, 0.9, 0.7)},
+}  # fmt: skip
 
 
 def by_name(name):
