@@ -69,3 +69,9 @@ def test_without_a_kernel_a_dtype_has_no_digits():
     found = digits(layer, (), normal(3, 3))
     assert math.isnan(found["y"].bfloat16)
     assert found["y"].float32 > 5
+
+
+def test_a_derivative_along_a_direction_keeps_its_digits():
+    net, x = lf.jvp(lf.serial(lf.dense(4), lf.tanh())), lf.keys.normal(lf.Key(0), (5, 3))
+    left = lf.testing.digits(net, net.init(lf.Key(1), (x, x)), (x, x))
+    assert all(6 < of.float32 < 7.3 and 1 < of.bfloat16 < 2.8 for of in left.values()), left
