@@ -196,11 +196,15 @@ def _quoted(page: str, heading: str | None) -> str:
 
 
 def _vocabulary() -> str:
-    rows = (
-        f"| `{row.theirs}` | {f'`lf.{row.ours}`' if row.ours else row.reason} |"
-        for row in vocabulary.table() + vocabulary.peers()
+    others = _fold("optax, torchmetrics and transformers", _names(vocabulary.peers()))
+    return f"{_names(vocabulary.table())}\n\n{others}"
+
+
+def _names(rows: list[vocabulary.Row]) -> str:
+    lines = (
+        f"| `{row.theirs}` | {f'`lf.{row.ours}`' if row.ours else row.reason} |" for row in rows
     )
-    return "\n".join(["| elsewhere | here, or why not |", "| --- | --- |", *rows])
+    return "\n".join(["| elsewhere | here, or why not |", "| --- | --- |", *lines])
 
 
 def _pretrained() -> str:
