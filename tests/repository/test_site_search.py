@@ -92,7 +92,7 @@ QUESTIONS = {
     "early stopping": ["recipes/training-loops.html"],
     "data augmentation": ["recipes/images.html"],
     "tokenizer": ["recipes/sequences.html"],
-    "sampling": ["guides/writing-text.html", "reference/text.html"],
+    "sampling": ["guides/writing-text.html", "reference/samplers.html"],
     "what is a cache?": [
         "notebooks/what_a_cache_is.html",
         "contract.html",
