@@ -39,7 +39,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.attribution.kinds import product
+from lincoln_fn.attribution.gradient import product
 from lincoln_fn.core import Arrays, Cache, Layer, NonNegative, Params, bare, constructor, tree
 
 
