@@ -29,12 +29,12 @@ def unsigned(bits):
 GOLDEN = {
     "fold_in": (lambda: lf.Key(0).fold_in(7).bits, 725956797819338954),
     "split": (lambda: lf.Key(0).split(2)[1].bits, -7503603726292234337),
-    "uniform": (lambda: lf.keys.uniform(lf.Key(5), (3, )).tolist(),
+    "uniform": (lambda: lf.keys.uniform(lf.Key(5), (3,)).tolist(),
         [0.5459356307983398, 0.2853182554244995, 0.6705115437507629]),
-    "uniform, float64": (lambda: lf.keys.uniform(lf.Key(5), (3, ), dtype=torch.float64).tolist(),
+    "uniform, float64": (lambda: lf.keys.uniform(lf.Key(5), (3,), dtype=torch.float64).tolist(),
         [0.545935644327051, 0.2853182586527011, 0.6705115517568312]),
     "permutation": (lambda: lf.keys.permutation(lf.Key(5), 8).tolist(), [0, 2, 4, 5, 1, 7, 3, 6]),
-    "bernoulli": (lambda: lf.keys.bernoulli(lf.Key(5), (8, ), 0.5).int().tolist(),
+    "bernoulli": (lambda: lf.keys.bernoulli(lf.Key(5), (8,), 0.5).int().tolist(),
         [0, 1, 0, 1, 0, 1, 1, 1]),
 }  # fmt: skip
 

@@ -34,8 +34,8 @@ BELOW = tuple(room for room in ROOMS if room not in ABOVE)
 # Modules that are found by a name made at run time; no import names them. faces.py finds those of
 # the room that asks, record.py the views of a notebook, gears.py what makes a step faster, prove.py
 # the gradients of single examples, and the others those of their folder or room, or of one before
-# it; loading.py imports a student's file, which is none of the library's, and graded.py has the
-# words that it looks for in one.
+# it; course.py and check.py import a user's file, which is none of the library's, and graded.py
+# has the words that it looks for in one.
 BY_NAME = {
     "faces.py", "core/record.py", "layers/__init__.py", "layers/common/constructors.py",
     "interop/architectures/__init__.py", "grading/courses/graded.py",

@@ -21,7 +21,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.attribution.kinds import Target, explained_output, product
+from lincoln_fn.attribution.gradient import Target, explained_output, product
 from lincoln_fn.combine import inference
 from lincoln_fn.core import Arrays, Cache, Layer, Params, check_argument, tree, unexpected
 from lincoln_fn.inspect import outputs

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.attribution.attribution_patching import Metric
-from lincoln_fn.attribution.kinds import explained_output
+from lincoln_fn.attribution.gradient import explained_output
 from lincoln_fn.combine import inference, residual
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, made_by
 from lincoln_fn.layers import attention_heads

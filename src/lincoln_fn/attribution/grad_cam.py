@@ -23,7 +23,8 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.attribution.kinds import ACTIVATION, Target, at_inference, belongs, explained_output
+from lincoln_fn.attribution.gradient import Target, at_inference, explained_output
+from lincoln_fn.attribution.kinds import ACTIVATION, belongs
 from lincoln_fn.core import Arrays, Cache, Layer, Params, format_briefly, unexpected
 from lincoln_fn.inspect import patched
 from lincoln_fn.walk.internal import paths, unknown_path

@@ -22,13 +22,17 @@ b to x. The chain rule gives the change of F along the line, and its integral:
 The i-th term is x_i's attribution. The attributions sum to F(x) - F(b), which is called
 completeness. The integral is computed by Gauss and Legendre's quadrature, and the gap is how much
 the computed sum differs from F(x) - F(b).
+
+The classes are on axis 1 of the output, as for the losses, or on axis 0 of one with a single axis.
+Networks are explained as they are after training, `inference(net)`, and by their true gradient,
+without rules.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import reduce
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -36,8 +40,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.attribution.kinds import Target, at_inference, expanded, explained_output, product
-from lincoln_fn.core import Arrays, Key, Layer, NonNegative, Params, PositiveInt, keys, unexpected
+from lincoln_fn.combine import inference
+from lincoln_fn.core import Arrays, Key, Layer, NonNegative, Params, PositiveInt, tree, unexpected
+from lincoln_fn.rules.internal import with_true_gradient
+
+Target: TypeAlias = int | Tensor | None
 
 
 def gradient(net: Layer, params: Params, x: Arrays, target: Target = None) -> Arrays:
@@ -114,7 +121,7 @@ def smooth_grad(
     axes = tuple(range(min(1, y.ndim - 1), x.ndim))
     sigma = noise * (x.amax(axes, keepdim=True) - x.amin(axes, keepdim=True))
     shape, near = tuple(x.shape), key.near(x)
-    noises = (keys.normal(near.fold_in(k), shape, dtype=x.dtype) for k in range(samples))
+    noises = (core.keys.normal(near.fold_in(k), shape, dtype=x.dtype) for k in range(samples))
     return _mean(net, params, g, ((1 / samples, x + sigma * drawn) for drawn in noises))
 
 
@@ -186,3 +193,58 @@ def _mean(
     runs = ((weight, net.forward(params, x)[1]) for weight, x in points)
     mean: Tensor = reduce(torch.add, (w * net.input_grad(params, c, g) for w, c in runs))
     return mean
+
+
+def at_inference(function: str, net: Layer, x: Arrays) -> Layer:
+    """Return the network to explain; x must be floating, for it gets the attribution."""
+    core.check_argument(function, "net", Layer, net, ("net", "params", "x", "target"))
+    if not any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in tree.leaves(x)):
+        mend = "explain the part of the network behind its embedding, or use lrp"
+        raise unexpected(function, "a floating x", core.format_briefly(x), mend)
+    return with_true_gradient(inference(net))
+
+
+def explained_output(function: str, y: Arrays, target: Target) -> Tensor:
+    """Return g: 1 at the outputs that the target picks, or its weights."""
+    if not isinstance(y, Tensor) or y.ndim == 0:
+        raise unexpected(function, "a network with one output", core.format_briefly(y))
+    if isinstance(target, Tensor) and target.is_floating_point():
+        wanted = f"weights of shape {tuple(y.shape)}"
+        core.require(target.shape == y.shape, function, wanted, tuple(target.shape))
+        return target.to(y)
+    axis = min(1, y.ndim - 1)
+    index = _index(function, y, target, axis)
+    return torch.zeros_like(y).scatter(axis, index.unsqueeze(axis), 1.0)
+
+
+def _index(function: str, y: Tensor, target: object, axis: int) -> Tensor:
+    shape = (*y.shape[:axis], *y.shape[axis + 1 :])
+    if target is None:
+        return y.argmax(axis)
+    if isinstance(target, Tensor) and target.shape == shape:
+        index = target.to(y.device).long()
+    elif type(target) is int:
+        index = torch.full(shape, target, device=y.device)
+    else:
+        wanted = f"a class, or integer classes of shape {shape}, or weights of {tuple(y.shape)}"
+        raise unexpected(function, f"target to be {wanted}", core.format_briefly(target))
+    classes = y.shape[axis]
+    if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < classes:
+        got = f"{int(index.min())} to {int(index.max())}"
+        raise unexpected(function, f"classes from 0 to {classes - 1}", got)
+    return index
+
+
+def product(first: Arrays, second: Arrays) -> Arrays:
+    """Multiply two trees of tensors, leaf by leaf; None where one of them has None."""
+    if isinstance(first, tuple) and isinstance(second, tuple):
+        return tuple(product(a, b) for a, b in zip(first, second, strict=True))
+    return None if first is None or second is None else first * second
+
+
+def expanded(where: str, wanted: str, value: object, x: Tensor) -> Tensor:
+    """Give a number or a tensor the shape, the dtype and the device of x."""
+    try:
+        return torch.as_tensor(value).to(x).expand(x.shape)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise unexpected(where, f"{wanted} {tuple(x.shape)}", core.format_briefly(value)) from error

@@ -19,7 +19,7 @@ import attrs
 from lincoln_fn import core
 from lincoln_fn.attribution._loops import loops_of
 from lincoln_fn.attribution.composites import Composite, epsilon_plus
-from lincoln_fn.attribution.kinds import Target, explained_output
+from lincoln_fn.attribution.gradient import Target, explained_output
 from lincoln_fn.attribution.rules import Rule, Use
 from lincoln_fn.combine import inference
 from lincoln_fn.core import Arrays, Cache, Layer, Params, checked, format_briefly, unexpected

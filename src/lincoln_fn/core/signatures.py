@@ -16,7 +16,6 @@ import inspect
 import sys
 from collections.abc import Callable
 from functools import lru_cache, partial, reduce
-from inspect import signature
 from types import FunctionType, MethodType
 from typing import Any, Final
 
@@ -203,7 +202,7 @@ class Init(partial[Params]):
     def _binds(self, *arguments: Any, **options: Any) -> bool:  # Any: as above
         """Return whether the function takes a call, as one of your own may without an x."""
         try:
-            signature(self).bind(*arguments, **options)
+            inspect.signature(self).bind(*arguments, **options)
         except (TypeError, ValueError):
             return False
         return True

@@ -1,4 +1,4 @@
-"""What a layer's functions take, return and keep, the names of its shapes, and their checks.
+"""What a layer's functions take, return and keep: the names of these types, and their checks.
 
 A stand-in is the cache of a layer whose backward needs no values. A composition's `gather` adds up
 the gradients of a parameter that is used several times. If a visitor's records are `Addable`,

@@ -4,6 +4,7 @@ from lincoln_fn.rules.backpropagation import (
 from lincoln_fn.rules.direct_feedback_alignment import (
     direct_feedback_alignment as direct_feedback_alignment,
 )
+from lincoln_fn.rules.feedback import straight_through as straight_through
 from lincoln_fn.rules.feedback_alignment import (
     feedback_alignment as feedback_alignment, kolen_pollack as kolen_pollack,
     sign_symmetric as sign_symmetric,
@@ -19,4 +20,3 @@ from lincoln_fn.rules.local_losses import local_losses as local_losses
 from lincoln_fn.rules.matrices import has_matrices as has_matrices
 from lincoln_fn.rules.pepita import pepita as pepita
 from lincoln_fn.rules.relp import relp as relp
-from lincoln_fn.rules.feedback import straight_through as straight_through

@@ -106,9 +106,7 @@ def _std(positions: Float[Tensor, "N C *s"]) -> Float[Tensor, "N C"]:
 
 
 @constructor
-def similarity_matching(
-    n_classes: Annotated[int, at_least(2)], *, reduction: Reduction = "mean"
-) -> Loss:
+def similarity_matching(n_classes: Classes, *, reduction: Reduction = "mean") -> Loss:
     """Make the squared error between the similarities of features and those of labels.
 
     The similarity of two examples is the cosine of their centred features. That of two labels is 1
@@ -169,14 +167,14 @@ def _forward(
 ) -> tuple[Tensor, tuple[core.Cache, ...]]:
     if type(prediction) is not tuple:
         wanted = "prediction to be a tuple, as local_losses returns it"
-        raise core.unexpected("local_loss", wanted, core.describe_non_tuple(prediction))
+        raise unexpected("local_loss", wanted, core.describe_non_tuple(prediction))
     *outputs, y = prediction
     for i, out in enumerate(outputs):
         if isinstance(out, tuple) is not both:
             form = "a pair of logits and features" if both else "a tensor"
             wanted = f"the output of head {i} to be {form}"
             mend = "give local_losses and local_loss the same kind"
-            raise core.unexpected("local_loss", wanted, core.format_briefly(out), mend)
+            raise unexpected("local_loss", wanted, core.format_briefly(out), mend)
     value, cache = of_net.forward((y,), (target,))
     caches = [cache]
     for out in reversed(outputs):

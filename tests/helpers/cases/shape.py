@@ -80,8 +80,8 @@ PADDING = [
     pad("constant", PLANE, 2, -1.5),
     pad("constant", SPACE, (1, 2, 0, 3, 1, 0), 0.5),
     pad("constant", normal(3, 5, 4), (1, 2, 3, 0), 0.5, note="without batch"),
-    *(case for kind in ("reflection", "replication",
-        "circular") for case in (pad(kind, LINE, (2, 1)), pad(kind, LINE, 4),
+    *(case for kind in ("reflection", "replication", "circular") for case in (
+        pad(kind, LINE, (2, 1)), pad(kind, LINE, 4),
         pad(kind, normal(3, 5), (2, 1), note="without batch"), pad(kind, PLANE, (1, 3, 2, 0)),
         pad(kind, normal(3, 5, 4), (1, 2, 3, 0), note="without batch"),
         pad(kind, SPACE, (1, 2, 0, 3, 1, 2)))),

@@ -121,8 +121,8 @@ def chained(r, params_of):
 
 
 OPTIMIZERS = {
-    **{name: by_name(name) for name in optim.__all__ if getattr(getattr(optim, name),
-        "__annotations__", {}).get("return") == "Optimizer" and name not in ("lbfgs", "sharded")},
+    **{name: by_name(name) for name in optim.__all__ if name not in ("lbfgs", "sharded")
+        and getattr(getattr(optim, name), "__annotations__", {}).get("return") == "Optimizer"},
     "sgd": sgd,
     "sgd with momentum": sgd_with_momentum,
     "rprop": of_signs(by_name("rprop")),

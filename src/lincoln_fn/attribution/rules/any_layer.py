@@ -39,7 +39,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.attribution.kinds import product
+from lincoln_fn.attribution.gradient import product
 from lincoln_fn.core import Arrays, Cache, Layer, NonNegative, Params, bare, constructor, tree
 
 
@@ -95,11 +95,9 @@ def changed(use: Use, change: Change, zero_bias: bool = False) -> Params:
     """Change a layer's weights and biases, and make the bias 0 if asked to."""
     params = tree.map(change, use.params)
     bias = getattr(params, "bias", None)
-    return (
-        core.evolve(params, bias=torch.zeros_like(bias))
-        if zero_bias and bias is not None
-        else params
-    )
+    if not zero_bias or bias is None:
+        return params
+    return core.evolve(params, bias=torch.zeros_like(bias))
 
 
 def one_input(use: Use) -> Tensor:

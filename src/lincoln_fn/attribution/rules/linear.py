@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.attribution.kinds import expanded
+from lincoln_fn.attribution.gradient import expanded
 from lincoln_fn.attribution.rules.any_layer import Change, Rule, Use, by_terms, changed, one_input
 from lincoln_fn.core import Arrays, NonNegative, Shown, bare, constructor, format_briefly
 

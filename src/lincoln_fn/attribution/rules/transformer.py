@@ -43,8 +43,7 @@ for normalisations.
 
 Sources: Achtibat and others, "AttnLRP: Attention-Aware Layer-Wise Relevance Propagation for
 Transformers", ICML 2024, equations 9 to 14; Ali and others, "XAI for Transformers: Better
-Explanations through Conservative Propagation", ICML 2022 (constant weights,
-constant deviation).
+Explanations through Conservative Propagation", ICML 2022 (constant weights and deviation).
 """
 
 from __future__ import annotations

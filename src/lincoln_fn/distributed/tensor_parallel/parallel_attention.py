@@ -18,17 +18,7 @@ direction. A floating mask has a gradient, too. A mask for all heads has the sum
 gradients. A mask with an entry for each head is divided as the heads are, and its gradients are
 joined.
 
-Derivation of dropout of a tensor that is divided, too. With M for the mask of the whole x, drawn
-from the key that all processes have,
-
-    y_r = x_r M_r scale
-    dx_r = g_r M_r scale
-
-as in `layers/dropout.py`, where M_r is the part of M that belongs to x_r. Every process draws the
-whole M, which takes the time of one process's draw, and keeps its own part. So the mask does not
-depend on the number of processes.
-
-Cache: multi-head attention's own; of dropout, M_r and scale.
+Cache: multi-head attention's own.
 """
 
 from __future__ import annotations
@@ -36,11 +26,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, Like, PositiveInt, Probability, Sequence, bare, constructor
+from lincoln_fn.core import Key, Layer, PositiveInt, Probability, Sequence, bare, constructor
 from lincoln_fn.distributed.group import Group, check_divisible
 from lincoln_fn.distributed.tensor_parallel import parallel_dense
 from lincoln_fn.distributed.tensor_parallel.collectives import join_parts, sum_over, take_own_part
@@ -51,39 +40,6 @@ from lincoln_fn.layers.common import attention
 from lincoln_fn.layers.common.attention_forms import Gradients, Inputs
 from lincoln_fn.layers.multi_head_attention import Params, multi_head_attention
 from lincoln_fn.walk.internal import Back, Record, VisitBack, VisitThere, around, composition_of
-
-
-def forward(
-    params: dropout.Params, x: Float[Tensor, "*s"], *, p: float, group: Group, axis: int
-) -> tuple[Float[Tensor, "*s"], dropout.Cache]:
-    """Compute y_r = x_r M_r scale."""
-    core.check_axis("parallel_dropout", x, axis)
-    sizes = list(x.shape)
-    sizes[axis] *= group.size
-    mask = take_own_part(core.keys.bernoulli(params.key.near(x), tuple(sizes), 1 - p), group, axis)
-    scale = 1 / (1 - p) if p < 1 else 0.0
-    return x * mask * scale, dropout.Cache(mask.clone(), scale, Like.of(x))
-
-
-@constructor
-def parallel_dropout(p: Probability, group: Group, axis: int = -1) -> Layer:
-    """Drop elements of a tensor that is divided among processes, as one process would.
-
-    It is for what `column_parallel` returns. Where all processes have the same tensor, `lf.dropout`
-    draws the same mask in all.
-
-    Args:
-        axis: along which the tensor is divided.
-
-    Example:
-        >>> layer, x = parallel_dropout(1.0, lf.distributed.alone()), torch.ones(2)
-        >>> layer.forward(layer.init(lf.Key(0), x), x)[0]
-        tensor([0., 0.])
-    """
-    return bare(
-        Layer, forward, dropout.backward, dropout.init, dropout.predict, advance=dropout.advance
-    )
-
 
 NAME = "parallel_attention"
 
@@ -164,7 +120,7 @@ def _forward_dropped(
     params: dropout.Params | None, x: attention.Inputs, *, group: Group, **options: Any
 ) -> tuple[Sequence, attention_heads.Cache]:
     """Compute the own heads, with their part of the mask that one process draws."""
-    drop = partial(forward, group=group, axis=-3)
+    drop = partial(parallel_dense.forward, group=group, axis=-3)
     return attention_heads.forward(params, x, drop=drop, **options)
 
 

@@ -1,4 +1,4 @@
-"""Dense layers divided among processes, by the columns of W or by its rows.
+"""Dense layers divided among processes, by the columns of W or by its rows; dropout between them.
 
 A column-parallel layer computes y_r = x W_r + b_r in process r, its part of y's features. The
 columns of W are divided, and so is b:
@@ -34,7 +34,17 @@ Derivation. All processes have the same y, so they have the same g, and backward
 Every process has the whole b, and computes the same db. Without `input_is_parallel`, all processes
 have the whole x. Then each takes its own x_r from it, and all get the whole dx = [dx_0 dx_1 ...].
 
-Cache: x, or x_r.
+Derivation of dropout of a tensor that is divided, too. With M for the mask of the whole x, drawn
+from the key that all processes have,
+
+    y_r = x_r M_r scale
+    dx_r = g_r M_r scale
+
+as in `layers/dropout.py`, where M_r is the part of M that belongs to x_r. Every process draws the
+whole M, which takes the time of one process's draw, and keeps its own part. So the mask does not
+depend on the number of processes.
+
+Cache: x, or x_r; of dropout, M_r and scale.
 """
 
 from __future__ import annotations
@@ -46,11 +56,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Key, Layer, PositiveInt, Spec, bare, check_input, constructor
+from lincoln_fn.core import Arrays, Key, Layer, PositiveInt, Probability, bare, constructor
 from lincoln_fn.distributed.group import Group, check_divisible
 from lincoln_fn.distributed.tensor_parallel import collectives
 from lincoln_fn.initializers import Initializer, fan_in_uniform
-from lincoln_fn.layers import dense
+from lincoln_fn.layers import dense, dropout
 from lincoln_fn.walk.internal import Record, VisitThere, around
 
 
@@ -58,7 +68,7 @@ def divide_columns(part: Layer, group: Group, *, gather_output: bool, name: str)
     """Make the layer whose y is divided among the processes, each with one such part."""
     arguments = {"part": part, "group": group, "gather_output": gather_output, "name": name}
     after = collectives.JOINED if gather_output else collectives.SAME
-    call = Spec(divide_columns, arguments, name)
+    call = core.Spec(divide_columns, arguments, name)
     return collectives.between("column_parallel", collectives.COPIED, part, after, group, call)
 
 
@@ -126,7 +136,7 @@ def there(
     before: collectives.Between,
 ) -> tuple[Float[Tensor, "*batch n_out"], Record]:  # fmt: skip
     """Compute y = sum_r x_r W_r + b."""
-    check_input(NAME, params, x, dense.Params)
+    core.check_input(NAME, params, x, dense.Params)
     if before is collectives.DIVIDED:
         check_divisible(NAME, "x's features", x.shape[-1], group)
     bias = params.bias if group.rank == 0 else None
@@ -142,7 +152,7 @@ def copy_own_rows(whole: dense.Params, group: Group) -> dense.Params:
 def _init_rows(
     key: Key, x: Inputs, *, whole: Layer, group: Group, input_is_parallel: bool
 ) -> dense.Params:
-    check_input(NAME, (), x)
+    core.check_input(NAME, (), x)
     if x.ndim and input_is_parallel:
         x = x.new_empty(x.shape[-1] * group.size)
     elif x.ndim:
@@ -192,3 +202,36 @@ def row_parallel(
     add_up = partial(there, group=group, before=before)
     go_back = partial(collectives.back, group=group, before=before, after=collectives.ADDED)
     return bare(lambda call: around(NAME, part, add_up, go_back, call=call))
+
+
+def forward(
+    params: dropout.Params, x: Float[Tensor, "*s"], *, p: float, group: Group, axis: int
+) -> tuple[Float[Tensor, "*s"], dropout.Cache]:
+    """Compute y_r = x_r M_r scale."""
+    core.check_axis("parallel_dropout", x, axis)
+    sizes = list(x.shape)
+    sizes[axis] *= group.size
+    mask = core.keys.bernoulli(params.key.near(x), tuple(sizes), 1 - p)
+    mask = collectives.take_own_part(mask, group, axis).clone()
+    scale = 1 / (1 - p) if p < 1 else 0.0
+    return x * mask * scale, dropout.Cache(mask, scale, core.Like.of(x))
+
+
+@constructor
+def parallel_dropout(p: Probability, group: Group, axis: int = -1) -> Layer:
+    """Drop elements of a tensor that is divided among processes, as one process would.
+
+    It is for what `column_parallel` returns. Where all processes have the same tensor, `lf.dropout`
+    draws the same mask in all.
+
+    Args:
+        axis: along which the tensor is divided.
+
+    Example:
+        >>> layer, x = parallel_dropout(1.0, lf.distributed.alone()), torch.ones(2)
+        >>> layer.forward(layer.init(lf.Key(0), x), x)[0]
+        tensor([0., 0.])
+    """
+    return bare(
+        Layer, forward, dropout.backward, dropout.init, dropout.predict, advance=dropout.advance
+    )

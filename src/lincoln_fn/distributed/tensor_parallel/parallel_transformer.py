@@ -22,10 +22,7 @@ from lincoln_fn.combine import Activation, transformer_encoder_block
 from lincoln_fn.core import Arrays, Key, Layer, NonNegative, Params, PositiveInt, Probability, bare
 from lincoln_fn.distributed.group import GROUP, Group
 from lincoln_fn.distributed.tensor_parallel import parallel_dense
-from lincoln_fn.distributed.tensor_parallel.parallel_attention import (
-    parallel_attention,
-    parallel_dropout,
-)
+from lincoln_fn.distributed.tensor_parallel.parallel_attention import parallel_attention
 from lincoln_fn.distributed.tensor_parallel.parallel_dense import copy_own_rows, row_parallel
 from lincoln_fn.interop.internal import BLOCKS
 from lincoln_fn.layers.dense import dense
@@ -79,7 +76,7 @@ def parallel_encoder_block(
             return attention
         if core.made_by(layer.parts[0], dense):
             _, active, dropped, _, after = layer.parts
-            inner = parallel_dropout(dropout, group) if dropout else dropped
+            inner = parallel_dense.parallel_dropout(dropout, group) if dropout else dropped
             init = partial(_init_feed_forward, whole=layer, group=group)
             return layer.rebuild((first, active, inner, last, after), init=init)
         return layer
