@@ -1,4 +1,4 @@
-"""Names elsewhere and ours: `python -m lincoln_fn.vocabulary` prints what has a counterpart.
+"""Names elsewhere, and ours or the reason why there is none: `python -m lincoln_fn.vocabulary`.
 
 The table has a row for each public module of torch.nn and optimizer of torch.optim. A counterpart
 is found by its name, which is torch's in snake case. `RENAMED` lists the other names. `LEFT_OUT`

@@ -98,6 +98,8 @@ def test_each_name_of_another_library_has_a_counterpart_that_exists_or_a_reason(
         assert row.reason if not row.ours else callable(attrgetter(path)(lf)), row
         for argument in re.findall(r"(\w+)=", arguments):
             assert argument in inspect.signature(attrgetter(path)(lf)).parameters, row
+        for named in re.findall(r"\b[a-z]+\.\w+", row.reason):
+            assert callable(attrgetter(named)(lf)), row
 
 
 # It is imported here already, of which runpy warns.

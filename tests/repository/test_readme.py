@@ -74,6 +74,7 @@ def test_the_commands_are_those_of_the_gate():
     assert len(commands) == 2
     gate = (README.parent / ".ci" / "run").read_text()
     assert "grep -E '^python3 -m venv .* pytest' README.md" in gate
+    assert 'bash -c "$test_command"\n' in gate
     assert sum(" pytest" in command for command in commands) == 1
     (docs,) = re.findall(r"^ *docs_command=.*grep -oE \"(.*)\" README.md", gate, flags=re.MULTILINE)
     assert len(re.findall(docs, TEXT)) == 1
