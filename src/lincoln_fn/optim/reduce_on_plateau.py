@@ -60,7 +60,6 @@ def _update(
     inner: Optimizer, params: Params, grads: Params, state: PlateauState
 ) -> tuple[Params, PlateauState]:
     check_state("reduce_on_plateau", state, PlateauState)
-
     moved, kept = inner.update(params, grads, state.inner)
     params = core.tree.map(lambda p, n: torch.lerp(p, n, state.scale.to(p.dtype)), params, moved)
     # Copies: a step may update in place what it was given.

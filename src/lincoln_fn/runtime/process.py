@@ -1,4 +1,4 @@
-"""What the process has: memory that it keeps, a shell, exact products, and threads. Not pure.
+"""What the process has: memory, torch's forward mode, a shell, exact products, threads. Not pure.
 
 On Linux the C library returns large blocks of memory to the system as soon as they are free. The
 next training step then needs new memory, page by page.
