@@ -111,7 +111,10 @@ def test_nothing_given_is_changed_and_the_result_has_no_tangent():
             assert torch.autograd.forward_ad.unpack_dual(leaf).tangent is None
 
 
-@pytest.mark.parametrize("v", [(), (torch.zeros(3, 2),), torch.zeros(2), 3.0, [1, 2]])
+NUMBERS = (lf.layers.dense.Params(1.0, 1.0),)
+
+
+@pytest.mark.parametrize("v", [(), (torch.zeros(3, 2),), torch.zeros(2), 3.0, [1, 2], NUMBERS])
 def test_a_vector_that_does_not_mirror_params_is_refused(v):
     net, x = lf.serial(lf.dense(2)), torch.zeros(4, 3)
     params = net.init(lf.Key(0), x)

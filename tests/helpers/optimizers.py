@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import attrs
 import torch
 
 import lincoln_fn as lf
@@ -145,6 +146,8 @@ def is_weight(path):
     return path == "weight"
 
 
+SHORTENED = optim.chain(optim.reduce_on_plateau(0.4, patience=0), optim.sgd(0.1, 0.9))
+
 # Those that have an adjoint, in the configurations that change its code path.
 ADJOINTS = [
     optim.sgd(0.1, weight_decay=0.2),
@@ -169,8 +172,8 @@ ADJOINTS = [
     optim.adan(0.1, (0.9, 0.8, 0.7), weight_decay=0.2),
     optim.lars(0.1, 0.9, 0.2, 0.5),
     optim.lars(0.1, 0.9, 0.2, 0.5, nesterov=True, maximize=True),
-    optim.chain(optim.lookahead(2, 0.3), optim.sgd(0.1, 0.9)),
-    optim.chain(optim.reduce_on_plateau(), optim.sgd(0.1, 0.9)),
+    optim.chain(optim.lookahead(3, 0.3), optim.sgd(0.1, 0.9)),
+    attrs.evolve(SHORTENED, init=lambda p: optim.plateau_step(SHORTENED.init(p), torch.inf)),
     optim.adafactor(0.1, -0.5, (1e-3, 0.1), 1.0, 0.2),
     optim.adafactor(schedules.linear(0.5, 0.6, 5), eps=(None, 2.0), d=9.0, maximize=True),
     optim.chain(optim.schedule_free(0.8), optim.adamw(0.1, (0.0, 0.9), weight_decay=0.2)),

@@ -7,7 +7,7 @@ differences, that of the faster functions with the formula's.
 
 import pytest
 import torch
-from helpers import CASES, FIRST, cast, normal, same_number
+from helpers import CASES, FIRST, assert_says, cast, normal, same_number
 from helpers.derivatives import assert_derivatives, flat, floating, random_like, slopes
 from helpers.fast_layers import changed
 from torch.func import jvp, vmap
@@ -122,3 +122,13 @@ def test_a_kernels_backward_has_its_derivative_in_g_alone(net, x):
     _, of_kernel = flat(lambda g: lf.fast(net).backward(params, cache, g), y)
     _, of_formula = flat(lambda g: net.backward(params, exact, g), y)
     assert_derivatives(of_kernel, g, (y,), jvp(of_formula, g, (y,))[1], OF_FLOAT32)
+
+
+X = normal(3)
+
+
+@pytest.mark.parametrize(
+    "x", [(X, X[:2]), (X, X.double()), (X, (X,)), (X, 1.0), (1.0, 1.0), (None, None)]
+)
+def test_a_direction_that_does_not_mirror_x_is_refused_by_jvp(x):
+    assert_says("jvp: expected (x, v) of floats, with v like x", lf.jvp(lf.sin()).predict, (), x)

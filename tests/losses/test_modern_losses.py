@@ -88,35 +88,33 @@ def test_a_step_on_a_linear_head_is_that_of_a_dense_layer_and_never_has_all_scor
         assert largest.count < 60 * classes / 4
 
 
-X, T, VARIANCE = (normal(5, 3, seed=i) for i in range(3))
+X, T, LOG_VARIANCE = (normal(5, 3, seed=i) for i in range(3))
+NORMAL = X, LOG_VARIANCE.exp()
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize(
-    ("written", "made", "prediction", "target"),
+    ("written", "given", "made", "of_made"),
     [
-        (lambda y, t: (y - t).square(), lf.losses.mse, X, T),
-        (lambda mean, var, t: (var.log() + (t - mean) ** 2 / var) / 2, lf.losses.gaussian_nll,
-         (X, VARIANCE.exp()), T),
-        (lambda y, label, is_hard: (is_hard * y - label).abs(),
-         lf.losses.l1, X, (torch.zeros(5, 3), torch.ones(5, 3, dtype=torch.int64))),
-        (lambda y: y, lf.losses.identity, X, None),
-        (lambda z: z, lf.losses.identity, (X,), None),
+        (lambda y, t: (y - t).square(), (X, T), lf.losses.mse, (X, T)),
+        (lambda mean, var, t: (var.log() + (t - mean) ** 2 / var) / 2, (NORMAL, T),
+         lf.losses.gaussian_nll, (NORMAL, T)),
+        (lambda y, label, is_hard: (is_hard * y - label).abs(), (X, (T, torch.ones(5, 3).long())),
+         lf.losses.l1, (X, T)),
+        (lambda y: y, (X, None), lf.losses.identity, (X, None)),
+        (lambda z: z, ((X,), None), lf.losses.identity, (X, None)),
     ],
     ids=["one", "two inputs", "two targets", "no target", "a tuple of one"],
 )  # fmt: skip
-def test_a_loss_of_a_layer_is_the_loss_of_its_formula(written, made, prediction, target, reduction):
+def test_a_loss_of_a_layer_is_the_loss_of_its_formula(written, given, made, of_made, reduction):
     loss = lf.losses.from_layer(lf.graph(written), reduction=reduction)
-    lf.testing.check_loss(loss, prediction, target)
-    value, cache = loss.forward(prediction, target)
-    g = torch.ones_like(value) * 3
     plain = made(reduction=reduction)
-    like = target if made is not lf.losses.l1 else target[0]
-    first = prediction[0] if prediction == (X,) else prediction
-    expected, of_plain = plain.forward(first, like)
-    assert same_number(value, expected)
+    lf.testing.check_loss(loss, *given)
+    (value, cache), (expected, of_plain) = loss.forward(*given), plain.forward(*of_made)
+    g = torch.ones_like(value) * 3
     found = loss.backward(cache, g)
-    assert lf.tree.same_structure(found, prediction)
+    assert same_number(value, expected)
+    assert lf.tree.same_structure(found, given[0])
     assert same_number(lf.tree.leaves(found), lf.tree.leaves(plain.backward(of_plain, g)))
 
 

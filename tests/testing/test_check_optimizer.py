@@ -30,8 +30,9 @@ def test_hyperparameters_are_on_the_device_of_the_params(optimizer):
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
-def test_accumulated_gradients_step_at_every_second(steps):
-    check_optimizer(optim.chain(optim.accumulate(2), optim.sgd(0.1, 0.9)), PARAMS, steps=steps)
+@pytest.mark.parametrize("transform", [optim.accumulate(2), optim.lookahead(2, 0.3)], ids=str)
+def test_what_is_due_at_every_second_step_is_differentiated_at_each(transform, steps):
+    check_optimizer(optim.chain(transform, optim.sgd(0.1, 0.9)), PARAMS, steps=steps)
 
 
 @pytest.mark.parametrize("steps", [0, 5])

@@ -33,8 +33,8 @@ from lincoln_fn.core.tensors import (
     changed_since as changed_since, check_not_transformed as check_not_transformed,
     checksum as checksum, is_between as is_between, is_finite as is_finite,
     is_forward_mode as is_forward_mode, is_plain as is_plain, is_traced as is_traced,
-    is_transformed as is_transformed, is_wrapped as is_wrapped, named_leaves as named_leaves,
-    same_strides as same_strides, tensors_in as tensors_in,
+    is_transformed as is_transformed, is_wrapped as is_wrapped, mirrors as mirrors,
+    named_leaves as named_leaves, same_strides as same_strides, tensors_in as tensors_in,
     version_of as version_of, versions as versions,
 )
 from lincoln_fn.core.terms import (

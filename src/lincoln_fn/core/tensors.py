@@ -56,6 +56,15 @@ def tensors_in(arguments: Iterable[Any]) -> list[Tensor]:  # Any: trees, and wha
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
+def mirrors(one: tree.Tree, other: tree.Tree, *, states: bool = False) -> bool:
+    """Return whether two trees have one structure, and tensors of the same shapes and dtypes."""
+    pairs = zip(*(tree.leaves(each, states=states) for each in (one, other)), strict=False)
+    return tree.same_structure(one, other, states=states) and all(
+        isinstance(a, Tensor) and isinstance(b, Tensor) and (a.shape, a.dtype) == (b.shape, b.dtype)
+        for a, b in pairs
+    )
+
+
 def named_leaves(trees: tree.Tree, *, states: bool = False) -> list[tuple[str, Any]]:
     """List the leaves of a tree, each with its path; Any: a tensor, or what was given for one."""
     leaves = tree.leaves(trees, states=states)

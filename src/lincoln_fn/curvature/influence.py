@@ -121,10 +121,7 @@ def gauss_newton_vector_product(
 
 
 def _check(where: str, params: Params, x: Arrays, target: Arrays, v: Params) -> None:
-    def kinds(of: Params) -> list[object]:
-        return [(leaf.shape, leaf.dtype) for leaf in tree.leaves(of)]
-
-    if not tree.same_structure(params, v) or kinds(params) != kinds(v):
+    if not core.mirrors(params, v):
         expected = f"v to mirror params, {core.format_briefly(params)}"
         mend = f"the order is {where}(net, params, x, loss, target, v)"
         raise core.unexpected(where, expected, core.format_briefly(v), mend)

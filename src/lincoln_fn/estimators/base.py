@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lincoln_fn import core
 from lincoln_fn.combine import serial
-from lincoln_fn.core import Key, Layer, check_argument, tree, unexpected, wrong_kind
+from lincoln_fn.core import Key, Layer, check_argument, unexpected, wrong_kind
 from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.relu import relu
 from lincoln_fn.losses import Loss
@@ -82,8 +82,7 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]  # BaseEstimator has no
             expected = f"a net with {n_out} outputs an example, shape (1, {n_out})"
             raise unexpected(name, expected, f"{shape} from {net}")
         if goes_on:
-            same = tree.same_structure(state, self.state_, states=True)
-            if not same or _kinds(state) != _kinds(self.state_):
+            if not core.mirrors(state, self.state_, states=True):
                 problem = "expected to go on with the net, optimizer and kind of data fitted before"
                 mend = "fit with warm_start=False to start again"
                 raise ValueError(f"{name}: {problem}, got others; {mend}")
@@ -141,7 +140,3 @@ def _net(name: str, net: Net | None, n_out: int) -> Layer:
         raise core.LayerError(name, f"net: {core.describe(net)} raised {error}; {mend}") from error
     check_argument(name, "net", Layer, made)
     return made
-
-
-def _kinds(state: TrainState) -> list[tuple[torch.Size, torch.dtype]]:
-    return [(leaf.shape, leaf.dtype) for leaf in tree.leaves(state, states=True)]

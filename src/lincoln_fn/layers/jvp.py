@@ -105,8 +105,8 @@ def _pair(given: Pair) -> Pair:
     """Check (x, v)."""
     check_entries("jvp", "x", given, 2)
     x, v = given
-    kinds, of_v = ([(leaf.shape, leaf.dtype) for leaf in tree.leaves(each)] for each in given)
-    if not tree.same_structure(x, v) or kinds != of_v or not all(map(_moves, tree.leaves(x))):
+    leaves = tree.leaves(x)
+    if not leaves or not all(map(_moves, leaves)) or not core.mirrors(x, v):
         expected = f"(x, v) of floats, with v like x, {core.format_briefly(x)}"
         raise core.unexpected("jvp", expected, core.format_briefly(v))
     return x, v

@@ -123,10 +123,9 @@ def forward(
     after = scan(decays.whole.expand_as(inflow), inflow, first, chunk_size=chunk_size)
     s = before(after, first)
     y = _weights(q, k, decays) @ v + (q * decays.of_first) @ s
-    y = y.flatten(1, 2)[:, :length].reshape(*lead, length, y.shape[-1])
     form = form_of(x, 4, tuple(value.shape), (*lead, *s.shape[2:]))
     cache = Cache(q, k, v, log_decay_, s, form, len(x), log_decay is not None)
-    return form.outputs(merge_heads(y), after[:, -1]), cache
+    return form.outputs(_merged(y, lead, length), after[:, -1]), cache
 
 
 def backward(
@@ -134,9 +133,9 @@ def backward(
 ) -> tuple[Gradients, tuple[()]]:
     """Compute dq, dk, dv and dl by the products of each chunk."""
     q, k, v, s, form = cache.q, cache.k, cache.v, cache.before, cache.form
-    length, (*lead, heads) = form.y.shape[-2], form.last.shape[:-2]
+    length, lead = form.y.shape[-2], form.last.shape[:-2]
     dy, dlast = form.cotangents(NAME, g)
-    dy = chunks(one_batch(split_heads(dy, heads)), q.shape[2])
+    dy = chunks(one_batch(split_heads(dy, lead[-1])), q.shape[2])
     decays = _decays(cache.log_decay)
     # What S after each chunk gets from the next chunk's outputs, or as the last state.
     of_next = (q * decays.of_first).mT @ dy
@@ -146,19 +145,21 @@ def backward(
     dv = _weights(q, k, decays).mT @ dy + k * decays.of_key @ ds
     dq_first, dk_last = dy @ s.mT * decays.of_first, v @ ds.mT * decays.of_key
     dq, dk, e = _weights_backward(q, k, decays, dw=dy @ v.mT)
-    dlog_decay = _of_decay(
-        e, q * dq_first, k * dk_last, (decays.whole * s * ds).sum(-1), decays.of_key.shape[-1]
+    of_decay = None
+    if cache.has_decay:
+        h = (decays.whole * s * ds).sum(-1)
+        of_decay = _of_decay(e, q * dq_first, k * dk_last, h, decays.of_key.shape[-1])
+    dx = (
+        None if part is None else _merged(part, lead, length).to(form.y.dtype)
+        for part in (dq + dq_first, dk + dk_last, dv, of_decay)
     )
-
-    def joined(parts: Chunks) -> Sequence:
-        by_head = parts.flatten(1, 2)[:, :length]
-        by_head = by_head.reshape(*lead, heads, length, parts.shape[-1])
-        return merge_heads(by_head).to(form.y.dtype)
-
     of_state = form.of_state(decays.whole[:, 0] * ds[:, 0] + of_next[:, 0])
-    of_decay = joined(dlog_decay) if cache.has_decay else None
-    dx = (joined(dq + dq_first), joined(dk + dk_last), joined(dv), of_decay, of_state)
-    return dx[: cache.entries], ()
+    return (*dx, of_state)[: cache.entries], ()
+
+
+def _merged(x: Chunks, lead: tuple[int, ...], length: int) -> Sequence:
+    """Put chunks one after the other, and heads side by side."""
+    return merge_heads(x.flatten(1, 2)[:, :length].reshape(*lead, length, x.shape[-1]))
 
 
 def _weights(q: Chunks, k: Chunks, decays: _Decays) -> Float[Tensor, "batch chunks steps steps"]:

@@ -4,7 +4,7 @@ Derivation.
 
     dprediction = dl
 
-Cache: none is needed.
+Cache: a stand-in for l.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ the update's results:
     adjoints = optimizer.adjoint(params, grads, state, params_bar, state_bar)
 
 `adjoints` has the bars of params, grads and state, and the derivative in each hyperparameter. A bar
-of a state is a state. Its counts are those of the state itself.
+of a state is a state. Its counts are those of the state itself, and so is a scalar that counts as a
+constant.
 """
 
 from __future__ import annotations

@@ -81,8 +81,7 @@ def _update(
     d = torch.where(size > 0, torch.maximum(d, d_coef * r / size), d)
 
     def rule(p: Tensor, _: Tensor, m: Tensor, v: Tensor) -> Entry:
-        moved = add_scaled(p, p, -weight_decay * k) - k * m / (root(v) + d * eps)
-        return moved.to(p.dtype), m, v
+        return add_scaled(p, p, -weight_decay * k) - k * m / (root(v) + d * eps), m, v
 
     params, m, v = update_leaves("prodigy", rule, params, grads, m, v)
     return params, ProdigyState(state.step + 1, d, r, m, v, s, start)

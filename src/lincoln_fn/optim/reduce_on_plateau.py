@@ -34,35 +34,37 @@ _map: Any = optree.tree_map
 
 @core.record
 class PlateauState:
-    """f, the best loss, how many were worse in a row, how many do not count, the inner state."""
+    """f, the best loss, how many were worse in a row, how many do not count; and the options."""
 
     scale: Tensor
     best: Tensor
     worse: Tensor
     waiting: Tensor
     inner: OptimizerState
-    # factor, patience, threshold, cooldown and min_scale
-    options: tuple[float, ...] = core.static()
+    factor: float = core.static()
+    patience: int = core.static()
+    threshold: float = core.static()
+    cooldown: int = core.static()
+    min_scale: float = core.static()
 
 
 @core.takes_all
-def _init(inner: Optimizer, params: Params, **options: float) -> PlateauState:
+def _init(inner: Optimizer, params: Params, **options: Any) -> PlateauState:  # Any: of their fields
     count = no_steps(params)
-    one, kept = torch.ones_like(count, dtype=torch.float64), inner.init(params)
+    one = torch.ones_like(count, dtype=torch.float64)
     best = one * sys.float_info.max
-    return PlateauState(one, best, count, count.clone(), kept, (*options.values(),))
+    return PlateauState(one, best, count, count.clone(), inner.init(params), **options)
 
 
 def _update(
     inner: Optimizer, params: Params, grads: Params, state: PlateauState
 ) -> tuple[Params, PlateauState]:
     check_state("reduce_on_plateau", state, PlateauState)
-
     moved, kept = inner.update(params, grads, state.inner)
     params = core.tree.map(lambda p, n: torch.lerp(p, n, state.scale.to(p.dtype)), params, moved)
     # Copies: a step may update in place what it was given.
-    own = {name: getattr(state, name).clone() for name in ("scale", "best", "worse", "waiting")}
-    return params, evolve(state, inner=kept, **own)
+    own = core.tree.map(torch.clone, evolve(state, inner=()))
+    return params, evolve(own, inner=kept)
 
 
 def _adjoint(
@@ -125,17 +127,16 @@ def plateau_step(state: S, value: Tensor | float) -> S:
         [1.0, 1.0, 0.5, 0.25]
     """
     own = find_state("plateau_step", state, PlateauState, "reduce_on_plateau")
-    factor, patience, threshold, cooldown, min_scale = own.options
     value = torch.as_tensor(value).detach().to(own.best)
-    is_better = value < own.best * (1 - threshold)
+    is_better = value < own.best * (1 - own.threshold)
     worse = torch.where(is_better | (own.waiting > 0), 0, own.worse + 1)
-    is_due = worse > patience
+    is_due = worse > own.patience
     new = evolve(
         own,
-        scale=torch.where(is_due, (own.scale * factor).clamp(min=min_scale), own.scale),
+        scale=torch.where(is_due, (own.scale * own.factor).clamp(min=own.min_scale), own.scale),
         best=torch.where(is_better, value, own.best),
         worse=torch.where(is_due, 0, worse),
-        waiting=torch.where(is_due, int(cooldown), (own.waiting - 1).clamp(min=0)),
+        waiting=torch.where(is_due, own.cooldown, (own.waiting - 1).clamp(min=0)),
     )
     told: S = _map(
         lambda node: new if node is own else node, state,

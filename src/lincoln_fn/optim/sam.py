@@ -48,20 +48,25 @@ def _update(
     inner: Optimizer, params: Params, grads: Params, state: SamState, *, rho: float
 ) -> tuple[Params, SamState]:
     check_state("sam", state, SamState)
-    is_away = state.is_away == 1
+    before, start = _before("sam", params, grads, state)
     factor = rho / (norm_of(grads) + _EPS)
-
-    def away(p: Tensor, dp: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-        return p + (factor * widened(dp)).to(p.dtype), torch.where(is_away, start, p)
-
-    moved, start = update_leaves("sam", away, params, grads, state.start)
-    before = sam_params(state, params)
+    moved = tree.map(lambda p, dp: p + (factor * widened(dp)).to(p.dtype), params, grads)
     # Both outcomes are computed: a branch on a tensor's value cannot be traced.
     params, kept = tree.map(
-        lambda new, old: torch.where(is_away, new, old),
+        lambda new, old: torch.where(state.is_away == 1, new, old),
         inner.update(before, grads, state.inner), (moved, state.inner),
     )  # fmt: skip
     return params, SamState(1 - state.is_away, start, kept)
+
+
+def _before(name: str, params: Params, grads: Params, state: SamState) -> tuple[Params, ...]:
+    """Read p, as parameters and as the state keeps it."""
+
+    def rule(p: Tensor, _: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+        p = torch.where(state.is_away == 1, start, p)
+        return p, p
+
+    return update_leaves(name, rule, params, grads, state.start)
 
 
 @constructor
@@ -100,8 +105,4 @@ def sam_params(state: OptimizerState, params: Params) -> Params:
         tensor(3.)
     """
     own = find_state("sam_params", state, SamState, "sam")
-
-    def rule(p: Tensor, _: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.where(own.is_away == 1, start, p), start
-
-    return update_leaves("sam_params", rule, params, params, own.start)[0]
+    return _before("sam_params", params, params, own)[0]

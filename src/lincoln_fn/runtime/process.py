@@ -1,4 +1,4 @@
-"""What the process has: memory that it keeps, a shell, exact products, and threads. Not pure.
+"""What the process has: memory, torch's forward mode, a shell, exact products, threads. Not pure.
 
 On Linux the C library returns large blocks of memory to the system as soon as they are free. The
 next training step then needs new memory, page by page.
@@ -20,11 +20,11 @@ from threading import Event, Lock, Thread
 from typing import Any, Final
 
 import torch
-from torch.autograd import forward_ad
+
+from lincoln_fn.core import is_forward_mode
 
 # Any: torch writes no types for it.
 _MKLDNN: Final[Any] = torch.backends.mkldnn
-_FORWARD_MODE: Final[Any] = forward_ad
 
 # Parameters of mallopt, as glibc's malloc.h numbers them.
 _TOP_PAD: Final = -2
@@ -38,10 +38,10 @@ _MADV_HUGEPAGE: Final = 14
 @cache
 def load_forward_mode() -> None:
     """Load torch's forward mode, which warns of a function of its own that it has deprecated."""
-    if _FORWARD_MODE._current_level < 0:  # within a level, it is loaded
-        with warnings.catch_warnings(), _FORWARD_MODE.dual_level():
+    if not is_forward_mode():  # within it, it is loaded
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*torch.jit.script")
-            _FORWARD_MODE.make_dual(torch.zeros(1), torch.zeros(1))
+            torch.func.jvp(torch.neg, (torch.zeros(1),), (torch.zeros(1),))
 
 
 def keep_freed_memory(bytes: int = 2**30) -> bool:  # noqa: A002  # the unit says what it is

@@ -35,7 +35,6 @@ class Pooled:
         of_rows: (the rows of all batches) -> the metric.
 
     Example:
-        >>> import torch
         >>> largest = Pooled(lambda p, t: (p - t).abs(), lambda rows: rows.max().item())
         >>> largest(torch.tensor([1.0, 5.0]), torch.tensor([1.0, 2.0]))
         3.0
@@ -125,7 +124,6 @@ def f1(average: Average = "macro") -> Metric:
         class indices (N,) or (N, ...).
 
     Example:
-        >>> import torch
         >>> f1()(torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.4, 0.6]]), torch.tensor([1, 1, 1]))
         0.4
     """
@@ -140,7 +138,6 @@ def iou(average: Average = "macro") -> Metric:
     and the label, or one of both. The arguments are those of `f1`.
 
     Example:
-        >>> import torch
         >>> iou()(torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.4, 0.6]]), torch.tensor([1, 1, 1]))
         0.3333333333333333
     """
@@ -192,7 +189,6 @@ def auc() -> Metric:
         The metric, on scores (N,) or (N, 1) and labels 0 or 1; nan where one class is missing.
 
     Example:
-        >>> import torch
         >>> auc()(torch.tensor([0.9, 0.4, 0.3, 0.4]), torch.tensor([1, 1, 0, 0]))
         0.875
     """
@@ -211,7 +207,6 @@ def perplexity(dim: int = -1, ignore_index: int = -100) -> Metric:
         The metric, on logits or log-probabilities and class indices of their shape without dim.
 
     Example:
-        >>> import torch
         >>> perplexity()(torch.zeros(1, 3, 4), torch.tensor([[0, 3, -100]]))
         4.0
     """
