@@ -108,7 +108,7 @@ def load_adapter(
                 paths.get(path, path): adapter
                 for module, slot in slots.items()
                 for a, b in [map(stored.read, _names(module))]
-                for path, adapter in _read(slot, module, a, b, given, model)
+                for path, adapter in _read(slot, module, a, b, given, leaves)
             }
     except LayerError:
         raise
@@ -142,7 +142,6 @@ def save_adapter(net: Layer, params: Params, config: Config, folder: Folder) -> 
     model, problems = internal.model_of(config)
     if model is None or problems:
         raise internal.refuse(where, problems)
-    # By their identity.
     places = {id(leaf): path for path, leaf in internal.unfrozen(params).items()}
     adapters = {
         places[id(own.lora_a)].removesuffix(".lora_a.weight"): own
@@ -155,11 +154,11 @@ def save_adapter(net: Layer, params: Params, config: Config, folder: Folder) -> 
     dropouts = {own.dropout for own in adapters.values()}
     if len(dropouts) > 1:
         raise unexpected(where, "updates of one dropout, as files have one", sorted(dropouts))
-    tensors: dict[str, Tensor] = {}
+    leaves, tensors = by_path(model.like), dict[str, Tensor]()
     ranks, alphas = {}, {}
     for slot in slots:
         module = slot.name.removesuffix(".weight")
-        a, b, factor = _joined(slot, adapters, model)
+        a, b, factor = _joined(slot, adapters, leaves)
         tensors |= zip(_names(module), (a, b), strict=True)
         ranks[module], alphas[module] = len(a), factor * len(a)
     r, alpha = next(iter(ranks.values())), next(iter(alphas.values()))
@@ -207,10 +206,10 @@ def _slots_of(model: Model, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Sl
 
 
 def _read(
-    slot: Slot, module: str, a: Tensor, b: Tensor, config: Config, model: Model
+    slot: Slot, module: str, a: Tensor, b: Tensor, config: Config, leaves: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, _Adapter]]:
     """Divide an adapter of a matrix of the file among the dense layers here."""
-    r, leaves = len(a), by_path(model.like)
+    r = len(a)
     patterns = (config.get("alpha_pattern") or {}).items()
     # A pattern is of the end of a module's name.
     fits = (own for name, own in patterns if re.fullmatch(rf"(.*\.)?({name})", module))
@@ -238,10 +237,10 @@ def _adapters(where: str, layer: Layer, params: Params) -> Iterator[_Adapter]:
 
 
 def _joined(
-    slot: Slot, adapters: Mapping[str, _Adapter], model: Model
+    slot: Slot, adapters: Mapping[str, _Adapter], leaves: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor, float]:
     """Join the adapters of the dense layers of a matrix of the file; return A, B and the factor."""
-    leaves, owners = by_path(model.like), _owners(slot)
+    owners = _owners(slot)
     present = [adapters[owner] for owner in owners if owner in adapters]
     factor = present[0].factor
     rows: list[Tensor] = []
