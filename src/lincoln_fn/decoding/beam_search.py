@@ -4,8 +4,7 @@
 
 Each of the `num_beams` running texts is continued by every token, and the most probable of all
 these go on. A text that ends is kept, if its score is among the best. The search is done when no
-running text can come among them: as its score may still change, that is a guess, and it is the one
-of transformers' `early_stopping`.
+running text is expected to come among them. `early_stopping` says how that is guessed.
 
 Source: Graves, "Sequence Transduction with Recurrent Neural Networks", 2012; the rules are those of
 transformers' `generate`.
