@@ -98,16 +98,19 @@ def test_the_next_text_is_written_by_the_program_of_the_first():
     assert same_bits(written(other, sampler=greedy), first)
 
 
+WITH_CONTEXT = lf.serial(
+    lf.parallel(lf.embedding(N, 8), lf.identity()),
+    lf.with_context(lf.transformer_decoder_block(4, 16)),
+    lf.dense(N),
+)
+MEMORY = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(1))
+
+
 def test_context_stays_beside_the_text():
-    net = lf.serial(
-        lf.parallel(lf.embedding(N, 8), lf.identity()),
-        lf.with_context(lf.transformer_decoder_block(4, 16)),
-        lf.dense(N),
-    )
-    memory = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(1))
-    params = net.init(lf.Key(0), (PROMPT, memory))
-    given = written(lf.decode(net), params, (PROMPT, memory), 4, sampler=samplers.greedy())
-    assert same_bits(given, written_by_predict(net, params, PROMPT, 4, memory))
+    params = WITH_CONTEXT.init(lf.Key(0), (PROMPT, MEMORY))
+    decoder = lf.decode(WITH_CONTEXT)
+    given = written(decoder, params, (PROMPT, MEMORY), 4, sampler=samplers.greedy())
+    assert same_bits(given, written_by_predict(WITH_CONTEXT, params, PROMPT, 4, MEMORY))
 
 
 def begun(prompt=PROMPT, **options):
@@ -188,7 +191,7 @@ def test_a_batch_may_be_second():
     assert same_bits(given, written(lf.decode(first), params, attention_mask=mask))
     options = {"num_beams": 3, "max_new_tokens": 4}
     texts, scores = lf.beam_search(lf.decode(net, dim=0), params, PROMPT.T, **options)
-    expected, best = searched(net=first, params=params, **options)
+    expected, best = searched(net=first, params=params)
     assert same_bits(texts, expected)
     assert same_number(scores, best)
 
@@ -292,7 +295,7 @@ def test_a_score_is_the_log_probability_of_its_text(name):
 
 def test_scores_of_half_precision_are_added_in_float32():
     params = lf.tree.map(lambda leaf: leaf.bfloat16(), NET.init(lf.Key(2), TOKENS))
-    _, scores = lf.beam_search(lf.decode(NET), params, PROMPT, num_beams=2, max_new_tokens=1)
+    _, scores = searched(params=params, num_beams=2, max_new_tokens=1)
     assert scores.dtype == torch.float32
     assert (scores != scores.bfloat16()).any()  # it has digits that bfloat16 has not
 
@@ -303,16 +306,10 @@ def test_a_search_with_one_beam_is_greedy():
 
 
 def test_context_goes_with_each_beam():
-    net = lf.serial(
-        lf.parallel(lf.embedding(N, 8), lf.identity()),
-        lf.with_context(lf.transformer_decoder_block(4, 16)),
-        lf.dense(N),
-    )
-    memory = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(1))
-    params = net.init(lf.Key(0), (PROMPT, memory))
-    texts, scores = searched((PROMPT, memory), net, params)
+    params = WITH_CONTEXT.init(lf.Key(0), (PROMPT, MEMORY))
+    texts, scores = searched((PROMPT, MEMORY), WITH_CONTEXT, params)
     for i in range(3):
-        one, score = searched((PROMPT[i : i + 1], memory[i : i + 1]), net, params)
+        one, score = searched((PROMPT[i : i + 1], MEMORY[i : i + 1]), WITH_CONTEXT, params)
         assert same_bits(one[0], texts[i])
         assert same_number(score[0], scores[i])
 
@@ -320,10 +317,7 @@ def test_context_goes_with_each_beam():
 def test_a_stop_is_of_any_integers():
     first = written(lf.decode(NET))[0, 0]
     for stop in (int(first), [first], first, (first.numpy(),), {int(first)}):
-        stream = lf.generate(
-            lf.decode(NET), PARAMS, PROMPT[:1], key=KEY, max_new_tokens=9, stop=stop
-        )
-        assert len(list(stream)) == 1
+        assert written(lf.decode(NET), prompt=PROMPT[:1], stop=stop).shape[1] == 1
 
 
 # Samplers.

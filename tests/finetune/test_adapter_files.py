@@ -33,12 +33,12 @@ def made(config):
 
 
 def written(folder, shapes, **options):
-    """Write an adapter of matrices A and B by module."""
+    """Write an adapter of matrices A and B by module, or of A alone."""
     generator = torch.Generator().manual_seed(4)
     tensors = {
         f"base_model.model.{module}.lora_{letter}.weight": torch.randn(shape, generator=generator)
         for module, pair in shapes.items()
-        for letter, shape in zip("AB", pair, strict=True)
+        for letter, shape in zip("AB", pair, strict=False)
     }
     folder.mkdir(exist_ok=True)
     save_file(tensors, folder / "adapter_model.safetensors")
@@ -69,8 +69,7 @@ def test_an_adapter_adds_its_product_to_the_matrix_of_the_file(config, tmp_path)
 def test_an_adapter_of_several_layers_that_are_one_matrix_there_has_blocks(tmp_path):
     net, params = made(GPT2)
     net, params = lf.lora(net, params, lf.Key(1), r=2, alpha=3.0)
-    leaves = iter([leaf + 1 for leaf in lf.tree.leaves(params)])
-    params = lf.tree.map(lambda leaf: next(leaves), params)
+    params = lf.tree.map(lambda leaf: leaf + 1, params)
     lf.save_adapter(net, params, GPT2, tmp_path)
     a, b = load_file(tmp_path / "adapter_model.safetensors").values()
     assert a.shape == (4, 6)
@@ -120,14 +119,9 @@ def test_dropout_and_other_ranks_are_kept(tmp_path):
 )  # fmt: skip
 def test_an_adapter_that_is_not_known_is_refused(shapes, options, message, tmp_path):
     net, params = made(LLAMA)
-    pairs = {name: pair if len(pair) == 2 else pair * 2 for name, pair in shapes.items()}
-    written(tmp_path, pairs, **options)
-    if message.endswith("None"):
-        file = tmp_path / "adapter_model.safetensors"
-        save_file({k: v for k, v in load_file(file).items() if "lora_A" in k}, file)
-    with pytest.raises(
-        lf.LayerError, match=f"load_adapter: differs from what is known:\n.*{message}"
-    ):
+    written(tmp_path, shapes, **options)
+    told = f"load_adapter: differs from what is known:\n.*{message}"
+    with pytest.raises(lf.LayerError, match=told):
         lf.load_adapter(net, params, LLAMA, tmp_path)
 
 
@@ -135,9 +129,7 @@ def test_what_has_no_adapter_is_not_saved(tmp_path):
     net, params = made(LLAMA)
     with pytest.raises(lf.LayerError, match=r"save_adapter: expected updates of .*, got none"):
         lf.save_adapter(net, params, LLAMA, tmp_path)
-    with pytest.raises(
-        lf.LayerError, match="save_adapter: expected updates of lora, got one of dora"
-    ):
+    with pytest.raises(lf.LayerError, match="save_adapter: expected updates of lora, got one of d"):
         lf.save_adapter(*lf.dora(net, params, lf.Key(0)), LLAMA, tmp_path)
     mixed = lf.lora(net, params, lf.Key(0), targets=("*.query",), dropout=0.25)
     mixed = lf.lora(*mixed, lf.Key(1), targets=("*.value.0",))

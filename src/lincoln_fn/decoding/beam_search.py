@@ -4,8 +4,7 @@
 
 Each of the `num_beams` running texts is continued by every token, and the most probable of all
 these go on. A text that ends is kept, if its score is among the best. The search is done when no
-running text can come among them: as its score may still change, that is a guess, and it is the one
-of transformers' `early_stopping`.
+running text is expected to come among them. `early_stopping` says how that is guessed.
 
 Source: Graves, "Sequence Transduction with Recurrent Neural Networks", 2012; the rules are those of
 transformers' `generate`.
@@ -22,7 +21,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, Params, PositiveInt, checked, evolve, tree
-from lincoln_fn.decoding.by_position import axes_of
+from lincoln_fn.decoding.by_position import LeafAxes, axes_of
 from lincoln_fn.decoding.decoder import Decoder, DecodeState, length_of
 from lincoln_fn.decoding.generate import check_prompt, ids_of
 from lincoln_fn.layers.common.normalisation import widened
@@ -147,7 +146,7 @@ def _rows(texts: Texts, index: Tensor) -> Texts:
     return texts.gather(1, index.unsqueeze(-1).expand(*index.shape, texts.shape[-1]))
 
 
-def _batch_axes(decoder: Decoder, params: Params, x: Arrays) -> list[tuple[int, ...]]:
+def _batch_axes(decoder: Decoder, params: Params, x: Arrays) -> LeafAxes:
     """Find the axis of the batch in each tensor of a state, by states of one text and of two."""
 
     def leaves(count: int) -> list[Tensor]:
@@ -163,7 +162,7 @@ def _batch_axes(decoder: Decoder, params: Params, x: Arrays) -> list[tuple[int, 
     return axes
 
 
-def _reordered(state: DecodeState, axes: list[tuple[int, ...]], origin: Tensor) -> DecodeState:
+def _reordered(state: DecodeState, axes: LeafAxes, origin: Tensor) -> DecodeState:
     """Take the states of the texts that go on, each that of the text that it continues."""
     first = torch.arange(len(origin), device=origin.device).unsqueeze(1) * origin.shape[1]
     rows, each = (first + origin).flatten(), iter(axes)

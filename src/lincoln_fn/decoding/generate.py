@@ -115,43 +115,31 @@ def generate(
     if needed > state.max_length:
         raise unexpected("generate", f"a max_length of at least {needed}", state.max_length)
     stops = torch.tensor(ids_of("generate", stop), device=tokens.device)
-    strings = (stop_strings,) if isinstance(stop_strings, str) else tuple(stop_strings)
-    if not all(strings):  # every text has it
-        raise unexpected("generate", "stop_strings that are not empty", strings)
-    if strings and tokenizer is None:
-        expected = "a tokenizer for stop_strings, which makes text of ids"
-        raise unexpected("generate", expected, None, "write tokenizer=...")
+    has_string = _finder(stop_strings, tokenizer)
+    reads_text = _reads_text(sampler)
     choose: Pure = NextToken(decoder, sampler)
     read = prompts[:, :shortest]
     text = torch.nn.functional.pad(read, (state.max_length - shortest, 0), value=-1)
     is_done = torch.zeros(len(prompts), dtype=torch.bool, device=tokens.device)
     token = read[:, -1]
-    written: list[list[int]] = [[] for _ in prompts]
     for i in range(shortest, longest + max_new_tokens):
         tokens = read.movedim(-1, decoder.dim)
         x = (tokens, *context) if context else tokens
-        more = (text,) if _reads_text(sampler) else ()
-        state, new = choose(params, state, x, key, *more)
+        state, new = choose(params, state, x, key, *(text,) * reads_text)
         token = new.where(~is_done, token)
         is_own = i >= lengths
         if shortest < longest:
             token = token.where(is_own, prompts[:, min(i, longest - 1)])
         yield state, token
-        is_done = (
-            is_done | (is_own & torch.isin(token, stops)) | (i - lengths >= max_new_tokens - 1)
-        )
-        if strings:
-            for ids, new, is_new in zip(
-                written, token.tolist(), (is_own & ~is_done).tolist(), strict=True
-            ):
-                ids += [new] * is_new
-            found = [_has(strings, tokenizer, ids) for ids in written]
-            is_done = is_done | torch.tensor(found, device=token.device)
-        if (stops.numel() or strings) and is_done.all():
-            return
+        count = i + 1 - lengths
+        is_done = is_done | (is_own & torch.isin(token, stops)) | (count >= max_new_tokens)
         read = token.unsqueeze(-1)
-        if more:
+        if reads_text or has_string is not None:
             text = torch.cat([text[:, 1:], read], 1)
+        if has_string is not None:
+            is_done = is_done | has_string(text, count.masked_fill(is_done, 0))
+        if (stops.numel() or has_string is not None) and is_done.all():
+            return
         if i == shortest:
             try:
                 choose = decoder._wrapped(choose)
@@ -196,11 +184,28 @@ def _reads_text(sampler: ChooseToken) -> bool:
     return "text" in signature(sampler).parameters if reads is None else bool(reads)
 
 
-def _has(strings: tuple[str, ...], tokenizer: Tokenizer | None, ids: list[int]) -> bool:
-    """Find whether a text has one of some strings, which may begin and end within tokens."""
-    assert tokenizer is not None, "checked before"
-    text = tokenizer.decode(ids)
-    return any(string in text for string in strings)
+def _finder(
+    stop_strings: str | Collection[str], tokenizer: Tokenizer | None
+) -> Callable[[Text, Tensor], Tensor] | None:
+    """Make the function (text, count) -> whether a string is in so many last tokens of each text.
+
+    A string may begin and end within tokens. None if there are no strings.
+    """
+    strings = (stop_strings,) if isinstance(stop_strings, str) else tuple(stop_strings)
+    if not strings:
+        return None
+    if not all(strings):  # every text has it
+        raise unexpected("generate", "stop_strings that are not empty", strings)
+    if tokenizer is None:
+        expected = "a tokenizer for stop_strings, which makes text of ids"
+        raise unexpected("generate", expected, None, "write tokenizer=...")
+
+    def has_string(text: Text, count: Tensor) -> Tensor:
+        rows = zip(text.tolist(), count.tolist(), strict=True)
+        texts = (tokenizer.decode(ids[len(ids) - n :]) if n > 0 else "" for ids, n in rows)
+        return torch.tensor([any(s in each for s in strings) for each in texts], device=text.device)
+
+    return has_string
 
 
 def ids_of(where: str, stop: Any) -> list[int]:  # Any: ids, until they are checked

@@ -45,6 +45,7 @@ _SUPPORTED: Final[dict[str, tuple[object, ...]]] = {
     "init_lora_weights": (True, False, "gaussian", "orthogonal", "eva"),
 }  # fmt: skip
 _KNOWN: Final = {
+    *_SUPPORTED,
     "alpha_pattern", "auto_mapping", "base_model_name_or_path", "eva_config", "exclude_modules",
     "fan_in_fan_out", "inference_mode", "layers_pattern", "layers_to_transform", "lora_alpha",
     "lora_dropout", "megatron_core", "peft_version", "qalora_group_size", "r", "rank_pattern",
@@ -88,17 +89,17 @@ def load_adapter(
         >>> net, params = lf.load_adapter(net, params, config, "my-lora")  # doctest: +SKIP
     """
     where, folder = "load_adapter", Path(folder)
-    model, _ = internal.fitting(where, config, params)
-    places = _places(params)
+    model, leaves = internal.fitting(where, config, params)
+    places = {id(leaf): path.removesuffix(".weight") for path, leaf in leaves.items()}
     # The params' paths have no names of parts, and those of the targets have.
     paths = {
-        places[id(own.weight)].removesuffix(".weight"): path
+        places[id(own.weight)]: path
         for path, own in named_params(net, params)
         if isinstance(own, dense.Params)
     }
     try:
         given = internal.read_json(folder / _CONFIG)
-        problems = _problems_of(given)
+        problems = internal.option_problems(given, _SUPPORTED, _KNOWN)
         with internal.opened(folder, _FILE) as stored:
             slots, unknown = _slots_of(model, stored.tensors)
             if problems or unknown:
@@ -107,7 +108,7 @@ def load_adapter(
                 paths.get(path, path): adapter
                 for module, slot in slots.items()
                 for a, b in [map(stored.read, _names(module))]
-                for path, adapter in _read(slot, module, a, b, given, model)
+                for path, adapter in _read(slot, module, a, b, given, leaves)
             }
     except LayerError:
         raise
@@ -141,7 +142,7 @@ def save_adapter(net: Layer, params: Params, config: Config, folder: Folder) -> 
     model, problems = internal.model_of(config)
     if model is None or problems:
         raise internal.refuse(where, problems)
-    places = _places(params)
+    places = {id(leaf): path for path, leaf in internal.unfrozen(params).items()}
     adapters = {
         places[id(own.lora_a)].removesuffix(".lora_a.weight"): own
         for own in _adapters(where, net, params)
@@ -153,11 +154,11 @@ def save_adapter(net: Layer, params: Params, config: Config, folder: Folder) -> 
     dropouts = {own.dropout for own in adapters.values()}
     if len(dropouts) > 1:
         raise unexpected(where, "updates of one dropout, as files have one", sorted(dropouts))
-    tensors: dict[str, Tensor] = {}
+    leaves, tensors = by_path(model.like), dict[str, Tensor]()
     ranks, alphas = {}, {}
     for slot in slots:
         module = slot.name.removesuffix(".weight")
-        a, b, factor = _joined(slot, adapters, model)
+        a, b, factor = _joined(slot, adapters, leaves)
         tensors |= zip(_names(module), (a, b), strict=True)
         ranks[module], alphas[module] = len(a), factor * len(a)
     r, alpha = next(iter(ranks.values())), next(iter(alphas.values()))
@@ -172,21 +173,6 @@ def save_adapter(net: Layer, params: Params, config: Config, folder: Folder) -> 
         "rank_pattern": {name: own for name, own in ranks.items() if own != r},
         "target_modules": [*ranks], "task_type": "CAUSAL_LM" if is_causal else None,
     })  # fmt: skip
-
-
-def _problems_of(config: Config) -> list[str]:
-    """List the options that are not known."""
-    problems = [
-        f"{name}: expected {' or '.join(map(repr, values))}, got {config[name]!r}"
-        for name, values in _SUPPORTED.items()
-        if name in config and config[name] not in values
-    ]
-    known = _KNOWN | _SUPPORTED.keys()
-    return problems + [
-        f"{name}: unknown option, got {value!r}"
-        for name, value in config.items()
-        if value and name not in known
-    ]
 
 
 def _owners(slot: Slot) -> list[str]:
@@ -220,10 +206,10 @@ def _slots_of(model: Model, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Sl
 
 
 def _read(
-    slot: Slot, module: str, a: Tensor, b: Tensor, config: Config, model: Model
+    slot: Slot, module: str, a: Tensor, b: Tensor, config: Config, leaves: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, _Adapter]]:
     """Divide an adapter of a matrix of the file among the dense layers here."""
-    r, leaves = len(a), by_path(model.like)
+    r = len(a)
     patterns = (config.get("alpha_pattern") or {}).items()
     # A pattern is of the end of a module's name.
     fits = (own for name, own in patterns if re.fullmatch(rf"(.*\.)?({name})", module))
@@ -232,11 +218,6 @@ def _read(
     parts = slot.divided(b if slot.transposed else b.mT, own)
     for path, part in zip(_owners(slot), parts, strict=True):
         yield path, _Adapter(a.mT.clone(), part.clone(), factor, config.get("lora_dropout") or 0.0)
-
-
-def _places(params: Params) -> dict[int, str]:
-    """Find the paths of tensors by their identity, as they are without `frozen`."""
-    return {id(leaf): re.sub(r"\bparams\.", "", path) for path, leaf in by_path(params).items()}
 
 
 def _adapters(where: str, layer: Layer, params: Params) -> Iterator[_Adapter]:
@@ -256,10 +237,10 @@ def _adapters(where: str, layer: Layer, params: Params) -> Iterator[_Adapter]:
 
 
 def _joined(
-    slot: Slot, adapters: Mapping[str, _Adapter], model: Model
+    slot: Slot, adapters: Mapping[str, _Adapter], leaves: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor, float]:
     """Join the adapters of the dense layers of a matrix of the file; return A, B and the factor."""
-    leaves, owners = by_path(model.like), _owners(slot)
+    owners = _owners(slot)
     present = [adapters[owner] for owner in owners if owner in adapters]
     factor = present[0].factor
     rows: list[Tensor] = []

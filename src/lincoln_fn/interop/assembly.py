@@ -18,7 +18,7 @@ from lincoln_fn.interop.slots import Slot, by_path, differences, expected, fill
 from lincoln_fn.interop.stored import Stored
 
 # Options that say how many parts a network has, and the most of them without a file of tensors.
-_PARTS: Final = re.compile(r"(n_layer|num_(hidden_|decoder_)?layers|num_(local_)?experts)$")
+_PARTS: Final = re.compile(r"(n_layer|num_(hidden_|decoder_)?layers|num_experts)$")
 _MOST_PARTS: Final = 10_000
 
 
@@ -132,10 +132,14 @@ def _unequal(network: Network, names: Mapping[str, str], stored: Stored) -> list
     ]
 
 
+def unfrozen(params: Params) -> dict[str, Tensor]:
+    """Return the tensors of params by their paths without `frozen`, whose field they are."""
+    return {re.sub(r"\bparams\.", "", path): leaf for path, leaf in by_path(params).items()}
+
+
 def fitting(where: str, config: Config, params: Params) -> tuple[Model, dict[str, Tensor]]:
     """Make the model of a config that params fit, and find their tensors by the model's paths."""
-    # A frozen layer's params are a field of those of `frozen`.
-    given = {re.sub(r"\bparams\.", "", path): leaf for path, leaf in by_path(params).items()}
+    given = unfrozen(params)
     model, problems = model_of(config, tensors=len(given))
     if model is not None:
         problems += differences(*(

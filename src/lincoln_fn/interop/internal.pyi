@@ -1,6 +1,7 @@
+from lincoln_fn.interop.architectures.family import option_problems as option_problems
 from lincoln_fn.interop.assembly import (
     Model as Model, fitting as fitting, model_of as model_of, names_in as names_in,
-    refuse as refuse,
+    refuse as refuse, unfrozen as unfrozen,
 )
 from lincoln_fn.interop.names import BLOCKS as BLOCKS
 from lincoln_fn.interop.slots import Slot as Slot, by_path as by_path, expected as expected

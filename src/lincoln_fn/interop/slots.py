@@ -33,7 +33,7 @@ class Slot(NamedTuple):
         """Join our tensors, one for each of the fields, to torch's, in new memory."""
         parts = [leaf.detach().mT if self.transposed else leaf.detach() for leaf in leaves]
         if len(parts) > 1:
-            grouped = [self._in_groups(part) for part in parts]
+            grouped = [torch.unflatten(part, self.dim, (self.groups, -1)) for part in parts]
             whole = torch.cat(grouped, self.dim + 1).flatten(self.dim, self.dim + 1)
         else:
             whole = parts[0].clone(memory_format=torch.contiguous_format)
@@ -44,15 +44,10 @@ class Slot(NamedTuple):
         parts = [tensor.detach().reshape(tensor.shape[self.leading :])]
         if len(self.fields) > 1:
             sizes = [(leaf.mT if self.transposed else leaf).shape[self.dim] for leaf in leaves]
-            grouped = self._in_groups(parts[0])
+            grouped = torch.unflatten(parts[0], self.dim, (self.groups, -1))
             own = torch.split(grouped, [size // self.groups for size in sizes], self.dim + 1)
             parts = [part.flatten(self.dim, self.dim + 1) for part in own]
         return [part.mT if self.transposed else part for part in parts]
-
-    def _in_groups(self, part: Tensor) -> Tensor:
-        """Divide the axis of the parts into the groups and what each has."""
-        before, after = part.shape[: self.dim], part.shape[self.dim + 1 :]
-        return part.reshape(*before, self.groups, part.shape[self.dim] // self.groups, *after)
 
     def below(self, name: str, path: str) -> Slot:
         """Return the same slot within a larger module and a larger tree, by their prefixes."""

@@ -265,18 +265,29 @@ def test_family(row, check):
     check(row)
 
 
-@pytest.mark.parametrize("row", CAUSAL, ids=str)
-def test_greedy_tokens_are_those_of_generate(row):
-    row.module.generation_config.eos_token_id = None
-    options = {"do_sample": False, "max_new_tokens": 7, "pad_token_id": 0}
-    expected = row.module.generate(IDS, attention_mask=torch.ones_like(IDS), **options)
-    net, params = lf.interop.from_torch(row.module)
+def assert_writes_alike(module, sampler, **options):
+    module.generation_config.eos_token_id = None
+    expected = module.generate(
+        IDS, attention_mask=torch.ones_like(IDS), do_sample=False, max_new_tokens=7, pad_token_id=0,
+        **options,
+    )  # fmt: skip
+    net, params = lf.interop.from_torch(module)
     stream = lf.generate(
-        lf.decode(net), params, IDS, key=lf.Key(0), sampler=lf.samplers.greedy(), max_new_tokens=7
+        lf.decode(net), params, IDS, key=lf.Key(0), sampler=sampler, max_new_tokens=7
     )
     tokens = torch.stack([token for _, token in stream], 1)
     assert len(tokens.unique()) > 1
     assert torch.equal(tokens, expected[:, IDS.shape[1] :])
+
+
+@pytest.mark.parametrize("row", CAUSAL, ids=str)
+def test_greedy_tokens_are_those_of_generate(row):
+    assert_writes_alike(row.module, lf.samplers.greedy())
+
+
+def test_a_repetition_penalty_is_that_of_generate():
+    sampler = lf.samplers.chain(lf.samplers.repetition_penalty(1.7), lf.samplers.greedy())
+    assert_writes_alike(gpt2(), sampler, repetition_penalty=1.7)
 
 
 @pytest.mark.parametrize("early_stopping", [False, True, "never"])
@@ -302,22 +313,6 @@ def test_a_beam_search_is_that_of_generate(length_penalty, stop, early_stopping)
         ends = torch.isin(ours, torch.tensor(stop)).nonzero().flatten().tolist()
         length = ends[0] + 1 if ends else len(ours)
         assert torch.equal(ours[:length], expected[:length])
-
-
-def test_a_repetition_penalty_is_that_of_generate():
-    module = gpt2()
-    module.generation_config.eos_token_id = None
-    theirs = module.generate(
-        IDS, attention_mask=torch.ones_like(IDS), do_sample=False, repetition_penalty=1.7,
-        max_new_tokens=7, pad_token_id=0,
-    )  # fmt: skip
-    net, params = lf.interop.from_torch(module)
-    penalty = lf.samplers.repetition_penalty(1.7)
-    stream = lf.generate(
-        lf.decode(net), params, IDS, key=lf.Key(0), max_new_tokens=7,
-        sampler=lf.samplers.chain(penalty, lf.samplers.greedy()),
-    )  # fmt: skip
-    assert torch.equal(torch.stack([token for _, token in stream], 1), theirs[:, IDS.shape[1] :])
 
 
 @pytest.mark.parametrize("row", [

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lincoln_fn.combine import branch, complete, parallel, residual, select, serial, tied
 from lincoln_fn.core import Layer
-from lincoln_fn.interop.architectures.family import ACTIVATIONS, Network, Options
+from lincoln_fn.interop.architectures.family import ACTIVATIONS, Network, Options, read_names
 from lincoln_fn.layers.common.constructors import ours
 
 MASK: Final = "attention_mask"
@@ -156,24 +156,24 @@ def causal(
     scores: tuple[Layer, ...] = (),
     *,
     has_head: bool,
-    copies: Mapping[str, str],
+    names: str,
     padding: int | None = None,
     head_bias: bool = False,
     places: Mapping[str, str] = {},
 ) -> Network:
     """Make a model of texts, whose scores may be those of the embedding's matrix.
 
-    Layers in `scores` are behind the scores, in a `serial` with the matrix. `copies` are the names
-    of a tied matrix. The vector of the token `padding` has no gradient. `places` are in the body.
+    Layers in `scores` are behind the scores, in a `serial` with the matrix. `names` is the family's
+    table of them. The vector of the token `padding` has no gradient. `places` are in the body.
     """
     ties = has_head and options.tie_word_embeddings
     tokens = ours.embedding(options.vocab_size, n_features, padding)
     matrix = () if ties else (ours.dense(options.vocab_size, bias=head_bias),)
     parts = (*matrix, *scores) if has_head else ()
     head = serial(*parts) if len(parts) > 1 else next(iter(parts), None)
-    network = of_tokens(
-        INPUTS, tokens, body, head, ties=ties, is_bare=not has_head, copies=copies if ties else {}
-    )
+    theirs = {path: name for name, path in reversed(read_names(names).items())}
+    copies = {f"{theirs['head']}.weight": f"{theirs['embedding']}.weight"} if ties else {}
+    network = of_tokens(INPUTS, tokens, body, head, ties=ties, is_bare=not has_head, copies=copies)
     first = {"head": network.places["head"] + (".0" if len(parts) > 1 else "")}
     inside = {word: f"{network.places['body']}.{path}" for word, path in places.items()}
     return network._replace(places={**network.places, **first, **inside})

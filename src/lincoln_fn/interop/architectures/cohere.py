@@ -24,10 +24,9 @@ _STYLE: Final = llama.Style(
     scores=lambda options: (ours.scale(options.logit_scale),),
 )  # fmt: skip
 _SIZES: Final[Config] = {
-    "attention_bias": False, "hidden_size": 8192, "intermediate_size": 22528,
-    "layer_norm_eps": 1e-5, "logit_scale": 0.0625, "max_position_embeddings": 8192,
-    "num_attention_heads": 64, "num_hidden_layers": 40, "pad_token_id": 0,
-    "tie_word_embeddings": True, "vocab_size": 256000,
+    "hidden_size": 8192, "intermediate_size": 22528, "layer_norm_eps": 1e-5, "logit_scale": 0.0625,
+    "max_position_embeddings": 8192, "num_attention_heads": 64, "num_hidden_layers": 40,
+    "pad_token_id": 0, "tie_word_embeddings": True, "vocab_size": 256000,
 }  # fmt: skip
 FAMILIES: Final = {
     "cohere": llama.llama_like(

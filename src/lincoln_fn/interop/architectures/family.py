@@ -22,7 +22,7 @@ tensors are joined group by group, as the query, key and value of a head, and th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -114,25 +114,32 @@ def read_options(
     family: Family, config: Config, ignore: frozenset[str]
 ) -> tuple[Options, list[str]]:
     """Read the options of a config, with supported values in place of others; list the problems."""
-    given = family.flattened(config)
-    options = {**family.defaults, **given}
-    problems = []
-    for name, values in family.supported.items():
-        if options[name] not in values:
-            expected = " or ".join(repr(value) for value in values)
-            problems.append(f"{name}: expected {expected}, got {options[name]!r}")
-            options[name] = values[0]
+    options = {**family.defaults, **family.flattened(config)}
     harmless = HARMLESS | family.harmless | ignore
-    problems += [
-        f"{name}: unknown option, got {value!r}"
-        for name, value in given.items()
-        if value
-        and name not in family.defaults
-        # An option of a part has the part's name in front.
-        and harmless.isdisjoint((name, name.rpartition(".")[2]))
-    ]
+    # An option of a part has the part's name in front.
+    known = {name for name in options if not harmless.isdisjoint((name, name.rpartition(".")[2]))}
+    problems = option_problems(options, family.supported, known | family.defaults.keys())
+    options |= {
+        name: values[0] for name, values in family.supported.items() if options[name] not in values
+    }
     options["num_labels"] = len(config.get("id2label") or (0, 1))
     return SimpleNamespace(**options), problems
+
+
+def option_problems(
+    options: Config, supported: Mapping[str, tuple[object, ...]], known: Collection[str]
+) -> list[str]:
+    """List the options with a value that is not supported, and those that are not known."""
+    wrong = [
+        f"{name}: expected {' or '.join(map(repr, values))}, got {options[name]!r}"
+        for name, values in supported.items()
+        if name in options and options[name] not in values
+    ]
+    return wrong + [
+        f"{name}: unknown option, got {value!r}"
+        for name, value in options.items()
+        if value and name not in known
+    ]
 
 
 class _Row(NamedTuple):

@@ -46,9 +46,8 @@ _SECOND: Final = _FIRST._replace(
 )  # fmt: skip
 _THIRD: Final = _SECOND._replace(qk_norm=lambda options, head_dim: _norm(options))
 _SIZES: Final[Config] = {
-    "attention_bias": False, "head_dim": 256, "num_attention_heads": 8, "num_hidden_layers": 26,
-    "num_key_value_heads": 4, "pad_token_id": 0, "tie_word_embeddings": True,
-    "use_bidirectional_attention": (None, False),
+    "head_dim": 256, "num_attention_heads": 8, "num_hidden_layers": 26, "num_key_value_heads": 4,
+    "pad_token_id": 0, "tie_word_embeddings": True, "use_bidirectional_attention": (None, False),
 }  # fmt: skip
 # `hidden_activation` is in the place of hidden_act, which configs have besides.
 _LATER: Final[Config] = {

@@ -45,8 +45,7 @@ def _network(options: Options, *, has_head: bool) -> Network:
         *(_block(options) for _ in range(options.n_layer)),
         serial(select(0), ours.layer_norm(eps=options.layer_norm_epsilon)),
     )
-    copies = {"lm_head.weight": "transformer.wte.weight"}
-    return _parts.causal(options, options.n_embd, body, has_head=has_head, copies=copies)
+    return _parts.causal(options, options.n_embd, body, has_head=has_head, names=_NAMES)
 
 
 FAMILIES: Final = {"gpt2": Family(

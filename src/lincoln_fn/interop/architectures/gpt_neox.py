@@ -36,16 +36,14 @@ _PLAIN: Final = _STYLE._replace(feed_forward=llama.plain)
 _BIASES: Final[Config] = {"attention_bias": True, "layer_norm_eps": 1e-5, "mlp_bias": True}
 FAMILIES: Final = {
     "gpt_neox": llama_like(
-        "GPTNeoX", _PLAIN._replace(
-            names=_NEOX, shares_norm=False, copies={"embed_out.weight": "gpt_neox.embed_in.weight"},
-            has_padding=False,
-        ), prefix="gpt_neox.",
-        called={"hidden_dropout": ("resid_pdrop", "embd_pdrop"), "rotary_emb_base": ("rope_theta",),
-                "rotary_pct": ("partial_rotary_factor",)},
+        "GPTNeoX", _PLAIN._replace(names=_NEOX, shares_norm=False),
+        # Its token of padding has a gradient like any other.
+        called={"hidden_dropout": ("resid_pdrop", "embd_pdrop"), "pad_token_id": (),
+                "rotary_emb_base": ("rope_theta",), "rotary_pct": ("partial_rotary_factor",)},
         embd_pdrop=0.0, hidden_act="gelu", hidden_size=6144, intermediate_size=24576,
         is_decoder=(False,), num_attention_heads=64, num_hidden_layers=44,
         partial_rotary_factor=0.25, use_parallel_residual=True, vocab_size=50432, **_BIASES,
-    )._replace(renamed=((r"^lm_head\.", "embed_out."),)),  # in memory
+    )._replace(prefix="gpt_neox.", renamed=((r"^lm_head\.", "embed_out."),)),  # in memory
     "phi": llama_like(
         "Phi", _PLAIN._replace(names=_PHI, is_parallel=True, head_bias=True), embd_pdrop=0.0,
         hidden_act="gelu_new", hidden_size=2048, intermediate_size=8192, num_hidden_layers=24,
@@ -54,7 +52,7 @@ FAMILIES: Final = {
     ),
     "stablelm": llama_like(
         "StableLm", _STYLE._replace(output_bias=False),
-        called={"use_qkv_bias": ("attention_bias",)}, attention_bias=False, hidden_dropout=(0.0,),
+        called={"use_qkv_bias": ("attention_bias",)}, hidden_dropout=(0.0,),
         hidden_size=2560, intermediate_size=6912, layer_norm_eps=1e-5, max_position_embeddings=4096,
         num_key_value_heads=32, partial_rotary_factor=0.25, qk_layernorm=(False,),
         use_parallel_residual=False, vocab_size=50304,

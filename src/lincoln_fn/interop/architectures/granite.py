@@ -36,19 +36,17 @@ _SMOLLM: Final = Style(
     has_positions=_has_rope, has_window=lambda options, i: not _has_rope(options, i, None)
 )
 FAMILIES: Final = {
-    "granite": llama_like("Granite", _GRANITE, attention_bias=False, attention_multiplier=1.0,
-        embedding_multiplier=1.0, logits_scaling=1.0, mlp_bias=False, residual_multiplier=1.0,
+    "granite": llama_like("Granite", _GRANITE, attention_multiplier=1.0, embedding_multiplier=1.0,
+        logits_scaling=1.0, mlp_bias=False, residual_multiplier=1.0,
     ),
     "smollm3": llama_like(
-        "SmolLM3", _SMOLLM, attention_bias=False, hidden_size=2048,
-        max_position_embeddings=32768, mlp_bias=False, no_rope_layer_interval=4,
-        no_rope_layers=None, num_attention_heads=16, num_hidden_layers=36, num_key_value_heads=4,
-        pad_token_id=128004, rope_theta=2000000.0, tie_word_embeddings=True, vocab_size=128256,
-        layer_types=None, sliding_window=None, use_sliding_window=False,
+        "SmolLM3", _SMOLLM, hidden_size=2048, layer_types=None, max_position_embeddings=32768,
+        mlp_bias=False, no_rope_layer_interval=4, no_rope_layers=None, num_attention_heads=16,
+        num_hidden_layers=36, num_key_value_heads=4, pad_token_id=128004, rope_theta=2000000.0,
+        sliding_window=None, tie_word_embeddings=True, use_sliding_window=False, vocab_size=128256,
     ),
     "arcee": llama_like(
-        "Arcee", Style(names=_NAMES, feed_forward=plain), attention_bias=False, hidden_act="relu2",
-        hidden_size=2560, intermediate_size=18432, max_position_embeddings=4096, mlp_bias=False,
-        rms_norm_eps=1e-5,
+        "Arcee", Style(names=_NAMES, feed_forward=plain), hidden_act="relu2", hidden_size=2560,
+        intermediate_size=18432, max_position_embeddings=4096, mlp_bias=False, rms_norm_eps=1e-5,
     ),
 }  # fmt: skip

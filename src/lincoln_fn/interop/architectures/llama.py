@@ -64,13 +64,6 @@ def plain(options: Options) -> Layer:
     return _parts.feed_forward(*sizes, activation, options.hidden_size, bias=options.mlp_bias)
 
 
-_COPIES: Final[Config] = {"lm_head.weight": "model.embed_tokens.weight"}
-
-
-def _after(options: Options) -> Layer:
-    return _parts.maybe_dropout(options.resid_pdrop)
-
-
 def _has_window(options: Options, i: int) -> bool:
     """Whether a layer has a window: all but every so many, or all from one on."""
     period = getattr(options, "sliding_window_pattern", None)
@@ -87,7 +80,7 @@ class Style(NamedTuple):
     names: str = ""
     # The norm in front of a sublayer, None for none, and what is behind a sublayer.
     norm: Callable[[Options], Layer] | None = rms_norm
-    after: Callable[[Options], Layer] = _after
+    after: Callable[[Options], Layer] = lambda options: _parts.maybe_dropout(options.resid_pdrop)
     # That behind the last block.
     last_norm: Callable[[Options], Layer] = rms_norm
     # (options, head_dim) -> the norm of queries and that of keys.
@@ -103,14 +96,10 @@ class Style(NamedTuple):
     interleaved: bool = False
     has_window: Callable[[Options, int], bool] = _has_window
     has_positions: Callable[[Options, int, int | None], bool] = lambda options, i, window: True
-    # Whether the vector of the token of padding has no gradient.
-    has_padding: bool = True
     # A factor of the embedding, and layers behind the scores.
     embedding_scale: Callable[[Options], float] = lambda options: 1.0
     scores: Callable[[Options], tuple[Layer, ...]] = lambda options: ()
     head_bias: bool = False
-    # The name of the tied matrix, and the one that it is equal to.
-    copies: Config = _COPIES
 
 
 def _windows(options: Options, style: Style) -> list[int | None]:
@@ -173,15 +162,14 @@ def _network(options: Options, style: Style, *, has_head: bool) -> Network:
     number = "#+1" if start else "#"
     network = _parts.causal(
         options, options.hidden_size, body, style.scores(options), has_head=has_head,
-        head_bias=style.head_bias, copies=style.copies,
-        padding=options.pad_token_id if style.has_padding else None,
+        head_bias=style.head_bias, names=style.names + _NAMES, padding=options.pad_token_id,
         places={word: f"{number}.{path}" for word, path in paths.items()},
     )  # fmt: skip
     return network._replace(groups=options.num_key_value_heads or options.num_attention_heads)
 
 
 _DEFAULTS: Final[Config] = {
-    "attention_bias": (False,), "attention_dropout": 0.0, "head_dim": None, "hidden_act": "silu",
+    "attention_bias": False, "attention_dropout": 0.0, "head_dim": None, "hidden_act": "silu",
     "hidden_size": 4096, "intermediate_size": 11008, "max_position_embeddings": 2048,
     "mlp_bias": (False,), "num_attention_heads": 32, "num_hidden_layers": 32,
     "num_key_value_heads": None, "pad_token_id": None, "partial_rotary_factor": 1.0,
@@ -196,7 +184,7 @@ LOCAL_ROPE: Final[Config] = {
 
 
 def llama_like(
-    name: str, style: Style, *, called: Mapping[str, tuple[str, ...]] = {}, prefix: str = "model.",
+    name: str, style: Style, *, called: Mapping[str, tuple[str, ...]] = {},
     **defaults: Any,  # as in `Config`
 ) -> Family:  # fmt: skip
     """Make a family of networks in a style, with defaults of its own.
@@ -218,7 +206,7 @@ def llama_like(
         supported={"hidden_act": tuple(activations), **supported},
         architectures=_parts.models(name, partial(_network, style=style)),
         names=style.names + _NAMES,
-        prefix=prefix,
+        prefix="model.",
         unused=_UNUSED,
         harmless=_HARMLESS,
         flattened=flattened,
@@ -236,22 +224,22 @@ _QWEN: Final[Config] = {
     "use_sliding_window": False, "vocab_size": 151936,
 }  # fmt: skip
 FAMILIES: Final = {
-    "llama": llama_like("Llama", Style(), attention_bias=False, mlp_bias=False),
+    "llama": llama_like("Llama", Style(), mlp_bias=False),
     "mistral": llama_like(
-        "Mistral", Style(), intermediate_size=14336, num_key_value_heads=8, sliding_window=4096,
-        max_position_embeddings=131072,
+        "Mistral", Style(), attention_bias=(False,), intermediate_size=14336,
+        max_position_embeddings=131072, num_key_value_heads=8, sliding_window=4096,
     ),
     "ministral": llama_like(
-        "Ministral", Style(), intermediate_size=14336, layer_types=None, num_key_value_heads=8,
-        max_position_embeddings=131072, sliding_window=4096,
+        "Ministral", Style(), attention_bias=(False,), intermediate_size=14336, layer_types=None,
+        max_position_embeddings=131072, num_key_value_heads=8, sliding_window=4096,
     ),
-    "qwen2": llama_like("Qwen2", Style(bias=True, output_bias=False), **_QWEN),
-    "qwen3": llama_like(
-        "Qwen3", Style(qk_norm=qk_norm), attention_bias=False, head_dim=128, **_QWEN
+    "qwen2": llama_like(
+        "Qwen2", Style(bias=True, output_bias=False), attention_bias=(False,), **_QWEN
     ),
+    "qwen3": llama_like("Qwen3", Style(qk_norm=qk_norm), head_dim=128, **_QWEN),
     "phi3": llama_like(
-        "Phi3", Style(names=_FUSED), hidden_size=3072, intermediate_size=8192,
-        max_position_embeddings=4096, pad_token_id=32000, rms_norm_eps=1e-5, sliding_window=None,
-        vocab_size=32064,
+        "Phi3", Style(names=_FUSED), attention_bias=(False,), hidden_size=3072,
+        intermediate_size=8192, max_position_embeddings=4096, pad_token_id=32000, rms_norm_eps=1e-5,
+        sliding_window=None, vocab_size=32064,
     ),
 }  # fmt: skip

@@ -45,7 +45,8 @@ def _family(
 FAMILIES: Final = {
     "mixtral": _family(
         "Mixtral", Style(), mlp="block_sparse_moe", matrices=("w1", "w3", "w2"),
-        called={"num_local_experts": ("num_experts",)}, intermediate_size=14336,
+        called={"num_local_experts": ("num_experts",)}, attention_bias=(False,),
+        intermediate_size=14336,
         max_position_embeddings=131072, norm_topk_prob=(True,), num_experts=8,
         num_experts_per_tok=2, num_key_value_heads=8, rms_norm_eps=1e-5, rope_theta=1e6,
         router_jitter_noise=(0.0,), sliding_window=None,
@@ -55,14 +56,14 @@ FAMILIES: Final = {
         "Qwen3Moe", Style(qk_norm=qk_norm), decoder_sparse_step=(1,), mlp_only_layers=([], None),
         called={"intermediate_size": (), "moe_intermediate_size": ("intermediate_size",),
                 "num_local_experts": ("num_experts",)},
-        attention_bias=False, hidden_size=2048, intermediate_size=768,
+        hidden_size=2048, intermediate_size=768,
         max_position_embeddings=32768, max_window_layers=28, norm_topk_prob=False, num_experts=128,
         num_experts_per_tok=8, num_hidden_layers=24, num_key_value_heads=4, sliding_window=None,
         use_sliding_window=(False,), vocab_size=151936,
     ),
     "olmoe": _family(
         "Olmoe", Style(names=olmo.NAMES, qk_norm=olmo.over_all_heads),
-        called={"num_local_experts": ("num_experts",)}, attention_bias=False, clip_qkv=(None,),
+        called={"num_local_experts": ("num_experts",)}, clip_qkv=(None,),
         hidden_size=2048, intermediate_size=2048, max_position_embeddings=4096,
         norm_topk_prob=False, num_attention_heads=16, num_experts=64, num_experts_per_tok=8,
         num_hidden_layers=16, pad_token_id=1, rms_norm_eps=1e-5, vocab_size=50304,

@@ -34,7 +34,7 @@ def _plain_norm(options: Options) -> Layer:
     return ours.layer_norm(eps=1e-5, elementwise_affine=False)
 
 
-_SIZES: Final[Config] = {"attention_bias": False, "pad_token_id": 1, "vocab_size": 50304}
+_SIZES: Final[Config] = {"pad_token_id": 1, "vocab_size": 50304}
 _SECOND: Final = llama.Style(names=NAMES, norm=None, after=llama.rms_norm, qk_norm=over_all_heads)
 _PLAIN: Final = llama.Style(norm=_plain_norm, last_norm=_plain_norm)
 FAMILIES: Final = {
