@@ -170,7 +170,8 @@ def _auc_of(rows: Tensor) -> float:
     _, place, counts = torch.unique(scores, return_inverse=True, return_counts=True)
     ranks = (counts.cumsum(0) - (counts - 1) / 2.0)[place]
     wins = (ranks * is_one).sum() - one * (one + 1) / 2
-    return float(wins / (one * (len(rows) - one)) + scores[scores.isnan()].sum())
+    pairs = one * (len(rows) - one)
+    return float(wins / pairs if pairs and not scores.isnan().any() else torch.nan)
 
 
 def _binary_rows(prediction: Tensor, target: Tensor) -> Tensor:
