@@ -38,7 +38,12 @@ _MOVED: Final = {
         "lincoln_fn.distributed.data_parallel.sharded_params"
     ),
     "lincoln_fn.replay.partial_result": "lincoln_fn.replay.walk_back",
-    "lincoln_fn.curvature._eigen": "lincoln_fn.curvature.kfac_factors",
+    "lincoln_fn.curvature._eigen": "lincoln_fn.curvature.kfac",
+    "lincoln_fn.curvature.kfac_factors": "lincoln_fn.curvature.kfac",
+    "lincoln_fn.decoding.attention": "lincoln_fn.decoding.rows",
+    "lincoln_fn.decoding.convolution": "lincoln_fn.decoding.rows",
+    "lincoln_fn.decoding.positions": "lincoln_fn.decoding.rows",
+    "lincoln_fn.decoding.recurrent": "lincoln_fn.decoding.rows",
     "lincoln_fn.layers.rrelu.Params": "lincoln_fn.layers.dropout.Params",
     "lincoln_fn.layers.fractional_max_pool.Params": "lincoln_fn.layers.dropout.Params",
     "lincoln_fn.finetune.low_rank.Params": "lincoln_fn.finetune.lora.LowRankParams",

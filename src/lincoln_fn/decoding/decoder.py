@@ -19,8 +19,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Layer, NonNegativeInt, Params, record, static, tree, unexpected
-from lincoln_fn.decoding.row import States
-from lincoln_fn.decoding.rows import row_of, without_walk
+from lincoln_fn.decoding.rows import States, row_of, without_walk
 from lincoln_fn.decoding.trial import find_states, run
 from lincoln_fn.fastpath import fast
 from lincoln_fn.recording import Pure, recorded

@@ -19,8 +19,7 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, keys, tree, unexpected
 from lincoln_fn.decoding.by_position import LeafAxes, Noise, axes_of, is_by_position
-from lincoln_fn.decoding.row import States
-from lincoln_fn.decoding.rows import row_of
+from lincoln_fn.decoding.rows import States, row_of
 from lincoln_fn.walk.internal import ERRORS
 from lincoln_fn.walk.walks import there
 
