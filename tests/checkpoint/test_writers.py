@@ -13,7 +13,8 @@ from helpers.checkpoints import name, refused, state_at
 from helpers.children import context, run_child
 
 import lincoln_fn as lf
-from lincoln_fn.checkpoint import CheckpointError, Directory, every, folder
+from lincoln_fn.checkpoint import CheckpointError, Directory, every
+from lincoln_fn.checkpoint.directory import fcntl
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such lock")
 
@@ -182,7 +183,7 @@ def test_a_disk_without_locks_is_told_of_and_written_to(tmp_path, monkeypatch):
     def flock(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(folder.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     directory = Directory(tmp_path)
     with pytest.warns(UserWarning, match="cannot be locked against a second writer") as warned:
         directory.save(state_at(1))

@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import lincoln_fn as lf
 from lincoln_fn.distributed import alone, check_schedule, mean, one_f_one_b, pipeline
 from lincoln_fn.distributed.data_parallel.shards import drawing_for
-from lincoln_fn.distributed.pipeline_parallel.pipeline_step import stage_functions
+from lincoln_fn.distributed.pipeline_parallel.pipeline import stage_functions
 
 PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
 

@@ -19,7 +19,7 @@ import lincoln_fn as lf
 from lincoln_fn.checkpoint.places import read_head
 from lincoln_fn.interop import from_config, from_gguf, from_pretrained, save_pretrained
 from lincoln_fn.interop.architectures import FAMILIES
-from lincoln_fn.interop.assembly import model_of
+from lincoln_fn.interop.pretrained import model_of
 
 LARGE = 10**9
 

@@ -16,7 +16,7 @@ import lincoln_fn as lf
 from lincoln_fn.interop import from_config, from_pretrained, save_pretrained
 from lincoln_fn.interop.architectures import FAMILIES
 from lincoln_fn.interop.architectures.family import find_slots
-from lincoln_fn.interop.assembly import model_of
+from lincoln_fn.interop.pretrained import model_of
 
 LLAMA = {
     "hidden_size": 6, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,

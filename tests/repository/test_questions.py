@@ -17,8 +17,8 @@ OTHERS = {
     },
     "a name": {"compiler/cpp_kernel.py", "errors/errors.py"},
     "a module": {
-        "checkpoint/description.py", "compiler/inductor/disk_cache.py", "errors/annotations.py",
-        "errors/descriptions.py", "interop/conversions.py", "interop/torch_nn.py",
+        "checkpoint/file.py", "compiler/inductor/disk_cache.py", "errors/annotations.py",
+        "errors/descriptions.py", "interop/torch_nn.py",
         "layers/common/constructors.py", "layers/common/normalisation.py", "notebook/trees.py",
         "recording/surroundings.py", "vocabulary.py",
     },

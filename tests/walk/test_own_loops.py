@@ -6,7 +6,7 @@ from helpers.compare import same_bits, same_number
 from helpers.stateful import X
 
 import lincoln_fn as lf
-from lincoln_fn.distributed.data_parallel.passes import post_gradients
+from lincoln_fn.distributed.data_parallel.mean import post_gradients
 from lincoln_fn.walk import gradients
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lincoln_fn.checkpoint import places
 from lincoln_fn.checkpoint.access import read_bytes
-from lincoln_fn.checkpoint.description import shape_text
+from lincoln_fn.checkpoint.places import shape_text
 
 _DAMAGED: Final = "is damaged: what it holds does not agree with its checksum"
 _STATE: Final = "lincoln_fn.training.train.TrainState"  # as a file names its root

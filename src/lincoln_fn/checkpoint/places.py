@@ -161,6 +161,11 @@ def _is_text(name: str) -> bool:
     return name == name.encode(errors="ignore").decode()
 
 
+def shape_text(tensor: Tensor | Place) -> str:
+    """Write a tensor's dtype and shape."""
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+
+
 def blocks(tensor: Tensor) -> Iterator[Tensor]:
     """Split a tensor into views of at most one MiB, in the order of its elements."""
     if tensor.nbytes <= BLOCK:

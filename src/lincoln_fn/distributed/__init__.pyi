@@ -1,8 +1,8 @@
-from lincoln_fn.distributed.connect import (
+from lincoln_fn.distributed.group import (
     alone as alone, connect as connect, grid as grid, world as world,
 )
 from lincoln_fn.distributed.data_parallel.directory import Directory as Directory
-from lincoln_fn.distributed.data_parallel.fully_sharded import fully_sharded as fully_sharded
+from lincoln_fn.distributed.data_parallel.sharded_params import fully_sharded as fully_sharded
 from lincoln_fn.distributed.data_parallel.mean import mean as mean
 from lincoln_fn.distributed.data_parallel.sharded_params import (
     Sharded as Sharded, clip_by_global_norm as clip_by_global_norm, whole as whole,
@@ -17,7 +17,7 @@ from lincoln_fn.distributed.pipeline_parallel.schedules import (
     Action as Action, Schedule as Schedule, check_schedule as check_schedule, gpipe as gpipe,
     one_f_one_b as one_f_one_b, zero_bubble_h1 as zero_bubble_h1, zero_bubble_h2 as zero_bubble_h2,
 )
-from lincoln_fn.distributed.pipeline_parallel.tied_params import scores as scores
+from lincoln_fn.distributed.pipeline_parallel.stages import scores as scores
 from lincoln_fn.distributed.tensor_parallel.collectives import join as join, split as split
 from lincoln_fn.distributed.tensor_parallel.parallel_attention import (
     parallel_attention as parallel_attention,

@@ -3,5 +3,5 @@ from lincoln_fn.finetune.adapter_files import (
 )
 from lincoln_fn.finetune.dora import dora as dora
 from lincoln_fn.finetune.lora import lora as lora
-from lincoln_fn.finetune.merge_lora import merge_lora as merge_lora
+from lincoln_fn.finetune.dora import merge_lora as merge_lora
 from lincoln_fn.finetune.quantize import quantize as quantize

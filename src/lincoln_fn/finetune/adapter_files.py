@@ -25,7 +25,7 @@ from torch import Tensor
 from lincoln_fn.core import Key, Layer, LayerError, Params, checked, made_by, unexpected
 from lincoln_fn.finetune.dora import DoraParams
 from lincoln_fn.finetune.lora import LowRankParams, adapt, beside
-from lincoln_fn.finetune.targets import named_params
+from lincoln_fn.finetune.quantize import named_params
 from lincoln_fn.interop import internal
 from lincoln_fn.interop.internal import Model, Slot, by_path
 from lincoln_fn.layers import dense

@@ -33,14 +33,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine import FrozenParams
-from lincoln_fn.core import Features, Key, Layer, Outputs, Params, Positive, PositiveInt, record
-from lincoln_fn.finetune.lora import ATTENTION, adapt
-from lincoln_fn.finetune.quantize import dense_like
-from lincoln_fn.finetune.targets import Targets
+from lincoln_fn.combine import FrozenParams, frozen
+from lincoln_fn.core import Features, Key, Layer, Outputs, Params, checked, made_by, record
+from lincoln_fn.finetune.lora import ATTENTION, adapt, low_rank, merge_low_rank
+from lincoln_fn.finetune.quantize import Targets, dense_like
 from lincoln_fn.initializers import Fans, fan_in_uniform
 from lincoln_fn.layers import dense
-from lincoln_fn.walk.internal import Pair
+from lincoln_fn.walk.internal import Pair, change_parts, composition_of
 
 
 @record
@@ -146,8 +145,8 @@ def dora(
     params: Params,
     key: Key,
     *,
-    r: PositiveInt = 8,
-    alpha: Positive = 16.0,
+    r: core.PositiveInt = 8,
+    alpha: core.Positive = 16.0,
     targets: Targets = ATTENTION,
 ) -> tuple[Layer, Params]:
     """Train low-rank updates of the directions of matrices and, apart from them, the lengths.
@@ -182,3 +181,34 @@ def _adapted(layer: Layer, params: Params, key: Key, path: str, *, r: int, facto
         raise core.unexpected(f"dora: {layer.name}", expected, f"{zero} of zeros", mend)
     sized = dense_like(params) if isinstance(params, dense.Params) else layer
     return weight_decomposed(layer.name, sized, r, factor), decomposed
+
+
+@checked
+def merge_lora(net: Layer, params: Params) -> tuple[Layer, Params]:
+    """Add the updates of `lora` and `dora` to the matrices, and thaw what they froze.
+
+    Returns:
+        The network with its former layers, and their params: W + (alpha / r) A B in the place of
+        W. An adapted layer of 4 or 8 bits becomes dense. What was frozen before is thawed, too.
+
+    Example:
+        >>> net, x = lf.serial(lf.dense(2), lf.tanh()), torch.ones(1, 3)
+        >>> params = net.init(lf.Key(0), x)
+        >>> adapted = lf.lora(net, params, lf.Key(1), targets=("0",))
+        >>> merged = merge_lora(*adapted)
+        >>> merged[0], (merged[1][0].weight == params[0].weight).all()
+        (serial(dense(2), tanh()), tensor(True))
+    """
+    return change_parts(_merged, net, "", params, None)
+
+
+def _merged(layer: Layer, path: str, params: Params, key: Key | None) -> Pair | None:
+    composed = composition_of(layer)
+    # By the layer, for a combinator's params may be those of its part.
+    if composed is None:
+        return merge_decomposed(layer, params) if isinstance(params, DoraParams) else None
+    if made_by(layer, low_rank):
+        return merge_low_rank(layer, params)
+    if made_by(layer, frozen):
+        return change_parts(_merged, composed.parts[0], path, params.params, key)
+    return None

@@ -21,8 +21,7 @@ from typing import TypeAlias
 from lincoln_fn import core
 from lincoln_fn.combine import FrozenParams, Wiring, constant, frozen, wired
 from lincoln_fn.core import Key, Layer, Params, Positive, PositiveInt, Probability, Spec, record
-from lincoln_fn.finetune.quantize import QuantizedParams, dense_like
-from lincoln_fn.finetune.targets import Targets, check_targets
+from lincoln_fn.finetune.quantize import QuantizedParams, Targets, check_targets, dense_like
 from lincoln_fn.initializers import zeros
 from lincoln_fn.layers import dense
 from lincoln_fn.layers.add import add

@@ -21,9 +21,8 @@ from lincoln_fn.checkpoint.internal import read_bytes, reading
 from lincoln_fn.core import FloatingDtype, Key, Layer, LayerError, Params, checked
 from lincoln_fn.interop.architectures import FAMILIES
 from lincoln_fn.interop.architectures.family import read_names
-from lincoln_fn.interop.assembly import assemble, refuse
 from lincoln_fn.interop.gguf_head import Entry, Option, read_head
-from lincoln_fn.interop.pretrained import Config
+from lincoln_fn.interop.pretrained import Config, assemble, refuse
 from lincoln_fn.interop.stored import Stored
 
 # llama.cpp's options, below the name of the architecture, and Hugging Face's. Braces are several

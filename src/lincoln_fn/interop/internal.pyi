@@ -1,5 +1,5 @@
 from lincoln_fn.interop.architectures.family import option_problems as option_problems
-from lincoln_fn.interop.assembly import (
+from lincoln_fn.interop.pretrained import (
     Model as Model, fitting as fitting, model_of as model_of, names_in as names_in,
     refuse as refuse, unfrozen as unfrozen,
 )

@@ -8,6 +8,6 @@ from lincoln_fn.replay.difference import (
 from lincoln_fn.replay.metagradient import (
     Metagradient as Metagradient, metagradient as metagradient,
 )
-from lincoln_fn.replay.non_finite import Origin as Origin, first_non_finite as first_non_finite
+from lincoln_fn.replay.difference import Origin as Origin, first_non_finite as first_non_finite
 from lincoln_fn.replay.arrays import Place as Place
 from lincoln_fn.replay.run import Run as Run

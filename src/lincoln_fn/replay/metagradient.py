@@ -22,7 +22,7 @@ from lincoln_fn import core
 from lincoln_fn.core import Arrays, LayerError, NonNegativeInt, Params, PositiveInt, checksum, tree
 from lincoln_fn.curvature.internal import check_not_nested
 from lincoln_fn.replay.run import Run
-from lincoln_fn.replay.running_statistics import loss_after
+from lincoln_fn.replay.step_adjoint import loss_after
 from lincoln_fn.replay.walk_back import NAME, Saved, WalkBack, adjoint_of, of_start
 from lincoln_fn.rules import backpropagation
 from lincoln_fn.training import Batch, Batches, Step

@@ -37,7 +37,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Channels, Layer, NonNegative, Probability, bare, made_by, unexpected
-from lincoln_fn.distributed.data_parallel.fully_sharded import collect_once, is_fully_sharded
+from lincoln_fn.distributed.data_parallel.sharded_params import collect_once, is_fully_sharded
 from lincoln_fn.distributed.data_parallel.shards import Shards
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.layers.batch_norm import Cache, Params, advance, init, predict

@@ -9,27 +9,112 @@ The gradient needs from all stages the sums of ties, and the norm:
     dp = dp_1 + dp_2 + ...                       for the copies of a tied parameter
     dp min(1, max_norm / (|dp| + 1e-6))          |dp| is the norm of the whole gradient
 
-A copy of a tied parameter counts once in the norm.
+A tied parameter, such as an embedding, is one that several stages have in common. Each stage holds
+a copy. The copies begin equal, and with dp_i the gradient of copy i, dp is that of each of them, in
+the order of the paths. So the same update keeps them equal, bit for bit. In the norm, a copy counts
+once.
+
+`scores` is the layer of a tied embedding's scores. Derivation: that of `combine/tied.py`.
+Cache: h.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import reduce
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial, reduce
+from typing import TypeAlias
 
 import attrs
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, named_leaves, tree
+from lincoln_fn import combine, core
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, named_leaves, tree, unexpected
 from lincoln_fn.distributed.data_parallel.agreement import check_same
 from lincoln_fn.distributed.data_parallel.shards import align
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.pipeline_parallel import tied_params
 from lincoln_fn.distributed.pipeline_parallel.messages import Connections
+from lincoln_fn.layers.embedding import embedding
 from lincoln_fn.optim.internal import transforms
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries, composition
 from lincoln_fn.walk.internal import Record, output_of
+
+# Paths in the params of a pipeline, one for each copy. The first entry is the stage.
+Tied: TypeAlias = tuple[str, ...]
+
+
+def stage_of(path: str) -> int:
+    """Return the stage in which a path begins."""
+    return int(path.partition(".")[0])
+
+
+def check_tied(tied: Sequence[Tied], stages: int) -> None:
+    """Check that paths begin with a stage, and that the first is in the earliest one."""
+    for paths in tied:
+        is_known = isinstance(paths, tuple) and len(paths) > 1
+        is_known = is_known and all(
+            isinstance(path, str) and path.partition(".")[0].isdecimal() for path in paths
+        )
+        if not is_known or max(map(stage_of, paths)) >= stages:
+            raise unexpected("pipeline", f'tied paths such as ("0.0", "{stages - 1}.2")', paths)
+        if sorted(paths, key=stage_of) != list(paths):
+            raise unexpected("pipeline", "tied paths in the order of their stages", paths)
+
+
+def leaves_at(params: Params, path: str) -> dict[str, Tensor]:
+    """Find the leaves at a path, by the path of each."""
+    leaves = dict(named_leaves(params))
+    found = {name: leaf for name, leaf in leaves.items() if f"{name}.".startswith(f"{path}.")}
+    if not found:
+        stage = path.partition(".")[0]
+        listed = ", ".join([name for name in leaves if name.startswith(f"{stage}.")][:6])
+        expected = "the path of a tied parameter"
+        raise unexpected("pipeline", expected, repr(path), f"in its stage there are {listed}")
+    return found
+
+
+def with_leaves(params: Params, new: Mapping[str, Tensor]) -> Params:
+    """Replace leaves by path."""
+    names = iter(tree.paths(params))
+    return tree.map(lambda leaf: new.get(next(names), leaf), params)
+
+
+def with_copy(params: Params, path: str, first: str, value: Sequence[Tensor]) -> Params:
+    """Put copies of the leaves at the first path of a tie at another of its paths."""
+    old = leaves_at(params, path)
+    shapes, expected = ([tuple(leaf.shape) for leaf in each] for each in (old.values(), value))
+    if shapes != expected:
+        got = f"{expected} at {first!r} and {shapes} at {path!r}"
+        raise unexpected("pipeline", "tied parameters of the same shapes", got)
+    return with_leaves(params, dict(zip(old, map(torch.clone, value), strict=True)))
+
+
+@core.checked
+def scores(num_embeddings: core.PositiveInt) -> Layer:
+    """Score each row of a table of embeddings: y = h E^T.
+
+    As the last layer of a pipeline, with the params of the first stage's embedding, it does what
+    `lf.tied` does in one process.
+
+    Returns:
+        The layer, from (..., n_features) to (..., num_embeddings). Its params are those of
+        `lf.embedding`.
+
+    Example:
+        >>> net = scores(10)
+        >>> net.init(lf.Key(0), torch.zeros(2, 3))
+        Params(weight=float32[10, 3])
+    """
+    return combine.scores().replace(
+        name=f"scores({num_embeddings})", init=partial(_init, num_embeddings=num_embeddings)
+    )
+
+
+def _init(key: Key, h: Float[Tensor, "*batch n_features"], *, num_embeddings: int) -> Params:
+    """Make the params of an embedding, from an index in place of its example input."""
+    table = embedding(num_embeddings, h.shape[-1], dtype=h.dtype)
+    return table.init(key, h.new_zeros((), dtype=torch.long))
 
 
 @attrs.frozen(eq=False)
@@ -38,7 +123,17 @@ class Stages:
 
     group: Group
     count: int  # a multiple of the number of processes
-    tied: tuple[tied_params.Tied, ...] = ()  # the paths of parameters that are one
+    tied: tuple[Tied, ...] = ()  # the paths of parameters that are one
+
+    def __attrs_post_init__(self) -> None:
+        check_tied(self.tied, self.count)
+
+    def join(self, parts: tuple[Layer, ...]) -> Layer:
+        """Make the layer of all stages."""
+        return composition(
+            "pipeline", parts, self.there, self.back, init=self.init, advance=self.advance,
+            needs_dx=lambda i, params: i > 0,  # another process's params may be trained
+        )  # fmt: skip
 
     @property
     def own(self) -> range:
@@ -71,11 +166,11 @@ class Stages:
         for stage in range(self.own.stop):
             params = (*[()] * stage, parts[stage].init(key.fold_in(stage), x))
             for first, *others in self.tied:
-                if tied_params.stage_of(first) == stage:
-                    firsts[first] = [*tied_params.leaves_at(params, first).values()]
+                if stage_of(first) == stage:
+                    firsts[first] = [*leaves_at(params, first).values()]
                 for path in others:
-                    if tied_params.stage_of(path) == stage:
-                        params = tied_params.with_copy(params, path, first, firsts[first])
+                    if stage_of(path) == stage:
+                        params = with_copy(params, path, first, firsts[first])
             x = output_of(parts[stage], params[stage], x)
             if stage in self.own:
                 own[stage] = params[stage]
@@ -92,18 +187,18 @@ class Stages:
         """Give each copy of a tied parameter the sum of the gradients of all copies."""
         rank = self.group.rank
         for tied in self.tied:
-            homes = [self.process_of(tied_params.stage_of(path)) for path in tied]
+            homes = [self.process_of(stage_of(path)) for path in tied]
             paths = [path for path, home in zip(tied, homes, strict=True) if home == rank]
             if not paths:
                 continue
-            leaves = [tied_params.leaves_at(dparams, path) for path in paths]
+            leaves = [leaves_at(dparams, path) for path in paths]
             own = tuple(tuple(of_path.values()) for of_path in leaves)
             copies = messages.exchange({*homes} - {rank}, ("dp", tied), own)
             each = {home: iter(of_home) for home, of_home in copies.items()}
             terms = [next(each[home]) for home in homes]  # in the order of the paths
             sums = [reduce(torch.add, uses) for uses in zip(*terms, strict=True)]
             new = {name: dp for names in leaves for name, dp in zip(names, sums, strict=True)}
-            dparams = tied_params.with_leaves(dparams, new)
+            dparams = with_leaves(dparams, new)
         return dparams
 
     def clip(self, dparams: Params, max_norm: float, messages: Connections) -> Params:
@@ -149,18 +244,6 @@ class Stages:
             if rank != last:
                 x = messages.receive("y")
         return x, tuple(records)
-
-
-def join_stages(parts: tuple[Layer, ...], stages: Stages) -> Layer:
-    """Make the layer of all stages."""
-    return composition(
-        "pipeline", parts, stages.there, stages.back,
-        init=stages.init, advance=stages.advance, needs_dx=_needs_dx,
-    )  # fmt: skip
-
-
-def _needs_dx(i: int, params: Params) -> bool:
-    return i > 0  # another process's params may be trained
 
 
 def lay_out_as_sent(arrays: Arrays) -> Arrays:
