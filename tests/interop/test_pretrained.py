@@ -284,7 +284,7 @@ def test_one_error_lists_everything_that_is_not_known(tmp_path):
     lines = str(caught.value).splitlines()
     assert lines[0] == "from_pretrained: differs from what is known:"
     assert sorted(line.strip().split(", got")[0] for line in lines[1:]) == [
-        "activation_function: expected 'gelu' or 'gelu_fast' or 'gelu_new' or "
+        "activation_function: expected 'gelu_new' or 'gelu' or 'gelu_fast' or "
         "'gelu_pytorch_tanh' or 'quick_gelu' or 'relu' or 'relu2' or 'silu' or 'swish' or 'tanh'",
         "h.0.ln_2.bias: missing",
         "h.0.ln_3.bias: unexpected",

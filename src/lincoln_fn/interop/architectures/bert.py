@@ -13,7 +13,7 @@ import torch
 from lincoln_fn.combine import parallel, select, serial, with_context
 from lincoln_fn.core import Arrays, Layer, Params, declare
 from lincoln_fn.interop.architectures import _parts
-from lincoln_fn.interop.architectures.family import ACTIVATIONS, Family, Network, Options
+from lincoln_fn.interop.architectures.family import ACTIVATIONS, Family, Network, Options, one_of
 from lincoln_fn.layers.common.constructors import ours
 
 _INPUTS: Final = ("input_ids", "attention_mask", "token_type_ids")
@@ -116,17 +116,13 @@ def _masked_language_model(options: Options) -> Network:
 
 
 FAMILIES: Final = {"bert": Family(
-    defaults={
-        "add_cross_attention": False, "attention_probs_dropout_prob": 0.1,
-        "classifier_dropout": None, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
-        "hidden_size": 768, "intermediate_size": 3072, "is_decoder": False, "layer_norm_eps": 1e-12,
-        "max_position_embeddings": 512, "num_attention_heads": 12, "num_hidden_layers": 12,
-        "pad_token_id": 0, "position_embedding_type": "absolute", "tie_word_embeddings": True,
-        "type_vocab_size": 2, "vocab_size": 30522,
-    },
-    supported={
-        "add_cross_attention": (False,), "hidden_act": tuple(ACTIVATIONS), "is_decoder": (False,),
-        "position_embedding_type": ("absolute",), "tie_word_embeddings": (True,),
+    options={
+        "add_cross_attention": (False,), "attention_probs_dropout_prob": 0.1,
+        "classifier_dropout": None, "hidden_act": one_of("gelu"), "hidden_dropout_prob": 0.1,
+        "hidden_size": 768, "intermediate_size": 3072, "is_decoder": (False,),
+        "layer_norm_eps": 1e-12, "max_position_embeddings": 512, "num_attention_heads": 12,
+        "num_hidden_layers": 12, "pad_token_id": 0, "position_embedding_type": ("absolute",),
+        "tie_word_embeddings": (True,), "type_vocab_size": 2, "vocab_size": 30522,
     },
     architectures={
         "BertModel": _model,

@@ -16,7 +16,7 @@ import torch
 from lincoln_fn.combine import parallel, select, serial, with_context
 from lincoln_fn.core import Arrays, Layer, Params, declare, record
 from lincoln_fn.interop.architectures import _parts
-from lincoln_fn.interop.architectures.family import ACTIVATIONS, Config, Family, Network, Options
+from lincoln_fn.interop.architectures.family import Config, Family, Network, Options, one_of
 from lincoln_fn.layers.common.constructors import ours
 
 _NAMES: Final = """
@@ -129,14 +129,14 @@ def _model(options: Options) -> Network:
 
 
 _TEXT: Final[Config] = {
-    "attention_dropout": 0.0, "eos_token_id": 49407, "hidden_act": "quick_gelu",
+    "attention_dropout": 0.0, "eos_token_id": 49407, "hidden_act": one_of("quick_gelu"),
     "hidden_size": 512, "intermediate_size": 2048, "layer_norm_eps": 1e-5,
     "max_position_embeddings": 77, "num_attention_heads": 8, "num_hidden_layers": 12,
     "vocab_size": 49408,
 }  # fmt: skip
 _VISION: Final[Config] = {
-    "attention_dropout": 0.0, "hidden_act": "quick_gelu", "hidden_size": 768, "image_size": 224,
-    "intermediate_size": 3072, "layer_norm_eps": 1e-5, "num_attention_heads": 12,
+    "attention_dropout": 0.0, "hidden_act": one_of("quick_gelu"), "hidden_size": 768,
+    "image_size": 224, "intermediate_size": 3072, "layer_norm_eps": 1e-5, "num_attention_heads": 12,
     "num_channels": 3, "num_hidden_layers": 12, "patch_size": 32,
 }  # fmt: skip
 
@@ -151,13 +151,11 @@ def _flattened(config: Config) -> Config:
 
 
 def _family(
-    defaults: Config, prefix: str, flattened: Callable[[Config], Config] = dict,
+    options: Config, prefix: str, flattened: Callable[[Config], Config] = dict,
     **architectures: Callable[[Options], Network],
 ) -> Family:  # fmt: skip
-    activations = {name for name in defaults if name.endswith("hidden_act")}
     return Family(
-        defaults=defaults,
-        supported=dict.fromkeys(sorted(activations), tuple(ACTIVATIONS)),
+        options=options,
         architectures=architectures,
         names=_NAMES,
         prefix=prefix,

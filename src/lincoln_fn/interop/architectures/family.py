@@ -22,7 +22,7 @@ tensors are joined group by group, as the query, key and value of a head, and th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -59,10 +59,9 @@ class Network(NamedTuple):
 class Family(NamedTuple):
     """What models of one `model_type` have in common."""
 
-    # The defaults of all options that decide what is computed.
-    defaults: Config
-    # The values that are supported, of options where not all are.
-    supported: Mapping[str, tuple[object, ...]]
+    # All options that decide what is computed: the default or, where not all values are supported,
+    # a tuple of those that are, the default first.
+    options: Config
     # By the name of the class in Hugging Face's library.
     architectures: Mapping[str, Callable[[Options], Network]]
     # The names of tensors, a table as above.
@@ -81,6 +80,11 @@ class Family(NamedTuple):
     harmless: frozenset[str] = frozenset()
     # Converts a config to the family's options, as where options are nested.
     flattened: Callable[[Config], Config] = dict
+
+    @property
+    def defaults(self) -> Config:
+        """The default of each option."""
+        return {name: v[0] if isinstance(v, tuple) else v for name, v in self.options.items()}
 
 
 ACTIVATIONS: Final[dict[str, Callable[[], Layer]]] = {
@@ -110,6 +114,11 @@ HARMLESS: Final = frozenset({
 })  # fmt: skip
 
 
+def one_of(default: str, known: Iterable[str] = ACTIVATIONS) -> tuple[str, ...]:
+    """Put a default in front of the supported values."""
+    return default, *(name for name in known if name != default)
+
+
 def read_options(
     family: Family, config: Config, ignore: frozenset[str]
 ) -> tuple[Options, list[str]]:
@@ -118,10 +127,9 @@ def read_options(
     harmless = HARMLESS | family.harmless | ignore
     # An option of a part has the part's name in front.
     known = {name for name in options if not harmless.isdisjoint((name, name.rpartition(".")[2]))}
-    problems = option_problems(options, family.supported, known | family.defaults.keys())
-    options |= {
-        name: values[0] for name, values in family.supported.items() if options[name] not in values
-    }
+    supported = {name: v for name, v in family.options.items() if isinstance(v, tuple)}
+    problems = option_problems(options, supported, known | family.options.keys())
+    options |= {name: v[0] for name, v in supported.items() if options[name] not in v}
     options["num_labels"] = len(config.get("id2label") or (0, 1))
     return SimpleNamespace(**options), problems
 

@@ -10,7 +10,7 @@ from typing import Final
 from lincoln_fn.combine import select, serial, with_context
 from lincoln_fn.core import Layer
 from lincoln_fn.interop.architectures import _parts
-from lincoln_fn.interop.architectures.family import ACTIVATIONS, Family, Network, Options
+from lincoln_fn.interop.architectures.family import ACTIVATIONS, Family, Network, Options, one_of
 from lincoln_fn.layers.common.constructors import ours
 
 # The blocks' matrices are applied from the right, as dense layers' here.
@@ -49,16 +49,12 @@ def _network(options: Options, *, has_head: bool) -> Network:
 
 
 FAMILIES: Final = {"gpt2": Family(
-    defaults={
-        "activation_function": "gelu_new", "add_cross_attention": False, "attn_pdrop": 0.1,
-        "embd_pdrop": 0.1, "layer_norm_epsilon": 1e-5, "n_embd": 768, "n_head": 12, "n_inner": None,
-        "n_layer": 12, "n_positions": 1024, "resid_pdrop": 0.1,
-        "scale_attn_by_inverse_layer_idx": False, "scale_attn_weights": True,
-        "tie_word_embeddings": True, "vocab_size": 50257,
-    },
-    supported={
-        "activation_function": tuple(ACTIVATIONS), "add_cross_attention": (False,),
+    options={
+        "activation_function": one_of("gelu_new"), "add_cross_attention": (False,),
+        "attn_pdrop": 0.1, "embd_pdrop": 0.1, "layer_norm_epsilon": 1e-5, "n_embd": 768,
+        "n_head": 12, "n_inner": None, "n_layer": 12, "n_positions": 1024, "resid_pdrop": 0.1,
         "scale_attn_by_inverse_layer_idx": (False,), "scale_attn_weights": (True,),
+        "tie_word_embeddings": True, "vocab_size": 50257,
     },
     architectures=_parts.models("GPT2", _network, head="LMHeadModel"),
     names=_NAMES,

@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 
 from lincoln_fn.combine import geglu, select, serial, swiglu, with_context
 from lincoln_fn.core import Layer
-from lincoln_fn.interop.architectures import _parts
-from lincoln_fn.interop.architectures.family import ACTIVATIONS, Config, Family, Network, Options
+from lincoln_fn.interop.architectures import _parts, family
+from lincoln_fn.interop.architectures.family import ACTIVATIONS, Config, Family, Options, one_of
 from lincoln_fn.layers.common import rope_scaling
 from lincoln_fn.layers.common.constructors import ours
 from lincoln_fn.layers.common.rope_scaling import RopeScaling
@@ -229,7 +229,7 @@ def _is_parallel(options: Options, style: Style) -> bool:
     return getattr(options, "use_parallel_residual", style.is_parallel)
 
 
-def _network(options: Options, style: Style, *, has_head: bool) -> Network:
+def _network(options: Options, style: Style, *, has_head: bool) -> family.Network:
     scale, p = style.embedding_scale(options), getattr(options, "embd_pdrop", 0.0)
     first = ([ours.scale(scale)] if scale != 1 else []) + ([ours.dropout(p)] if p else [])
     start = [serial(select(0), *first)] if first else []
@@ -273,8 +273,8 @@ def llama_like(
     names of options that are others here, with ours: several, or none for an option without use.
     """
     options = {**_DEFAULTS, **defaults}
-    supported = {option: values for option, values in options.items() if isinstance(values, tuple)}
     activations = _FEED_FORWARD if style.feed_forward is not plain else ACTIVATIONS
+    options["hidden_act"] = one_of(options["hidden_act"], activations)
 
     def flattened(config: Config) -> Config:
         return _with_rope({
@@ -282,8 +282,7 @@ def llama_like(
         })  # fmt: skip
 
     return Family(
-        defaults=options | {option: values[0] for option, values in supported.items()},
-        supported={"hidden_act": tuple(activations), **supported},
+        options=options,
         architectures=_parts.models(name, partial(_network, style=style)),
         names=style.names + _NAMES,
         prefix="model.",

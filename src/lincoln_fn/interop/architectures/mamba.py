@@ -54,13 +54,12 @@ def _network(options: Options, *, has_head: bool) -> Network:
 
 
 FAMILIES: Final = {"mamba": Family(
-    defaults={
-        "conv_kernel": 4, "expand": 2, "hidden_act": "silu", "hidden_size": 768,
+    options={
+        "conv_kernel": 4, "expand": 2, "hidden_act": ("silu", "swish"), "hidden_size": 768,
         "layer_norm_epsilon": 1e-5, "num_hidden_layers": 32, "state_size": 16,
         "tie_word_embeddings": True, "time_step_rank": "auto", "use_bias": False,
         "use_conv_bias": True, "vocab_size": 50280,
     },
-    supported={"hidden_act": ("silu", "swish")},
     architectures=_parts.models("Mamba", _network),
     names=_NAMES,
     prefix="backbone.",

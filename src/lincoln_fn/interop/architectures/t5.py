@@ -11,8 +11,8 @@ from typing import Final
 from lincoln_fn import combine
 from lincoln_fn.combine import branch, parallel, select, serial, shared, tied, with_context
 from lincoln_fn.core import Layer
-from lincoln_fn.interop.architectures import _parts
-from lincoln_fn.interop.architectures.family import ACTIVATIONS, Config, Family, Network, Options
+from lincoln_fn.interop.architectures import _parts, family
+from lincoln_fn.interop.architectures.family import Config, Family, Network, Options, one_of
 from lincoln_fn.layers.common.constructors import ours
 
 _INPUTS: Final = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask")
@@ -69,7 +69,7 @@ def _attend(options: Options, *entries: int, is_causal: bool) -> Layer:
 
 
 def _feed_forward(options: Options) -> Layer:
-    activation = ACTIVATIONS[options.activation]()
+    activation = family.ACTIVATIONS[options.activation]()
     wide = serial(ours.dense(options.d_ff, bias=False), activation)
     if options.is_gated:
         wide = branch(wide, ours.dense(options.d_ff, bias=False), merge=ours.multiply())
@@ -160,14 +160,13 @@ def _flattened(config: Config) -> Config:
 
 
 FAMILIES: Final = {"t5": Family(
-    defaults={
-        "activation": "relu", "d_ff": 2048, "d_kv": 64, "d_model": 512, "dropout_rate": 0.1,
-        "is_decoder": False, "is_encoder_decoder": True, "is_gated": False,
+    options={
+        "activation": one_of("relu"), "d_ff": 2048, "d_kv": 64, "d_model": 512, "dropout_rate": 0.1,
+        "is_decoder": (False,), "is_encoder_decoder": True, "is_gated": False,
         "layer_norm_epsilon": 1e-6, "num_decoder_layers": 6, "num_heads": 8, "num_layers": 6,
         "relative_attention_max_distance": 128, "relative_attention_num_buckets": 32,
         "scale_decoder_outputs": None, "tie_word_embeddings": True, "vocab_size": 32128,
     },
-    supported={"activation": tuple(ACTIVATIONS), "is_decoder": (False,)},
     architectures={"T5EncoderModel": _encoder_model, "T5ForConditionalGeneration": _translator},
     names=_NAMES,
     unused=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\..*",),

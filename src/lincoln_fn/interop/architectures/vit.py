@@ -11,7 +11,7 @@ from typing import Final
 from lincoln_fn.combine import serial
 from lincoln_fn.core import Layer
 from lincoln_fn.interop.architectures import _parts, family
-from lincoln_fn.interop.architectures.family import ACTIVATIONS, Family, Network, Options
+from lincoln_fn.interop.architectures.family import ACTIVATIONS, Family, Network, Options, one_of
 from lincoln_fn.layers.common.constructors import ours
 
 _NAMES: Final = """
@@ -69,14 +69,12 @@ def _classifier(options: Options) -> Network:
 
 
 FAMILIES: Final = {"vit": Family(
-    defaults={
-        "attention_probs_dropout_prob": 0.0, "hidden_act": "gelu", "hidden_dropout_prob": 0.0,
-        "hidden_size": 768, "image_size": 224, "intermediate_size": 3072, "layer_norm_eps": 1e-12,
-        "num_attention_heads": 12, "num_channels": 3, "num_hidden_layers": 12, "patch_size": 16,
-        "pooler_act": "tanh", "pooler_output_size": None, "qkv_bias": True,
-    },
-    supported={
-        "hidden_act": tuple(ACTIVATIONS), "pooler_act": tuple(ACTIVATIONS), "qkv_bias": (True,),
+    options={
+        "attention_probs_dropout_prob": 0.0, "hidden_act": one_of("gelu"),
+        "hidden_dropout_prob": 0.0, "hidden_size": 768, "image_size": 224,
+        "intermediate_size": 3072, "layer_norm_eps": 1e-12, "num_attention_heads": 12,
+        "num_channels": 3, "num_hidden_layers": 12, "patch_size": 16, "pooler_act": one_of("tanh"),
+        "pooler_output_size": None, "qkv_bias": (True,),
     },
     architectures={"ViTModel": _model, "ViTForImageClassification": _classifier},
     names=_NAMES,
