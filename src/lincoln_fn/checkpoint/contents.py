@@ -37,8 +37,9 @@ _MOVED: Final = {
     "lincoln_fn.distributed.sharding.sharded_params": (
         "lincoln_fn.distributed.data_parallel.sharded_params"
     ),
-    "lincoln_fn.replay.partial_result": "lincoln_fn.replay.walk_back",
+    "lincoln_fn.replay.partial_result": "lincoln_fn.replay.metagradient",
     "lincoln_fn.curvature._eigen": "lincoln_fn.curvature.kfac",
+    "lincoln_fn.replay.walk_back": "lincoln_fn.replay.metagradient",
     "lincoln_fn.curvature.kfac_factors": "lincoln_fn.curvature.kfac",
     "lincoln_fn.decoding.attention": "lincoln_fn.decoding.rows",
     "lincoln_fn.decoding.convolution": "lincoln_fn.decoding.rows",

@@ -21,9 +21,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, Params, PositiveInt, checked, evolve, tree
-from lincoln_fn.decoding.by_position import LeafAxes, axes_of
 from lincoln_fn.decoding.decoder import Decoder, DecodeState, length_of
 from lincoln_fn.decoding.generate import check_prompt, ids_of
+from lincoln_fn.decoding.trial import LeafAxes, axes_of
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.recording import Pure
 

@@ -59,7 +59,6 @@ from torch import Tensor
 from lincoln_fn import combine
 from lincoln_fn.core import Arrays, Cache, Layer, Params, made_by, record, tree, unexpected
 from lincoln_fn.curvature import internal as duals
-from lincoln_fn.curvature.internal import loss_gradient, walk_of
 from lincoln_fn.fastpath import fast
 from lincoln_fn.layers import batch_norm, instance_norm
 from lincoln_fn.layers.common.normalisation import Running, moved
@@ -80,8 +79,8 @@ def loss_after(
     after, loss = combine.inference(net), unweighted(loss) or loss
     prediction, cache = after.forward(params, x)
     value = loss.forward(prediction, target)[0]
-    statistics: Statistics = {}
-    walk, g = walk_of(partial(_leaf, statistics)), loss_gradient(loss, prediction, target)
+    g, statistics = duals.loss_gradient(loss, prediction, target), Statistics()
+    walk = duals.walk_of(partial(_leaf, statistics))
     return value, walk(after, params, cache, g, ALL)[1], statistics
 
 
@@ -206,9 +205,8 @@ class StepAdjoint:
             at = duals.with_tangents(params, direction)
             prediction, cache = net.forward(at, x)
             g = gradient_of(self.loss, prediction, target)
-            walk = duals.walk_of(
-                partial(_training_leaf, statistics) if statistics else duals.tangents_leaf
-            )
+            leaf = partial(_training_leaf, statistics) if statistics else duals.tangents_leaf
+            walk = duals.walk_of(leaf)
             wants = Wants(dx="x" in self.wants, dparams=True)
             dx, product = walk(net, at, cache, g, wants)
             of_x = duals.tangents_of(dx) if wants.dx else None
