@@ -15,14 +15,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Literal, TypeAlias
 
-import attrs
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Params, PositiveInt, checked, evolve, tree
+from lincoln_fn.core import Arrays, Key, Params, PositiveInt, checked, evolve, tree
 from lincoln_fn.decoding.decoder import Decoder, DecodeState, length_of
-from lincoln_fn.decoding.generate import check_prompt, ids_of
+from lincoln_fn.decoding.generate import NextToken, check_prompt, ids_of
+from lincoln_fn.decoding.samplers import Logits
 from lincoln_fn.decoding.trial import LeafAxes, axes_of
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.recording import Pure
@@ -31,21 +31,9 @@ Texts: TypeAlias = Int64[Tensor, "batch beams length"]
 Scores: TypeAlias = Float[Tensor, "batch beams"]
 
 
-@attrs.frozen(repr=False)
-class NextScores:
-    """The pure function (params, state, tokens) -> (state, log-probabilities of the next token)."""
-
-    decoder: Decoder
-
-    def __call__(
-        self, params: Params, state: DecodeState, tokens: Arrays
-    ) -> tuple[DecodeState, Tensor]:
-        """Read tokens, and compute the log-probabilities of the next."""
-        y, state = self.decoder.step(params, state, tokens)
-        return state, widened(y.select(state.axis, -1)).log_softmax(-1)
-
-    def __repr__(self) -> str:
-        return f"beam_search({self.decoder!r})"
+def _log_probabilities(logits: Logits, key: Key) -> Logits:
+    """Compute those of the next token, in the place of a sampler's choice."""
+    return widened(logits).log_softmax(-1)
 
 
 @checked
@@ -96,14 +84,15 @@ def beam_search(
     state = decoder.init(params, batch * num_beams, most, x)
     axes = _batch_axes(decoder, params, x)
     stops = torch.tensor(ids_of("beam_search", stop), device=tokens.device)
-    next_scores: Pure = NextScores(decoder)
+    key = Key(0).near(tokens)  # of which nothing is drawn
+    next_scores: Pure = NextToken(decoder, _log_probabilities)
     first = tokens.select(decoder.dim, -1).view(batch, num_beams, 1)
     texts = ended_texts = first  # the last token of the prompt, and the new ones
     running = scores = torch.full((batch, num_beams), -torch.inf, device=tokens.device)
     running = torch.cat([torch.zeros_like(running[:, :1]), running[:, 1:]], 1)
     may_improve = torch.ones_like(running[:, :1], dtype=torch.bool)
     for n in range(1, max_new_tokens + 1):
-        state, log_p = next_scores(params, state, (tokens, *context) if context else tokens)
+        state, log_p = next_scores(params, state, (tokens, *context) if context else tokens, key)
         log_p = log_p.view(batch, num_beams, -1).to(running.dtype) + running.unsqueeze(-1)
         count = min(num_beams * max(2, 1 + stops.numel()), log_p[0].numel())
         best, place = log_p.flatten(1).topk(count)

@@ -90,15 +90,6 @@ def backward(
     return (dz @ v.mT).reshape(cache.x.shape), DoraParams(dm, da, db, params.base)
 
 
-def input_grad(params: DoraParams, cache: Cache, g: Outputs, *, factor: float) -> Features:
-    """Compute dx = (c g) V^T."""
-    core.check_params("dora", params, DoraParams)
-    core.check_cotangent("dora", g, cache.z)
-    v = _v(params, factor)
-    dx: Tensor = params.magnitude / v.norm(dim=0) * g @ v.mT
-    return dx
-
-
 def _v(params: DoraParams, factor: float) -> Float[Tensor, "n_in n_out"]:
     """Compute V = W + s A B."""
     v: Tensor = params.base.params.weight + factor * (params.lora_a @ params.lora_b)
@@ -125,7 +116,6 @@ def weight_decomposed(name: str, layer: Layer, r: int, factor: float) -> Layer:
         partial(forward, factor=factor),
         partial(backward, factor=factor),
         partial(_init, layer=layer, r=r),
-        input_grad=partial(input_grad, factor=factor),
     )
     arguments = {"name": name, "layer": layer, "r": r, "factor": factor}
     return core.with_spec(made, core.Spec(weight_decomposed, arguments, call))
