@@ -148,13 +148,11 @@ def _read(contents: Contents, tensors: Mapping[str, Tensor]) -> str:
 
 
 def _current_kind(kind: str) -> str:
-    """Return the present name of a record's class."""
     module, dot, name = kind.rpartition(".")
     return _MOVED.get(kind, f"{_MOVED.get(module, module)}{dot}{name}")
 
 
 def _differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
-    """List the paths whose texts differ, a line for each."""
     lines = [f"missing {path} {expected[path]}" for path in expected if path not in found]
     lines += [f"unexpected {path} {found[path]}" for path in found if path not in expected]
     lines += [

@@ -270,10 +270,8 @@ class Directory:
     def best(self, like: TrainState) -> TrainState | None:
         """Load the checkpoint with the highest score, as `latest` does.
 
-        A score whose checksum is wrong, or that is not finite, is ignored.
-
-        Returns:
-            The state, the earliest if scores are equal; None if no checkpoint has a score.
+        A score whose checksum is wrong, or that is not finite, is ignored. Of
+        equal scores, the earliest leads. If no checkpoint has a score, it is None.
         """
         return self._first(self._best_first, like)
 
@@ -318,14 +316,13 @@ def every(
 ) -> Iterator[tuple[TrainState, R]]:
     """Save checkpoints of a stream of states: at intervals, and at its end.
 
+    A state is saved before it is yielded.
+
     Args:
         steps: save after each step that is a multiple of it.
         seconds: save after the first step that ends this long after the last save.
         score: a function of the state, higher is better; the directory keeps the best. A state
             whose score is not finite is saved without one, with a warning.
-
-    Yields:
-        The stream's pairs; a state is saved before it is yielded.
 
     Raises:
         ValueError: if neither steps nor seconds is given.

@@ -137,7 +137,6 @@ def is_count(value: object) -> bool:
 
 
 def _place(name: str, fields: object) -> Place:
-    """Check a header's entry for one tensor."""
     if not _is_text(name):
         raise ValueError(f"expected a name that safetensors can hold, got {name!r:.60}")
     if not (isinstance(fields, dict) and fields.keys() == {"dtype", "shape", "data_offsets"}):

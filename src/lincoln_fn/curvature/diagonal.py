@@ -88,7 +88,6 @@ def square_sums(net: Layer, params: Params, cache: Cache, g: Float[Tensor, "K N 
 
 
 def _columns_of(site: Site) -> Params:
-    """Return the columns of each parameter of a layer."""
     params, cache, g = site.params, site.cache, site.g
     rows = rows_of(site.layer, params, cache, g)
     if rows is not None:

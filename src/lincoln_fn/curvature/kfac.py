@@ -54,7 +54,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Decay, Layer, Params, Shown, checked, evolve, record, tree
+from lincoln_fn.core import Arrays, Decay, Layer, Params, Positive, PositiveInt, Shown, evolve, tree
 from lincoln_fn.curvature import columns
 from lincoln_fn.curvature.columns import Rows, has_inputs_first, is_site, matrix_classes, rows_of
 from lincoln_fn.curvature.duals import fast_for_columns, loss_gradient
@@ -68,7 +68,7 @@ from lincoln_fn.walk.internal import Record, Site, cotangents, grads_at, is_trai
 Sharing: TypeAlias = Literal["expand", "reduce"]
 
 
-@record
+@core.record
 class Factors:
     """A, with a last row and column for the bias if there is one, and B."""
 
@@ -76,7 +76,7 @@ class Factors:
     b: Float[Tensor, "O O"]
 
 
-@checked
+@core.checked
 def kfac_factors(
     net: Layer,
     params: Params,
@@ -159,7 +159,7 @@ def merge(uses: list[Factors]) -> Factors:
     return Factors(a.mean(0), b.sum(0))
 
 
-@record
+@core.record
 class Eigen:
     """Eigenvalues, ascending, and eigenvectors as columns, of both factors."""
 
@@ -197,7 +197,7 @@ def _eigen(
     return a.clamp(min=0), a_vectors, b.clamp(min=0), b_vectors
 
 
-@record
+@core.record
 class KfacState:
     """The number of steps, and each layer's factors and eigenvectors, in the parameters' order."""
 
@@ -208,10 +208,10 @@ class KfacState:
 
 @core.constructor
 def kfac(
-    damping: Shown[core.Positive] = 1e-3,
+    damping: Shown[Positive] = 1e-3,
     *,
     decay: Decay = 0.95,
-    every: core.PositiveInt = 1,
+    every: PositiveInt = 1,
     sharing: Literal["expand", "reduce"] = "expand",
     reduction: Literal["mean", "sum"] = "mean",
 ) -> Gradient:

@@ -45,7 +45,7 @@ from torch import Tensor
 
 from lincoln_fn import core, per_example
 from lincoln_fn.combine import inference, is_serial
-from lincoln_fn.core import Arrays, Layer, Params, checked, record, static, tree, unexpected
+from lincoln_fn.core import Arrays, Key, Layer, Params, Positive, PositiveInt, tree, unexpected
 from lincoln_fn.curvature.columns import columns
 from lincoln_fn.curvature.diagonal import ggn_diagonal
 from lincoln_fn.layers.common.normalisation import widened
@@ -56,7 +56,7 @@ from lincoln_fn.training import Batch, check_batch, check_walkable
 Structure: TypeAlias = Literal["last_layer", "diagonal"]
 
 
-@record
+@core.record
 class Posterior:
     """A normal distribution of the parameters.
 
@@ -68,9 +68,9 @@ class Posterior:
     params: Params
     precision: Params
     log_likelihood: Tensor
-    structure: Structure = static()
-    prior_precision: float = static()
-    noise_std: float | None = static()
+    structure: Structure = core.static()
+    prior_precision: float = core.static()
+    noise_std: float | None = core.static()
 
 
 @core.checked
@@ -81,8 +81,8 @@ def laplace(
     loss: Loss,
     *,
     structure: Structure = "last_layer",
-    prior_precision: core.Positive = 1.0,
-    noise_std: core.Positive = 1.0,
+    prior_precision: Positive = 1.0,
+    noise_std: Positive = 1.0,
 ) -> Posterior:
     """Approximate the posterior of the parameters by a normal distribution around them.
 
@@ -203,7 +203,7 @@ def _is_regression(loss: Loss) -> bool:
     return spec.of is mse
 
 
-@record
+@core.record
 class Predictive:
     """The normal distribution of a network's output: a mean and a covariance for each example."""
 
@@ -211,7 +211,7 @@ class Predictive:
     covariance: Float[Tensor, "N O O"]
 
 
-@checked
+@core.checked
 def laplace_predictive(net: Layer, posterior: Posterior, x: Arrays) -> Predictive:
     """Compute the distribution of the network's output under a Laplace posterior.
 
@@ -269,9 +269,9 @@ def _of_all_layers(net: Layer, posterior: Posterior, x: Arrays) -> Predictive:
     return Predictive(widened(f), jacobian @ jacobian.mT)
 
 
-@checked
+@core.checked
 def laplace_probabilities(
-    predictive: Predictive, *, key: core.Key | None = None, samples: core.PositiveInt = 100
+    predictive: Predictive, *, key: Key | None = None, samples: PositiveInt = 100
 ) -> Float[Tensor, "N C"]:
     """Compute the probabilities of classes from the distribution of their logits.
 

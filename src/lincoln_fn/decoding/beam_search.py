@@ -124,14 +124,12 @@ def beam_search(
 
 
 def _of_rows(x: Arrays, change: Callable[[Tensor], Tensor]) -> Arrays:
-    """Change the rows of a prompt, and those of its context."""
     if type(x) is tuple:
         return tuple(change(part) if isinstance(part, Tensor) else part for part in x)
     return change(x)
 
 
 def _rows(texts: Texts, index: Tensor) -> Texts:
-    """Take texts by their places among those of one of the batch."""
     return texts.gather(1, index.unsqueeze(-1).expand(*index.shape, texts.shape[-1]))
 
 

@@ -151,13 +151,10 @@ def decode(net: Layer, *, dim: NonNegativeInt = 1) -> Decoder:
 
     Recurrent layers keep their last state, causal attention its keys and values, causal
     convolutions their last inputs. A layer that mixes positions otherwise is refused, unless it
-    declares how it decodes.
+    declares how it decodes. `lf.compile` takes the decoder, and its `step`, too.
 
     Args:
         dim: the axis of the positions in the network's input: 1, or 0 if the batch is the second.
-
-    Returns:
-        The decoder. `lf.compile` takes it, and its `step`, too.
 
     Example:
         >>> net, text = lf.serial(lf.embedding(10, 4), lf.gru(8)), torch.tensor([[1, 2, 3]])

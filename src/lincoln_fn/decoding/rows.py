@@ -116,7 +116,6 @@ def _attention_step(
     num_kv_heads: int | None = None, scale: float | None, softcap: float | None = None,
     **options: object,
 ) -> tuple[Tensor, KeyValue]:  # fmt: skip
-    """Compute attention to the kept keys and to those of this step."""
     counts = num_heads, num_kv_heads or num_heads, num_kv_heads or num_heads
     query, key, value = (split_heads(t, n) for t, n in zip(x[:3], counts, strict=True))
     own = position + torch.arange(query.shape[-2], device=query.device)
@@ -206,7 +205,6 @@ def _conv_init(
 def _conv_step(
     params: conv.Params, state: Window, x: Tensor, *, position: Tensor, **options: Any
 ) -> tuple[Tensor, Window]:
-    """Convolve the last inputs and those of this step."""
     joined = torch.cat([state.x, x], state.axis)
     reach = state.x.shape[state.axis]
     last = joined.narrow(state.axis, joined.shape[state.axis] - reach, reach)

@@ -101,7 +101,6 @@ def _facing(row: Tensor, axis: int) -> Tensor:
 
 
 def _replaced(leaf: Tensor, other: Tensor, axis: int | None, where: Tensor) -> Tensor:
-    """Put large inputs into the place of some positions."""
     if axis is None:
         return leaf
     large = other * _LARGE if leaf.is_floating_point() else (leaf == 0).to(leaf.dtype)
@@ -244,7 +243,6 @@ def _axis_of_outputs(short: Arrays, long: Arrays) -> int:
 
 
 def _try(net: Layer, params: Params, x: Arrays) -> Trial:
-    """Run a network up to its end, or an error."""
     visited: list[Visited] = []
 
     def at(layer: Layer, name: str, params: Params, x: Arrays) -> Arrays:
@@ -278,7 +276,6 @@ def _state(one: Visited, two: Visited, max_length: int, noise: Noise) -> States:
 
 
 def _axes(short: Arrays, long: Arrays) -> LeafAxes | None:
-    """Find the axes that have one entry more, of each tensor; None if any axis has others."""
     return axes_of(tree.leaves(short, states=True), tree.leaves(long, states=True), 1)
 
 

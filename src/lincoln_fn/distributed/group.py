@@ -210,15 +210,12 @@ def connect(*, backend: str | None = None, timeout: Positive = 600.0) -> Iterato
     """Join the processes that torchrun has started; without torchrun, there is only this one.
 
     If torch has more threads than this process's share of the cores, it gets the share, unless
-    OMP_NUM_THREADS is set.
+    OMP_NUM_THREADS is set. The group of all processes is left at the end, also after an error.
 
     Args:
         backend: as torch.distributed names it. None is gloo and, where there are GPUs, nccl for
             what is on them.
         timeout: how many seconds a process waits for another at most.
-
-    Yields:
-        The group of all processes. It is left at the end, also after an error.
 
     Example:
         >>> with connect() as group:
@@ -249,10 +246,7 @@ def grid(group: Group, columns: PositiveInt) -> tuple[Group, Group]:
     """Arrange processes in rows: rank r is in row r // columns and in column r % columns.
 
     The processes of a row divide a network, by layers or within them. Those of a column divide the
-    examples. All processes call it.
-
-    Returns:
-        The processes of this one's row, and those of its column.
+    examples. All processes call it, and get the group of their row and that of their column.
 
     Example:
         >>> grid(lf.distributed.alone(), 1)

@@ -54,7 +54,6 @@ _KNOWN: Final = {
 
 
 def _names(module: str) -> tuple[str, str]:
-    """Return the names of A and B of a matrix in the file."""
     a, b = (f"base_model.model.{module}.lora_{letter}.weight" for letter in "AB")
     return a, b
 
@@ -74,13 +73,12 @@ def load_adapter(
 ) -> tuple[Layer, Params]:
     """Put the adapter of a folder that PEFT has saved beside the layers of a pretrained network.
 
+    The network and the params are those that `lora` would make, with A and B of the files.
+
     Args:
         net: as `interop.from_pretrained` returns it, with params and config.
         folder: with adapter_config.json and adapter_model.safetensors.
         key: dropout's keys are made from it.
-
-    Returns:
-        The network and the params that `lora` would make, with A and B of the files.
 
     Raises:
         LayerError: if an option or a tensor's name or shape is not known; it lists all of them.
@@ -176,7 +174,6 @@ def save_adapter(net: Layer, params: Params, config: Config, folder: Folder) -> 
 
 
 def _owners(slot: Slot) -> list[str]:
-    """Return the paths of the dense layers whose matrices a tensor of the file has."""
     return [path.removesuffix(".weight") for path in slot.fields]
 
 
@@ -221,7 +218,6 @@ def _read(
 
 
 def _adapters(where: str, layer: Layer, params: Params) -> Iterator[_Adapter]:
-    """Find the updates of `lora` in a network."""
     if isinstance(params, DoraParams):
         raise unexpected(where, "updates of lora", f"one of dora: {layer.name}")
     whole = composition_of(layer)

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine import FrozenParams, frozen
-from lincoln_fn.core import Features, Key, Layer, Outputs, Params, checked, made_by, record
+from lincoln_fn.core import Features, Key, Layer, Outputs, Params, Positive, PositiveInt, record
 from lincoln_fn.finetune.lora import ATTENTION, adapt, low_rank, merge_low_rank
 from lincoln_fn.finetune.quantize import Targets, dense_like
 from lincoln_fn.initializers import Fans, fan_in_uniform
@@ -135,8 +135,8 @@ def dora(
     params: Params,
     key: Key,
     *,
-    r: core.PositiveInt = 8,
-    alpha: core.Positive = 16.0,
+    r: PositiveInt = 8,
+    alpha: Positive = 16.0,
     targets: Targets = ATTENTION,
 ) -> tuple[Layer, Params]:
     """Train low-rank updates of the directions of matrices and, apart from them, the lengths.
@@ -173,13 +173,12 @@ def _adapted(layer: Layer, params: Params, key: Key, path: str, *, r: int, facto
     return weight_decomposed(layer.name, sized, r, factor), decomposed
 
 
-@checked
+@core.checked
 def merge_lora(net: Layer, params: Params) -> tuple[Layer, Params]:
     """Add the updates of `lora` and `dora` to the matrices, and thaw what they froze.
 
-    Returns:
-        The network with its former layers, and their params: W + (alpha / r) A B in the place of
-        W. An adapted layer of 4 or 8 bits becomes dense. What was frozen before is thawed, too.
+    The network has its former layers, with W + (alpha / r) A B in the place of W. An adapted layer
+    of 4 or 8 bits becomes dense. What was frozen before is thawed, too.
 
     Example:
         >>> net, x = lf.serial(lf.dense(2), lf.tanh()), torch.ones(1, 3)
@@ -197,8 +196,8 @@ def _merged(layer: Layer, path: str, params: Params, key: Key | None) -> Pair | 
     # By the layer, for a combinator's params may be those of its part.
     if composed is None:
         return merge_decomposed(layer, params) if isinstance(params, DoraParams) else None
-    if made_by(layer, low_rank):
+    if core.made_by(layer, low_rank):
         return merge_low_rank(layer, params)
-    if made_by(layer, frozen):
+    if core.made_by(layer, frozen):
         return change_parts(_merged, composed.parts[0], path, params.params, key)
     return None

@@ -162,13 +162,11 @@ def quantize(
 
     A matrix takes 0.27 of its memory in float32 with 8 bits, and 0.14 with 4. It is made from the
     codes where it is used, in the dtype that it had. `lora(*quantize(net, params), key)` is QLoRA.
+    The params of a quantised layer are a `State`.
 
     Args:
         block_size: the numbers in a block, even for 4 bits.
         targets: patterns of the paths of the dense layers, as `lora` takes them; by default all.
-
-    Returns:
-        The network and its params. Those of a quantised layer are a `State`.
 
     Raises:
         LayerError: if a pattern fits no dense layer, or block_size is odd.

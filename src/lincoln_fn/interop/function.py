@@ -131,15 +131,14 @@ def from_function(
 ) -> Layer:
     """Make a layer of a torch function, whose backward is autograd's.
 
+    dx has None for an entry of x that is not floating, and g for one of y.
+
     Args:
         f: x -> y, or with init (params, x) -> y. x and y are tensors or tuples of them, as in any
             layer. f must be pure: `backward` runs it again. It should read the tensors of `params`
             by field, position or name, as `init` made them. The `init` of a network runs it on
             `meta`, or on zeros if it cannot run there.
         init: (key, x) -> params, where f has parameters.
-
-    Returns:
-        The layer. dx has None for an entry of x that is not floating, and g for one of y.
 
     Example:
         >>> layer = from_function(lambda x: torch.atan2(*x), name="atan2()")

@@ -144,7 +144,6 @@ def from_gguf(
 def _opened(
     where: str, gguf: Any, file: BinaryIO, options: Mapping[str, Option], parts: Mapping[str, Entry]
 ) -> tuple[Config, Stored]:
-    """Make a config of a file's options, and find its tensors by Hugging Face's names."""
     architecture = options.get("general.architecture")
     kind = _KINDS.get(architecture) if isinstance(architecture, str) else None
     if kind is None:

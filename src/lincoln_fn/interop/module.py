@@ -22,9 +22,8 @@ from lincoln_fn.core import EVERYTHING, Arrays, Layer, Params, checked, tree
 def to_torch(layer: Layer, params: Params) -> LayerModule:
     """Make a torch module of a layer and its parameters.
 
-    Returns:
-        The module, with copies of params. Each trained leaf is a parameter and each leaf of a state
-        a buffer, named by its path ("0.weight"); `to_state_dict` gives torch's layouts.
+    The module has copies of params. Each trained leaf is a parameter and each leaf of a state a
+    buffer, named by its path ("0.weight"); `to_state_dict` gives torch's layouts.
 
     Example:
         >>> layer = lf.dense(2)
@@ -112,8 +111,6 @@ class _Call:
 
 
 class _ByHand(torch.autograd.Function):
-    """A call of a layer as an autograd function."""
-
     # Any: torch's context takes any attribute.
     @staticmethod
     def forward(ctx: Any, call: _Call, *tensors: Tensor) -> tuple[Tensor, ...]:

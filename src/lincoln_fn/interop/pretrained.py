@@ -132,7 +132,6 @@ def _is_unused(name: str, model: Model, ignore: tuple[str, ...]) -> bool:
 
 
 def _unequal(network: Network, names: Mapping[str, str], stored: Stored) -> list[str]:
-    """List the tensors that are to be equal to another one, and are not."""
     pairs = [pair for pair in network.copies.items() if names.keys() >= set(pair)]
     return [
         f"{copy}: expected the numbers of {name}, because the config says that they are tied"

@@ -85,7 +85,6 @@ def _option(module: Module, name: str) -> Any:  # Any: of any kind
 
 
 def _refuse(module: Module) -> None:
-    """Check options that the counterpart does not have."""
     only = {n: v for kind, row in _ONLY.items() if isinstance(module, kind) for n, v in row.items()}
     if isinstance(module, nn.RNNBase) and module.num_layers > 1:
         only["dropout"] = 0.0
@@ -335,20 +334,17 @@ def _freeze(module: nn.Module, where: str, layer: Layer, params: Params) -> Pair
 
 
 def _is_pretrained(module: nn.Module) -> bool:
-    """Return whether a module is a model of Hugging Face's library."""
     kinds = type(module).__mro__
     return any(f"{k.__module__}.{k.__name__}" == _PRETRAINED for k in kinds)
 
 
 def _next_step(module: nn.Module) -> str:
-    """Say how a layer is made of a module that cannot be converted."""
     is_part = type(module).__module__.startswith("transformers.") and not _is_pretrained(module)
     whole = "give the whole model, or " if is_part else ""
     return f"{whole}make one layer of it by from_module"
 
 
 def _check_unchanged(module: nn.Module) -> None:
-    """Check that a module and its submodules run only the code of their classes."""
     for path, part in module.named_modules(remove_duplicate=False):
         hooks = [name for name in _HOOKS if getattr(part, f"_{name}")]
         problem = ""

@@ -61,11 +61,8 @@ def _call(of: Callable[..., Layer], parts: tuple[Layer, ...]) -> Spec:
 def transformer_encoder(*blocks: Layer, norm: Layer | None = None) -> Layer:
     """Stack blocks as torch's `nn.TransformerEncoder` does.
 
-    x is a sequence or (sequence, mask), as each block takes it; y is a sequence.
-
-    Returns:
-        The layer. Its params, caches and dparams are tuples with an entry for each block, and one
-        for the norm.
+    x is a sequence or (sequence, mask), as each block takes it; y is a sequence. Params, caches and
+    dparams are tuples with an entry for each block, and one for the norm.
 
     Example:
         >>> block = lf.transformer_encoder_block(2, 16)

@@ -240,7 +240,6 @@ def _total(products: Float[Tensor, "N _ _"]) -> Float[Tensor, " N"]:
 
 
 def _joined(outers: list[Outer]) -> tuple[Tensor, Tensor]:
-    """Put the rows of all uses behind each other."""
     if len(outers) == 1:
         return outers[0].x, outers[0].g
     return torch.cat([term.x for term in outers], 1), torch.cat([term.g for term in outers], 1)

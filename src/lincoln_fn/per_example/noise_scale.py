@@ -71,14 +71,11 @@ def noise_scale(decay: Decay = 0.95, *, reduction: Literal["mean", "sum"] = "mea
 
     S and N are the running means of ||G||^2 and tr(Sigma), and N / S is the simple noise scale in
     examples. `with_noise` reads it from a run, by path. dparams is that of `net.grads`, summed in
-    another order.
+    another order. Its state needs `init_state(..., gradient=gradient)`.
 
     Args:
         decay: e, how much of S and N a step keeps; 0 for those of the step alone.
         reduction: that of the step's loss. A mean has to be over the examples: see `clipped`.
-
-    Returns:
-        The gradient. Its state needs `init_state(..., gradient=gradient)`.
 
     Raises:
         LayerError: from `make_step`, if an example moves the gradients of others in the loss; from

@@ -38,11 +38,10 @@ from lincoln_fn.training import Gradient, GradientState
 def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
     """Compute the gradient of every example: d_n, whose sum over n is `net.grads`.
 
+    Each leaf has an axis of N examples before its own axes.
+
     Args:
         net: the network. Each of its layers has the examples on axis 0 of its output.
-
-    Returns:
-        A tree that mirrors params. Each leaf has an axis of N examples before its own axes.
 
     Raises:
         LayerError: if a layer mixes examples, as batch norm does, or has no batch on axis 0.
@@ -109,8 +108,7 @@ def weighted_sum(
 ) -> Params:
     """Compute sum_n w_n d_n, the gradient in which each example has a weight.
 
-    Returns:
-        A tree that mirrors params. With weights of 1 it is `net.grads`.
+    With weights of 1 it is `net.grads`.
 
     Example:
         >>> net, x = lf.dense(1, bias=False), torch.tensor([[1.0], [10.0]])

@@ -120,8 +120,6 @@ def _first_bad(is_bad: Callable[[int], bool], count: int) -> int | None:
 
 @attrs.frozen(eq=False)
 class _Pair:
-    """Two runs that are compared."""
-
     a: Run
     b: Run
     tol: float
@@ -158,7 +156,6 @@ class _Pair:
         return None if leaf is None else _difference(Array("record", "", ()), leaf, last, before)
 
     def _find_within(self, old: tuple[State, State], leaf: Leaf | None) -> Difference | None:
-        """Find the first array that differs in the step after two states."""
         number = int(old[0].step) + 1
         others = {array.key: array.values for array in arrays.arrays_of_step(self.b, old[1])}
 
@@ -261,7 +258,6 @@ def first_non_finite(run: Run, *, steps: NonNegativeInt | None = None) -> Origin
 
 
 def _find_within(run: Run, state: State, of_new: Leaf | None) -> Origin:
-    """Find the first array that is not finite in the step after a state."""
     within = arrays.first_within(
         run, state, lambda a: arrays.first_non_finite_leaf(a.name, a.values)
     )
@@ -282,7 +278,6 @@ def _origin(run: Run, array: Array, leaf: Leaf, step: int) -> Origin:
 
 
 def _example(run: Run, array: Array, leaf: Leaf, batch: int) -> int | None:
-    """Find the example of the batch that an array's value comes from."""
     of_batch = [x for x in tree.leaves(run.batch(batch)) if isinstance(x, Tensor) and x.ndim]
     if not of_batch:
         return None

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lincoln_fn import checkpoint, compiler, core
 from lincoln_fn.compiler.internal import CompiledRun
-from lincoln_fn.core import Arrays, LayerError, Params, Tree, evolve, record, tree, unexpected
+from lincoln_fn.core import Arrays, NonNegativeInt, Params, PositiveInt, Tree, tree, unexpected
 from lincoln_fn.curvature.internal import check_not_nested
 from lincoln_fn.optim import EmaState, Optimizer, OptimizerState, ema_params
 from lincoln_fn.replay.run import Run, rows_of, states_back
@@ -33,7 +33,7 @@ NAME: Final = "metagradient"
 HYPERPARAMETERS: Final = ("lr", "weight_decay", "momentum")
 
 
-@record
+@core.record
 class Partial:
     """What is known after the steps from the last one to that after `step`.
 
@@ -61,7 +61,7 @@ class Saved:
         if not self.file.exists():
             return None
         problem = f"expected {self.file} of the same run; delete it, or give another folder"
-        error = LayerError(NAME, problem)
+        error = core.LayerError(NAME, problem)
         try:
             identity, saved = checkpoint.load(self.file, (self.identity, like))
         except checkpoint.CheckpointError as cause:
@@ -166,7 +166,7 @@ class WalkBack:
         for total, new in ((partial.examples, of_step.examples), (partial.x, of_step.x)):
             if total is not None:
                 _add(total if rows is not None else total[place], rows, new)
-        return evolve(partial, step=state.step, bars=of_step.bars)
+        return core.evolve(partial, step=state.step, bars=of_step.bars)
 
 
 def adjoint_of(step: Step, wrt: Collection[str]) -> Adjoint:
@@ -203,10 +203,10 @@ def _with_mean(opt_bar: OptimizerState, dparams: Params) -> OptimizerState:
     """Put a gradient in the place of the running mean's bar."""
     if isinstance(opt_bar, EmaState):
         leaves = iter(tree.leaves(dparams))
-        return evolve(opt_bar, mean=tree.map(lambda _: next(leaves), opt_bar.mean))
+        return core.evolve(opt_bar, mean=tree.map(lambda _: next(leaves), opt_bar.mean))
     if hasattr(opt_bar, "inner"):
-        return evolve(opt_bar, inner=_with_mean(opt_bar.inner, dparams))
-    raise LayerError(NAME, "expected ema in a chain around one optimizer")
+        return core.evolve(opt_bar, inner=_with_mean(opt_bar.inner, dparams))
+    raise core.LayerError(NAME, "expected ema in a chain around one optimizer")
 
 
 def _add(total: Tree, rows: Tensor | None, of_step: Tree) -> None:
@@ -258,9 +258,9 @@ def metagradient(
     of: Batch | Measure,
     wrt: Collection[Name] = _EXAMPLES,
     *,
-    steps: core.NonNegativeInt | None = None,
+    steps: NonNegativeInt | None = None,
     ema: bool = False,
-    memory: str | core.PositiveInt = "200 MB",
+    memory: str | PositiveInt = "200 MB",
     folder: str | Path | None = None,
     save_seconds: float = 60.0,
     progress: Callable[[int, int], object] | None = None,
@@ -337,7 +337,6 @@ def metagradient(
 
 
 def _check_run(run: Run, of: object) -> Step:
-    """Refuse a step whose adjoint is not known, and say why."""
     step = run.step
     if not isinstance(step, Step):
         raise core.unexpected(NAME, "a step of make_step", core.describe(step))
@@ -346,13 +345,13 @@ def _check_run(run: Run, of: object) -> Step:
         raise core.unexpected(NAME, "a step of the loss's own gradient", step, mend)
     if step.reduce is not None and getattr(run.batches, "shard", None) != step.reduce.shard:
         mend = "data.batches(..., shard=(group.rank, group.size))"
-        raise LayerError(NAME, f"expected this process's part of the batches; write {mend}")
+        raise core.LayerError(NAME, f"expected this process's part of the batches; write {mend}")
     if backpropagation(step.net) is not step.net:
         mend = "take the rules out: lf.rules.backpropagation(net)"
         raise core.unexpected(NAME, "a step of the loss's own gradient", step, mend)
     if isinstance(step.optimizer.adjoint, str):
         reason = f"{step.optimizer} has no adjoint: {step.optimizer.adjoint}"
-        raise LayerError(NAME, f"expected an optimizer with an adjoint; {reason}")
+        raise core.LayerError(NAME, f"expected an optimizer with an adjoint; {reason}")
     check_not_nested(NAME, run.start, () if callable(of) else of)
     return step
 

@@ -153,7 +153,6 @@ def load_parts(folder: Path, like: TrainState, group: Group) -> TrainState:
 
 
 def _span(origin: Origin, rank: int, size: int) -> tuple[int, int]:
-    """Return which numbers of its whole tensor a process's slice has."""
     sizes, i = origin
     return spans(sizes, rank, size)[i]
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lincoln_fn import compiler, core
 from lincoln_fn.compiler.internal import digest
-from lincoln_fn.core import Arrays, Cache, Layer, Params, Positive, bare, tree, unexpected
+from lincoln_fn.core import Arrays, Cache, Layer, Params, Positive, PositiveInt, tree, unexpected
 from lincoln_fn.distributed.data_parallel import agreement, sharded_params, synchronised
 from lincoln_fn.distributed.data_parallel.sharded_step import ShardedStep, StepSetup
 from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of, drawing_for_all
@@ -91,7 +91,6 @@ class Passes(ShardedStep):
         return None
 
     def _run(self) -> None:
-        """Compute the shards, one after the other, or together if they meet."""
         own, meeting = self.shards.own, self._setup.meeting
         if meeting is None:
             for shard in own:
@@ -181,7 +180,7 @@ def post_gradients(net: Layer, params: Params, cache: Cache, g: Arrays, put: Put
 def mean(
     group: Group,
     *,
-    shards: core.PositiveInt | None = None,
+    shards: PositiveInt | None = None,
     deterministic: bool = True,
     compiled: bool = False,
     bucket_mb: Positive = 25.0,
@@ -234,7 +233,7 @@ def mean(
         raise unexpected("mean", "shards=None, since deterministic is False", total)
     divided = Shards(group.duplicate(), total, deterministic)
     size = int(bucket_mb * 2**20)
-    return bare(
+    return core.bare(
         Reduce,
         partial(_bind, group, divided, size, compiled),
         group.totals,

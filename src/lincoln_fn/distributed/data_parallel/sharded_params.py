@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, check_params, tree, unexpected
+from lincoln_fn.core import OR_INFINITE, Arrays, Key, Layer, Params, Positive, check_params, tree
 from lincoln_fn.distributed.group import GROUP, Group
 from lincoln_fn.optim import Optimizer, OptimizerState, Transform
 from lincoln_fn.optim.internal import clip, cut, join, slice_rows, split_row
@@ -100,7 +100,7 @@ def find_sharded_leaves(params: Params) -> Iterator[tuple[list[int], list[tuple[
 
 @core.checked
 def clip_by_global_norm(
-    max_norm: Annotated[core.Positive, core.OR_INFINITE], group: Group, *, like: Params = None
+    max_norm: Annotated[Positive, OR_INFINITE], group: Group, *, like: Params = None
 ) -> Transform:
     """Scale all gradients together so that the norm of the whole is at most max_norm.
 
@@ -172,9 +172,14 @@ def _there(
 
 
 def _back(
-    visit: VisitBack, params: Sharded, cache: Cache, g: Arrays, *, group: Group, once: Once = _now
+    visit: VisitBack,
+    params: Sharded,
+    cache: core.Cache,
+    g: Arrays,
+    *,
+    group: Group,
+    once: Once = _now,
 ) -> tuple[Arrays, Record]:
-    """Collect the parameters, and go back through the layer."""
     return visit(0, once(partial(collect, params, group)), cache, g)
 
 
@@ -195,13 +200,13 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, group: Group) -> Sha
     if len(dtypes) != 1:
         given = ", ".join(sorted(str(dtype) for dtype in dtypes)) or "none"
         expected = "parameters of one dtype"
-        raise unexpected(f"{NAME}({parts[0]})", expected, given, "shard the parts apart")
+        raise core.unexpected(f"{NAME}({parts[0]})", expected, given, "shard the parts apart")
     forms = tuple((tuple(leaf.shape), leaf.stride()) for leaf in leaves)
     slices = iter(cut(leaves, group))
     return Sharded(tree.map(lambda _: next(slices), params), forms)
 
 
-def _advance(visit: VisitThere, params: Sharded, cache: Cache) -> Sharded:
+def _advance(visit: VisitThere, params: Sharded, cache: core.Cache) -> Sharded:
     check_params(NAME, params, Sharded)
     return Sharded(visit.advance(0, params.slices, cache), params.forms)
 
@@ -216,11 +221,9 @@ def fully_sharded(layer: Layer, group: Group) -> Layer:
 
     The walks collect the parameters from all processes just before they need them, and free them
     afterwards. Shard the blocks of a network one by one: then a process has one block's parameters
-    at a time. Every call of the layer's functions communicates, so all processes must make it.
-
-    Returns:
-        The layer. Its params are `Sharded`: vectors in place of the parameters. The optimizer must
-        update each number by itself. To clip, use `distributed.clip_by_global_norm`.
+    at a time. Every call of the layer's functions communicates, so all processes must make it. Its
+    params are `Sharded`: vectors in place of the parameters. The optimizer must update each number
+    by itself. To clip, use `distributed.clip_by_global_norm`.
 
     Raises:
         LayerError: from `init`, if the parameters have several dtypes or there are none.

@@ -110,7 +110,6 @@ class Buckets:
         return tree.map(lambda _: next(each), self._params)
 
     def _sum(self, bucket: list[int]) -> list[Tensor]:
-        """Add up a bucket's gradients over all shards, and divide by the count."""
         shards, count = self._shards, self._count()
         known = [self._known[i] for i in bucket]
         if bucket[0] in self._shapes:

@@ -276,7 +276,6 @@ def _bind(
     stages: Stages, shards: Shards, schedule: Schedule, max_norm: float | None, compiled: bool,
     net: Layer, loss: Loss, name: str,
 ) -> Compute:  # fmt: skip
-    """Prepare the step of a network, which may be the fast one."""
     if "clip_by_global_norm" in name:
         expected = "an optimizer that does not need the whole network's gradient"
         mend = "give max_norm to pipeline in place of clip_by_global_norm"

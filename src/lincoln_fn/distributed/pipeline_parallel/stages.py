@@ -30,7 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import combine, core
-from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, named_leaves, tree, unexpected
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, PositiveInt, tree, unexpected
 from lincoln_fn.distributed.data_parallel.agreement import check_same
 from lincoln_fn.distributed.data_parallel.shards import align
 from lincoln_fn.distributed.group import Group
@@ -64,7 +64,7 @@ def check_tied(tied: Sequence[Tied], stages: int) -> None:
 
 def leaves_at(params: Params, path: str) -> dict[str, Tensor]:
     """Find the leaves at a path, by the path of each."""
-    leaves = dict(named_leaves(params))
+    leaves = dict(core.named_leaves(params))
     found = {name: leaf for name, leaf in leaves.items() if f"{name}.".startswith(f"{path}.")}
     if not found:
         stage = path.partition(".")[0]
@@ -91,15 +91,12 @@ def with_copy(params: Params, path: str, first: str, value: Sequence[Tensor]) ->
 
 
 @core.checked
-def scores(num_embeddings: core.PositiveInt) -> Layer:
+def scores(num_embeddings: PositiveInt) -> Layer:
     """Score each row of a table of embeddings: y = h E^T.
 
     As the last layer of a pipeline, with the params of the first stage's embedding, it does what
-    `lf.tied` does in one process.
-
-    Returns:
-        The layer, from (..., n_features) to (..., num_embeddings). Its params are those of
-        `lf.embedding`.
+    `lf.tied` does in one process. It goes from (..., n_features) to (..., num_embeddings). Its
+    params are those of `lf.embedding`.
 
     Example:
         >>> net = scores(10)
@@ -213,9 +210,8 @@ class Stages:
         return transforms.clip(dparams, torch.linalg.vector_norm(torch.cat(known)), max_norm)
 
     def _list_counted(self, dparams: Params) -> Iterator[Tensor]:
-        """Give the leaves without further copies of a tied parameter."""
         copies = [path for _, *others in self.tied for path in others]
-        for path, leaf in named_leaves(dparams):
+        for path, leaf in core.named_leaves(dparams):
             if not any(f"{path}.".startswith(f"{copy}.") for copy in copies):
                 yield leaf
 

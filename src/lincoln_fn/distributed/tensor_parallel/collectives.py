@@ -105,13 +105,12 @@ def between(
 def split(whole: T, like: T, group: Group) -> T:
     """Take this process's part of each tensor, such as the params of a trained network.
 
+    Its tensors have memory of their own.
+
     Args:
         whole: a tree, such as the params or the `TrainState` of a network of plain layers.
         like: a tree of the parts' shapes, such as the params of the network of parallel layers from
             its `init`.
-
-    Returns:
-        The tree of this process. Its tensors have memory of their own.
 
     Example:
         >>> group, x = lf.distributed.alone(), torch.ones(5, 3)
@@ -150,7 +149,6 @@ def join(parts: T, like: T, group: Group) -> T:
 
 
 def _axis(function: str, whole: Tensor, part: Tensor, group: Group) -> int | None:
-    """Find the axis along which a tensor is divided; None if it is not."""
     if whole.shape == part.shape:
         return None
     for axis in range(part.ndim):

@@ -160,12 +160,10 @@ def parallel_attention(
     All processes have the same x, in the forms that `lf.multi_head_attention` takes, and get the
     same y. Forward adds up y, and backward dx, so all processes must call them. Dropout draws for
     each head what one process would draw. Its arguments are those of `lf.multi_head_attention`;
-    num_heads is a multiple of the number of processes, and initializers draw the whole weights.
-
-    Returns:
-        The layer. Its params are `layers.multi_head_attention.Params`, where query, key and value
-        have 1 / n of their columns for n processes, and output has 1 / n of its rows. The parts of
-        all processes together are what `lf.multi_head_attention` draws from the same key.
+    num_heads is a multiple of the number of processes, and initializers draw the whole weights. The
+    params are `layers.multi_head_attention.Params`, where query, key and value have 1 / n of their
+    columns for n processes, and output has 1 / n of its rows. The parts of all processes together
+    are what `lf.multi_head_attention` draws from the same key.
 
     Source:
         Shoeybi and others, "Megatron-LM", 2019, section 3.

@@ -98,16 +98,14 @@ def column_parallel(
 
     All processes have the same x, of shape (..., n_in). The y of each has shape (..., n_out / n),
     for n processes. `row_parallel` takes it as it is. Forward sends nothing, and backward adds up
-    dx, so all processes must call it.
+    dx, so all processes must call it. The params are `layers.dense.Params`: weight (n_in, n_out /
+    n) and bias (n_out / n,). The parts of all processes together are what `lf.dense` draws from the
+    same key.
 
     Args:
         n_out: the number of features of the whole y, a multiple of the number of processes.
         gather_output: whether all processes get the whole y, of shape (..., n_out).
         weight_init: draws the whole W, of which each process keeps its own columns.
-
-    Returns:
-        A layer with `layers.dense.Params`: weight (n_in, n_out / n) and bias (n_out / n,). The
-        parts of all processes together are what `lf.dense` draws from the same key.
 
     Source:
         Shoeybi and others, "Megatron-LM", 2019, section 3.
@@ -174,17 +172,15 @@ def row_parallel(
 
     The x of each process has shape (..., n_in / n), for n processes, as `column_parallel` returns
     it. All processes get the same y, of shape (..., n_out). Forward adds up y, so all processes
-    must call it, and backward sends nothing.
+    must call it, and backward sends nothing. The params are `layers.dense.Params`: weight (n_in /
+    n, n_out) and bias (n_out,). The parts of all processes together are what `lf.dense` draws from
+    the same key.
 
     Args:
         n_out: the number of features of y. That of x is found from the example input.
         input_is_parallel: whether x is the own part of a process. If not, all processes have the
             same x, of shape (..., n_in), where n_in is a multiple of their number.
         weight_init: draws the whole W, of which each process keeps its own rows.
-
-    Returns:
-        The layer. Its params are `layers.dense.Params`: weight (n_in / n, n_out) and bias (n_out,).
-        The parts of all processes together are what `lf.dense` draws from the same key.
 
     Source:
         Shoeybi and others, "Megatron-LM", 2019, section 3.

@@ -109,17 +109,14 @@ def vocab_parallel_embedding(
     """Divide the rows of an embedding's table among processes.
 
     All processes have the same x, and get the same y. Forward adds up y, so all processes must call
-    it, and backward sends nothing.
+    it, and backward sends nothing. The params are `layers.embedding.Params`, with num_embeddings /
+    n rows for n processes. Its dx is None.
 
     Args:
         num_embeddings: the number of rows of the whole table, a multiple of the number of
             processes. A vocabulary of another size gets some rows that no index uses.
         embedding_dim: as for `lf.embedding`; and `padding_idx`.
         weight_init: draws the whole table, of which each process keeps its own rows.
-
-    Returns:
-        The layer. Its params are `layers.embedding.Params`, with num_embeddings / n rows for n
-        processes. Its dx is None.
 
     Source:
         Shoeybi and others, "Megatron-LM", 2019, section 3.
@@ -146,14 +143,12 @@ def vocab_parallel_embedding(
 def parallel_tied(embedding: Layer, body: Layer, group: Group) -> Layer:
     """Embed indices, run a body, and score every index by the same divided matrix.
 
-    `lf.tied` would score only a process's own rows.
+    `lf.tied` would score only a process's own rows. The layer goes from indices (...) to
+    logits (..., n_embeddings), the same in all processes.
 
     Args:
         embedding: `vocab_parallel_embedding(n_embeddings, n_features, group)`.
         body: from (..., n_features) to (..., n_features), the same in all processes.
-
-    Returns:
-        The layer, from indices (...) to logits (..., n_embeddings), the same in all processes.
 
     Example:
         >>> group = lf.distributed.alone()

@@ -185,7 +185,6 @@ class Style(NamedTuple):
 
 
 def _windows(options: Options, style: Style) -> list[int | None]:
-    """Find the window of each layer, None for one without."""
     n, window = options.num_hidden_layers, getattr(options, "sliding_window", None)
     kinds = getattr(options, "layer_types", None)
     if kinds is None:
