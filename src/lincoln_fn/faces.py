@@ -1,14 +1,16 @@
 """The face of a room: the names that others use, each loaded when it is first asked for (PEP 562).
 
 A room's `__init__.pyi` lists these names as imports. Type checkers and editors read it, and so does
-this file. So `import lincoln_fn` loads no room, and a room that nobody names costs nothing. A face
-for other rooms, `internal.pyi`, needs no `.py` beside it.
+this file. So `import lincoln_fn` loads no room, and a room that nobody names costs nothing. A line
+`from file import *` lists every public name that begins a line of the file. A face for other rooms,
+`internal.pyi`, needs no `.py` beside it.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
+import re
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -115,8 +117,16 @@ def _homes(package: str, stub: str) -> dict[str, tuple[str, str]] | None:
         name.asname or name.name: (str(line.module), name.name)
         for line in ast.parse(text).body
         if isinstance(line, ast.ImportFrom)
-        for name in line.names
+        for name in (_defined_in(str(line.module)) if line.names[0].name == "*" else line.names)
     }
+
+
+def _defined_in(module: str) -> list[ast.alias]:
+    """List the public names that a module defines, without loading it."""
+    package, _, file = module.rpartition(".")
+    text = (get_data(package, f"{file}.py") or b"").decode()
+    found = re.finditer(r"^(?:class |def )([A-Za-z]\w*)|^([A-Za-z]\w*)(?:: .*)? = ", text, re.M)
+    return [ast.alias(match[1] or match[2]) for match in found]
 
 
 sys.meta_path.append(_InItsRoom())

@@ -32,7 +32,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import attrs
 
@@ -45,8 +45,6 @@ from lincoln_fn.core.values import Arrays, Cache, Params
 from lincoln_fn.errors import later
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
-
-T = TypeVar("T")
 
 
 class Composed(Protocol):
