@@ -7,6 +7,6 @@ from lincoln_fn.initializers.scaled import (
     glorot_uniform as glorot_uniform, he_normal as he_normal, he_uniform as he_uniform,
     lecun_normal as lecun_normal, lecun_uniform as lecun_uniform,
 )
-from lincoln_fn.initializers.structured import (
+from lincoln_fn.initializers.initializer import (
     dirac as dirac, identity as identity, orthogonal as orthogonal, sparse as sparse,
 )

@@ -52,7 +52,7 @@ from torch import Tensor
 from lincoln_fn.core import Arrays, Key, Layer, PositiveInt, bare, constructor, record
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.layers.common import recurrent
-from lincoln_fn.layers.common.recurrent_forms import Cache, Cells, Family
+from lincoln_fn.layers.common.recurrent import Cache, Cells, Family
 from lincoln_fn.layers.common.scan import Rule, Tensors
 
 

@@ -31,8 +31,14 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Key, Layer, PositiveInt, constructor, record, static, unexpected
 from lincoln_fn.initializers import Initializer
-from lincoln_fn.layers.common.recurrent import FAN_IN, Form, drawn_cell
-from lincoln_fn.layers.common.recurrent_forms import Family, check_cell, checked_states
+from lincoln_fn.layers.common.recurrent import (
+    FAN_IN,
+    Family,
+    Form,
+    check_cell,
+    checked_states,
+    drawn_cell,
+)
 from lincoln_fn.layers.common.scan import Cell, Tensors, affine, cell_grads, cell_terms
 from lincoln_fn.layers.gru import FAMILY as GRU
 from lincoln_fn.layers.lstm import FAMILY as LSTM

@@ -5,7 +5,7 @@ from lincoln_fn.attribution.rules.any_layer import (
 from lincoln_fn.attribution.rules.transformer import (
     attention as attention, constant_std as constant_std,
 )
-from lincoln_fn.attribution.rules.linear import (
+from lincoln_fn.attribution.rules.any_layer import (
     alpha_beta as alpha_beta, epsilon as epsilon, flat as flat, gamma as gamma,
     w_square as w_square, z_box as z_box, z_plus as z_plus,
 )
