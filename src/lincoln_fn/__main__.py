@@ -1,4 +1,4 @@
-"""A first program. It trains a network, and checks every gradient in it:
+"""A first program. It trains a network, and checks every gradient in it.
 
     import lincoln_fn as lf
 

@@ -57,9 +57,6 @@ class Composite:
     def rules_of(self, net: Layer) -> dict[str, Rule]:
         """Choose a rule for every single layer of a network, by its path.
 
-        Raises:
-            LayerError: if a layer has no rule, or net has no single layer at one of the paths.
-
         Example:
             >>> epsilon_plus().rules_of(lf.serial(lf.conv2d(4, 3), lf.relu(), lf.dense(2)))
             {'0': z_plus(), '1': pass_(), '2': epsilon(1e-06)}

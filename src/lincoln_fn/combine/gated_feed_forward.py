@@ -75,9 +75,6 @@ def swiglu(
         intermediate_size: the features between the dense layers.
         weight_init: draws the weights. The default is torch's: uniform within 1 / sqrt(n_in).
 
-    Returns:
-        The layer. Its params are `combine.gated_feed_forward.Params`.
-
     Source:
         Shazeer, "GLU Variants Improve Transformer", 2020, equation 6.
 

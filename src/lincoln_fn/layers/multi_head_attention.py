@@ -136,9 +136,6 @@ def multi_head_attention(
         weight_init: draws the weights of query, key and value; the default is torch's.
         output_weight_init: draws the output's weight; the default is torch's.
 
-    Returns:
-        The layer, whose params are `layers.multi_head_attention.Params`.
-
     Example:
         >>> x = torch.zeros(2, 5, 8)
         >>> layer = multi_head_attention(4)
