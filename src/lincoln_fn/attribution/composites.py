@@ -115,8 +115,7 @@ def composite(
     """
     first, by_path = tuple(first), dict(by_path or {})
     _check(choices, first, by_path)
-    last = (LINEAR, rules.epsilon())
-    return Composite((*choices, *base(), last), first, by_path)
+    return Composite((*choices, *base(), (LINEAR, rules.epsilon())), first, by_path)
 
 
 @checked

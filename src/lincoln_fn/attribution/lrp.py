@@ -57,8 +57,7 @@ def loops_of(layer: Layer, path: str, rule_of: Callable[[Layer], Rule]) -> Loops
     is_continuous = of is ode and layer.spec is not None and layer.spec["adjoint"] == "continuous"
     refused = _CONTINUOUS if is_continuous else _REFUSED.get(of)
     if refused:
-        where = " ".join(filter(None, ("lrp:", path, layer.name)))
-        raise core.LayerError(where, refused)
+        raise core.LayerError(" ".join(filter(None, ("lrp:", path, layer.name))), refused)
     if of not in _LOOPS:
         return composed.there, composed.back
     return _LOOPS[of](composed, partial(_shares, rule_of(_ADD)))

@@ -85,8 +85,7 @@ def constructor(function: Any = None, /, **traits: Any) -> Any:  # Any: as the o
         spec, own = Spec(call, arguments), lacking.others.items()
 
         def complete(function: Function) -> Function:
-            is_of_layer = lacking.make is Layer
-            checked = shape_checked(function, call.__name__) if is_of_layer else function
+            checked = shape_checked(function, call.__name__) if lacking.make is Layer else function
             return _with_arguments(checked, spec.arguments)
 
         bound = map(complete, lacking.functions)

@@ -52,8 +52,7 @@ def is_forward_mode() -> bool:
 
 def tensors_in(arguments: Iterable[Any]) -> list[Tensor]:  # Any: trees, and what is none
     """List the tensors of a function's arguments."""
-    leaves = tree.leaves(tuple(arguments), states=True)
-    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    return [leaf for leaf in tree.leaves(tuple(arguments), states=True) if isinstance(leaf, Tensor)]
 
 
 def mirrors(one: tree.Tree, other: tree.Tree, *, states: bool = False) -> bool:

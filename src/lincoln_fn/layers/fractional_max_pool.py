@@ -80,8 +80,7 @@ def draw_samples(
     key: Key, x: Float[Tensor, "*planes spatial"], n: int
 ) -> Float[Tensor, "*planes n"]:
     """Draw u from [0, 1) for each channel of each example and each of n axes."""
-    shape = (*x.shape[:-n], n)
-    return keys.uniform(key.near(x), shape, dtype=summed_in(x)).to(x.device)
+    return keys.uniform(key.near(x), (*x.shape[:-n], n), dtype=summed_in(x)).to(x.device)
 
 
 def _positions(

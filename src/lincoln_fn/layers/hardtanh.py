@@ -33,8 +33,7 @@ def forward(
 
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g where low < x < high, else 0."""
-    is_between = (cache.x > cache.min_val) & (cache.x < cache.max_val)
-    return torch.where(is_between, g, 0), ()
+    return torch.where((cache.x > cache.min_val) & (cache.x < cache.max_val), g, 0), ()
 
 
 @constructor(kind="activation")

@@ -140,8 +140,7 @@ def unpacked_cotangent(
     core.check_cotangent(family.name, dy, cache.y)
     axis = cache.batch_axis
     if dlast is None:
-        zeros = dy.new_zeros(_state_shape(cells, dy, axis))
-        dlast = (zeros,) * family.rule.states
+        dlast = (dy.new_zeros(_state_shape(cells, dy, axis)),) * family.rule.states
     dlast = _states(family, cells, "g of the last state", dlast, dy, axis)
     return to_batch_first(dy, axis), list(zip(*dlast, strict=True))
 
@@ -160,9 +159,7 @@ def _states(
     return tuple(s.unsqueeze(1) for s in states) if axis is None else states
 
 
-def checked_states(
-    name: str, rule: Rule, what: str, state: Arrays, shape: tuple[int, ...]
-) -> Tensors:
+def checked_states(name: str, rule: Rule, what: str, state: Arrays, shape: core.Sizes) -> Tensors:
     """Check that a state has the cell's number of tensors, all of one shape."""
     states = state if type(state) is tuple else (state,)
     shapes = [tuple(s.shape) if isinstance(s, Tensor) else format_briefly(s) for s in states]
@@ -194,8 +191,7 @@ def init_cells(family: Family, key: Key, x: Arrays, form: Form) -> Cells:
     sequence = x[0] if type(x) is tuple and x else x
     check_sequence(family.name, sequence, batch_first=True)
     hidden, directions = form.hidden_size, 1 + form.bidirectional
-    count = 4 * form.num_layers * directions
-    keys = map(key.fold_in, range(count))
+    keys = map(key.fold_in, range(4 * form.num_layers * directions))
 
     def cell(n_in: int) -> Cell:
         return drawn_cell(keys, n_in, family.rule.gates, form, sequence.dtype)
