@@ -64,7 +64,10 @@ class Face(ModuleType):
 
 
 class _InItsRoom(Loader):
-    """Finds `lincoln_fn.data`, a module that stands in a room and is public in the root."""
+    """Finds `lincoln_fn.data`, a module that stands in a room and is public in the root.
+
+    And it makes the face of a `.pyi` that has no `.py` beside it.
+    """
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Return how to load the module, if the face of its package has it from elsewhere."""
@@ -72,29 +75,19 @@ class _InItsRoom(Loader):
         owner = sys.modules.get(package)
         if not isinstance(owner, Face):
             return None
-        if owner.is_from_elsewhere(last):
-            return ModuleSpec(name, self) if inspect.ismodule(getattr(owner, last)) else None
-        return ModuleSpec(name, _StubAlone()) if _homes(package, last) is not None else None
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Return the module as it is."""
-        package, _, last = spec.name.rpartition(".")
-        module: ModuleType = getattr(sys.modules[package], last)
-        spec.loader_state = module.__spec__
-        return module
+        is_elsewhere = owner.is_from_elsewhere(last)
+        is_face = not is_elsewhere and _homes(package, last) is not None
+        is_module = is_elsewhere and inspect.ismodule(getattr(owner, last))
+        return ModuleSpec(name, self) if is_face or is_module else None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Leave the module as it was."""
-        assert module.__spec__ is not None
-        module.__spec__ = module.__spec__.loader_state
-
-
-class _StubAlone(Loader):
-    """Makes the face of a `.pyi` that has no `.py` beside it."""
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Give a module the names of its `.pyi`."""
-        face(module.__name__)
+        """Put the module as it is in the place of a new one, or give that the names of its stub."""
+        package, _, last = module.__name__.rpartition(".")
+        owner = sys.modules[package]
+        if isinstance(owner, Face) and owner.is_from_elsewhere(last):
+            sys.modules[module.__name__] = getattr(owner, last)
+        else:
+            face(module.__name__)
 
 
 def face(name: str, *, explains: bool = False) -> None:

@@ -55,8 +55,6 @@ class Params:
 
 @record
 class Cache:
-    """The normalised input, each channel's rstd, mean and unbiased variance, and the momentum."""
-
     x_hat: Channels
     rstd: Float[Tensor, "1 channels *ones"]
     mean: Float[Tensor, " channels"]

@@ -23,8 +23,6 @@ from lincoln_fn.core import Elements, Layer, Positive, bare, constructor, record
 
 @record
 class Cache:
-    """The input, and the scale alpha."""
-
     x: Elements
     alpha: float = static()
 

@@ -48,8 +48,6 @@ class Params:
 
 @core.record
 class Cache:
-    """The padded input, what y is like, how the kernel moves, and the amounts of padding."""
-
     x: Float[Tensor, "*in_channels_and_padded"]
     y: core.Like = core.static()
     geometry: Geometry = core.static()

@@ -47,8 +47,6 @@ class Params:
 
 @core.record
 class Cache:
-    """The input, what y is like, how the kernel moves over it, and both paddings."""
-
     x: core.ConvInput
     y: core.Like = core.static()
     geometry: Geometry = core.static()

@@ -22,8 +22,6 @@ from lincoln_fn.core import Elements, Layer, bare, constructor, record, static
 
 @record
 class Cache:
-    """The input, and the factor alpha."""
-
     x: Elements
     alpha: float = static()
 

@@ -41,8 +41,6 @@ class Params:
 
 @record
 class Cache:
-    """The indices, what y is like, and the index that has no gradient, or None."""
-
     x: Int[Tensor, "*batch"]
     y: Like = core.static()
     padding_idx: int | None = core.static()

@@ -73,8 +73,6 @@ class Params:
 
 @record
 class Cache:
-    """The inputs with one axis of examples, all states, the first, and the form of x."""
-
     u: Rows
     r: Rows
     i: Rows

@@ -59,8 +59,6 @@ class Params:
 
 @record
 class Cache:
-    """h by head, the weight of each edge, the slope of its score, and the nodes of the edges."""
-
     h: Heads
     weights: Scores
     slope: Scores

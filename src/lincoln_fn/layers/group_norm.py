@@ -41,8 +41,6 @@ class Params:
 
 @record
 class Cache:
-    """The normalised input, and its groups' rstd."""
-
     x_hat: Channels
     rstd: Float[Tensor, "batch groups 1 *ones"]
 

@@ -17,8 +17,6 @@ from lincoln_fn.core import Bound, Elements, Layer, bare, constructor, record, r
 
 @record
 class Cache:
-    """The input, and the limits of y."""
-
     x: Elements
     min_val: float = static()
     max_val: float = static()

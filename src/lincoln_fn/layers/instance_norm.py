@@ -48,8 +48,6 @@ class Params:
 
 @record
 class Cache:
-    """The normalised input, its rstd, mean and unbiased variance, and the momentum."""
-
     x_hat: Instances
     rstd: Float[Tensor, "*channels_and_ones"]
     mean: Float[Tensor, "*batch channels"]

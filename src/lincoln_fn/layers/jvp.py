@@ -45,8 +45,6 @@ Pair: TypeAlias = tuple[Arrays, Arrays]
 
 @record
 class Cache:
-    """The layer's cache, and its derivative along v."""
-
     value: AnyCache
     slope: AnyCache
 

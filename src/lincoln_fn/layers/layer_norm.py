@@ -54,8 +54,6 @@ class Params:
 
 @record
 class Cache:
-    """The normalised input, its rows' rstd, and how many axes make a row."""
-
     x_hat: Rows
     rstd: Float[Tensor, "*batch_and_ones"]
     axes: int = static()

@@ -32,8 +32,6 @@ Factors: TypeAlias = tuple[Features, Float[Tensor, "n_out n_in"]]
 
 @record
 class Cache:
-    """Stand-ins for both factors."""
-
     x: Features
     weight: Float[Tensor, "n_out n_in"]
 

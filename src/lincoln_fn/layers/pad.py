@@ -37,8 +37,6 @@ Amounts = tuple[tuple[int, int], ...]
 
 @core.record
 class Cache:
-    """A stand-in for y, how many elements were added before and after each axis, and the mode."""
-
     y: Moved
     amounts: Amounts = static()
     mode: str = static()

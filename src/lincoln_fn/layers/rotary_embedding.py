@@ -45,8 +45,6 @@ Gradients: TypeAlias = Heads | tuple[Heads, None]
 
 @record
 class Cache:
-    """A stand-in for the heads, c and s, and the form of x and of the pairs."""
-
     x: Heads
     cos: Float[Tensor, "*positions length pairs"]
     sin: Float[Tensor, "*positions length pairs"]
