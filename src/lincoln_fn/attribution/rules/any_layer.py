@@ -69,17 +69,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.attribution.gradient import expanded, product
-from lincoln_fn.core import (
-    Arrays,
-    Cache,
-    Layer,
-    NonNegative,
-    Params,
-    Shown,
-    bare,
-    constructor,
-    tree,
-)
+from lincoln_fn.core import Arrays, Cache, Layer, NonNegative, Params, Shown, bare, constructor
 
 
 @attrs.frozen(eq=False)
@@ -132,7 +122,7 @@ def by_terms(
 
 def changed(use: Use, change: Change, zero_bias: bool = False) -> Params:
     """Change a layer's weights and biases, and make the bias 0 if asked to."""
-    params = tree.map(change, use.params)
+    params = core.tree.map(change, use.params)
     bias = getattr(params, "bias", None)
     if not zero_bias or bias is None:
         return params
@@ -239,7 +229,7 @@ def signal(stabilizer: NonNegative = 1e-6) -> Rule:
     def propagate(use: Use, relevance: Arrays) -> Arrays:
         if not isinstance(use.x, tuple):
             return torch.cat([relevance, torch.zeros_like(relevance)], use.cache.dim)
-        shares = tree.map(partial(share, epsilon=stabilizer), relevance, use.y)
+        shares = core.tree.map(partial(share, epsilon=stabilizer), relevance, use.y)
         of_x = product(use.x, _pulled(use, shares))
         is_signal = (i in use.cache.signals for i in range(len(of_x)))
         return tuple(
