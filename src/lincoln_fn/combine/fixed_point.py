@@ -67,9 +67,8 @@ def there(
 
 
 def back(
-    visit: VisitBack, params: Params, cache: Kept, g: Batch,
-    *, solver: Solver,
-) -> tuple[Arrays, Record]:  # fmt: skip
+    visit: VisitBack, params: Params, cache: Kept, g: Batch, *, solver: Solver
+) -> tuple[Arrays, Record]:
     """Solve u = g + J^T u, and visit the cell with u in place of g."""
     core.check_cache(visit.label, cache, Kept)
     cell, (_, z) = visit.parts[0], cache.arrays

@@ -103,14 +103,12 @@ def forward(
 ) -> tuple[Sequence, Cache]:  # fmt: skip
     """Compute y = heads(query W_q + b_q, key W_k + b_k, value W_v + b_v) W_o + b_o."""
     layer = multi_head_attention(num_heads, dropout=p, is_causal=is_causal, batch_first=batch_first)
-    result: tuple[Sequence, Cache] = layer.forward(params, x)
-    return result
+    return layer.forward(params, x)
 
 
 def backward(params: Params, cache: Cache, g: Sequence) -> tuple[Gradients, Params]:
     """Compute dx, which mirrors x, and dparams."""
-    result: tuple[Gradients, Params] = multi_head_attention(1).backward(params, cache, g)
-    return result
+    return multi_head_attention(1).backward(params, cache, g)
 
 
 @core.constructor
