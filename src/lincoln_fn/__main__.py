@@ -1,11 +1,4 @@
-"""`python -m lincoln_fn` prints what to try first. It loads neither torch nor a room."""
-
-from typing import Final
-
-import lincoln_fn as lf
-
-FIRST: Final = """\
-A first program. It trains a network, and checks every gradient in it:
+"""A first program. It trains a network, and checks every gradient in it.
 
     import lincoln_fn as lf
 
@@ -22,8 +15,10 @@ Is my backward right?    python -m lincoln_fn.testing ops.py:Mine --inputs "f32[
 An exercise, with tests  python -m lincoln_fn.testing.assignment softmax
 A derivation             python -c "import lincoln_fn as lf; help(lf.layers.softmax)"
 Names of torch, optax, torchmetrics and transformers, and ours
-                         python -m lincoln_fn.vocabulary\
+                         python -m lincoln_fn.vocabulary
 """
 
-if __name__ == "__main__":
-    print(f"lincoln_fn {lf.__version__}: backpropagation you can read, test and own.\n\n{FIRST}")
+import lincoln_fn as lf
+
+if __name__ == "__main__":  # without torch, and without a room
+    print(f"lincoln_fn {lf.__version__}: backpropagation you can read, test and own.\n\n{__doc__}")

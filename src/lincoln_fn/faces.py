@@ -1,14 +1,16 @@
 """The face of a room: the names that others use, each loaded when it is first asked for (PEP 562).
 
 A room's `__init__.pyi` lists these names as imports. Type checkers and editors read it, and so does
-this file. So `import lincoln_fn` loads no room, and a room that nobody names costs nothing. A face
-for other rooms, `internal.pyi`, needs no `.py` beside it.
+this file. So `import lincoln_fn` loads no room, and a room that nobody names costs nothing. A line
+`from file import *` lists every public name that begins a line of the file. A face for other rooms,
+`internal.pyi`, needs no `.py` beside it.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
+import re
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -62,7 +64,10 @@ class Face(ModuleType):
 
 
 class _InItsRoom(Loader):
-    """Finds `lincoln_fn.data`, a module that stands in a room and is public in the root."""
+    """Finds `lincoln_fn.data`, a module that stands in a room and is public in the root.
+
+    And it makes the face of a `.pyi` that has no `.py` beside it.
+    """
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Return how to load the module, if the face of its package has it from elsewhere."""
@@ -70,29 +75,19 @@ class _InItsRoom(Loader):
         owner = sys.modules.get(package)
         if not isinstance(owner, Face):
             return None
-        if owner.is_from_elsewhere(last):
-            return ModuleSpec(name, self) if inspect.ismodule(getattr(owner, last)) else None
-        return ModuleSpec(name, _StubAlone()) if _homes(package, last) is not None else None
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Return the module as it is."""
-        package, _, last = spec.name.rpartition(".")
-        module: ModuleType = getattr(sys.modules[package], last)
-        spec.loader_state = module.__spec__
-        return module
+        is_elsewhere = owner.is_from_elsewhere(last)
+        is_face = not is_elsewhere and _homes(package, last) is not None
+        is_module = is_elsewhere and inspect.ismodule(getattr(owner, last))
+        return ModuleSpec(name, self) if is_face or is_module else None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Leave the module as it was."""
-        assert module.__spec__ is not None
-        module.__spec__ = module.__spec__.loader_state
-
-
-class _StubAlone(Loader):
-    """Makes the face of a `.pyi` that has no `.py` beside it."""
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Give a module the names of its `.pyi`."""
-        face(module.__name__)
+        """Put the module as it is in the place of a new one, or give that the names of its stub."""
+        package, _, last = module.__name__.rpartition(".")
+        owner = sys.modules[package]
+        if isinstance(owner, Face) and owner.is_from_elsewhere(last):
+            sys.modules[module.__name__] = getattr(owner, last)
+        else:
+            face(module.__name__)
 
 
 def face(name: str, *, explains: bool = False) -> None:
@@ -115,8 +110,16 @@ def _homes(package: str, stub: str) -> dict[str, tuple[str, str]] | None:
         name.asname or name.name: (str(line.module), name.name)
         for line in ast.parse(text).body
         if isinstance(line, ast.ImportFrom)
-        for name in line.names
+        for name in (_defined_in(str(line.module)) if line.names[0].name == "*" else line.names)
     }
+
+
+def _defined_in(module: str) -> list[ast.alias]:
+    """List the public names that a module defines, without loading it."""
+    package, _, file = module.rpartition(".")
+    text = (get_data(package, f"{file}.py") or b"").decode()
+    found = re.finditer(r"^(?:class |def )([A-Za-z]\w*)|^([A-Za-z]\w*)(?:: .*)? = ", text, re.M)
+    return [ast.alias(match[1] or match[2]) for match in found]
 
 
 sys.meta_path.append(_InItsRoom())

@@ -1,8 +1,8 @@
 """Names elsewhere, and ours or the reason why there is none: `python -m lincoln_fn.vocabulary`.
 
 The table has a row for each public module of torch.nn and optimizer of torch.optim. A counterpart
-is found by its name, which is torch's in snake case. `RENAMED` lists the other names. `LEFT_OUT`
-lists what has no counterpart, with the reason. `vocabulary.txt` has the names of other libraries.
+is found by its name, which is torch's in snake case. `vocabulary.txt` has the other names, what has
+no counterpart, with the reason, and the names of other libraries.
 """
 
 from __future__ import annotations
@@ -20,72 +20,7 @@ import torch
 from lincoln_fn.combine import ALIASES
 from lincoln_fn.core import HABITS
 
-RENAMED: Final = {
-    "BCELoss": "losses.log_loss",
-    "BCEWithLogitsLoss": "losses.sigmoid_cross_entropy",
-    "CrossEntropyLoss": "losses.softmax_cross_entropy",
-    "DataParallel": "distributed.mean",
-    "LeakyReLU": "leaky_relu",
-    "Linear": "dense",
-    "MultiheadAttention": "multi_head_attention",
-    "NLLLoss2d": "losses.nll",
-    "Sequential": "serial",
-    "Softmax2d": "softmax",
-    "SyncBatchNorm": "distributed.sync_batch_norm",
-    "Transformer": "interop.transformer",
-    "TransformerDecoder": "interop.transformer_decoder",
-    "TransformerDecoderLayer": "transformer_decoder_block",
-    "TransformerEncoder": "interop.transformer_encoder",
-    "TransformerEncoderLayer": "transformer_encoder_block",
-    "UpsamplingBilinear2d": "upsample",
-    "UpsamplingNearest2d": "upsample",
-    **{f"BatchNorm{n}d": "batch_norm" for n in (1, 2, 3)},
-    **{f"InstanceNorm{n}d": "instance_norm" for n in (1, 2, 3)},
-}
-
-# Functions of torch.nn.functional that have another name here, or whose name means something else.
-FUNCTIONS: Final = {
-    "binary_cross_entropy": "losses.log_loss",
-    "binary_cross_entropy_with_logits": "losses.sigmoid_cross_entropy",
-    "cross_entropy": "losses.softmax_cross_entropy",
-    "linear": "dense",
-    "multilabel_margin_loss": "losses.multi_label_margin",
-    "multilabel_soft_margin_loss": "losses.multi_label_soft_margin",
-    **{
-        f"{name}_loss": f"losses.{name}"
-        for name in (
-            *("cosine_embedding", "ctc", "gaussian_nll", "hinge_embedding", "huber", "l1"),
-            *("margin_ranking", "mse", "multi_margin", "nll", "poisson_nll", "smooth_l1"),
-            *("soft_margin", "triplet_margin"),
-        )
-    },
-}
-
 _LAZY = "every layer here finds its input's sizes by itself"
-
-LEFT_OUT: Final = {
-    **dict.fromkeys(
-        ("Container", "Module", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList"),
-        "holds modules; params are plain tuples and records here",
-    ),
-    **dict.fromkeys(
-        ("MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d"),
-        "interop.from_function makes it of torch's, for max_pool2d(..., return_indices=True)",
-    ),
-    "AdaptiveLogSoftmaxWithLoss": "a layer and a loss in one, for vocabularies beyond this scale",
-    "ChannelShuffle": "serial(unflatten, permute, flatten) says it",
-    "CosineSimilarity": "a function of two inputs; as a loss, losses.cosine_embedding",
-    "CrossMapLRN2d": "torch's older form of local_response_norm",
-    "EmbeddingBag": "serial(embedding, masked_mean) says it, with bags that are padded",
-    "Fold": "the transpose of Unfold; conv_transpose does the work it is used for",
-    "PairwiseDistance": "a function of two inputs; as a loss, losses.triplet_margin",
-    "RNNBase": "the base class of rnn, gru and lstm",
-    "RNNCellBase": "the base class of the cells",
-    "TripletMarginWithDistanceLoss": "takes a function without a backward of its own",
-    "Unfold": "copies every window; conv does the work it is used for",
-    "Optimizer": "the base class",
-    "SparseAdam": "for sparse gradients, which no layer here makes",
-}
 
 
 class Row(NamedTuple):
@@ -96,27 +31,29 @@ class Row(NamedTuple):
     reason: str
 
 
+def listed(*homes: str) -> Iterator[Row]:
+    """Read the rows of some libraries from `vocabulary.txt`."""
+    home = ""
+    for line in Path(__file__).with_suffix(".txt").read_text("utf-8").splitlines():
+        if line.startswith("["):
+            home = line.strip("[]")
+        elif home in homes and line and not line.startswith("#"):
+            theirs, told = re.split("  +", line)
+            ours = told.removeprefix("lf.") if told.startswith("lf.") else ""
+            yield Row(f"{home}.{theirs}", ours, "" if ours else told)
+
+
+_TORCH: Final = {row.theirs: row for row in listed("nn", "optim", "nn.functional")}
+
+
 def table() -> list[Row]:
     """Make the table of torch's names."""
-    rows = []
-    for package, name in _torch_names():
-        ours = _counterpart(name)
-        rows.append(Row(f"{package}.{name}", ours, "" if ours else _reason(name)))
-    return rows
+    return [_row(*names) for names in _torch_names()]
 
 
 def peers() -> list[Row]:
     """Read the names of optax and torchmetrics, and transformers' options of generation."""
-    rows, home = [], ""
-    for line in Path(__file__).with_suffix(".txt").read_text("utf-8").splitlines():
-        if line.startswith("["):
-            home = line.strip("[]")
-        elif line and not line.startswith("#"):
-            theirs, told = re.split("  +", line)
-            is_here = told.startswith("lf.")
-            ours, reason = (told.removeprefix("lf."), "") if is_here else ("", told)
-            rows.append(Row(f"{home}.{theirs}", ours, reason))
-    return rows
+    return [*listed("optax", "torchmetrics", "GenerationConfig")]
 
 
 def _torch_names() -> Iterator[tuple[str, str]]:
@@ -133,21 +70,18 @@ def _library() -> ModuleType:
     return sys.modules["lincoln_fn"]
 
 
-def _counterpart(name: str) -> str:
+def _row(package: str, name: str) -> Row:
+    theirs = f"{package}.{name}"
+    row = _TORCH.get(theirs, Row(theirs, "", _LAZY if name.startswith("Lazy") else ""))
     snake = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name.removesuffix("Loss"))
     lowered = snake.lower()
     squeezed = lowered.replace("_", "")
-    likely = (lowered, squeezed, f"losses.{lowered}", f"optim.{squeezed}")
-    for path in (RENAMED.get(name, ""), *likely):
+    for path in (row.ours, lowered, squeezed, f"losses.{lowered}", f"optim.{squeezed}"):
         owner, _, attribute = path.rpartition(".")
         home = getattr(_library(), owner) if owner else _library()
         if attribute in home.__all__ and callable(getattr(home, attribute)):
-            return path
-    return ""
-
-
-def _reason(name: str) -> str:
-    return _LAZY if name.startswith("Lazy") else LEFT_OUT.get(name, "")
+            return Row(theirs, path, "")
+    return Row(theirs, "", row.reason)
 
 
 # The rooms with functions that a user might look for in the wrong one.
@@ -183,14 +117,15 @@ def _told(module: str, name: str) -> str:
         return HABITS[module][name]
     for package, torchs in _torch_names():
         if torchs == name:
-            ours = _counterpart(name)
-            told = f"is lf.{ours} here" if ours else f"is left out here: {_reason(name)}"
-            return f"torch.{package}.{name} {told}"
+            row = _row(package, name)
+            told = f"is lf.{row.ours} here" if row.ours else f"is left out here: {row.reason}"
+            return f"torch.{row.theirs} {told}"
     if name in ALIASES:
         return f"torch.{name} is lf.{ALIASES[name]} here"
     if name in ("nn", "functional"):
         return "layers stand in lf itself, such as lf.dense"
-    torchs = f"torch.nn.functional.{name} is lf.{FUNCTIONS[name]} here" if name in FUNCTIONS else ""
+    other = _TORCH.get(f"nn.functional.{name}")
+    torchs = f"torch.{other.theirs} is lf.{other.ours} here" if other else ""
     for room in _ROOMS:
         if room and room not in _library().__all__:
             continue

@@ -9,7 +9,7 @@ from helpers.compiling import compiles
 from helpers.graphs import drawn, targets, traced
 
 import lincoln_fn as lf
-from lincoln_fn.combine import _loops as loops
+from lincoln_fn.combine import _steps as loops
 from lincoln_fn.compiler.compile import of_function
 from lincoln_fn.compiler.inductor import disk_cache
 from lincoln_fn.compiler.tracing import graphs_in, write_down

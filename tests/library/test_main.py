@@ -6,7 +6,7 @@ import sys
 import textwrap
 from importlib.util import find_spec
 
-from lincoln_fn.__main__ import FIRST
+from lincoln_fn.__main__ import __doc__ as FIRST
 
 
 def test_it_prints_without_loading_torch():

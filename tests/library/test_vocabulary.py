@@ -11,7 +11,7 @@ from helpers.cases.case import normal
 
 import lincoln_fn as lf
 from lincoln_fn.errors.descriptions import HABITS
-from lincoln_fn.vocabulary import FUNCTIONS, LEFT_OUT, RENAMED, missing_name, peers, table
+from lincoln_fn.vocabulary import listed, missing_name, peers, table
 
 
 def test_each_of_torchs_names_has_a_counterpart_or_a_reason():
@@ -20,10 +20,10 @@ def test_each_of_torchs_names_has_a_counterpart_or_a_reason():
 
 @pytest.mark.skipif(torch.__version__ < "2.13", reason="an older torch has fewer names")
 def test_nothing_is_said_of_names_that_torch_does_not_have_or_that_have_a_counterpart():
-    rows = {row.theirs.partition(".")[2]: row for row in table()}
-    assert set(LEFT_OUT) | set(RENAMED) <= set(rows)
-    assert [name for name in LEFT_OUT if rows[name].ours] == []
-    assert [name for name in RENAMED if rows[name].ours != RENAMED[name]] == []
+    told = [*listed("nn", "optim")]
+    assert len(told) > 40
+    assert {row.theirs for row in told} <= {row.theirs for row in table()}
+    assert [row for row in told if row not in table()] == []
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,11 @@ def test_a_name_that_is_not_here_answers_with_ours(home, name, told):
 
 
 def test_torchs_functions_have_counterparts_that_exist():
-    for name, ours in FUNCTIONS.items():
-        assert callable(getattr(torch.nn.functional, name))
-        assert callable(attrgetter(ours)(lf))
+    functions = [*listed("nn.functional")]
+    assert len(functions) > 15
+    for row in functions:
+        assert callable(attrgetter(row.theirs)(torch))
+        assert callable(attrgetter(row.ours)(lf))
 
 
 def test_what_is_to_be_written_in_place_of_a_habit_exists():

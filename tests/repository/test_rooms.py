@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import lincoln_fn
+from lincoln_fn import faces
 
 LIBRARY = Path(lincoln_fn.__file__).parent
 COMPILER = LIBRARY / "compiler"
@@ -90,12 +91,7 @@ def imported_by(source):
 
 def homes_of(face):
     """Give the file of each name of a face, and what the name is there."""
-    return {
-        name.asname: (node.module, name.name)
-        for node in ast.parse(face.read_text()).body
-        if isinstance(node, ast.ImportFrom)
-        for name in node.names
-    }
+    return faces._homes(module_of(face.with_name("__init__.py")), face.stem)
 
 
 FACES = {module_of(file): homes_of(file) for file in LIBRARY.rglob("*.pyi")}

@@ -45,7 +45,6 @@ def attribution_patching(
     """Estimate the effect of patching every output of a corrupted run by the clean run's.
 
     Args:
-        net: the network, as it is after training.
         clean_x: the input of the run that the outputs come from.
         corrupted_x: the input of the run that is patched, of the same shape.
         metric: what is measured: a class, or weights of y's shape, so that the metric is
@@ -81,8 +80,7 @@ def attribution_patching(
     watched = map_paths(partial(_watched, corrupted, run_again, uses), ruled)
     clean = outputs(net, params, clean_x)
     y, cache = watched.forward(params, corrupted_x)
-    name = "attribution_patching"
-    g = metric(y) if callable(metric) else explained_output(name, y, metric)
+    g = metric(y) if callable(metric) else explained_output("attribution_patching", y, metric)
     run_again.update(corrupted)
     watched.input_grad(params, cache, g)
     effects = {label: product(_difference(label, clean[label], y), g) for label, y, g in uses}

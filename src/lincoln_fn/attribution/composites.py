@@ -16,7 +16,7 @@ from lincoln_fn import core
 from lincoln_fn.attribution import kinds, rules
 from lincoln_fn.attribution.kinds import CONVOLUTION, DENSE, LINEAR, Kind, belongs
 from lincoln_fn.attribution.rules import Rule
-from lincoln_fn.core import Layer, NonNegative, checked, describe, kind_of, unexpected, wrong_kind
+from lincoln_fn.core import Layer, NonNegative, checked, kind_of
 from lincoln_fn.rules.internal import no_backward
 from lincoln_fn.walk.internal import paths, unknown_path
 
@@ -56,9 +56,6 @@ class Composite:
 
     def rules_of(self, net: Layer) -> dict[str, Rule]:
         """Choose a rule for every single layer of a network, by its path.
-
-        Raises:
-            LayerError: if a layer has no rule, or net has no single layer at one of the paths.
 
         Example:
             >>> epsilon_plus().rules_of(lf.serial(lf.conv2d(4, 3), lf.relu(), lf.dense(2)))
@@ -117,9 +114,13 @@ def composite(
         {'0': w_square(), '1': constant_std(), '2': epsilon(1e-06)}
     """
     first, by_path = tuple(first), dict(by_path or {})
-    _check(choices, first, by_path)
-    last = (LINEAR, rules.epsilon())
-    return Composite((*choices, *base(), last), first, by_path)
+    for name, pairs in (("choices", choices), ("first", first)):
+        for i, pair in enumerate(pairs):
+            is_pair = isinstance(pair, tuple) and [*map(type, pair)] == [frozenset, Rule]
+            wanted = f"{name}[{i}] to be a pair of a kind and a rule"
+            core.require(is_pair, "composite", wanted, pair, "write (kinds.DENSE, rules.epsilon())")
+    core.check_argument("composite", "by_path", Mapping[str, Rule], by_path)
+    return Composite((*choices, *base(), (LINEAR, rules.epsilon())), first, by_path)
 
 
 @checked
@@ -204,26 +205,3 @@ def _two(for_convolutions: Rule, epsilon: float, stabilizer: float, *first: Choi
 
 def _fitting(layer: Layer, choices: Iterable[Choice]) -> Rule | None:
     return next((rule for kind, rule in choices if belongs(layer, kind)), None)
-
-
-def _check(
-    choices: Iterable[object], first: Iterable[object], by_path: Mapping[str, object]
-) -> None:
-    """Check the arguments of `composite`: pairs of a kind and a rule, and rules by path."""
-    for name, pairs in (("choices", choices), ("first", first)):
-        for i, pair in enumerate(pairs):
-            match pair:
-                case (frozenset(), Rule()):
-                    continue
-            expected = f"{name}[{i}] to be a pair of a kind and a rule"
-            mend = "write (kinds.DENSE, rules.epsilon())"
-            raise unexpected("composite", expected, _shown(pair), mend)
-    for path, rule in by_path.items():
-        if not isinstance(rule, Rule):
-            raise wrong_kind("composite", f"by_path[{path!r}]", rule, "Rule")
-
-
-def _shown(choice: object) -> str:
-    if isinstance(choice, tuple):
-        return f"({', '.join(map(_shown, choice))})"
-    return "a kind" if isinstance(choice, frozenset) else describe(choice)

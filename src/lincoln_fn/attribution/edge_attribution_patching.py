@@ -92,8 +92,7 @@ def edge_attribution_patching(
         [('input', '0.0'), ('input', '1.0'), ('0.0', '1.0'), ('input', 'output'), \
 ('0.0', 'output'), ('1.0', 'output')]
     """
-    order = ("net", "params", "clean_x", "corrupted_x")
-    core.check_argument(NAME, "net", Layer, net, order)
+    core.check_argument(NAME, "net", Layer, net, ("net", "params", "clean_x", "corrupted_x"))
     net = with_true_gradient(inference(net))
     heads = _branches(net)
     clean: Uses = {}

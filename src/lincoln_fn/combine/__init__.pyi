@@ -14,8 +14,9 @@ from lincoln_fn.combine.frozen import (
     FrozenParams as FrozenParams, constant as constant, frozen as frozen,
 )
 from lincoln_fn.combine.gated_feed_forward import geglu as geglu, swiglu as swiglu
+from lincoln_fn.combine._torch_names import ALIASES as ALIASES
 from lincoln_fn.combine.graph import (
-    ALIASES as ALIASES, gradients_by_name as gradients_by_name, graph as graph, plan_of as plan_of,
+    gradients_by_name as gradients_by_name, graph as graph, plan_of as plan_of,
 )
 from lincoln_fn.combine.in_dtype import in_dtype as in_dtype
 from lincoln_fn.combine.inference import inference as inference

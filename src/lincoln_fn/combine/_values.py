@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lincoln_fn.combine import _torch_names
 from lincoln_fn.combine._torch_layers import constant
-from lincoln_fn.combine._torch_rows import Arg, Row
+from lincoln_fn.combine._torch_names import Arg, Row
 from lincoln_fn.core import Layer, LayerError, called, check_argument, describe, unexpected
 
 

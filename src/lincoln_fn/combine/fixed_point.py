@@ -42,6 +42,7 @@ from lincoln_fn.core import Arrays, Key, Layer, LayerError, NonNegative, Params,
 from lincoln_fn.walk.internal import Record, VisitBack, VisitThere, around
 
 Method: TypeAlias = Literal["anderson", "iteration"]
+Batch: TypeAlias = Float[Tensor, "batch ..."]
 Rows: TypeAlias = Float[Tensor, "batch features"]
 # Of z without the batch axis; None for that of x.
 Shape: TypeAlias = Annotated[tuple[PositiveInt, ...], core.NOT_EMPTY] | None
@@ -66,9 +67,8 @@ def there(
 
 
 def back(
-    visit: VisitBack, params: Params, cache: Kept, g: Float[Tensor, "batch ..."],
-    *, solver: Solver,
-) -> tuple[Arrays, Record]:  # fmt: skip
+    visit: VisitBack, params: Params, cache: Kept, g: Batch, *, solver: Solver
+) -> tuple[Arrays, Record]:
     """Solve u = g + J^T u, and visit the cell with u in place of g."""
     core.check_cache(visit.label, cache, Kept)
     cell, (_, z) = visit.parts[0], cache.arrays
@@ -162,12 +162,7 @@ class Solver:
     tol: float | None
     memory: int
 
-    def solve(
-        self,
-        f: Callable[[Float[Tensor, "batch ..."]], Float[Tensor, "batch ..."]],
-        z: Float[Tensor, "batch ..."],
-        where: str,
-    ) -> Float[Tensor, "batch ..."]:
+    def solve(self, f: Callable[[Batch], Batch], z: Batch, where: str) -> Batch:
         """Solve z = f(z), from a first z; raise an error if an example does not converge."""
         # Where no number can be read, as in a compiled step, all steps are taken, and such an
         # example becomes nan.

@@ -47,12 +47,10 @@ _WIRING = Wiring(
 )  # fmt: skip
 
 
-def _block(
-    call: Spec, *, activation: Layer, intermediate_size: int, bias: bool,
-    weight_init: Initializer, bias_init: Initializer,
-) -> Layer:  # fmt: skip
-    wide = dense.dense(intermediate_size, bias=bias, weight_init=weight_init, bias_init=bias_init)
-    last = open_dense("features", bias=bias, weight_init=weight_init, bias_init=bias_init)
+def _block(call: Spec, activation: Layer) -> Layer:
+    drawn = {name: call[name] for name in ("bias", "weight_init", "bias_init")}
+    wide = dense.dense(call["intermediate_size"], **drawn)
+    last = open_dense("features", **drawn)
     return wired(
         call.of.__name__, (wide, wide, activation, multiply(), last), _WIRING,
         call=call, names=("gate", "up", "activation", "product", "down"),
@@ -75,9 +73,6 @@ def swiglu(
         intermediate_size: the features between the dense layers.
         weight_init: draws the weights. The default is torch's: uniform within 1 / sqrt(n_in).
 
-    Returns:
-        The layer. Its params are `combine.gated_feed_forward.Params`.
-
     Source:
         Shazeer, "GLU Variants Improve Transformer", 2020, equation 6.
 
@@ -85,8 +80,7 @@ def swiglu(
         >>> swiglu(8).init(lf.Key(0), torch.zeros(2, 3)).down
         Params(weight=float32[8, 3], bias=None)
     """
-    return bare(partial(_block, activation=silu(), intermediate_size=intermediate_size, bias=bias,
-                        weight_init=weight_init, bias_init=bias_init))  # fmt: skip
+    return bare(partial(_block, activation=silu()))
 
 
 @constructor
@@ -110,6 +104,4 @@ def geglu(
         >>> geglu(8, "tanh").init(lf.Key(0), torch.zeros(2, 3)).gate
         Params(weight=float32[3, 8], bias=None)
     """
-    activation = gelu(approximate)
-    return bare(partial(_block, activation=activation, intermediate_size=intermediate_size,
-                        bias=bias, weight_init=weight_init, bias_init=bias_init))  # fmt: skip
+    return bare(partial(_block, activation=gelu(approximate)))

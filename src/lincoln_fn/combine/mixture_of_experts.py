@@ -139,8 +139,7 @@ def back(visit: VisitBack, params: Params, cache: Record, g: Tokens) -> tuple[Ar
 
 
 def _init(parts: tuple[Layer, ...], key: Key, x: Tokens) -> Params:
-    params = tuple(part.init(key.fold_in(i), x) for i, part in enumerate(parts))
-    return _join(params, None)
+    return _join(tuple(part.init(key.fold_in(i), x) for i, part in enumerate(parts)), None)
 
 
 @core.constructor

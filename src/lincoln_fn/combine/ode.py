@@ -1,7 +1,17 @@
 """A layer that follows a vector field through time, in equal steps: dz/dt = field(z). A neural ODE.
 
-Derivation, discrete. `_runge_kutta.py` derives the gradient of each step. It is the exact gradient
-of what forward computes. The field's parameters enter every evaluation:
+A step from z at time t by h evaluates the field f at some stages i, and adds up:
+
+    k_i = f(t + c_i h, z + h sum_(j<i) a_ij k_j)
+    z' = z + h sum_i b_i k_i
+
+Derivation, discrete. With g the gradient of z', and l_i the gradient that stage i returns for its
+input when it is given dk_i for k_i, from the last stage to the first:
+
+    dk_i = h b_i g + h sum_(j>i) a_ji l_j
+    dz = g + sum_i l_i
+
+It is the exact gradient of what forward computes. The field's parameters enter every evaluation:
 
     "dparams" = sum_i "dparams"_i
 
@@ -16,13 +26,15 @@ The three are followed from t_1 back to t_0, from z(t_1), a(t_1) = g and "dparam
 dx = a(t_0). Both z and the gradient differ from the forward steps' by an error of the method.
 
 Cache, discrete: the caches of all evaluations. Continuous: z(t_1).
+
+Source: Hairer, Nørsett and Wanner, "Solving Ordinary Differential Equations I", 1993, chapter II.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 import attrs
 import torch
@@ -30,10 +42,75 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine import _wiring
-from lincoln_fn.combine._runge_kutta import TABLEAUS, Method, Tableau, step, step_backward
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, PositiveInt, tree
 from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, check_entries, composition
 from lincoln_fn.walk.internal import Record
+
+Method: TypeAlias = Literal["euler", "midpoint", "rk4"]
+R = TypeVar("R")
+
+
+class Tableau(NamedTuple):
+    """The coefficients of a method."""
+
+    a: tuple[tuple[float, ...], ...]
+    b: tuple[float, ...]
+    c: tuple[float, ...]
+
+
+TABLEAUS: Final = {
+    "euler": Tableau(((),), (1,), (0,)),
+    "midpoint": Tableau(((), (1 / 2,)), (0, 1), (0, 1 / 2)),
+    "rk4": Tableau(
+        ((), (1 / 2,), (0, 1 / 2), (0, 0, 1)),
+        (1 / 6, 1 / 3, 1 / 3, 1 / 6),
+        (0, 1 / 2, 1 / 2, 1),
+    ),
+}
+
+
+def add_scaled(z: Arrays, h: float, weights: Sequence[float], ks: Sequence[Arrays]) -> Arrays:
+    """Compute z + h sum_i w_i k_i."""
+    used = [(h * w, k) for w, k in zip(weights, ks, strict=True) if w]
+
+    def add(leaf: Tensor, *slopes: Tensor) -> Tensor:
+        for (w, _), slope in zip(used, slopes, strict=True):
+            leaf = leaf + w * slope
+        return leaf
+
+    return tree.map(add, z, *(k for _, k in used))
+
+
+def step(
+    tableau: Tableau,
+    field: Callable[[int, float, Arrays], tuple[Arrays, R]],
+    t: float,
+    z: Arrays,
+    h: float,
+) -> tuple[Arrays, tuple[R, ...]]:
+    """Take one step; return z' and the record of each stage."""
+    ks: list[Arrays] = []
+    records = []
+    for i, (row, c) in enumerate(zip(tableau.a, tableau.c, strict=True)):
+        k, record = field(i, t + c * h, add_scaled(z, h, row, ks))
+        ks.append(k)
+        records.append(record)
+    return add_scaled(z, h, tableau.b, ks), tuple(records)
+
+
+def step_backward(
+    tableau: Tableau, stage_backward: Callable[[int, Arrays], Arrays], g: Arrays, h: float
+) -> Arrays:
+    """Compute dz of one step."""
+    zero = tree.map(lambda leaf: leaf.new_zeros(()).expand(leaf.shape), g)
+    count = len(tableau.b)
+    ls: list[Arrays] = [zero] * count
+    for i in reversed(range(count)):
+        later = [tableau.a[j][i] for j in range(i + 1, count)]
+        dk = add_scaled(zero, h, [tableau.b[i], *later], [g, *ls[i + 1 :]])
+        ls[i] = stage_backward(i, dk)
+    return add_scaled(g, 1, (1,) * count, ls)
+
 
 Adjoint: TypeAlias = Literal["discrete", "continuous"]
 

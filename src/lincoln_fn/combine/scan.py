@@ -29,7 +29,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine import _loops, _steps, _wiring
+from lincoln_fn.combine import _steps, _wiring
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, PositiveInt, record, stand_in, tree
 from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, check_entries, composition
 from lincoln_fn.walk.internal import Record, allows_loops
@@ -54,7 +54,7 @@ def there(
     given, state, mask = _steps.unpack(x, dim, sequences)
     step = partial(_step_there, visit, has_output)
     walked = _steps.steps_in_order(given, dim, reverse), _steps.steps_in_order(mask, 0, reverse)
-    is_loop = allows_loops(visit) and _loops.is_traced_once(given[0], given[0].shape[dim])
+    is_loop = allows_loops(visit) and _steps.is_traced_once(given[0], given[0].shape[dim])
     looped = _steps.loop_there(step, (params, state), walked) if is_loop else None
     all_y, state, caches = looped or _steps.each_there(step, (params, state), walked)
     outputs = tree.map(lambda y: _steps.steps_placed(y, dim, reverse), all_y)
@@ -92,7 +92,7 @@ def _back(
     looped = None
     if isinstance(caches, _steps.Looped):
         first = tree.leaves(gs)[0]
-        if allows_loops(visit) and _loops.is_traced_once(first, first.shape[dim]):
+        if allows_loops(visit) and _steps.is_traced_once(first, first.shape[dim]):
             looped = _steps.loop_back(step, (ds, ()), walked, params, caches)
         caches = _steps.caches_of(caches)
     if looped is None:

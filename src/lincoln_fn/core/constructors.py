@@ -22,17 +22,14 @@ from collections.abc import Callable
 from functools import partial, wraps
 from inspect import Parameter, Signature, signature, unwrap
 from types import FunctionType
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, NamedTuple, overload
 
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.signatures import shape_checked, unbound
 from lincoln_fn.core.spec import Made, Spec, with_spec
 from lincoln_fn.errors.annotations import ByName, Function
-from lincoln_fn.errors.arguments import call_with, read_arguments
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from lincoln_fn.errors.arguments import P, R, call_with, read_arguments
 
 
 class _Bare(NamedTuple):
@@ -88,8 +85,7 @@ def constructor(function: Any = None, /, **traits: Any) -> Any:  # Any: as the o
         spec, own = Spec(call, arguments), lacking.others.items()
 
         def complete(function: Function) -> Function:
-            is_of_layer = lacking.make is Layer
-            checked = shape_checked(function, call.__name__) if is_of_layer else function
+            checked = shape_checked(function, call.__name__) if lacking.make is Layer else function
             return _with_arguments(checked, spec.arguments)
 
         bound = map(complete, lacking.functions)

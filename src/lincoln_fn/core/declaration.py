@@ -120,9 +120,6 @@ def declare(
             argument of the constructor, that has the axis or the axes. For the gradients of single
             examples, none of them may be that of the examples.
 
-    Raises:
-        LayerError: if a function cannot have a declaration, or there is no such kind.
-
     Example:
         >>> def forward(params, x):
         ...     return torch.sin(x), x

@@ -32,7 +32,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import attrs
 
@@ -45,8 +45,6 @@ from lincoln_fn.core.values import Arrays, Cache, Params
 from lincoln_fn.errors import later
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
-
-T = TypeVar("T")
 
 
 class Composed(Protocol):
@@ -125,7 +123,6 @@ class Layer(Made):
         """Make the same composition of other parts; its own name or `init` stays.
 
         Args:
-            parts: one for each of the old ones.
             **changes: arguments of `lf.walk.composition` that change, such as `back`.
 
         Example:

@@ -179,8 +179,7 @@ def _register_with_torch(
 
     def flatten_with_keys(tree: object) -> tuple[list[Any], tuple[Any, ...]]:
         values, context = flatten(tree)
-        keys = map(torch_pytree.GetAttrKey, context[0])
-        return list(zip(keys, values, strict=True)), context
+        return list(zip(map(torch_pytree.GetAttrKey, context[0]), values, strict=True)), context
 
     torch_pytree.register_pytree_node(
         cls,

@@ -74,8 +74,7 @@ class Made:
 
 @cache
 def _functions_of(kind: type) -> list[str]:
-    hints = get_type_hints(kind)
-    return [name for name, hint in hints.items() if get_origin(hint) is Callable]
+    return [name for name, hint in get_type_hints(kind).items() if get_origin(hint) is Callable]
 
 
 M = TypeVar("M", bound=Made)

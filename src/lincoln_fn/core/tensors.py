@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 from contextvars import ContextVar
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,10 +19,10 @@ from torch.autograd import forward_ad
 from torch.func import debug_unwrap
 
 from lincoln_fn.core import tree
+from lincoln_fn.core.tree import T
 from lincoln_fn.core.values import Params
 from lincoln_fn.errors.errors import LayerError
 
-T = TypeVar("T")
 # Any: torch writes no types for it. Its `_current_level` is below 0 outside of forward mode.
 _FORWARD_MODE: Final[Any] = forward_ad
 
@@ -52,8 +52,7 @@ def is_forward_mode() -> bool:
 
 def tensors_in(arguments: Iterable[Any]) -> list[Tensor]:  # Any: trees, and what is none
     """List the tensors of a function's arguments."""
-    leaves = tree.leaves(tuple(arguments), states=True)
-    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    return [leaf for leaf in tree.leaves(tuple(arguments), states=True) if isinstance(leaf, Tensor)]
 
 
 def mirrors(one: tree.Tree, other: tree.Tree, *, states: bool = False) -> bool:

@@ -187,9 +187,7 @@ def check_like(layer: str, name: str, given: Tensor, like: Tensor | Like) -> Non
         raise unexpected(layer, f"{name} on {like.device}", given.device)
 
 
-def check_cotangent(
-    layer: str, g: object, cached: object, shape: tuple[int, ...] | None = None
-) -> None:
+def check_cotangent(layer: str, g: object, cached: object, shape: Sizes | None = None) -> None:
     """Check that g has the output's shape, dtype and device, as the cache has them."""
     if not isinstance(cached, Tensor | Like):
         raise unexpected(layer, "the cache of its own forward", format_briefly(cached))

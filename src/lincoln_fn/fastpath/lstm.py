@@ -27,8 +27,7 @@ from lincoln_fn.core import Arrays, evolve, record, static
 from lincoln_fn.fastpath import product
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import lstm
-from lincoln_fn.layers.common.recurrent import run, run_backward
-from lincoln_fn.layers.common.recurrent_forms import Cache
+from lincoln_fn.layers.common.recurrent import Cache, run, run_backward
 from lincoln_fn.layers.common.scan import Cell, Rule, ScanCache, Tensors, scan, scan_backward
 from lincoln_fn.runtime import operation, runs_here
 

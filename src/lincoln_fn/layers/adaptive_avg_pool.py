@@ -22,8 +22,6 @@ from lincoln_fn.layers.common.pooling import OutputSize
 
 @record
 class Cache:
-    """The input's shape, and the sizes of the output's spatial axes."""
-
     x: Image
     output_size: Sizes = static()
 

@@ -20,8 +20,6 @@ from lincoln_fn.layers.common.inputs import check_inputs, check_one_shape
 
 @record
 class Cache:
-    """The shape, dtype and device of y, and the number of inputs."""
-
     y: Like = static()
     count: int = static()
 

@@ -37,11 +37,6 @@ from lincoln_fn.core import Elements, Layer, Like, Probability, bare, constructo
 from lincoln_fn.layers.dropout import Cache, Params, advance, as_it_is, backward, draw_mask, init
 from lincoln_fn.layers.selu import ALPHA, SCALE
 
-__all__ = [
-    "Cache", "Params", "advance", "alpha_dropout", "backward", "feature_alpha_dropout", "forward",
-    "init", "predict",
-]  # fmt: skip
-
 # alpha', selu's limit far below 0.
 DROPPED: Final = -SCALE * ALPHA
 

@@ -94,8 +94,7 @@ def init(key: Key, x: Inputs) -> dropout.Params:
 
 def split_heads(x: Sequence, num_heads: int) -> Heads:
     """Cut (..., length, heads features) into (..., heads, length, features)."""
-    by_place = x.reshape(*x.shape[:-1], num_heads, x.shape[-1] // num_heads)
-    return by_place.transpose(-3, -2)
+    return x.reshape(*x.shape[:-1], num_heads, x.shape[-1] // num_heads).transpose(-3, -2)
 
 
 def merge_heads(x: Heads) -> Sequence:

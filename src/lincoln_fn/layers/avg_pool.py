@@ -32,8 +32,6 @@ Divisor: TypeAlias = Annotated[int, Range("other than 0", lambda number: number 
 
 @core.record
 class Cache:
-    """The input's shape, the window, and how its sum is divided."""
-
     x: Image
     window: Window = core.static()
     count_include_pad: bool = core.static()

@@ -27,8 +27,6 @@ Shape: TypeAlias = tuple[int, ...]
 
 @core.record
 class Cache:
-    """The shapes of the inputs; the shape, dtype and device of y."""
-
     shapes: tuple[Shape, ...] = core.static()
     y: core.Like = core.static()
 

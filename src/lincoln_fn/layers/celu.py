@@ -23,16 +23,13 @@ from lincoln_fn.core import Elements, Layer, Positive, bare, constructor, record
 
 @record
 class Cache:
-    """The input, and the scale alpha."""
-
     x: Elements
     alpha: float = static()
 
 
 def forward(params: tuple[()], x: Elements, *, alpha: float) -> tuple[Elements, Cache]:
     """Compute y = max(x, 0) + alpha (e^(min(x, 0) / alpha) - 1)."""
-    y = torch.relu(x) + alpha * torch.expm1(torch.clamp(x, max=0) / alpha)
-    return y, Cache(x, alpha)
+    return torch.relu(x) + alpha * torch.expm1(torch.clamp(x, max=0) / alpha), Cache(x, alpha)
 
 
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:

@@ -19,8 +19,6 @@ from lincoln_fn.layers.common.inputs import check_inputs
 
 @record
 class Cache:
-    """The shape, dtype and device of y, the inputs' sizes along the axis, and the axis."""
-
     y: Like = static()
     sizes: tuple[int, ...] = static()
     dim: int = static()

@@ -48,8 +48,6 @@ class Params:
 
 @core.record
 class Cache:
-    """The padded input, what y is like, how the kernel moves, and the amounts of padding."""
-
     x: Float[Tensor, "*in_channels_and_padded"]
     y: core.Like = core.static()
     geometry: Geometry = core.static()
@@ -138,9 +136,6 @@ def _conv_nd(
         groups: into how many groups the channels of x and y are divided, each computed alone.
         weight_init: draws W, of shape (out_channels, in_channels / groups, *kernel_size). The
             default is torch's: uniform within 1 / sqrt(n_in), for n_in elements of x in one of y.
-
-    Raises:
-        LayerError: if groups does not divide out_channels, or padding is "same" and stride not 1.
 
     Example:
         >>> layer = conv2d(16, (3, 5), 2, groups=4)

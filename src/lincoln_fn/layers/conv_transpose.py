@@ -47,8 +47,6 @@ class Params:
 
 @core.record
 class Cache:
-    """The input, what y is like, how the kernel moves over it, and both paddings."""
-
     x: core.ConvInput
     y: core.Like = core.static()
     geometry: Geometry = core.static()
@@ -136,9 +134,6 @@ def _conv_transpose_nd(
         weight_init: draws W, of shape (in_channels, out_channels / groups, *kernel_size). The
             default is torch's, which counts n_in from W's second axis: uniform within
             1 / sqrt(n_in), n_in = out_channels / groups * the kernel's size.
-
-    Raises:
-        ValueError: if groups does not divide out_channels, or output_padding is too large.
 
     Example:
         >>> layer = conv_transpose2d(16, 3, 2, 1, 1)

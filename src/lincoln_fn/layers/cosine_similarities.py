@@ -54,8 +54,6 @@ class Params:
 
 @record
 class Cache:
-    """The rows of length 1, the lengths that they had, and y."""
-
     a: Rows
     b: Rows
     length_a: Float[Tensor, "*batch n 1"]

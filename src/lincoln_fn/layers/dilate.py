@@ -20,8 +20,6 @@ from lincoln_fn.layers.common.inputs import Dims, axes_of
 
 @record
 class Cache:
-    """A stand-in for y, the axes, and d."""
-
     y: Moved
     axes: tuple[int, ...] = static()
     dilation: int = static()

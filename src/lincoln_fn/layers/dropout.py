@@ -39,8 +39,6 @@ class Params:
 
 @record
 class Cache:
-    """The mask, the scale, and what y is like."""
-
     mask: Bool[Tensor, "*s"]
     scale: float = core.static()
     y: Like = core.static()

@@ -203,8 +203,7 @@ def clamp(min: Bound | None = None, max: Bound | None = None) -> Layer:  # noqa:
         tensor([0., 2.])
     """
     require(not min is max is None, "clamp", "min or max", (min, max))
-    in_order = min is None or max is None or min <= max
-    require(in_order, "clamp", "min not above max", (min, max))
+    require(min is None or max is None or min <= max, "clamp", "min not above max", (min, max))
     return _layer("clamp", min, max)
 
 

@@ -22,16 +22,13 @@ from lincoln_fn.core import Elements, Layer, bare, constructor, record, static
 
 @record
 class Cache:
-    """The input, and the factor alpha."""
-
     x: Elements
     alpha: float = static()
 
 
 def forward(params: tuple[()], x: Elements, *, alpha: float) -> tuple[Elements, Cache]:
     """Compute y = max(x, 0) + alpha (e^(min(x, 0)) - 1)."""
-    y = torch.relu(x) + alpha * torch.expm1(torch.clamp(x, max=0))
-    return y, Cache(x, alpha)
+    return torch.relu(x) + alpha * torch.expm1(torch.clamp(x, max=0)), Cache(x, alpha)
 
 
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:

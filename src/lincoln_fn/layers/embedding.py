@@ -41,8 +41,6 @@ class Params:
 
 @record
 class Cache:
-    """The indices, what y is like, and the index that has no gradient, or None."""
-
     x: Int[Tensor, "*batch"]
     y: Like = core.static()
     padding_idx: int | None = core.static()
@@ -69,8 +67,7 @@ def forward(
     weight = params.weight
     check_integers("embedding", "x", x, weight.device)
     count, _ = core.shape_of("embedding", weight, "(num_embeddings, n)")
-    index = x.long()
-    y = in_range("embedding", x, count, lambda: torch.nn.functional.embedding(index, weight))
+    y = in_range("embedding", x, count, lambda: torch.nn.functional.embedding(x.long(), weight))
     return y, Cache(x, Like.of(y), padding_idx)
 
 

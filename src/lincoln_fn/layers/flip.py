@@ -20,8 +20,6 @@ from lincoln_fn.layers.common.inputs import axes_of
 
 @record
 class Cache:
-    """A stand-in for x, and the axes."""
-
     x: Elements
     axes: tuple[int, ...] = static()
 

@@ -80,8 +80,7 @@ def draw_samples(
     key: Key, x: Float[Tensor, "*planes spatial"], n: int
 ) -> Float[Tensor, "*planes n"]:
     """Draw u from [0, 1) for each channel of each example and each of n axes."""
-    shape = (*x.shape[:-n], n)
-    return keys.uniform(key.near(x), shape, dtype=summed_in(x)).to(x.device)
+    return keys.uniform(key.near(x), (*x.shape[:-n], n), dtype=summed_in(x)).to(x.device)
 
 
 def _positions(
@@ -110,9 +109,6 @@ def _fractional_max_pool_nd(
         output_size: of y; None if output_ratio is given.
         output_ratio: of y's sizes to x's, between 0 and 1, rounded down; or give output_size.
         return_indices: whether the output is (y, indices), as in `max_pool2d`.
-
-    Raises:
-        ValueError: if not exactly one of output_size and output_ratio is given.
 
     Example:
         >>> layer = lf.fractional_max_pool2d(2, output_ratio=0.7)

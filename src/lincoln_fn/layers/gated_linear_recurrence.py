@@ -73,8 +73,6 @@ class Params:
 
 @record
 class Cache:
-    """The inputs with one axis of examples, all states, the first, and the form of x."""
-
     u: Rows
     r: Rows
     i: Rows
@@ -127,8 +125,7 @@ def backward(
     """Compute dx, and the total of d lambda over all examples, or over those of each."""
     dy, dlast = cache.form.cotangents(NAME, g)
     gates, wide = _gates(params, cache.r, cache.i), widened(params.decay)
-    size = cache.chunk_size
-    dh = scan_backward(gates.a, one_batch(dy), dlast, chunk_size=size, scan=scan)
+    dh = scan_backward(gates.a, one_batch(dy), dlast, chunk_size=cache.chunk_size, scan=scan)
     v = gates.input * cache.u
     du = dh * gates.q * gates.input
     di = dh * gates.q * v * (1 - gates.input)

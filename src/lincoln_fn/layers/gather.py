@@ -33,8 +33,6 @@ Indexed: TypeAlias = tuple[Elements, Int[Tensor, "*positions"]]
 
 @record
 class Cache:
-    """The indices, the shapes, and the axis."""
-
     index: Int[Tensor, "*positions"]
     x: Elements
     y: Moved

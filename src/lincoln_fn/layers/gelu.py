@@ -37,8 +37,6 @@ CUBIC: Final = 0.044715
 
 @record
 class Cache:
-    """The input, and which p is used."""
-
     x: Elements
     approximate: Literal["none", "tanh"] = static()
 

@@ -20,8 +20,6 @@ from lincoln_fn.core import Elements, Layer, Moved, bare, check_axis, record, un
 
 @record
 class Cache:
-    """The input, and the axis along which it is halved."""
-
     x: Elements
     dim: int = core.static()
 

@@ -41,8 +41,6 @@ class Params:
 
 @record
 class Cache:
-    """The normalised input, and its groups' rstd."""
-
     x_hat: Channels
     rstd: Float[Tensor, "batch groups 1 *ones"]
 
@@ -89,10 +87,6 @@ def group_norm(
     """Normalise groups of channels of each example: y = (x - mean) / sqrt(var + eps) w + b.
 
     x is of shape (N, C) or (N, C, ...) with any further axes; y is of x's shape.
-
-    Args:
-        num_groups: the number of groups; C is a multiple of it.
-        affine: whether there is a weight.
 
     Example:
         >>> params = Params(None, None)

@@ -100,18 +100,14 @@ def init(
 # Any: options of the constructor.
 def forward(params: Params, x: Inputs, *, num_heads: int, **options: Any) -> tuple[Sequence, Cache]:
     """Compute y = heads(q, k, v) W_o + b_o."""
-    layer = grouped_query_attention(num_heads, **options)
-    result: tuple[Sequence, Cache] = layer.forward(params, x)
-    return result
+    return grouped_query_attention(num_heads, **options).forward(params, x)
 
 
 def backward(
     params: Params, cache: Cache, g: Sequence, *, num_heads: int, **options: Any
 ) -> tuple[Gradients, Params]:
     """Compute dx, which mirrors x, and dparams."""
-    layer = grouped_query_attention(num_heads, **options)
-    result: tuple[Gradients, Params] = layer.backward(params, cache, g)
-    return result
+    return grouped_query_attention(num_heads, **options).backward(params, cache, g)
 
 
 _ROTARY = rotary_embedding()

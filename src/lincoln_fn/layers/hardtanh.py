@@ -17,8 +17,6 @@ from lincoln_fn.core import Bound, Elements, Layer, bare, constructor, record, r
 
 @record
 class Cache:
-    """The input, and the limits of y."""
-
     x: Elements
     min_val: float = static()
     max_val: float = static()
@@ -33,16 +31,12 @@ def forward(
 
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g where low < x < high, else 0."""
-    is_between = (cache.x > cache.min_val) & (cache.x < cache.max_val)
-    return torch.where(is_between, g, 0), ()
+    return torch.where((cache.x > cache.min_val) & (cache.x < cache.max_val), g, 0), ()
 
 
 @constructor(kind="activation")
 def hardtanh(min_val: Bound = -1.0, max_val: Bound = 1.0) -> Layer:
     """Clamp x to a range: y = min(max(x, min_val), max_val).
-
-    Raises:
-        ValueError: if max_val is not above min_val.
 
     Example:
         >>> hardtanh(0.0, 2.0).predict((), torch.tensor([-3.0, 1.5, 3.0]))

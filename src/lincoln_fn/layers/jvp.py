@@ -45,8 +45,6 @@ Pair: TypeAlias = tuple[Arrays, Arrays]
 
 @record
 class Cache:
-    """The layer's cache, and its derivative along v."""
-
     value: AnyCache
     slope: AnyCache
 
@@ -150,9 +148,6 @@ def jvp(layer: Layer) -> Layer:
     v mirrors x. The backward is right for x, v and the params, which are the layer's own. So an
     equation in the derivatives of a network is a composition. `jvp(jvp(layer))` maps ((x, v),
     (w, u)) to ((f, J v), (J w, d(J v))): ((f, f'), (f', f'')) for one number, v = w = 1 and u = 0.
-
-    Args:
-        layer: any layer or network of floating inputs.
 
     Example:
         >>> cube, x, one, zero = lf.power(3), *torch.tensor([2.0, 1.0, 0.0])

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from lincoln_fn.core import Features, Layer, Sequence, bare, constructor, record, stand_ins, static
-from lincoln_fn.layers.common.sequences import Inputs, Mask, mirrored, sequence_and_mask
+from lincoln_fn.layers.common.sequences import Inputs, Mask, Mirrored, mirrored, sequence_and_mask
 
 
 @record
@@ -42,9 +42,7 @@ def forward(params: tuple[()], x: Inputs) -> tuple[Features, Cache]:
     return y, Cache(place, is_there, like.x, like.y, isinstance(x, tuple))
 
 
-def backward(
-    params: tuple[()], cache: Cache, g: Features
-) -> tuple[Sequence | tuple[Sequence, None], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Features) -> tuple[Mirrored, tuple[()]]:
     """Put g_n at t(n), and 0 elsewhere."""
     shape = cache.x.shape
     if cache.is_there is not None:
@@ -57,10 +55,8 @@ def backward(
 def _last(sequence: Sequence, mask: Mask | None) -> tuple[Tensor, Tensor | None]:
     length = sequence.shape[-2]
     if mask is None:
-        shape = (*sequence.shape[:-2], 1, 1)
-        return torch.full(shape, length - 1, device=sequence.device), None
-    places = torch.arange(length, device=sequence.device)
-    place = torch.where(mask, places, 0).amax(-1)
+        return torch.full((*sequence.shape[:-2], 1, 1), length - 1, device=sequence.device), None
+    place = torch.where(mask, torch.arange(length, device=sequence.device), 0).amax(-1)
     return place[..., None, None], mask.any(-1, keepdim=True)
 
 

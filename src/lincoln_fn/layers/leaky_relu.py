@@ -17,8 +17,6 @@ from lincoln_fn.core import Elements, Layer, bare, constructor, record, static
 
 @record
 class Cache:
-    """The input, and the slope on its negative side."""
-
     x: Elements
     negative_slope: float = static()
 

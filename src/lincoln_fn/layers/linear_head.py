@@ -32,8 +32,6 @@ Factors: TypeAlias = tuple[Features, Float[Tensor, "n_out n_in"]]
 
 @record
 class Cache:
-    """Stand-ins for both factors."""
-
     x: Features
     weight: Float[Tensor, "n_out n_in"]
 
@@ -76,9 +74,6 @@ def linear_head(num_classes: PositiveInt, *, weight_init: Initializer = fan_in_u
     In training y is the pair of x and the transposed matrix W, which the loss
     `losses.linear_cross_entropy` takes; the scores are never all in memory. `predict` gives the
     scores x W, as a dense layer without bias, whose params it has.
-
-    Args:
-        weight_init: draws W. The default is torch's: uniform within 1 / sqrt(n_in).
 
     Example:
         >>> head, params = linear_head(3), dense.Params(torch.ones(2, 3), None)

@@ -53,8 +53,6 @@ Scan: TypeAlias = Callable[..., Tensor]
 
 @record
 class Cache:
-    """The factors, the states, the first of them, and the form of x."""
-
     a: States
     h: States
     first: State

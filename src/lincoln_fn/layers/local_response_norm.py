@@ -36,8 +36,6 @@ from lincoln_fn.layers.common.normalisation import widened
 
 @record
 class Cache:
-    """The input, the denominator D, scale = D^-beta, and the hyperparameters."""
-
     x: Channels
     denominator: Channels
     scale: Channels

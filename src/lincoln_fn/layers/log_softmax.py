@@ -25,8 +25,6 @@ from lincoln_fn.core import Elements, Layer, bare, check_axis, constructor, reco
 
 @record
 class Cache:
-    """The log-probabilities, and the axis along which their exponentials sum to 1."""
-
     y: Elements
     dim: int = static()
 

@@ -22,8 +22,6 @@ from lincoln_fn.layers.common.inputs import Dims, axes_of, with_axes
 
 @record
 class Cache:
-    """The softmax of x, a stand-in for y, the axes, and whether y has them."""
-
     p: Elements
     y: Reduced
     axes: tuple[int, ...] = static()

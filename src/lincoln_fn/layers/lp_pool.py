@@ -28,8 +28,6 @@ from math import inf
 from typing import Annotated, TypeAlias
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Image, Layer, Pooled, PositiveSizes, Sizes, bare, record, static
@@ -41,8 +39,6 @@ Power: TypeAlias = Annotated[float, core.at_least(1)]
 
 @record
 class Cache:
-    """The input, the output, the window and the power."""
-
     x: Image
     y: Pooled
     window: Window = static()
@@ -79,9 +75,7 @@ def backward(params: tuple[()], cache: Cache, g: Pooled) -> tuple[Image, tuple[(
     return pooling.added_up(parts, positions, x, window.n), ()
 
 
-def _c(
-    positions: Int[Tensor, "*pooled k"], x: Float[Tensor, "*s"], window: Window
-) -> Float[Tensor, "*pooled"]:
+def _c(positions: pooling.Positions, x: Image, window: Window) -> Pooled:
     """Compute c_o = k / n_o."""
     return (positions.shape[-1] / pooling.sizes_in(x, positions, window.n)).to(pooling.summed_in(x))
 

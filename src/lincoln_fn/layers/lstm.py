@@ -47,14 +47,13 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, Key, Layer, PositiveInt, bare, constructor, record
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.layers.common import recurrent
-from lincoln_fn.layers.common.recurrent_forms import Cache, Cells, Family
-from lincoln_fn.layers.common.scan import Rule, Tensors
+from lincoln_fn.layers.common.recurrent import Cache, Cells, Family
+from lincoln_fn.layers.common.scan import Gates, Rule, Tensors
 
 
 @record
@@ -79,9 +78,7 @@ def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     return recurrent.run_backward("lstm", params, cache, g)
 
 
-def _step(
-    a: Float[Tensor, "batch 4*hidden"], b: Float[Tensor, "batch 4*hidden"], state: Tensors
-) -> tuple[Tensors, Tensors]:
+def _step(a: Gates, b: Gates, state: Tensors) -> tuple[Tensors, Tensors]:
     """Compute c' = f c + i g and h' = o tanh(c')."""
     c = state[1]
     z_i, z_f, z_g, z_o = (a + b).chunk(4, -1)

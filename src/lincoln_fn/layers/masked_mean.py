@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lincoln_fn.core import Features, Layer, Sequence, bare, constructor, record, stand_ins, static
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.layers.common.sequences import Inputs, Mask, mirrored, sequence_and_mask
+from lincoln_fn.layers.common.sequences import Inputs, Mask, Mirrored, mirrored, sequence_and_mask
 
 
 @record
@@ -47,9 +47,7 @@ def forward(params: tuple[()], x: Inputs) -> tuple[Features, Cache]:
     return y, Cache(mask, count, like.x, like.y, isinstance(x, tuple))
 
 
-def backward(
-    params: tuple[()], cache: Cache, g: Features
-) -> tuple[Sequence | tuple[Sequence, None], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Features) -> tuple[Mirrored, tuple[()]]:
     """Compute dx_nt = g_n m_nt / k_n."""
     dx = (g / cache.count).to(g.dtype).unsqueeze(-2).expand(cache.x.shape)
     if cache.mask is not None:

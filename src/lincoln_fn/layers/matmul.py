@@ -28,8 +28,6 @@ Pair: TypeAlias = tuple[Float[Tensor, "*batch_a n k"], Float[Tensor, "*batch_b k
 
 @record
 class Cache:
-    """The factors, and what y is like."""
-
     a: Float[Tensor, "*batch_a n k"]
     b: Float[Tensor, "*batch_b k m"]
     y: Like = static()

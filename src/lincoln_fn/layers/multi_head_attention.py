@@ -103,14 +103,12 @@ def forward(
 ) -> tuple[Sequence, Cache]:  # fmt: skip
     """Compute y = heads(query W_q + b_q, key W_k + b_k, value W_v + b_v) W_o + b_o."""
     layer = multi_head_attention(num_heads, dropout=p, is_causal=is_causal, batch_first=batch_first)
-    result: tuple[Sequence, Cache] = layer.forward(params, x)
-    return result
+    return layer.forward(params, x)
 
 
 def backward(params: Params, cache: Cache, g: Sequence) -> tuple[Gradients, Params]:
     """Compute dx, which mirrors x, and dparams."""
-    result: tuple[Gradients, Params] = multi_head_attention(1).backward(params, cache, g)
-    return result
+    return multi_head_attention(1).backward(params, cache, g)
 
 
 @core.constructor
@@ -135,9 +133,6 @@ def multi_head_attention(
             default, the length is first and the batch second. A mask always has the batch first.
         weight_init: draws the weights of query, key and value; the default is torch's.
         output_weight_init: draws the output's weight; the default is torch's.
-
-    Returns:
-        The layer, whose params are `layers.multi_head_attention.Params`.
 
     Example:
         >>> x = torch.zeros(2, 5, 8)

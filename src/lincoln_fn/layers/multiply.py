@@ -19,8 +19,6 @@ from lincoln_fn.layers.common.inputs import check_inputs, check_one_shape
 
 @record
 class Cache:
-    """The inputs."""
-
     x: Several
 
 

@@ -26,8 +26,6 @@ from lincoln_fn.layers.common.normalisation import norm_over, widened
 
 @record
 class Cache:
-    """The output, the length that x had, whether it is above eps, and the axis."""
-
     y: Elements
     length: Float[Tensor, "*rows"]
     is_long: Bool[Tensor, "*rows"]

@@ -37,8 +37,6 @@ Amounts = tuple[tuple[int, int], ...]
 
 @core.record
 class Cache:
-    """A stand-in for y, how many elements were added before and after each axis, and the mode."""
-
     y: Moved
     amounts: Amounts = static()
     mode: str = static()
@@ -140,8 +138,7 @@ circular_pad1d, circular_pad2d, circular_pad3d = over_axes(_circular_pad_nd)
 
 def _pad(n: int, kind: str, mode: str, padding: int | Sizes, value: float = 0.0) -> Layer:
     sizes, layer = (padding,) * (2 * n) if isinstance(padding, int) else padding, f"{kind}_pad{n}d"
-    fits = len(sizes) == 2 * n
-    core.require(fits, layer, f"padding as an int or a tuple of {2 * n}", padding)
+    core.require(len(sizes) == 2 * n, layer, f"padding as an int or a tuple of {2 * n}", padding)
     there = partial(forward, padding=sizes, mode=mode, value=value, layer=layer)
     return core.bare(Layer, there, backward)
 

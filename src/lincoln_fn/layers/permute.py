@@ -16,8 +16,6 @@ from lincoln_fn.core import Elements, Layer, Moved, bare, record, require, stand
 
 @record
 class Cache:
-    """A stand-in for y, and the axis of x for each axis of y."""
-
     y: Moved
     dims: tuple[int, ...] = static()
 

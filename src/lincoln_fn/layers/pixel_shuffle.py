@@ -22,8 +22,6 @@ from lincoln_fn.core import Elements, Layer, Moved, PositiveInt, bare, record, s
 
 @record
 class Cache:
-    """A stand-in for y, and the factor r between y's height and x's."""
-
     y: Moved
     upscale_factor: int = static()
 

@@ -21,8 +21,6 @@ from lincoln_fn.core import Elements, Layer, Moved, PositiveInt, bare, record, s
 
 @record
 class Cache:
-    """A stand-in for y, and the factor r between x's height and y's."""
-
     y: Moved
     downscale_factor: int = static()
 

@@ -31,8 +31,8 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Key, Layer, PositiveInt, constructor, record, static, unexpected
 from lincoln_fn.initializers import Initializer
-from lincoln_fn.layers.common.recurrent import FAN_IN, Form, drawn_cell
-from lincoln_fn.layers.common.recurrent_forms import Family, check_cell, checked_states
+from lincoln_fn.layers.common import recurrent
+from lincoln_fn.layers.common.recurrent import FAN_IN, Family, Form, check_cell, checked_states
 from lincoln_fn.layers.common.scan import Cell, Tensors, affine, cell_grads, cell_terms
 from lincoln_fn.layers.gru import FAMILY as GRU
 from lincoln_fn.layers.lstm import FAMILY as LSTM
@@ -60,7 +60,7 @@ def init(key: Key, x: Arrays, *, family: Family, form: Form) -> Params:
     given = x[0] if type(x) is tuple and x else x
     core.check_input(family.name, (), given)
     keys = map(key.fold_in, range(4))
-    return drawn_cell(keys, given.shape[-1], family.rule.gates, form, given.dtype)
+    return recurrent.drawn_cell(keys, given.shape[-1], family.rule.gates, form, given.dtype)
 
 
 def forward(params: Params, x: Arrays, *, family: Family) -> tuple[Arrays, Cache]:

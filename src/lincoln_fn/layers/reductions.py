@@ -62,8 +62,7 @@ def _amax_dx(g: Tensor, x: Tensor, y: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 
 def _norm_dx(g: Tensor, x: Tensor, y: Tensor, axes: tuple[int, ...], p: float) -> Tensor:
-    length = torch.where(y == 0, 1, y)
-    return g * x.sign() * (x.abs() / length).pow(p - 1)
+    return g * x.sign() * (x.abs() / torch.where(y == 0, 1, y)).pow(p - 1)
 
 
 FORMULAS: Final = {

@@ -40,7 +40,7 @@ from lincoln_fn.core import Gather, Key, Layer, PositiveInt, Sequence, bare, rec
 from lincoln_fn.initializers import Fans, Initializer, normal
 from lincoln_fn.layers.common.inputs import add_at
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.layers.common.sequences import Inputs, mirrored, sequence_and_mask
+from lincoln_fn.layers.common.sequences import Inputs, Mirrored, mirrored, sequence_and_mask
 
 NAME = "relative_position_bias"
 
@@ -92,9 +92,7 @@ def forward(
     return y, Cache(like.x, like.y, buckets, mask, isinstance(x, tuple))
 
 
-def backward(
-    params: Params, cache: Cache, g: Bias
-) -> tuple[Sequence | tuple[Sequence, None], Params]:
+def backward(params: Params, cache: Cache, g: Bias) -> tuple[Mirrored, Params]:
     """Compute dW_bh = sum of g_hij over all i and j with bucket b, and dx = 0."""
     g = _of_visible_keys(cache, g)
     rows = widened(g).reshape(-1, *g.shape[-3:]).sum(0).movedim(0, -1).flatten(0, 1)

@@ -52,8 +52,6 @@ class Params:
 
 @record
 class Cache:
-    """The normalised input, 1 / root mean square of its rows, their axes, and the offset."""
-
     x_hat: Rows
     rstd: Float[Tensor, "*batch_and_ones"]
     axes: int = static()

@@ -25,14 +25,13 @@ from functools import partial
 from typing import Literal, TypeAlias
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, Key, Layer, PositiveInt, bare, constructor, record
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.layers.common import recurrent
-from lincoln_fn.layers.common.recurrent_forms import Cache, Cells, Family
-from lincoln_fn.layers.common.scan import Rule, Tensors
+from lincoln_fn.layers.common.recurrent import Cache, Cells, Family
+from lincoln_fn.layers.common.scan import Gates, Rule, Tensors
 
 Nonlinearity: TypeAlias = Literal["tanh", "relu"]
 
@@ -61,9 +60,7 @@ def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     return recurrent.run_backward("rnn", params, cache, g)
 
 
-def _tanh(
-    a: Float[Tensor, "batch hidden"], b: Float[Tensor, "batch hidden"], state: Tensors
-) -> tuple[Tensors, Tensors]:
+def _tanh(a: Gates, b: Gates, state: Tensors) -> tuple[Tensors, Tensors]:
     """Compute h' = tanh(a + b)."""
     h = torch.tanh(a + b)
     return (h,), (h,)
@@ -76,9 +73,7 @@ def _tanh_backward(kept: Tensors, dstate: Tensors) -> tuple[Tensor, Tensor, Tens
     return da, da, (torch.zeros_like(dh),)
 
 
-def _relu(
-    a: Float[Tensor, "batch hidden"], b: Float[Tensor, "batch hidden"], state: Tensors
-) -> tuple[Tensors, Tensors]:
+def _relu(a: Gates, b: Gates, state: Tensors) -> tuple[Tensors, Tensors]:
     """Compute h' = relu(a + b)."""
     h = torch.relu(a + b)
     return (h,), (h,)

@@ -45,8 +45,6 @@ Gradients: TypeAlias = Heads | tuple[Heads, None]
 
 @record
 class Cache:
-    """A stand-in for the heads, c and s, and the form of x and of the pairs."""
-
     x: Heads
     cos: Float[Tensor, "*positions length pairs"]
     sin: Float[Tensor, "*positions length pairs"]
@@ -104,8 +102,7 @@ def rotary_embedding(
         tensor([[1.0000, 0.0000],
                 [0.5403, 0.8415]])
     """
-    is_even = rotary_dim is None or rotary_dim % 2 == 0
-    require(is_even, NAME, "rotary_dim to be even", rotary_dim)
+    require(rotary_dim is None or rotary_dim % 2 == 0, NAME, "rotary_dim to be even", rotary_dim)
     return bare(Layer, forward, backward)
 
 

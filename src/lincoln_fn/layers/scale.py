@@ -14,8 +14,6 @@ from lincoln_fn.core import Elements, Layer, bare, constructor, record, static
 
 @record
 class Cache:
-    """A stand-in for the input, and the factor."""
-
     x: Elements
     factor: float = static()
 

@@ -39,8 +39,6 @@ NAME = "scaled_dot_product_attention"
 
 @record
 class Cache:
-    """The inputs, what each query attends to, what y is like, and the factor of the scores."""
-
     x: Inputs
     weights: Float[Tensor, "*batch length key_length"]
     y: Like = static()

@@ -32,8 +32,6 @@ Inputs: TypeAlias = tuple[Elements, Int[Tensor, "*positions"], Moved]
 
 @record
 class Cache:
-    """The indices, a stand-in for x, the axis, and whether the source is added."""
-
     index: Int[Tensor, "*positions"]
     x: Elements
     dim: int = static()

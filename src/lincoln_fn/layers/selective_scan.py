@@ -71,8 +71,6 @@ class Params:
 
 @record
 class Cache:
-    """The inputs with one axis of examples, all states, the first, and the form of x."""
-
     u: Float[Tensor, "batch length features"]
     delta: Float[Tensor, "batch length features"]
     b: Float[Tensor, "batch length state"]

@@ -17,8 +17,6 @@ from lincoln_fn.core import Elements, Layer, Positive, bare, constructor, record
 
 @record
 class Cache:
-    """The output, and its bound."""
-
     y: Elements
     cap: float = static()
 

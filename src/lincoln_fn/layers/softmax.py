@@ -21,8 +21,6 @@ from lincoln_fn.core import Elements, Layer, bare, check_axis, constructor, reco
 
 @record
 class Cache:
-    """The probabilities, and the axis along which they sum to 1."""
-
     y: Elements
     dim: int = static()
 

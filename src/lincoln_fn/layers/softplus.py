@@ -27,8 +27,6 @@ EXACT_PAST: Final = 40.0
 
 @record
 class Cache:
-    """The input, the sharpness beta, and the beta x above which y = x."""
-
     x: Elements
     beta: float = static()
     threshold: float = static()

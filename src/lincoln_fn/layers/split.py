@@ -19,8 +19,6 @@ from lincoln_fn.core import NOT_EMPTY, Elements, Layer, Like, NonNegativeInt, Po
 
 @core.record
 class Cache:
-    """The shape, dtype and device of each output, and the axis."""
-
     y: tuple[Like, ...] = core.static()
     dim: int = core.static()
 

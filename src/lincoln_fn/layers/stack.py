@@ -18,8 +18,6 @@ from lincoln_fn.layers.common.inputs import check_inputs, check_one_shape
 
 @record
 class Cache:
-    """The shape, dtype and device of y, and the new axis."""
-
     y: Like = static()
     dim: int = static()
 

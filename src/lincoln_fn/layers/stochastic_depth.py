@@ -22,10 +22,6 @@ from typing import Literal, TypeAlias
 from lincoln_fn.core import Elements, Layer, Probability, bare, constructor, declare, unexpected
 from lincoln_fn.layers.dropout import Cache, Params, advance, as_it_is, backward, dropped, init
 
-__all__ = [
-    "Cache", "Params", "advance", "backward", "forward", "init", "predict", "stochastic_depth",
-]  # fmt: skip
-
 Mode: TypeAlias = Literal["row", "batch"]
 
 

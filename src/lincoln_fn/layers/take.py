@@ -18,8 +18,6 @@ from lincoln_fn.core import Elements, Layer, Moved, bare, record, stand_in, stat
 
 @record
 class Cache:
-    """A stand-in for y, the index, the axis, and its size in x."""
-
     y: Moved
     index: int = static()
     dim: int = static()

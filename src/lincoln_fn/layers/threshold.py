@@ -17,8 +17,6 @@ from lincoln_fn.core import Bound, Elements, Layer, bare, constructor, record, s
 
 @record
 class Cache:
-    """The input, and the threshold."""
-
     x: Elements
     threshold: float = static()
 

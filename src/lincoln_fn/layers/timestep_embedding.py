@@ -35,8 +35,6 @@ Times: TypeAlias = Float[Tensor, "*batch"] | Int[Tensor, "*batch"]
 
 @record
 class Cache:
-    """The waves, their frequencies, and whether t is of integers."""
-
     y: Float[Tensor, "*batch n"]
     f: Float[Tensor, " m"]
     is_integer: bool = core.static()

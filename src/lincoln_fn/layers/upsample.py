@@ -63,8 +63,6 @@ class Axis(NamedTuple):
 
 @core.record
 class Cache:
-    """A stand-in for y, and the numbers that A is computed from."""
-
     y: Moved
     axes: tuple[Axis, ...] = static()
     mode: str = static()

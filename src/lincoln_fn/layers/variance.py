@@ -27,8 +27,6 @@ from lincoln_fn.layers.common.normalisation import statistics, widened
 
 @record
 class Cache:
-    """z, a stand-in for y, the axes, whether y has them, and 2 / (N - c)."""
-
     z: Elements
     y: Reduced
     axes: tuple[int, ...] = static()

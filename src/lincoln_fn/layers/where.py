@@ -29,8 +29,6 @@ Gradients: TypeAlias = tuple[None, Elements, Elements]
 
 @record
 class Cache:
-    """The condition, and a stand-in for y."""
-
     condition: Bool[Tensor, "*s"]
     y: Elements
 

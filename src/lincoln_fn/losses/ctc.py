@@ -54,6 +54,14 @@ from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, Tensors, make
 
 # The labels, in rows or in one row, and how many steps and labels each sequence has.
 Target: TypeAlias = tuple[Int[Tensor, "*N S"], Int[Tensor, "*N"], Int[Tensor, "*N"]]
+Prediction: TypeAlias = Float[Tensor, "T *N C"]
+# Of each sequence: its labels, and how many steps or labels it has.
+Rows: TypeAlias = Int[Tensor, "N S"]
+Counts: TypeAlias = Int[Tensor, " N"]
+# Of each place s in y': its class, whether a step may skip the place before, and a logarithm.
+Places: TypeAlias = Int[Tensor, "N s"]
+MaySkip: TypeAlias = Bool[Tensor, "N s"]
+Logs: TypeAlias = Float[Tensor, "*T N s"]
 # log 0, finite so that a difference of infinities does not give nan. Only sums with it are below
 # IMPOSSIBLE.
 LOG_ZERO: Final = -1e200
@@ -61,7 +69,7 @@ IMPOSSIBLE: Final = LOG_ZERO / 2
 
 
 def forward(
-    z: Float[Tensor, "T *N C"], target: Target, *, blank: int, zero_infinity: bool
+    z: Prediction, target: Target, *, blank: int, zero_infinity: bool
 ) -> tuple[Float[Tensor, "*N"], Tensors]:
     """Compute l = -log P, by the recursion of alpha."""
     labels, steps, lengths = _read_target(z, target, blank)
@@ -75,7 +83,7 @@ def forward(
     return value.to(z.dtype).reshape(z.shape[1:-1]), cache
 
 
-def backward(cache: Tensors, dl: Cotangent, *, zero_infinity: bool) -> Float[Tensor, "T *N C"]:
+def backward(cache: Tensors, dl: Cotangent, *, zero_infinity: bool) -> Prediction:
     """Compute dz_tk = -sum over s with y'_s = k of alpha_t(s) beta_t(s) / P dl."""
     z, place, may_skip, log_alpha, log_p, steps, lengths = cache
     log_beta = _log_beta(_log_factors(z, place), may_skip, _log_end(place, lengths), steps)
@@ -90,9 +98,7 @@ def backward(cache: Tensors, dl: Cotangent, *, zero_infinity: bool) -> Float[Ten
     return torch.where(is_step.unsqueeze(2), dz, 0.0).to(z.dtype).reshape(z.shape)
 
 
-def _log_alpha(
-    log_factors: Float[Tensor, "T N s"], may_skip: Bool[Tensor, "N s"]
-) -> Float[Tensor, "T+1 N s"]:
+def _log_alpha(log_factors: Logs, may_skip: MaySkip) -> Logs:
     """Compute log alpha_0, ..., log alpha_T."""
     is_first = torch.arange(may_skip.shape[1], device=may_skip.device) == 0
     log_alpha = [_log(is_first).expand(may_skip.shape)]
@@ -103,12 +109,7 @@ def _log_alpha(
     return torch.stack(log_alpha)
 
 
-def _log_beta(
-    log_factors: Float[Tensor, "T N s"],
-    may_skip: Bool[Tensor, "N s"],
-    log_end: Float[Tensor, "N s"],
-    steps: Int[Tensor, " N"],
-) -> Float[Tensor, "T N s"]:
+def _log_beta(log_factors: Logs, may_skip: MaySkip, log_end: Logs, steps: Counts) -> Logs:
     """Compute log beta_1, ..., log beta_T."""
     log_beta = [log_end]
     for t in range(len(log_factors) - 1, 0, -1):
@@ -120,22 +121,20 @@ def _log_beta(
     return torch.stack(log_beta[::-1])
 
 
-def _places(
-    labels: Int[Tensor, "N S"], lengths: Int[Tensor, " N"], blank: int
-) -> Int[Tensor, "N s"]:
+def _places(labels: Rows, lengths: Counts, blank: int) -> Places:
     """Compute y', with blanks between the labels and at both ends."""
     blanks = torch.full_like(lengths, blank).unsqueeze(1)
     between = torch.stack([blanks.expand_as(labels), labels], 2).flatten(1)
     return torch.cat([between, blanks], 1)
 
 
-def _log_factors(z: Float[Tensor, "T *N C"], place: Int[Tensor, "N s"]) -> Float[Tensor, "T N s"]:
+def _log_factors(z: Prediction, place: Places) -> Logs:
     """Take e_t(s) = z_tk of the class k = y'_s."""
     index = place.expand(len(z), *place.shape)
     return z.reshape(len(z), -1, z.shape[-1]).gather(2, index).double().clamp(min=LOG_ZERO)
 
 
-def _log_end(place: Int[Tensor, "N s"], lengths: Int[Tensor, " N"]) -> Float[Tensor, "N s"]:
+def _log_end(place: Places, lengths: Counts) -> Logs:
     """Compute log beta_T: 0 at the last two positions of each sequence."""
     s, last = torch.arange(place.shape[1], device=place.device), 2 * lengths.unsqueeze(1)
     return _log((s == last) | (s == last - 1))
@@ -188,9 +187,7 @@ def ctc(
     return make_loss(forward, backward, count=count, targets=("labels", "steps", "lengths"))
 
 
-def _read_target(
-    z: Float[Tensor, "T *N C"], target: Target, blank: int
-) -> tuple[Int[Tensor, "N S"], Int[Tensor, " N"], Int[Tensor, " N"]]:
+def _read_target(z: Prediction, target: Target, blank: int) -> tuple[Rows, Counts, Counts]:
     """Check everything, and add a batch axis to the target; pad rows of labels with blanks."""
     in_rows = _check_shapes(z, target, blank)
     labels = target[0].long()
@@ -229,7 +226,7 @@ def _check_shapes(z: Tensor, target: Target, blank: int) -> bool:
     return in_rows
 
 
-def _in_rows(labels: Int[Tensor, " sum"], lengths: Int[Tensor, " N"]) -> Int[Tensor, "N S"]:
+def _in_rows(labels: Int[Tensor, " sum"], lengths: Counts) -> Rows:
     """Split one row of all labels into a row for each sequence."""
     longest = len(labels)
     if all_within(lengths, 0, longest) is not None:  # they can be read

@@ -42,8 +42,7 @@ def backward(t: Elements, dl: Cotangent) -> Elements:
 def number_of_rows(t: Elements) -> Tensor:
     """Count the examples, on the first axis."""
     # float16 ends at 65504 examples.
-    wide = torch.promote_types(t.dtype, torch.float32)
-    return t.new_tensor(t.shape[:1].numel(), dtype=wide)
+    return t.new_tensor(t.shape[:1].numel(), dtype=torch.promote_types(t.dtype, torch.float32))
 
 
 def _check(name: str, mend: str, z: Tensor, target: Tensor, *, log_target: bool) -> None:

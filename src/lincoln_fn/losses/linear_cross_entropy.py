@@ -37,6 +37,7 @@ from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, make_loss
 NAME = "linear_cross_entropy"
 Features: TypeAlias = Float[Tensor, "N *s D"]
 Matrix: TypeAlias = Float[Tensor, "C D"]
+Rows: TypeAlias = Float[Tensor, "n D"]
 # The labels, the features, the matrix, and their gradients for dl = 1.
 Cache: TypeAlias = tuple[Labels, Features, Matrix, tuple[Features, Matrix] | None]
 
@@ -87,9 +88,7 @@ def backward(cache: Cache, dl: Cotangent, *, chunk_size: int) -> tuple[Features,
     return torch.cat(slopes).view(h.shape), total.to(matrix.dtype)
 
 
-def _chunks(
-    labels: Labels, h: Features, size: int
-) -> Iterator[tuple[Float[Tensor, "n D"], Tensor, Tensor]]:
+def _chunks(labels: Labels, h: Features, size: int) -> Iterator[tuple[Rows, Tensor, Tensor]]:
     parts = (h.reshape(-1, h.shape[-1]), labels.index.reshape(-1, 1), labels.w.reshape(-1, 1))
     return zip(*(torch.split(part, size) for part in parts), strict=True)
 
@@ -97,10 +96,10 @@ def _chunks(
 def _gradients(
     slope: Float[Tensor, "n C"],
     dl: Float[Tensor, "n 1"],
-    rows: Float[Tensor, "n D"],
+    rows: Rows,
     matrix: Matrix,
     total: Matrix | None,
-) -> tuple[Float[Tensor, "n D"], Matrix]:
+) -> tuple[Rows, Matrix]:
     """Compute dh = dx W, and add dx^T h to the chunks before, in float32 at least."""
     dh, rows = dl * (slope @ matrix), dl * rows  # slope is p_j - delta_jc
     dtype = torch.promote_types(slope.dtype, torch.float32)

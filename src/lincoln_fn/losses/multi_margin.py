@@ -37,8 +37,7 @@ def forward(
     scale = torch.full_like(hinge[..., :1], 1 / n)
     if weight is not None:
         scale = scale * of_classes("multi_margin", weight, n, x)[index]
-    value = ((hinge**p).sum(-1, keepdim=True) * scale).squeeze(-1)
-    return value, (hinge, index, scale)
+    return ((hinge**p).sum(-1, keepdim=True) * scale).squeeze(-1), (hinge, index, scale)
 
 
 def backward(cache: Tensors, dl: Cotangent, *, p: int) -> Scores:
@@ -61,9 +60,6 @@ def multi_margin(
 
     l = w_c / C sum over j != c of max(0, margin - x_c + x_j)^p. x has shape (N, C) or (C), and the
     target are class indices (N) or ().
-
-    Args:
-        reduction: "mean" over the examples, "sum" of them, or "none".
 
     Example:
         >>> loss = lf.losses.multi_margin()

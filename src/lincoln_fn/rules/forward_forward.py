@@ -25,7 +25,7 @@ Cache: those of the parts, and h_j; of the loss, G and s.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
@@ -59,9 +59,6 @@ def forward_forward_loss(*, reduction: Reduction = "mean") -> Loss:
 
     Goodness has shape (N, blocks), targets (N,): 1 for a true label, 0 for a false one.
 
-    Args:
-        reduction: "mean" over the examples, "sum" of them, or "none".
-
     Example:
         >>> loss = forward_forward_loss()
         >>> value, cache = loss.forward(torch.zeros(2, 1), torch.tensor([1.0, 0.0]))
@@ -72,6 +69,10 @@ def forward_forward_loss(*, reduction: Reduction = "mean") -> Loss:
     return make_loss(forward, backward)
 
 
+# Examples, the goodness of each block, and class indices.
+Examples: TypeAlias = Float[Tensor, " batch *features"]
+Goodness: TypeAlias = Float[Tensor, "batch blocks"]
+Labels: TypeAlias = Int[Tensor, " batch"]
 _EPS: Final = 1e-8
 
 
@@ -85,7 +86,7 @@ class Cache:
 
 def _there(
     visit: VisitThere, params: Params, x: Arrays, *, starts: tuple[int, ...], threshold: float
-) -> tuple[Float[Tensor, "batch blocks"], Cache]:
+) -> tuple[Goodness, Cache]:
     """Compute G_j of each block, from the normalised output of the block before it."""
     check_entries(visit.label, "params", params, len(visit.parts))
     h, records, outputs = x, [], []
@@ -100,17 +101,12 @@ def _there(
     return torch.stack(goodness, 1), Cache(tuple(records), tuple(outputs))
 
 
-def _flat(h: Float[Tensor, " batch *features"]) -> Float[Tensor, "batch n"]:
+def _flat(h: Examples) -> Float[Tensor, "batch n"]:
     return h.flatten(1)
 
 
 def back(
-    visit: VisitBack,
-    params: Params,
-    cache: Cache,
-    g: Float[Tensor, "batch blocks"],
-    *,
-    starts: tuple[int, ...],
+    visit: VisitBack, params: Params, cache: Cache, g: Goodness, *, starts: tuple[int, ...]
 ) -> tuple[Arrays, Record]:
     """Begin at the end of each block with dh = 2 h dG."""
     core.check_cache(visit.label, cache, Cache)
@@ -129,7 +125,7 @@ def back(
 def _predict(
     visit: VisitThere,
     params: Params,
-    x: Float[Tensor, " batch *features"],
+    x: Examples,
     *,
     starts: tuple[int, ...],
     threshold: float,
@@ -176,9 +172,7 @@ def forward_forward(
     )  # fmt: skip
 
 
-def with_label(
-    x: Float[Tensor, " batch *features"], labels: Int[Tensor, " batch"], n_classes: int
-) -> Float[Tensor, " batch *features"]:
+def with_label(x: Examples, labels: Labels, n_classes: int) -> Examples:
     """Replace the first n_classes numbers of each example by its one-hot label.
 
     Example:
@@ -202,8 +196,8 @@ def with_label(
 
 
 def true_and_false_labels(
-    key: Key, x: Float[Tensor, " batch *features"], labels: Int[Tensor, " batch"], n_classes: int
-) -> tuple[Float[Tensor, " 2*batch *features"], Float[Tensor, " 2*batch"]]:
+    key: Key, x: Examples, labels: Labels, n_classes: int
+) -> tuple[Examples, Float[Tensor, " 2*batch"]]:
     """Make a batch for Forward-Forward: each example with its own label, and with a false one.
 
     The false labels are drawn from the key, uniformly. `with_label` puts labels into examples.

@@ -120,24 +120,24 @@ def _similarity_init(key: Key, x: Tensor) -> dense.Params | conv.Params:
     return params
 
 
-# How it moves is all that its forward reads of it: the kernels are the params'.
-_CONVOLUTION = conv.conv2d(1, 3, padding=1)
+def _head(params: dense.Params | conv.Params) -> Layer:
+    return _CONVOLUTION if isinstance(params, conv.Params) else _DENSE
+
+
+# Their forward reads how a kernel moves; the kernels, or W, are the params'.
+_CONVOLUTION: Final = conv.conv2d(1, 3, padding=1, bias=False)
+_DENSE: Final = dense.dense(1, bias=False)
 
 
 def _similarity_forward(params: dense.Params | conv.Params, x: Tensor) -> tuple[Tensor, Cache]:
     """Compute y = x W, or the convolution with W."""
-    if isinstance(params, conv.Params):
-        y, cache = _CONVOLUTION.forward(params, x)
-        return y, cache
-    return dense.forward(params, x)
+    return _head(params).forward(params, x)
 
 
 def _similarity_backward(
     params: dense.Params | conv.Params, cache: Cache, g: Tensor
 ) -> tuple[Tensor, dense.Params | conv.Params]:
-    if isinstance(params, conv.Params):
-        return conv.backward(params, cache, g)
-    return dense.backward(params, cache, g)
+    return _head(params).backward(params, cache, g)
 
 
 _SIMILARITY: Final = Layer(

@@ -126,8 +126,7 @@ def _init(
 ) -> Params:
     made, outputs = init_with_outputs(parts[:-1], key, x)
     drawn = key.fold_in(len(made))
-    error = outputs[starts[-1]]
-    matrix = matrices.draw_projection(_RULE, drawn, error, x, feedback_init)
+    matrix = matrices.draw_projection(_RULE, drawn, outputs[starts[-1]], x, feedback_init)
     return (*made, matrices.Projections((scale * matrix,)))
 
 

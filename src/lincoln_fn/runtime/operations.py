@@ -117,7 +117,7 @@ def _if_finite(decompose: Callable[[Tensor], Iterable[Tensor]], matrix: Tensor) 
 class RunsHere(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch's own
     """The mode of fake tensors for a step that will run in this process, and not be exported."""
 
-    # Whether the compiler supports loops whose body is traced once (combine/_loops.py).
+    # Whether the compiler supports loops whose body is traced once (combine/_steps.py).
     has_loops = False
     supports_higher_order_operators = True
 

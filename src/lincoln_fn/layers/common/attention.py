@@ -19,14 +19,16 @@ Inputs: TypeAlias = (
 Gradients: TypeAlias = (
     tuple[Sequence, Sequence, Sequence] | tuple[Sequence, Sequence, Sequence, Tensor | None]
 )
+Scores: TypeAlias = Float[Tensor, "*batch length key_length"]
+Visible: TypeAlias = Bool[Tensor, "length key_length"] | None
 # (dweights, weights) -> dscores; `softmax_backward`, or a faster function in its place.
 SoftmaxBackward: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 def visible_keys(
-    scores: Float[Tensor, "*batch length key_length"], *, is_causal: bool,
-    sliding_window: int | None = None, is_aligned_at_end: bool = False,
-) -> Bool[Tensor, "length key_length"] | None:  # fmt: skip
+    scores: Scores, *, is_causal: bool, sliding_window: int | None = None,
+    is_aligned_at_end: bool = False,
+) -> Visible:  # fmt: skip
     """Find which keys each query may see, by their places alone; None if all see all of them.
 
     With a sliding_window, these are the keys less than so many places away. The last query has the
@@ -44,10 +46,7 @@ def visible_keys(
     return visible
 
 
-def masked_softmax(
-    scores: Float[Tensor, "*batch length key_length"], mask: Mask | None,
-    visible: Bool[Tensor, "length key_length"] | None,
-) -> Float[Tensor, "*batch length key_length"]:  # fmt: skip
+def masked_softmax(scores: Scores, mask: Mask | None, visible: Visible) -> Scores:
     """Compute weights = softmax(scores + mask), along the keys; zeros where no key is allowed."""
     if mask is None and visible is None:
         return torch.softmax(scores, -1)

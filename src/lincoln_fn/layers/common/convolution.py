@@ -28,6 +28,8 @@ from lincoln_fn.layers.common.inputs import check_image, per_axis
 from lincoln_fn.layers.dense import drawn
 from lincoln_fn.layers.pad import Amounts
 
+Kernels: TypeAlias = Float[Tensor, "out_channels group_channels *kernel"]
+Bias: TypeAlias = Float[Tensor, " channels"] | None
 Padding: TypeAlias = NonNegativeSizes | Literal["same", "valid"]
 PaddingMode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]
 
@@ -40,10 +42,7 @@ class Geometry(NamedTuple):
     groups: int
 
 
-def convolve(
-    x: ConvInput, weight: Float[Tensor, "out_channels group_channels *kernel"],
-    bias: Float[Tensor, " out_channels"] | None, geometry: Geometry,
-) -> ConvOutput:  # fmt: skip
+def convolve(x: ConvInput, weight: Kernels, bias: Bias, geometry: Geometry) -> ConvOutput:
     """Compute (A x)_o[p] + b_o = sum_(c,k) W_(o,c)[k] x_c[s p + d k] + b_o."""
     stride, dilation, groups = geometry
     convolution = (F.conv1d, F.conv2d, F.conv3d)[len(stride) - 1]
@@ -51,8 +50,7 @@ def convolve(
 
 
 def convolve_transposed(
-    g: ConvOutput, weight: Float[Tensor, "out_channels group_channels *kernel"],
-    bias: Float[Tensor, " in_channels"] | None, geometry: Geometry, padding: Sizes,
+    g: ConvOutput, weight: Kernels, bias: Bias, geometry: Geometry, padding: Sizes,
     output_padding: Sizes,
 ) -> ConvInput:  # fmt: skip
     """Compute (A^T g)_c[t] + b_c, cut by `padding` at both ends, longer by `output_padding`."""
@@ -61,10 +59,7 @@ def convolve_transposed(
     return convolution(g, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
-def weight_gradient(
-    g: ConvOutput, x: ConvInput, weight: Float[Tensor, "out_channels group_channels *kernel"],
-    geometry: Geometry,
-) -> Float[Tensor, "out_channels group_channels *kernel"]:  # fmt: skip
+def weight_gradient(g: ConvOutput, x: ConvInput, weight: Kernels, geometry: Geometry) -> Kernels:
     """Compute dW_(o,c)[k] = sum_p g_o[p] x_c[s p + d k], summed over the batch."""
     stride, dilation, groups = geometry
     n = len(stride)
@@ -81,10 +76,7 @@ def weight_gradient(
     return convolve(x, g, None, Geometry(dilation, stride, groups)).transpose(0, 1)
 
 
-def bias_gradient(
-    bias: Float[Tensor, " channels"] | None, g: Float[Tensor, "*channels_and_positions"],
-    geometry: Geometry,
-) -> Float[Tensor, " channels"] | None:  # fmt: skip
+def bias_gradient(bias: Bias, g: ConvOutput, geometry: Geometry) -> Bias:
     """Compute db_o = sum_p g_o[p], summed over the batch; None if there is no bias."""
     if bias is None:
         return None

@@ -24,9 +24,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core import Image, PositiveInt, Sizes, require, unexpected
+from lincoln_fn.core import Image, Pooled, PositiveInt, Sizes, require, unexpected
 from lincoln_fn.layers.common.inputs import check_image, per_axis
 
+# The positions in each window, for all planes or for each: flat ones, or those along one axis.
+Positions: TypeAlias = Int[Tensor, "*planes_and_pooled k"]
 OutputSize: TypeAlias = PositiveInt | tuple[PositiveInt | None, ...] | None
 
 
@@ -100,7 +102,7 @@ def output_sizes(layer: str, output_size: OutputSize, n: int) -> tuple[int | Non
     return sizes
 
 
-def axis_positions(window: Window, x: Tensor) -> list[Int[Tensor, "pooled k"]]:
+def axis_positions(window: Window, x: Tensor) -> list[Positions]:
     """List by axis the positions in each window, o s - p + t d for its element t."""
     counts = pooled_shape(tuple(x.shape), window)[-window.n :]
     places = []
@@ -110,12 +112,12 @@ def axis_positions(window: Window, x: Tensor) -> list[Int[Tensor, "pooled k"]]:
     return places
 
 
-def window_positions(window: Window, x: Tensor) -> Int[Tensor, "*pooled k"]:
+def window_positions(window: Window, x: Tensor) -> Positions:
     """List the flat positions in each window."""
     return flat_positions(axis_positions(window, x), x)
 
 
-def adaptive_positions(output_size: tuple[int | None, ...], x: Tensor) -> Int[Tensor, "*pooled k"]:
+def adaptive_positions(output_size: tuple[int | None, ...], x: Tensor) -> Positions:
     """List the flat positions in each window, floor(o L / n) to ceil((o + 1) L / n) by axis."""
     places = []
     for wanted, size in zip(output_size, x.shape[-len(output_size) :], strict=True):
@@ -127,9 +129,7 @@ def adaptive_positions(output_size: tuple[int | None, ...], x: Tensor) -> Int[Te
     return flat_positions(places, x)
 
 
-def flat_positions(
-    places: Sequence[Int[Tensor, "*planes pooled k"]], x: Tensor
-) -> Int[Tensor, "*planes_and_pooled k"]:
+def flat_positions(places: Sequence[Positions], x: Tensor) -> Positions:
     """Combine positions by axis to flat ones, N where one is outside of x."""
     spatial = x.shape[-len(places) :]
     count = prod(spatial)
@@ -143,9 +143,7 @@ def flat_positions(
     return torch.where(flat < 0, count, flat)
 
 
-def picked(
-    x: Image, positions: Int[Tensor, "*planes_and_pooled k"], n: int, outside: float
-) -> Float[Tensor, "*batch_and_pooled k"]:
+def picked(x: Image, positions: Positions, n: int, outside: float) -> Float[Tensor, "*pooled k"]:
     """Read x, with n spatial axes, at flat positions; outside x is a given number."""
     planes = x.shape[:-n]
     at = positions.expand(*planes, *positions.shape[-n - 1 :])
@@ -154,9 +152,8 @@ def picked(
 
 
 def added_up(
-    parts: Float[Tensor, "*batch_and_pooled k"], positions: Int[Tensor, "*planes_and_pooled k"],
-    like: Image, n: int,
-) -> Image:  # fmt: skip
+    parts: Float[Tensor, "*batch_and_pooled k"], positions: Positions, like: Image, n: int
+) -> Image:
     """Sum the parts that belong to each position of an x like this: the transpose of `picked`.
 
     Many small numbers would stop growing in bfloat16 (256 + 1 = 256), so they are added up in
@@ -169,23 +166,18 @@ def added_up(
     return sums[..., :count].reshape(like.shape).to(like.dtype)
 
 
-def sums_of(
-    x: Image, positions: Int[Tensor, "*pooled k"], n: int
-) -> Float[Tensor, "*batch_and_pooled"]:
+def sums_of(x: Image, positions: Positions, n: int) -> Pooled:
     """Add up the elements of each window, in float32 at least."""
     return picked(x, positions, n, 0.0).sum(-1, dtype=summed_in(x))
 
 
-def spread(
-    share: Float[Tensor, "*batch_and_pooled"], positions: Int[Tensor, "*pooled k"], like: Image,
-    n: int,
-) -> Image:  # fmt: skip
+def spread(share: Pooled, positions: Positions, like: Image, n: int) -> Image:
     """Give every element of a window the same share of it: the transpose of `sums_of`."""
     parts = share.unsqueeze(-1).expand(*share.shape, positions.shape[-1])
     return added_up(parts, positions, like, n)
 
 
-def sizes_in(x: Image, positions: Int[Tensor, "*pooled k"], n: int) -> Int[Tensor, "*pooled"]:
+def sizes_in(x: Image, positions: Positions, n: int) -> Int[Tensor, "*pooled"]:
     """Count n_o, the elements of each window that are in x."""
     return (positions < prod(x.shape[-n:])).sum(-1)
 

@@ -41,6 +41,8 @@ from torch import Tensor
 from lincoln_fn.core import Outer, mirror, record, static, sum_rows
 
 Tensors: TypeAlias = tuple[Tensor, ...]
+Gates: TypeAlias = Float[Tensor, "batch gates"]
+Outputs: TypeAlias = Float[Tensor, "batch length hidden"]
 
 
 @record
@@ -76,7 +78,7 @@ class ScanCache:
     """The input, the output before each step, and the tensors that each step saved."""
 
     x: Float[Tensor, "batch length n_in"]
-    before: Float[Tensor, "batch length hidden"]
+    before: Outputs
     kept: tuple[Tensors, ...]
     mask: Bool[Tensor, "length batch 1"] | None
     reverse: bool = static()
@@ -90,7 +92,7 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def scan(
     rule: Rule, cell: Cell, x: Float[Tensor, "batch length n_in"], state: Tensors,
     mask: Bool[Tensor, "batch length"] | None, reverse: bool,
-) -> tuple[Float[Tensor, "batch length hidden"], Tensors, ScanCache]:  # fmt: skip
+) -> tuple[Outputs, Tensors, ScanCache]:  # fmt: skip
     """Compute s_t = step(a_t, b_t, s_(t-1)) for every t; return all y_t, the last s and the cache.
 
     `reverse` goes from the end to the beginning; y is in the order of x.
@@ -116,9 +118,8 @@ def scan(
 
 
 def scan_backward(
-    rule: Rule, cell: Cell, cache: ScanCache, g: Float[Tensor, "batch length hidden"], ds: Tensors,
-    *, total: Total | None = None,
-) -> tuple[Float[Tensor, "batch length n_in"], Cell, Tensors]:  # fmt: skip
+    rule: Rule, cell: Cell, cache: ScanCache, g: Outputs, ds: Tensors, *, total: Total | None = None
+) -> tuple[Float[Tensor, "batch length n_in"], Cell, Tensors]:
     """Compute dx, the cell's gradients or their terms, and ds of the first state, from the last."""
     da, db, ds = sums_backward(rule, cell, cache, g, ds)
     dcell = (total or cell_grads)(cell, cache.x, cache.before, da, db)
@@ -126,7 +127,7 @@ def scan_backward(
 
 
 def sums_backward(
-    rule: Rule, cell: Cell, cache: ScanCache, g: Float[Tensor, "batch length hidden"], ds: Tensors
+    rule: Rule, cell: Cell, cache: ScanCache, g: Outputs, ds: Tensors
 ) -> tuple[Float[Tensor, "batch length gates"], Float[Tensor, "batch length gates"], Tensors]:
     """Compute da_t and db_t of every step, and the gradient of the first state."""
     masks, times = cache.mask, range(len(cache.kept))

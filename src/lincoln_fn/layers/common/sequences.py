@@ -16,12 +16,13 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Sequence, check_cotangent, static, unexpected
+from lincoln_fn.core import Arrays, Sequence, Sizes, check_cotangent, static, unexpected
 from lincoln_fn.layers.common.inputs import check_inputs
 from lincoln_fn.layers.common.normalisation import widened
 
 Mask: TypeAlias = Bool[Tensor, "*batch length"]
 Inputs: TypeAlias = Sequence | tuple[Sequence, Mask | None]
+Mirrored: TypeAlias = Sequence | tuple[Sequence, None]
 # None for an entry that was not given.
 Gradients: TypeAlias = tuple[Tensor | None, ...]
 
@@ -50,7 +51,7 @@ def check_mask(name: str, mask: object, sequence: Tensor) -> None:
         raise unexpected(name, f"mask on {sequence.device}", mask.device)
 
 
-def mirrored(dx: Sequence, has_mask_entry: bool) -> Sequence | tuple[Sequence, None]:
+def mirrored(dx: Sequence, has_mask_entry: bool) -> Mirrored:
     """Put dx into the form of x: a mask has no gradient."""
     return (dx, None) if has_mask_entry else dx
 
@@ -97,9 +98,7 @@ def _like(x: Tensor, stand_in: Tensor) -> Tensor:
     return x.to(stand_in.dtype).reshape(stand_in.shape)
 
 
-def form_of(
-    x: tuple[Tensor | None, ...], count: int, y: tuple[int, ...], last: tuple[int, ...]
-) -> Form:
+def form_of(x: tuple[Tensor | None, ...], count: int, y: Sizes, last: Sizes) -> Form:
     """Make the form of x, which has `count` entries before its state, for these shapes."""
     assert x[0] is not None
     zero, has_state = x[0].new_zeros(()), len(x) > count

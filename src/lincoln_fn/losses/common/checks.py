@@ -13,7 +13,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, is_between, unexpected
+from lincoln_fn.core import Arrays, Sizes, is_between, unexpected
 
 # A logarithm computed in a short dtype may be above 0 because of rounding, and so may values that a
 # finite difference has changed.
@@ -35,9 +35,7 @@ def check_shape(name: str, target: Tensor, shape: tuple[int, ...], prediction: T
         raise unexpected(name, expected, target.shape)
 
 
-def signs(
-    name: str, target: Tensor, prediction: Tensor, shape: tuple[int, ...] | None = None
-) -> Tensor:
+def signs(name: str, target: Tensor, prediction: Tensor, shape: Sizes | None = None) -> Tensor:
     """Read labels that are -1 or 1, of a shape or the prediction's, in its dtype."""
     check_shape(name, target, tuple(prediction.shape) if shape is None else shape, prediction)
     y = target.to(prediction.dtype)
