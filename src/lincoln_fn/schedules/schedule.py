@@ -57,7 +57,7 @@ def constant(lr: NonNegative) -> Schedule:
         >>> constant(0.5)(7).item()
         0.5
     """
-    return core.bare(Schedule, _constant)
+    return bare(Schedule, _constant)
 
 
 def _exponential(step: Tensor, *, lr: float, gamma: float, every: int, staircase: bool) -> Tensor:
@@ -78,7 +78,7 @@ def exponential(
         >>> exponential(0.5, 0.25, every=2, staircase=True)(torch.tensor([1, 2])).tolist()
         [0.5, 0.125]
     """
-    return core.bare(Schedule, _exponential)
+    return bare(Schedule, _exponential)
 
 
 def _linear(step: Tensor, *, start: float, end: float, steps: int) -> Tensor:
@@ -93,7 +93,7 @@ def linear(start: NonNegative, end: NonNegative, steps: PositiveInt) -> Schedule
         >>> linear(0.0, 1.0, 4)(torch.tensor([0, 1, 4, 5])).tolist()
         [0.0, 0.25, 1.0, 1.0]
     """
-    return core.bare(Schedule, _linear)
+    return bare(Schedule, _linear)
 
 
 def _polynomial(step: Tensor, *, lr: float, steps: int, power: float) -> Tensor:
@@ -108,7 +108,7 @@ def polynomial(lr: NonNegative, steps: PositiveInt, power: NonNegative = 1.0) ->
         >>> polynomial(1.0, 4, power=2.0)(torch.tensor([0, 2, 4, 5])).tolist()
         [1.0, 0.25, 0.0, 0.0]
     """
-    return core.bare(Schedule, _polynomial)
+    return bare(Schedule, _polynomial)
 
 
 def _cosine(step: Tensor, *, lr: float, steps: int, lr_min: float) -> Tensor:
@@ -129,7 +129,7 @@ def cosine(lr: NonNegative, steps: PositiveInt, lr_min: NonNegative = 0.0) -> Sc
         >>> cosine(1.0, 4)(torch.tensor([0, 2, 4, 5])).tolist()
         [1.0, 0.5, 0.0, 0.0]
     """
-    return core.bare(Schedule, _cosine)
+    return bare(Schedule, _cosine)
 
 
 def _inverse_sqrt(step: Tensor, *, lr: float, warmup: int) -> Tensor:
@@ -150,7 +150,7 @@ def inverse_sqrt(lr: NonNegative, warmup: PositiveInt) -> Schedule:
         >>> inverse_sqrt(1.0, 4)(torch.tensor([0, 3, 15])).tolist()
         [0.25, 1.0, 0.5]
     """
-    return core.bare(Schedule, _inverse_sqrt)
+    return bare(Schedule, _inverse_sqrt)
 
 
 def _cosine_restarts(step: Tensor, *, lr: float, steps: int, factor: int, lr_min: float) -> Tensor:
@@ -186,7 +186,7 @@ def cosine_restarts(
         >>> cosine_restarts(1.0, 2, factor=2)(torch.tensor([0, 1, 2, 4, 6])).tolist()
         [1.0, 0.5, 1.0, 0.5, 1.0]
     """
-    return core.bare(Schedule, _cosine_restarts)
+    return bare(Schedule, _cosine_restarts)
 
 
 # A rate that stays, or one of each step.
@@ -219,7 +219,7 @@ def piecewise(
         [0.5, 0.25]
     """
     _check_boundaries("piecewise", len(lrs), boundaries)
-    return core.bare(Schedule, partial(_follow, rates=lrs))
+    return bare(Schedule, partial(_follow, rates=lrs))
 
 
 def _linear_warmup(step: Tensor, *, then: Rate, steps: int, start_factor: float) -> Tensor:
@@ -245,7 +245,7 @@ def linear_warmup(
         >>> linear_warmup(cosine(1.0, 4), 2, start_factor=0.5)(torch.tensor([0, 1, 2, 4])).tolist()
         [0.5, 0.75, 1.0, 0.5]
     """
-    return core.bare(Schedule, _linear_warmup)
+    return bare(Schedule, _linear_warmup)
 
 
 @core.constructor
@@ -264,7 +264,7 @@ def joined(
         [2.0, 1.0, 0.5]
     """
     _check_boundaries("joined", len(schedules), boundaries)
-    return core.bare(Schedule, partial(_follow, rates=schedules))
+    return bare(Schedule, partial(_follow, rates=schedules))
 
 
 def _wsd(step: Tensor, *, lr: float, warmup: int, steady: int, decay: int, lr_min: float) -> Tensor:
@@ -299,7 +299,7 @@ def wsd(
         [0.5, 1.0, 1.0, 0.5, 0.0, 0.0]
     """
     core.require(lr_min <= lr, "wsd", "lr_min of at most lr", lr_min)
-    return core.bare(Schedule, _wsd)
+    return bare(Schedule, _wsd)
 
 
 def _one_cycle(
@@ -362,9 +362,7 @@ def one_cycle(
     phases = "total_steps and pct_start that make phases of at least a step"
     core.require(rising, "one_cycle", phases, (total_steps, pct_start))
     along = _along_cosine if anneal_strategy == "cos" else _along_line
-    return core.bare(
-        Schedule, partial(_one_cycle, ends=tuple(ends), rates=tuple(rates), along=along)
-    )
+    return bare(Schedule, partial(_one_cycle, ends=tuple(ends), rates=tuple(rates), along=along))
 
 
 def _check_boundaries(name: str, count: int, boundaries: Sequence[int]) -> None:
