@@ -20,6 +20,7 @@ from lincoln_fn.core import (
     Positive,
     PositiveInt,
     Probability,
+    bare,
 )
 
 
