@@ -30,10 +30,8 @@ from lincoln_fn.walk.sites import (
     Site as Site, cotangents as cotangents, grads_at as grads_at, skipped as skipped,
 )
 from lincoln_fn.walk.visitors import (
-    VisitBack as VisitBack, VisitThere as VisitThere, allows_loops as allows_loops,
-)
-from lincoln_fn.walk.visits import (
     ALL as ALL, BACKWARD as BACKWARD, DPARAMS as DPARAMS, PREDICT as PREDICT,
-    Wants as Wants, sum_uses as sum_uses, untrained as untrained,
+    VisitBack as VisitBack, VisitThere as VisitThere, Wants as Wants, allows_loops as allows_loops,
+    sum_uses as sum_uses, untrained as untrained,
 )
 from lincoln_fn.walk.walks import there as there, walk_back as walk_back

@@ -9,7 +9,7 @@ from __future__ import annotations
 from lincoln_fn.core import Arrays, Cache, Layer, Params, checked, is_derived, record, static
 from lincoln_fn.walk.arrangement import Record
 from lincoln_fn.walk.composition import composition_of
-from lincoln_fn.walk.visits import Wants
+from lincoln_fn.walk.visitors import Wants
 from lincoln_fn.walk.walks import walk_back
 
 

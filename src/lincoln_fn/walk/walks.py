@@ -18,8 +18,7 @@ from lincoln_fn.core import Arrays, Cache, Layer, Params, check_pair, declared_b
 from lincoln_fn.walk.arrangement import Record
 from lincoln_fn.walk.composition import Composition, composition_of
 from lincoln_fn.walk.parts import is_trained
-from lincoln_fn.walk.visitors import VisitBack, VisitThere
-from lincoln_fn.walk.visits import ALL, DPARAMS, DX, FORWARD, Walk, Wants, keep
+from lincoln_fn.walk.visitors import ALL, DPARAMS, DX, FORWARD, VisitBack, VisitThere, Walk, Wants
 
 ThereVisitor: TypeAlias = Callable[[Layer, str, Params, Arrays], tuple[Arrays, Record]]
 BackVisitor: TypeAlias = Callable[[Layer, str, Params, Cache, Arrays], tuple[Arrays, Record]]
@@ -131,7 +130,7 @@ def walk_back(
     skip: Callable[[Layer, str, Params], Record] | None = None,
     advance: Advance = FORWARD.advance,
     gather: Callable[[Composition, Params, Record], Record] | None = None,
-    add: Callable[[Record, tuple[Record, ...]], tuple[Record, ...]] = keep,
+    add: Callable[[Record, tuple[Record, ...]], tuple[Record, ...]] = FORWARD.add,
     enters: Callable[[Composition], bool] | None = None,
 ) -> tuple[Arrays, Record]:
     """Walk back for what is wanted of a network; a dx that is not is None.
