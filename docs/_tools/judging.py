@@ -15,7 +15,7 @@ from typing import Final
 import packed
 
 EXACT: Final = "lincoln_fn/testing/exact"
-MODULES: Final = "field", "numbers", "rules", "table", "functions", "arrays", "stand_in"
+MODULES: Final = "field", "numbers", "rules", "arrays"
 HERE: Final = Path(__file__).parent
 
 # Its licenses are in assets/LICENSES.txt.

@@ -15,8 +15,7 @@ import numpy as np
 from numpy_trial import FILE, Example, Trace, Trial
 
 from lincoln_fn.testing.exact.field import FREE, small_ratio
-from lincoln_fn.testing.exact.numbers import TIE
-from lincoln_fn.testing.exact.table import MissingError
+from lincoln_fn.testing.exact.numbers import TIE, MissingError
 
 SEEDS = 1, 2
 # Central differences are as wrong as this; a mistake is larger.

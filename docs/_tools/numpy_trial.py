@@ -17,11 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from lincoln_fn.testing.exact.arrays import ExactArray
+from lincoln_fn.testing.exact.arrays import ExactArray, numpy_for
 from lincoln_fn.testing.exact.field import Field, P
-from lincoln_fn.testing.exact.numbers import Numbers, constant
-from lincoln_fn.testing.exact.stand_in import numpy_for
-from lincoln_fn.testing.exact.table import MissingError, Table
+from lincoln_fn.testing.exact.numbers import MissingError, Numbers, Table, constant
 
 FILE = "<yours>"
 

@@ -78,7 +78,7 @@ def test_each_course_has_a_table_that_its_references_can_compute():
 
 
 def test_a_course_that_there_is_not_is_refused():
-    assert_says("one of cs231n, ... , or a file *.ini; got 'cs999'", course.read, "cs999")
+    assert_says("one of cs231n, ... , or a file *.ini, got 'cs999'", course.read, "cs999")
 
 
 HANGS = """

@@ -11,9 +11,9 @@ import pytest
 
 import lincoln_fn as lf
 from lincoln_fn.grading import isolated
-from lincoln_fn.grading.answers import Ran, decoded, encoded
 from lincoln_fn.grading.courses import course
 from lincoln_fn.grading.courses.graded import grade_file
+from lincoln_fn.grading.isolated import Ran, decoded, encoded
 from lincoln_fn.testing.diagnosis import Finding, Report
 
 FINDING = Finding("1.0", "mine()", "dx", "wrong", "sign", "a sentence", (0, 2), 0.5, ((1,), ()))
@@ -68,7 +68,7 @@ def test_a_text_is_one_line_of_printable_characters():
 RELU = """
 import gc, json, os, threading
 from multiprocessing.connection import Connection
-from lincoln_fn.grading.answers import Ran
+from lincoln_fn.grading.isolated import Ran
 import numpy as np
 
 pipe = next(p for p in gc.get_objects() if isinstance(p, Connection) and p.writable)

@@ -13,9 +13,9 @@ from helpers import same_bits
 
 import lincoln_fn as lf
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.grading.answers import Ran
 from lincoln_fn.grading.assignment import UNSUITED, files, main, write
 from lincoln_fn.grading.handouts import backward_pass, without_terms
+from lincoln_fn.grading.isolated import Ran
 
 LAYERS = Path(lf.layers.__path__[0])
 NAMES = sorted({path.stem for path in LAYERS.glob("[a-z]*.py")} - {*UNSUITED})

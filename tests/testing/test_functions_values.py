@@ -19,10 +19,8 @@ import lincoln_fn as lf
 from lincoln_fn.testing import GradientError, check_function, check_vjp
 from lincoln_fn.testing.diagnosis import Finding, Report
 from lincoln_fn.testing.functions.check import main, named, record_of
-from lincoln_fn.testing.functions.function import function_of
-from lincoln_fn.testing.functions.point import resized
-from lincoln_fn.testing.functions.sentences import shape_told
-from lincoln_fn.testing.functions.trials import nan_in_new_memory
+from lincoln_fn.testing.functions.function import function_of, shape_told
+from lincoln_fn.testing.functions.trials import nan_in_new_memory, resized
 
 X, W = normal(4, 8).float(), normal(8, seed=1).float()
 

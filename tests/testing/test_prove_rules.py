@@ -11,8 +11,7 @@ from helpers import normal, uniform
 from helpers.reals import Reals, check_in_the_field, check_on_reals
 from torch.nn import functional as F
 
-from lincoln_fn.testing import trial
-from lincoln_fn.testing.exact import field, numbers, rules, table
+from lincoln_fn.testing.exact import field, numbers, operations, rules
 from lincoln_fn.testing.exact.field import Field, P, Q, meaning
 from lincoln_fn.testing.exact.numbers import Numbers
 
@@ -101,7 +100,7 @@ def written(a, b):
     return a.masked_fill_(b > 1, 0.3).scatter(1, AT[:, :1], 0.7)
 
 
-class Noting(trial.Space):
+class Noting(operations.Space):
     """A space that notes the operations that are run in it."""
 
     names = set()  # noqa: RUF012  # of all spaces
@@ -274,11 +273,11 @@ def test_a_float_is_read_as_it_was_meant(c, meant):
 
 
 def test_exact_numbers_are_refused_where_they_have_no_value():
-    place = trial.Space(Field(1))
+    place = operations.Space(Field(1))
     x = place.enter(A, FIELD.draw(A.numpy()))
-    with pytest.raises(table.MissingError, match="outside of their space"):
+    with pytest.raises(numbers.MissingError, match="outside of their space"):
         x + 1
-    with place, pytest.raises(table.MissingError, match="digamma"):
+    with place, pytest.raises(numbers.MissingError, match="digamma"):
         torch.digamma(x)
-    with place, pytest.raises(table.MissingError, match="made before"):
+    with place, pytest.raises(numbers.MissingError, match="made before"):
         A.copy_(x)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from typing import Annotated, Any, Final, NamedTuple, ParamSpec, TypeAlias, TypeVar, get_type_hints
 
 import torch
@@ -131,10 +131,8 @@ def read_arguments(function: Function, args: Given, kwargs: ByName) -> ByName:
     except TypeError as error:
         raise _wrong_call(function, args, kwargs, error) from None
     later.check_order(name, args)
-    return {
-        key: check_argument(name, key, form.hints[key], value, form.order)
-        for key, value in given.items()
-    }
+    read = partial(check_argument, name, order=form.order)
+    return {key: read(key, form.hints[key], value) for key, value in given.items()}
 
 
 def call_with(function: Callable[..., R], arguments: ByName) -> R:

@@ -74,9 +74,8 @@ def shown(given: object) -> str:
 
 def describe_non_tuple(given: object) -> str:
     """Describe a value that should have been a tuple; for a list, add what to write."""
-    return (
-        f"{format_briefly(given)}; {A_TUPLE}" if isinstance(given, list) else format_briefly(given)
-    )
+    mend = f"; {A_TUPLE}" if isinstance(given, list) else ""
+    return f"{format_briefly(given)}{mend}"
 
 
 def is_plain_function(given: object) -> bool:

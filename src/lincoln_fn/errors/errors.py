@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
 from lincoln_fn.errors import later
+from lincoln_fn.errors.annotations import ByName, Given
 from lincoln_fn.errors.descriptions import describe, is_function, shown
 
 _LIBRARY: Final = f"{Path(__file__).parents[1]}"
@@ -91,11 +92,7 @@ def check_functions(kind: str, where: object, **functions: object) -> None:
 
 
 def check_not_missing(
-    where: str,
-    call: str,
-    names: Sequence[str],
-    arguments: tuple[object, ...],
-    options: Mapping[str, object],
+    where: str, call: str, names: Sequence[str], arguments: Given, options: ByName
 ) -> None:
     """Check that a call has the key, and everything else that is required."""
     # A missing key is named first, wherever it stands in `names`.

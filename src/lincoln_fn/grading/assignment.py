@@ -3,7 +3,7 @@
 It writes a folder:
 
     assignment.py              the teacher's: the reference, the blanks and the cases
-    student/softmax.py         the layer's file, with its backward pass blanked
+    student/softmax.py         the layer's file, with its backward pass handouts.blanked
     nbgrader/softmax.ipynb     a source notebook of nbgrader
     otter/softmax.ipynb        a notebook for otter-grader
     otter/tests/softmax.py     its tests
@@ -20,14 +20,7 @@ from typing import Final
 
 from lincoln_fn import layers
 from lincoln_fn.core import LayerError, unexpected
-from lincoln_fn.grading.handouts import (
-    backward_pass,
-    blanked,
-    nbgrader_notebook,
-    otter_notebook,
-    otter_test_file,
-    without_terms,
-)
+from lincoln_fn.grading import handouts
 from lincoln_fn.testing.internal import floating
 
 _TABLE: Final = ConfigParser(interpolation=None, delimiters="=")
@@ -80,22 +73,22 @@ def files(
         mend = f"write {close[0]}" if close else ""
         raise unexpected("assignment", "a layer's file, such as softmax", name, mend)
     call, example = EXAMPLES.get(name, (f"{name}()", "torch.zeros(5, 3)"))
-    source = without_terms((_LAYERS / f"{name}.py").read_text())
-    blanks = tuple(blank) or backward_pass(source)
+    source = handouts.without_terms((_LAYERS / f"{name}.py").read_text())
+    blanks = tuple(blank) or handouts.backward_pass(source)
     setup = (
         f"reference = {reference or f'lf.{call}'}\n"
         f"cases = lf.testing.make_cases(reference, {x or example}, key=lf.Key({seed}))"
     )
     imports = f"import torch\n\nimport lincoln_fn as lf\n\n{setup}"
     leaves = _leaves(imports)
-    student = blanked(source, blanks, derivation=derivation)
-    solved = blanked(source, blanks, derivation=derivation, solution=True)
+    student = handouts.blanked(source, blanks, derivation=derivation)
+    solved = handouts.blanked(source, blanks, derivation=derivation, solution=True)
     return {
         "assignment.py": _MODULE.format(name=name, setup=setup, blanks=blanks),
         f"student/{name}.py": f"{student.rstrip()}\n",
-        f"nbgrader/{name}.ipynb": nbgrader_notebook(name, solved, blanks, imports, leaves),
-        f"otter/{name}.ipynb": otter_notebook(name, student, blanks),
-        f"otter/tests/{name}.py": otter_test_file(name, setup, leaves),
+        f"nbgrader/{name}.ipynb": handouts.nbgrader_notebook(name, solved, blanks, imports, leaves),
+        f"otter/{name}.ipynb": handouts.otter_notebook(name, student, blanks),
+        f"otter/tests/{name}.py": handouts.otter_test_file(name, setup, leaves),
     }
 
 

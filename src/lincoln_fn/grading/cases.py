@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import count as count_from
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from torch import Tensor
 from lincoln_fn.core import Arrays, Key, Layer, Params, PositiveInt, checked, tree
 from lincoln_fn.testing.internal import doubled, is_plainly_right, not_finite, random_like, sample
 from lincoln_fn.training import check_example
+
+Case: TypeAlias = tuple[Params, Arrays]
 
 
 @checked
@@ -36,18 +39,17 @@ def make_cases(
         [(5, 3), (6, 5, 4)]
     """
     check_example("make_cases", x)
-    return tuple(
-        (_other_case if i % 2 else _case)(reference, x, key.fold_in(i)) for i in range(count)
-    )
+    makers = [_other_case if i % 2 else _case for i in range(count)]
+    return tuple(make(reference, x, key.fold_in(i)) for i, make in enumerate(makers))
 
 
-def _case(reference: Layer, x: Arrays, key: Key, scale: float = 1.0) -> tuple[Params, Arrays]:
+def _case(reference: Layer, x: Arrays, key: Key, scale: float = 1.0) -> Case:
     init_key, x_key, params_key = map(key.fold_in, range(3))
     zeros = tree.map(lambda t: torch.zeros_like(t) if t.is_floating_point() else t, x)
     return _added(reference.init(init_key, x), params_key, 0.5), _added(zeros, x_key, scale)
 
 
-def _other_case(reference: Layer, x: Arrays, key: Key) -> tuple[Params, Arrays]:
+def _other_case(reference: Layer, x: Arrays, key: Key) -> Case:
     """Make a case with one axis more, and with other sizes, where the reference takes them."""
     case = _case(reference, x, key, 4.0)
     more = _unused(x, 3)
@@ -61,9 +63,7 @@ def _other_case(reference: Layer, x: Arrays, key: Key) -> tuple[Params, Arrays]:
     return case
 
 
-def _first_right(
-    reference: Layer, inputs: Sequence[Arrays], key: Key
-) -> tuple[Params, Arrays] | None:
+def _first_right(reference: Layer, inputs: Sequence[Arrays], key: Key) -> Case | None:
     """Make a case of the first input at which the reference computes its gradients."""
     for x in inputs:
         with suppress(Exception):  # the reference may refuse a shape in any way

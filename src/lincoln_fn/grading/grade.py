@@ -11,8 +11,7 @@ from typing import Literal, TypeAlias, get_args
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, describe, tree, unexpected
-from lincoln_fn.grading.answers import Ran
-from lincoln_fn.grading.isolated import KEPT, run_isolated
+from lincoln_fn.grading.isolated import KEPT, Ran, run_isolated
 from lincoln_fn.grading.record import Grade, Mark
 from lincoln_fn.grading.submission import Submission, examined
 from lincoln_fn.testing import Finding, Report
@@ -95,9 +94,8 @@ def grade(
         raise unexpected("grade", "hints of 0, 1 or 2", repr(hints))
     if not time_limit > 0:
         raise unexpected("grade", "time_limit above 0, in seconds", repr(time_limit))
-    ran = [
-        run_isolated(examined, (submission, reference, case), Report, time_limit) for case in cases
-    ]
+    given = [(submission, reference, case) for case in cases]
+    ran = [run_isolated(examined, each, Report, time_limit) for each in given]
     reports = [each.result for each in ran]
     if not possible["y"] and not any(each and _finding(each, "y") for each in reports):
         del possible["y"]
@@ -119,10 +117,12 @@ def _check_submission(submission: object) -> None:
 
 
 def _checked_leaves(reference: Layer, cases: object) -> list[str]:
-    pairs = isinstance(cases, Sequence) and all(
-        isinstance(case, tuple) and len(case) == 2 for case in cases
+    are_pairs = (
+        isinstance(cases, Sequence)
+        and cases
+        and all(isinstance(case, tuple) and len(case) == 2 for case in cases)
     )
-    if not pairs or not cases:
+    if not are_pairs:
         mend = "lf.testing.make_cases(reference, x) makes some"
         raise unexpected("grade", "cases (params, x)", describe(cases), mend)
     assert isinstance(cases, Sequence)

@@ -38,23 +38,16 @@ def backward_pass(source: str) -> tuple[str, ...]:
     # They are `backward`, `input_grad` and `grads`; those with "backward" in their names; and the
     # private helpers that only these use. Checks of arguments are not among them.
     module = ast.parse(source)
-    functions = {
-        node.name: node
+    names = [
+        node.name
         for node in module.body
         if isinstance(node, ast.FunctionDef)
         and "constructor" not in map(ast.unparse, node.decorator_list)
-    }
-    uses = {node: set(_names(node)) for node in module.body}
-    found = {n for n in functions if n in _PASS or ("backward" in n and not _is_check(n))}
-
-    def helpers() -> set[str]:
-        rest = [names for node, names in uses.items() if getattr(node, "name", "") not in found]
-        used = set().union(*(uses[functions[name]] for name in found)) - found.union(*rest)
-        return {n for n in functions if n in used and n[0] == "_" and not _is_check(n)}
-
-    while more := helpers():
-        found |= more
-    return tuple(name for name in functions if name in found)
+    ]
+    found = {n for n in names if n in _PASS or ("backward" in n and not _is_check(n))}
+    helpers = {node.name for node in _only_used_by(module, found)}
+    found |= {n for n in helpers if n[0] == "_" and not _is_check(n)}
+    return tuple(name for name in names if name in found)
 
 
 def blanked(
@@ -165,10 +158,8 @@ def nbgrader_notebook(
     name: str, source: str, blanks: Collection[str], setup: str, leaves: Collection[str]
 ) -> str:
     """Write the teacher's notebook of an assignment, from which nbgrader makes the student's."""
-    cells = [
-        _code(code, _marked(function, solution=True) if function else None)
-        for code, function in _pieces(source, blanks)
-    ]
+    pieces = _pieces(source, blanks)
+    cells = [_code(code, _marked(of, solution=True) if of else None) for code, of in pieces]
     grading = f"result = lf.testing.grade(globals(), reference, cases, time_limit={TIME_LIMIT})"
     tests = [_code(f"{setup}\n{grading}\nprint(result)", _marked("grading"))]
     # nbgrader takes a cell's value for the points that it earns.

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
-from lincoln_fn.grading.answers import printable
+from lincoln_fn.grading.isolated import printable
 from lincoln_fn.testing.internal import html_table
 
 
@@ -42,7 +42,7 @@ class Mark:
 
     def __str__(self) -> str:
         told = f": {'; '.join(self.hints)}" if self.hints else ""
-        return f"{self.leaf}  {self.points:g} of {self.possible:g}{told}"
+        return f"{self.leaf}  {_share(self)}{told}"
 
 
 @attrs.frozen
@@ -115,22 +115,22 @@ class Grade:
         return json.dumps(fields, indent=2, ensure_ascii=False)
 
     def __str__(self) -> str:
-        lines = [f"{self.name}: {self.points:g} of {self.possible:g}"]
+        lines = [f"{self.name}: {_share(self)}"]
         lines += [f"  {_sign(mark)} {mark}" for mark in self.marks]
         return "\n".join([*lines, *(f"  {told}" for told in (*self.problems, *self.remarks))])
 
     def _repr_html_(self) -> str:
-        points = f"{self.points:g} of {self.possible:g}"
-        rows = [
-            (_sign(m), m.leaf, f"{m.points:g} of {m.possible:g}", "; ".join(m.hints))
-            for m in self.marks
-        ]
+        rows = [(_sign(m), m.leaf, _share(m), "; ".join(m.hints)) for m in self.marks]
         heads = ("", "gradient", "marks", "hint")
-        return html_table((self.name, points), heads, rows, (*self.problems, *self.remarks))
+        return html_table((self.name, _share(self)), heads, rows, (*self.problems, *self.remarks))
 
 
 def _sign(mark: Mark) -> str:
     return "✓" if mark.is_full else "✗"
+
+
+def _share(of: Mark | Grade) -> str:
+    return f"{of.points:g} of {of.possible:g}"
 
 
 def as_csv(rows: Iterable[Iterable[object]]) -> str:
@@ -162,7 +162,7 @@ class Grades:
             [
                 printable(name),
                 *(f"{grade.mark(leaf).points:g}" for leaf in leaves),
-                f"{grade.points:g} of {grade.possible:g}",
+                _share(grade),
             ]
             for name, grade in self.grades.items()
         ]

@@ -111,9 +111,7 @@ def run_file(path: Path, loader: type[SourceOnly] = SourceOnly, package: str = "
 def import_sources_alone(folders: Sequence[Path], loader: type[SourceOnly] = SourceOnly) -> None:
     """Let all imports from these folders be of sources; it changes the process."""
     # Python's own and installed modules may lie below a folder of a student: a home, say.
-    libraries = [
-        path for path in map(Path, sys.path) if any(folder in path.parents for folder in folders)
-    ]
+    libraries = [path for path in map(Path, sys.path) if not {*path.parents}.isdisjoint(folders)]
     of_sources = FileFinder.path_hook((loader, [".py"]))
 
     def find(entry: str) -> PathEntryFinder:

@@ -23,6 +23,7 @@ from lincoln_fn.walk.internal import Record, composition_of, inside, map_paths, 
 
 # The new value, or a function from the old value to the new one.
 Patch: TypeAlias = Arrays | Callable[[Arrays], Arrays]
+Patches: TypeAlias = Mapping[str, Patch]
 
 
 def patched(
@@ -80,30 +81,20 @@ def patched(
         within = _find_within(path, layer, given[1])
         if not (within or path in given[0] or path in given[1] or path in entries):
             return layer
-        return _patch_layer(layer, path, given[0], given[1], entries.get(path, {}), within)
+        return _patch_layer(layer, path, within, *given[:2], entries.get(path, {}))
 
     return map_paths(changed, net)
 
 
-def _find_within(path: str, layer: Layer, patches: Mapping[str, Patch]) -> dict[int, str]:
+def _find_within(path: str, layer: Layer, patches: Patches) -> dict[int, str]:
     parts = [inside(path, i) for i in range(len(layer.parts))]
-    return {
-        i: at
-        for i, part in enumerate(parts)
-        for at in reversed([*patches])
-        if at == part or at.startswith(f"{part}.")
-    }
+    pairs = ((i, at) for i in range(len(parts)) for at in reversed([*patches]))
+    return {i: at for i, at in pairs if at == parts[i] or at.startswith(f"{parts[i]}.")}
 
 
-def _patch_layer(
-    layer: Layer,
-    path: str,
-    outputs: Mapping[str, Patch],
-    gradients: Mapping[str, Patch],
-    entries: Mapping[str, Patch],
-    within: Mapping[int, str],
-) -> Layer:
+def _patch_layer(layer: Layer, path: str, within: Mapping[int, str], *patches: Patches) -> Layer:
     """Make a layer whose functions apply the patches of its y, its g and its cache's entries."""
+    outputs, gradients, entries = patches
 
     def patch_output(y: Arrays) -> Arrays:
         return _new_value(path, "y", y, outputs[path]) if path in outputs else y
@@ -175,7 +166,7 @@ def _is_like(new: object, old: Tensor) -> bool:
     return both and all(getattr(new, n) == getattr(old, n) for n in ("shape", "dtype", "device"))
 
 
-def _patch_cache(path: str, cache: Cache, patches: Mapping[str, Patch]) -> Cache:
+def _patch_cache(path: str, cache: Cache, patches: Patches) -> Cache:
     names = tree.paths(cache, states=True)
     for entry in patches:
         if entry not in names:

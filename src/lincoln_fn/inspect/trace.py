@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import attrs
 import torch
@@ -55,14 +55,15 @@ def trace(
 
     def going(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, _Watched]:
         y, watched = layer.forward(params, x)
-        watched.use.path, watched.use.is_forward = path, True
-        uses.append(watched.use)
+        use, _ = watched
+        use.path, use.is_forward = path, True
+        uses.append(use)
         return y, watched
 
     def coming(
         layer: Layer, path: str, params: Params, watched: _Watched, g: Arrays, wants: Wants
     ) -> tuple[Arrays, None]:
-        use = watched.use
+        use, _ = watched
         if not use.is_forward:  # a composition has run the layer again
             unreached = [each for each in uses if each.path == path and each.g is None]
             use = min(unreached, key=partial(_distance, use), default=use)
@@ -97,12 +98,8 @@ class _Use:
     dparams: Params = None
 
 
-@attrs.frozen(eq=False)
-class _Watched:
-    """A layer's cache, and the use that it belongs to."""
-
-    use: _Use
-    cache: Cache
+# The use of a layer, and its cache.
+_Watched: TypeAlias = tuple[_Use, Cache]
 
 
 def _watch(layer: Layer) -> Layer:
@@ -110,15 +107,15 @@ def _watch(layer: Layer) -> Layer:
 
     def forward(params: Params, x: Arrays) -> tuple[Arrays, _Watched]:
         y, cache = layer.forward(params, x)
-        return y, _Watched(_Use(layer, y), cache)
+        return y, (_Use(layer, y), cache)
 
     return layer.replace(
         forward=forward,
         predict=layer.predict,
-        backward=lambda params, watched, g: layer.backward(params, watched.cache, g),
-        input_grad=lambda params, watched, g: layer.input_grad(params, watched.cache, g),
-        grads=lambda params, watched, g: layer.grads(params, watched.cache, g),
-        advance=lambda params, watched: layer.advance(params, watched.cache),
+        backward=lambda params, watched, g: layer.backward(params, watched[1], g),
+        input_grad=lambda params, watched, g: layer.input_grad(params, watched[1], g),
+        grads=lambda params, watched, g: layer.grads(params, watched[1], g),
+        advance=lambda params, watched: layer.advance(params, watched[1]),
     )
 
 

@@ -35,9 +35,8 @@ class Markup(str):
 
 def element(tag: str, *content: str, **attributes: str | float) -> Markup:
     """Make an element."""
-    named = "".join(
-        f' {name.replace("_", "-")}="{escape(str(value))}"' for name, value in attributes.items()
-    )
+    pairs = ((name.replace("_", "-"), escape(str(value))) for name, value in attributes.items())
+    named = "".join(f' {name}="{value}"' for name, value in pairs)
     inside = "".join(part if isinstance(part, Markup) else escape(part) for part in content)
     return Markup(f"<{tag}{named}>{inside}</{tag}>")
 

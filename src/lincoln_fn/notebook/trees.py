@@ -46,12 +46,8 @@ def _node(name: str, value: tree.Tree, is_open: bool, *, outermost: bool = False
             inside += [_node(key, part, is_open) for key, part in parts]
         else:
             inside.append(table((), [_row(key, part) for key, part in parts], left=6))
-    title = f"{name} " if name else ""
-    return fold(
-        element("span", title, element("b", _kind(value)), " ", fade(_size(value))),
-        *inside,
-        is_open=is_open or outermost,
-    )
+    title = f"{name} " if name else "", element("b", _kind(value)), " ", fade(_size(value))
+    return fold(element("span", *title), *inside, is_open=is_open or outermost)
 
 
 @html.register(object)

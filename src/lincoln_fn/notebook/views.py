@@ -87,12 +87,8 @@ def html_of(value: Tree) -> str:
 def state_html(state: TrainState) -> Markup:
     """Show the state of a run."""
     heading = fade(f"TrainState after step {int(state.step):,}")
-    kept = {
-        "params": state.params,
-        "opt_state": state.opt_state,
-        "gradient_state": state.gradient_state,
-        "key": state.key,
-    }
+    names = ("params", "opt_state", "gradient_state", "key")
+    kept = {name: getattr(state, name) for name in names}
     parts = [tree_html(part, name, is_open=False) for name, part in kept.items() if part != ()]
     return wrap(heading, *parts)
 
@@ -110,9 +106,8 @@ def trace_html(trace: Trace) -> Markup:
         )
         for row, record in zip(map(tables.cells, trace), trace, strict=True)
     ]
-    return wrap(
-        table((*tables.TRACE_HEADINGS[:3], "y", "dL/dy", *tables.TRACE_HEADINGS[3:]), shown, left=5)
-    )
+    first, last = tables.TRACE_HEADINGS[:3], tables.TRACE_HEADINGS[3:]
+    return wrap(table((*first, "y", "dL/dy", *last), shown, left=5))
 
 
 def _histogram(arrays: Arrays) -> str:
@@ -128,9 +123,8 @@ def summary_html(summary: tables.Summary) -> Markup:
     """Show a summary: its table, with the total in bold, and the remark below it."""
     *rows, total = tables.rows_of(summary)
     bold = [_bold(cell) for cell in total]
-    return wrap(
-        table(tables.SUMMARY_HEADINGS, [*rows, bold], left=3), fade(tables.remark_on(summary))
-    )
+    shown = table(tables.SUMMARY_HEADINGS, [*rows, bold], left=3)
+    return wrap(shown, fade(tables.remark_on(summary)))
 
 
 _KINDS: Final = (tuple, list)

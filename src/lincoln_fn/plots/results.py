@@ -48,9 +48,8 @@ def learning_curve(
         marker = "os^Dv"[i % 5] if len(steps) <= 60 else None
         style = ("-", "--", "-.", ":")[i // len(COLOURS) % 4]
         colour = COLOURS[i % len(COLOURS)]
-        axes.plot(
-            steps, values, style, color=colour, marker=marker, markersize=3.5, label=name or None
-        )
+        look = {"color": colour, "marker": marker, "markersize": 3.5}
+        axes.plot(steps, values, style, label=name or None, **look)
     label = {"loss": "training loss", "metric": "validation metric"}.get(value, value)
     title = "Learning curve" if len(runs) == 1 else "Learning curves"
     axes.set(xlabel="step", ylabel=label, title=title)

@@ -178,10 +178,9 @@ def finite(
     """
     with closing("finite", stream) as steps:
         for state, record in steps:
-            if record.step % every == 0:
-                leaves = core.tree.leaves(state, states=True)
-                if not all(map(_is_finite, leaves)):
-                    raise _non_finite(net, state, record.step)
+            leaves = core.tree.leaves(state, states=True) if record.step % every == 0 else []
+            if not all(map(_is_finite, leaves)):
+                raise _non_finite(net, state, record.step)
             yield state, record
 
 
@@ -209,10 +208,8 @@ def _owner(layer: Layer, params: Params, leaf: Tensor) -> str:
             entries = made.split_params(params)
         except LayerError:  # a composition of one's own that does not say how its params are made
             break
-        held = (
-            any(leaf is own for own in core.tree.leaves(entry, states=True)) for entry in entries
-        )
-        i = next((i for i, is_owner in enumerate(held) if is_owner), None)
+        held = [core.tree.leaves(entry, states=True) for entry in entries]
+        i = next((i for i, own in enumerate(held) if any(leaf is each for each in own)), None)
         if i is None:
             break
         position += f"{core.called(layer.name)}[{i}] "

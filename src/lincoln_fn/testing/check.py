@@ -12,7 +12,6 @@ from inspect import signature
 from typing import Literal, overload
 
 import torch
-from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine import constant
@@ -20,10 +19,9 @@ from lincoln_fn.core import Arrays, Key, Layer, Params, check_argument, tree
 from lincoln_fn.layers import stop_gradient
 from lincoln_fn.losses import Loss, through, weighted
 from lincoln_fn.losses.internal import parts_of, through_of
-from lincoln_fn.testing.contract import close_trees
-from lincoln_fn.testing.diagnosis import Finding, GradientError, Report
+from lincoln_fn.testing.diagnosis import Finding, GradientError, Report, close_trees
 from lincoln_fn.testing.run import Options, checked
-from lincoln_fn.testing.sample import doubled, not_dense
+from lincoln_fn.testing.sample import doubled, floating_leaves, not_dense
 from lincoln_fn.training import check_example
 from lincoln_fn.walk.internal import map_paths, paths
 
@@ -98,8 +96,7 @@ def check_layer(
     if reference is not None:
         check_argument("check_layer", "reference", Layer, reference)
     options = Options(key, directions, predict_is_forward, all, reference)
-    layer = hold_stopped(layer)
-    report = checked(layer, doubled(params), doubled(x), options)
+    report = checked(hold_stopped(layer), doubled(params), doubled(x), options)
     return report if all else None
 
 
@@ -199,28 +196,17 @@ def _held(layer: Layer) -> Layer:
 
     def hold(x: Arrays, y: Arrays) -> Arrays:
         kind = tuple((leaf.shape, leaf.dtype) for leaf in tree.leaves(y))
-        moving = [leaf for leaf in tree.leaves(x) if leaf.is_floating_point()]
-        held = first.setdefault(kind, y)
+        moving = [leaf.sum() for leaf in floating_leaves(x)]
         # Autograd sees that it depends on x, with the derivative 0.
-        return tree.map(partial(_depending, moving), held)
+        nothing = 0 * torch.stack(moving).sum() if moving else 0
+        held = first.setdefault(kind, y)
+        return tree.map(lambda leaf: leaf + nothing if leaf.is_floating_point() else leaf, held)
 
     def forward(params: Params, x: Arrays) -> tuple[Arrays, core.Cache]:
         y, cache = layer.forward(params, x)
         return hold(x, y), cache
 
-    def predict(params: Params, x: Arrays) -> Arrays:
-        return hold(x, layer.predict(params, x))
-
-    return layer.replace(
-        forward=forward,
-        predict=predict,
-        backward=layer.backward,
-        input_grad=layer.input_grad,
-        grads=layer.grads,
-    )
-
-
-def _depending(on: list[Tensor], y: Tensor) -> Tensor:
-    if not on or not y.is_floating_point():
-        return y
-    return y + 0 * torch.stack([leaf.sum() for leaf in on]).sum()
+    back = {name: getattr(layer, name) for name in ("backward", "input_grad", "grads")}
+    predict = layer.predict
+    held = partial(layer.replace, forward=forward, **back)
+    return held(predict=lambda params, x: hold(x, predict(params, x)))

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Layer, LayerError, Params, tree, unchanged, version_of
-from lincoln_fn.testing.diagnosis import GradientError, ImpureError, close
-from lincoln_fn.testing.sample import Sample, describe_error, run_backward
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, tree
+from lincoln_fn.testing.diagnosis import GradientError, ImpureError, close_trees, not_finite, raised
+from lincoln_fn.testing.sample import Sample, random_like, run_backward, run_forward, sample_of
 from lincoln_fn.walk import cotangents, forward_to_train, gradients, grads_at
 from lincoln_fn.walk.internal import InPlaceError, check_in_place
 
@@ -27,26 +28,20 @@ _RECORDED: Final = (
 )
 
 
-class Seen(NamedTuple):
-    """A recorded tensor: its path, the tensor, its version counter, and a copy of its values."""
-
-    path: str
-    tensor: Tensor
-    version: int
-    copy: Tensor
+# Tensors, and copies of their values.
+Snapshot: TypeAlias = list[tuple[core.Version, Tensor]]
 
 
-def snapshot(**trees: object) -> list[Seen]:
+def snapshot(**trees: object) -> Snapshot:
     """Record tensors as they are."""
-    pairs = zip(tree.paths(trees, states=True), tree.leaves(trees, states=True), strict=True)
-    return [Seen(p, t, version_of(t), t.clone()) for p, t in pairs if isinstance(t, Tensor)]
+    return [(noted, noted.tensor.clone()) for noted in core.versions(**trees)]
 
 
-def check_untouched(name: str, function: str, before: list[Seen]) -> None:
+def check_untouched(name: str, function: str, before: Snapshot) -> None:
     """Check that recorded tensors were not changed in place, not even temporarily."""
-    for path, tensor, version, copy in before:
-        if version_of(tensor) != version or not _identical(tensor, copy):
-            raise ImpureError(f"{name}: {function} changed {path} in place", function)
+    for noted, copy in before:
+        if core.changed_since([noted]) or not _identical(noted.tensor, copy):
+            raise ImpureError(f"{name}: {function} changed {noted.path} in place", function)
 
 
 def check_same(name: str, what: str, given: object, expected: object) -> None:
@@ -62,15 +57,46 @@ def _identical(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
 
 
-def check_kept(at: Sample) -> None:
+def pure(layer: Layer, params: Params, x: Arrays, key: Key) -> Sample:
+    """Run forward and backward twice, and check that they change nothing and give the same."""
+    before = snapshot(params=params, x=x)
+    y, cache = run_forward(layer, params, x)
+    check_untouched(layer.name, "forward", before)
+    _check_range(layer.name, y)
+    check_same(layer.name, "a second forward", run_forward(layer, params, x)[0], y)
+    g = random_like(y, key)
+    before = snapshot(params=params, x=x, cache=cache, g=g, y=y)
+    gradients = run_backward(layer, params, cache, g)
+    check_untouched(layer.name, "backward", before)
+    _check_parts(layer, params, x, g)
+    check_same(layer.name, "a second backward", _repeated(layer, params, cache, g), gradients)
+    at = sample_of(layer, params, x, (y, cache), g, gradients)
+    _check_kept(at)
+    return at
+
+
+def _repeated(layer: Layer, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
+    try:
+        return run_backward(layer, params, cache, g)
+    except GradientError as error:
+        told = str(error).removeprefix(f"{layer.name}: ")
+        sentence = f"{layer.name}: a second {told}: does backward change its cache?"
+        raise ImpureError(sentence, "backward") from error
+
+
+def _check_range(name: str, y: Arrays) -> None:
+    """Raise an error for nan, and another if y is only too large to be a number."""
+    if told := not_finite(y):
+        if any(bool(leaf.isnan().any()) for leaf in tree.leaves(y)):
+            raise GradientError(f"{name}: y {told}", "forward")
+        raise OverflowError("y is infinite for these numbers: take smaller ones")
+
+
+def _check_kept(at: Sample) -> None:
     """Check that backward finds all it needs in its cache, whatever forward has run since."""
-
-    def smaller(leaf: object) -> object:
-        return 0.7 * leaf if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
-
     before = snapshot(cache=at.cache)
     try:
-        at.layer.forward(at.params, tree.map(smaller, at.x))
+        at.layer.forward(*at.rebuild([0.7 * array for array in at.arrays]))
     except Exception:  # the layer may refuse another x in any way
         return
     check_untouched(at.layer.name, "a further forward", before)
@@ -82,7 +108,7 @@ def check_kept(at: Sample) -> None:
         raise ImpureError(f"{at.layer.name}: {told}", "backward") from None
 
 
-def check_parts(layer: Layer, params: Params, x: Arrays, g: Arrays) -> None:
+def _check_parts(layer: Layer, params: Params, x: Arrays, g: Arrays) -> None:
     """Check that no part of a composition changes in place what another part holds."""
     if layer.composition is None:
         return
@@ -94,28 +120,12 @@ def check_parts(layer: Layer, params: Params, x: Arrays, g: Arrays) -> None:
         return
 
 
-def not_finite(arrays: object) -> str:
-    """Count the values that are not finite, in words; "" if all are."""
-    count = sum(int((~torch.isfinite(leaf)).sum()) for leaf in tree.leaves(arrays))
-    values = "1 value that is" if count == 1 else f"{count} values that are"
-    return f"holds {values} not finite" if count else ""
-
-
-def close_trees(given: object, expected: object) -> bool:
-    """Return whether two trees have one structure and, up to rounding, the same values."""
-    return tree.same_structure(given, expected) and all(
-        close(a, b) for a, b in zip(tree.leaves(given), tree.leaves(expected), strict=True)
-    )
-
-
-def check_other_functions(
-    at: Sample, predict_is_forward: bool | None, *, once: bool = False
-) -> None:
+def check_other_functions(at: Sample, predict_is_forward: bool | None, once: bool = False) -> None:
     """Check predict, input_grad, grads and advance against forward and backward."""
     layer, params = at.layer, at.params
     check_halves(at, once=once)
     predicted = _called(at, "predict", (params, at.x), once=once)
-    expected = layer.advance is unchanged if predict_is_forward is None else predict_is_forward
+    expected = layer.advance is core.unchanged if predict_is_forward is None else predict_is_forward
     if expected and not close_trees(predicted, at.y):
         raise GradientError(f"{layer.name}: predict differs from forward", "predict")
     _check_advanced(layer, params, _called(at, "advance", (params, at.cache), once=once))
@@ -124,8 +134,7 @@ def check_other_functions(
 def check_halves(at: Sample, *, once: bool = False) -> None:
     """Check input_grad and grads against backward."""
     for i, half, whole in ((1, "grads", at.dparams), (0, "input_grad", at.dx)):
-        alone = _called(at, half, (at.params, at.cache, at.g), once=once)
-        if not close_trees(alone, whole):
+        if not close_trees(_called(at, half, (at.params, at.cache, at.g), once=once), whole):
             raise GradientError(f"{at.layer.name}: {half} differs from backward(...)[{i}]", half)
 
 
@@ -136,8 +145,7 @@ def _called(at: Sample, function: str, arguments: tuple[Arrays, ...], *, once: b
     try:
         first: Arrays = call()
     except Exception as error:
-        told = f"{at.layer.name}: {function} raised {describe_error(error)}"
-        raise GradientError(told, function) from error
+        raise raised(at.layer.name, function, error) from error
     if not once:
         check_untouched(at.layer.name, function, before)
         check_same(at.layer.name, f"a second {function}", call(), first)
@@ -151,9 +159,8 @@ def _check_advanced(layer: Layer, params: Params, advanced: Params) -> None:
     elif not close_trees(advanced, params):
         problem = "changes trained parameters"
     else:
-        paths = tree.paths(params, states=True)
-        leaves = (tree.leaves(both, states=True) for both in (params, advanced))
-        for path, old, new in zip(paths, *leaves, strict=True):
+        after = tree.leaves(advanced, states=True)
+        for (path, old), new in zip(core.named_leaves(params, states=True), after, strict=True):
             if (old.shape, old.dtype, old.device) != (new.shape, new.dtype, new.device):
                 problem = f"changes the shape or kind of {path}"
     if problem:
@@ -173,11 +180,7 @@ def check_walks(at: Sample) -> None:
     def stepped() -> Params:
         return gradients(layer, params, forward_to_train(layer, params, at.x)[1], g)
 
-    walks: tuple[tuple[str, Callable[[], Arrays], Arrays, str], ...] = (
-        ("the walk of a step", stepped, at.dparams, _KEPT),
-        ("lf.cotangents with lf.grads_at", recorded, (at.dx, at.dparams), _RECORDED),
-    )
-    for walk, run, expected, mend in walks:
+    def check(walk: str, run: Callable[[], Arrays], expected: Arrays, mend: str) -> None:
         try:
             given = run()
         except Exception as error:
@@ -185,3 +188,6 @@ def check_walks(at: Sample) -> None:
             raise GradientError(f"{layer.name}: {problem}; {mend}") from error
         if not close_trees(given, expected):
             raise GradientError(f"{layer.name}: {walk} differs from backward; {mend}")
+
+    check("the walk of a step", stepped, at.dparams, _KEPT)
+    check("lf.cotangents with lf.grads_at", recorded, (at.dx, at.dparams), _RECORDED)

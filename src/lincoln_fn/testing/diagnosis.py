@@ -12,6 +12,13 @@ import attrs
 import torch
 from torch import Tensor
 
+from lincoln_fn.core import Arrays, Cache, Layer, Params, is_derived, named_leaves, tree
+
+Texts: TypeAlias = Sequence[str]
+# The name of a mistake that is none in a gradient.
+IN_PLACE = "in place"
+# Functions that a layer need not have of its own.
+HALVES = ("grads", "input_grad")
 # Much larger than the errors of the oracles, much smaller than any mistake worth a name.
 TOLERANCE = 1e-5
 
@@ -19,17 +26,33 @@ TOLERANCE = 1e-5
 class GradientError(AssertionError):
     """Raised if a layer or loss breaks the contract; names the leaf and the likely mistake."""
 
+    # The name of the mistake.
+    name = "contract"
+
     def __init__(self, sentence: str, function: str = "backward") -> None:
         super().__init__(sentence)
         # What breaks it.
         self.function = function
 
+    def mended(self, layer: Layer) -> Layer | None:
+        """Make the layer without what breaks it; None if nothing is left to judge."""
+        if layer.composition is not None or self.function not in HALVES:
+            return None
+        others = {half: getattr(layer, half) for half in HALVES if half != self.function}
+        return layer.replace(backward=layer.backward, **others)
+
+    def told_of(self, finding: Finding) -> Finding:
+        """Add what it says to what was found of a gradient."""
+        return finding
+
 
 class ImpureError(GradientError):
     """Raised if a function changes an argument, or gives something else the second time."""
 
+    name = IN_PLACE
 
-def close(given: Tensor, expected: Tensor, floor: float = 1e-9) -> bool:
+
+def close(given: Tensor, expected: Tensor, floor: float = 1e-9, part: float = TOLERANCE) -> bool:
     """Return whether two tensors have one shape and, up to the oracles' error, the same values."""
     if given.shape != expected.shape:
         return False
@@ -37,7 +60,33 @@ def close(given: Tensor, expected: Tensor, floor: float = 1e-9) -> bool:
         return True
     if expected.dtype is torch.bool:  # a mask that a layer passes on
         return False
-    return bool((given - expected).abs().max() <= TOLERANCE * expected.abs().max() + floor)
+    return bool((given - expected).abs().max() <= part * expected.abs().max() + floor)
+
+
+def not_finite(arrays: object) -> str:
+    """Count the values that are not finite, in words; "" if all are."""
+    count = sum(int((~torch.isfinite(leaf)).sum()) for leaf in tree.leaves(arrays))
+    values = "1 value that is" if count == 1 else f"{count} values that are"
+    return f"holds {values} not finite" if count else ""
+
+
+def close_trees(given: object, expected: object, *tolerances: float) -> bool:
+    """Return whether two trees have one structure and, up to rounding, the same values."""
+    return tree.same_structure(given, expected) and all(
+        close(a, b, *tolerances)
+        for a, b in zip(tree.leaves(given), tree.leaves(expected), strict=True)
+    )
+
+
+def raised(name: str, function: str, error: Exception, why: str = "") -> GradientError:
+    """Make the error of a layer's function that raised one."""
+    told = ": ".join(filter(None, (type(error).__name__, str(error))))
+    return GradientError(f"{name}: {function} raised {told}{why}", function)
+
+
+def short(dtype: torch.dtype) -> str:
+    """Name a dtype without its module."""
+    return str(dtype).removeprefix("torch.")
 
 
 def shapes(given: Tensor, expected: Tensor) -> str:
@@ -47,8 +96,6 @@ def shapes(given: Tensor, expected: Tensor) -> str:
 
 Verdict: TypeAlias = Literal["right", "wrong", "not judged"]
 _SIGNS: dict[Verdict, str] = {"right": "✓", "wrong": "✗", "not judged": "?"}
-# Of places left out, these many are listed.
-LISTED = 5
 _SCOPE: Final = (
     "the derivative of forward, for these shapes and the branches that these numbers take, in real "
     "arithmetic"
@@ -204,33 +251,18 @@ class Undecided:
         return f"{self.name}: undecided\n  {self.reason}"
 
 
-def kink_remark(leaf: str, places: tuple[tuple[int, ...], ...]) -> str:
-    """Say at which places a function has a kink."""
-    listed = ", ".join(str(list(place)) for place in places[:LISTED])
-    more = f" and {len(places) - LISTED} more places" if len(places) > LISTED else ""
-    return f"{leaf.removeprefix('d')} lies on a kink at {listed}{more}"
-
-
-def html_table(
-    title: tuple[str, str],
-    heads: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    remarks: Sequence[str],
-) -> str:
+def html_table(title: Texts, heads: Texts, rows: Sequence[Texts], remarks: Texts) -> str:
     """Write a table with a title and remarks, without its empty columns."""
     shown = [n for n in range(len(heads)) if any(row[n] for row in rows)]
     head = _row("th", [heads[n] for n in shown])
     body = "".join(_row("td", [row[n] for n in shown]) for row in rows)
     items = "".join(f"<li>{_html(remark)}</li>" for remark in remarks)
-    return (
-        f"<div><b>{escape(title[0])}</b>: {title[1]}"
-        f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
-        + (f"<ul>{items}</ul>" if items else "")
-        + "</div>"
-    )
+    table = f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
+    notes = f"<ul>{items}</ul>" if items else ""
+    return f"<div><b>{escape(title[0])}</b>: {title[1]}{table}{notes}</div>"
 
 
-def _row(kind: str, cells: Sequence[str]) -> str:
+def _row(kind: str, cells: Texts) -> str:
     shown = "".join(f'<{kind} style="text-align:left">{_html(cell)}</{kind}>' for cell in cells)
     return f"<tr>{shown}</tr>"
 
@@ -238,3 +270,74 @@ def _row(kind: str, cells: Sequence[str]) -> str:
 def _html(text: str) -> str:
     """Escape a text, and mark what stands between backquotes as code."""
     return re.sub("`(.+?)`", r"<code>\1</code>", escape(text))
+
+
+# Trees by "dx" and "dparams".
+Both: TypeAlias = dict[str, Arrays]
+_OTHER = {"dx": "dparams", "dparams": "dx"}
+
+
+class ContainerError(GradientError):
+    """Raised if gradients do not have the structure of x and params."""
+
+    def __init__(self, sentence: str, expected: Both, given: Both) -> None:
+        super().__init__(sentence)
+        # What x and params are, with None for what has no gradient.
+        self.expected = expected
+        fits = {(a, b): _fits(expected[a], given[b]) for a in expected for b in expected}
+        is_crossed = fits["dx", "dparams"] and fits["dparams", "dx"]
+        self.is_swapped = is_crossed and not (fits["dx", "dx"] and fits["dparams", "dparams"])
+        self.name = "swapped" if self.is_swapped else "container"
+        self.missing = [half for half in expected if not fits[half, half]]
+        # By half, what is said of it.
+        self.slips = {
+            half: f"{half} is a {type(given[half]).__name__}, "
+            f"expected a {type(expected[half]).__name__}"
+            for half in expected
+            if not tree.same_structure(expected[half], given[half])
+        }
+
+    def mended(self, layer: Layer) -> Layer:
+        """Make the layer whose backward returns the same numbers in the right containers."""
+
+        def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
+            dx, dparams = layer.backward(params, cache, g)
+            if self.is_swapped:
+                dx, dparams = dparams, dx
+            return _as(self.expected["dx"], dx), _as(self.expected["dparams"], dparams)
+
+        halves = {half: getattr(layer, half) for half in HALVES if not is_derived(layer, half)}
+        return layer.replace(backward=backward, **halves)
+
+    def told_of(self, finding: Finding) -> Finding:
+        """Add to what was found of a gradient that it has right numbers in another container."""
+        half = finding.leaf.partition(".")[0]
+        is_missing = half in self.missing and not self.is_swapped
+        if half not in self.expected or not (finding.verdict == "right" or is_missing):
+            return finding
+        if self.is_swapped:
+            told = f"is in the place of {_OTHER[half]}: backward returns (dparams, dx)"
+        elif half in self.slips:
+            how = "is missing" if is_missing else "has the right values in another container"
+            told = f"{how}: {self.slips[half]}"
+        else:
+            return finding
+        sentence = f"{finding.layer}: {finding.leaf} {told}"
+        return attrs.evolve(finding, verdict="wrong", name=self.name, sentence=sentence)
+
+
+def _fits(expected: Arrays, given: Arrays) -> bool:
+    """Return whether gradients have the shapes of what they are of."""
+    one, other = (sorted(leaf.shape for leaf in tree.leaves(each)) for each in (expected, given))
+    return one == other
+
+
+def _as(expected: Arrays, given: Arrays) -> Arrays:
+    """Put gradients into a container, by name or in their order; zeros if they do not fit."""
+    named = dict(named_leaves(given))
+    paths = tree.paths(expected)
+    leaves = [named[path] for path in paths] if named.keys() == {*paths} else [*named.values()]
+    if [leaf.shape for leaf in leaves] != [leaf.shape for leaf in tree.leaves(expected)]:
+        return tree.map(torch.zeros_like, expected)
+    found = iter(leaves)
+    return tree.map(lambda _: next(found), expected)

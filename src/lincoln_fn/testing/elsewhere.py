@@ -12,15 +12,13 @@ from contextlib import suppress
 import attrs
 from torch import Tensor
 
-from lincoln_fn.core import Key, is_derived, tree
-from lincoln_fn.testing.blame import blamed
-from lincoln_fn.testing.contract import check_other_functions, close_trees
-from lincoln_fn.testing.diagnosis import Finding, GradientError, Report
-from lincoln_fn.testing.judge import judge
-from lincoln_fn.testing.perturbed import closer, is_movable, leaves_of, perturbed, with_leaves
+from lincoln_fn.core import Key, is_derived, named_leaves
+from lincoln_fn.testing.blame import blamed, judge
+from lincoln_fn.testing.contract import check_other_functions
+from lincoln_fn.testing.diagnosis import Finding, GradientError, Report, close_trees
 from lincoln_fn.testing.point import is_plainly_right
 from lincoln_fn.testing.precision import Doubled
-from lincoln_fn.testing.sample import Sample, floating_leaves, sample
+from lincoln_fn.testing.sample import Sample, floating_leaves, is_movable, perturbed, sample
 
 # What a change of y counts as due to an eps, in parts of the largest y.
 LEAST, MOST = 1e-7, 1e-3
@@ -65,17 +63,15 @@ def _wrong_at(at: Sample, key: Key, where: Callable[[Sample], str]) -> tuple[Fin
     findings, _ = blamed(at, key)
     if all(finding.verdict != "wrong" for finding in findings) or not (told := where(at)):
         return _NONE
-    return tuple(
-        attrs.evolve(f, sentence=f"{f.sentence} ({told})") if f.verdict == "wrong" else f
-        for f in findings
-    )
+    more = {"right": "", "wrong": f" ({told})", "not judged": ""}
+    return tuple(attrs.evolve(f, sentence=f.sentence + more[f.verdict]) for f in findings)
 
 
 def _of_perturbed(at: Sample, given: Sample, key: Key) -> tuple[Finding, ...]:
     def where(at: Sample) -> str:
         # A mistake counts if it is one nearer to the given params and x, too: far from them a layer
         # may be outside of its domain.
-        is_near = "wrong" in judge(closer(at, given), key).verdicts
+        is_near = judge(at.nearer(given), key).wrong
         return _where(at, given, lambda at: is_plainly_right(at, key, 1)) if is_near else ""
 
     return _wrong_at(at, key, where)
@@ -96,22 +92,22 @@ def _wrong_function(
         return None
 
     found = problem(at)
-    if found is None or problem(closer(at, given)) is None:
+    if found is None or problem(at.nearer(given)) is None:
         return None
     where = _where(at, given, lambda at: problem(at) is None)
     return GradientError(f"{found} ({where})", found.function)
 
 
 def _leaves(given: Sample, at: Sample) -> list[tuple[str, Tensor, Tensor]]:
-    paths = tree.paths({"params": given.params, "x": given.x}, states=True)
-    return list(zip(paths, leaves_of(given), leaves_of(at), strict=True))
+    named = named_leaves({"params": given.params, "x": given.x}, states=True)
+    return [(*old, new) for old, new in zip(named, at.leaves, strict=True)]
 
 
 def _where(at: Sample, given: Sample, is_right: Callable[[Sample], bool]) -> str:
     """Say which of the given leaves hides a mistake, and where it is none."""
-    moved = leaves_of(at)
+    moved = at.leaves
     for i, (path, old, new) in enumerate(_leaves(given, at)):
-        if old is not new and is_right(with_leaves(at, [*moved[:i], old, *moved[i + 1 :]])):
+        if old is not new and is_right(at.with_leaves([*moved[:i], old, *moved[i + 1 :]])):
             first = old.flatten()[0]
             is_one = bool((old == first).all())
             where = f"where {path} is {float(first):.6g}, as" if is_one else f"at the {path}"

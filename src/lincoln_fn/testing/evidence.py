@@ -15,15 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Key, tree
+from lincoln_fn.core import Arrays, Key, named_leaves, tree
 from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.from_numpy import as_tensor, held_by
 from lincoln_fn.testing.lines import Place, Replacements, Trace, assigned, to_tensor, trace_of
-from lincoln_fn.testing.perturbed import perturbed
 from lincoln_fn.testing.point import truth
-from lincoln_fn.testing.sample import Sample, copies, floating_leaves, random_like, sample
+from lincoln_fn.testing.sample import Sample, floating_leaves, on_copies, perturbed, sample
 from lincoln_fn.testing.tape import Call, Tape
-from lincoln_fn.testing.terms import one_hot
+from lincoln_fn.testing.terms import Hand, one_hot
 
 NOTHING = Trace({}, {})
 # Of values that a term may be made of.
@@ -70,10 +69,9 @@ class Evidence:
     sample: Sample
     expected: list[Tensor]
 
-    @property
-    def given(self) -> list[Tensor]:
-        """The submitted gradients."""
-        return self.sample.given
+    def is_right(self, i: int) -> bool:
+        """Return whether a submitted gradient is the right one."""
+        return close(self.sample.given[i], self.expected[i])
 
     @cached_property
     def y(self) -> list[Tensor]:
@@ -137,7 +135,7 @@ class Evidence:
         at, returned = self.sample, list[Tensor]()
 
         def backward() -> None:
-            dx, dparams = at.layer.backward(*copies(at.params, at.cache, g))
+            dx, dparams = on_copies(at.layer).backward(at.params, at.cache, g)
             returned.extend(tree.leaves({"dparams": dparams, "dx": dx}))
 
         try:
@@ -151,24 +149,19 @@ class Evidence:
     @cached_property
     def own(self) -> Run:
         """Backward as it is."""
-        return self.run(self.sample.g) or Run(self.given, NOTHING)
+        return self.run(self.sample.g) or Run(self.sample.given, NOTHING)
 
     @cached_property
     def scaled(self) -> Run:
         """The same for -2 g: all that is linear in g is -2 times as large."""
         found = self.run(tree.map(lambda leaf: -2 * leaf, self.sample.g))
-        return found or Run([-2 * given for given in self.given], NOTHING)
-
-    @property
-    def steps(self) -> Trace:
-        """What the lines of backward assign."""
-        return self.own.trace
+        return found or Run([-2 * given for given in self.sample.given], NOTHING)
 
     @cached_property
     def is_of_one_call(self) -> bool:
         """Whether it is a loss whose gradient is computed with its value, so that g is 1 there."""
         is_loss = [g.ndim for g in self.g] == [0]
-        if not (is_loss and self._still and len(self._still) == len(self.steps.values)):
+        if not (is_loss and self._still and len(self._still) == len(self.own.trace.values)):
             return False
         return all(map(close, [-2 * a for a in self.own.given], self.scaled.given))
 
@@ -186,16 +179,12 @@ class Evidence:
     @cached_property
     def _still(self) -> list[Place]:
         """The lines whose values stay when g changes."""
-        other = self.scaled.trace.values
-        return [
-            place
-            for place, values in self.steps.values.items()
-            if all(map(torch.equal, values, other.get(place, [torch.zeros(())])))
-        ]
+        own, other, none = self.own.trace.values, self.scaled.trace.values, [torch.zeros(())]
+        return [p for p, values in own.items() if all(map(torch.equal, values, other.get(p, none)))]
 
     def _is_submitted(self, value: Tensor) -> bool:
         """Return whether a value is a wrong gradient that backward returns: it explains none."""
-        pairs = zip(self.given, self.expected, strict=True)
+        pairs = zip(self.sample.given, self.expected, strict=True)
         return any(close(value, given) and not close(given, right) for given, right in pairs)
 
     @cached_property
@@ -205,7 +194,7 @@ class Evidence:
         several = len(self.g) > 1
         found = [(f"g.{n}" if several else "g", "", g) for n, g in enumerate(self.g[:2]) if g.ndim]
         found = found or [("", "", self.g[0])]
-        for place, values in self.steps.values.items():
+        for place, values in self.own.trace.values.items():
             is_one = len(values) == 1 and place.target and place not in self.constants
             is_right = is_one and any(k.calls and k.fits(values) for k in self.known)
             is_other = is_right and not self._is_submitted(values[0])
@@ -240,8 +229,8 @@ class Evidence:
     def _at_hand(self, kept: list[tuple[str, Any]]) -> Iterator[tuple[str, str, Any]]:
         """List what may be at hand: its name, and where it is from."""
         for place in self.constants:
-            if place.target and len(self.steps.values[place]) == 1:
-                yield place.target, f"line {place.line}", self.steps.values[place][0]
+            if place.target and len(self.own.trace.values[place]) == 1:
+                yield place.target, f"line {place.line}", self.own.trace.values[place][0]
         for known in self.known:
             if not known.calls:
                 yield known.name, "as given", known.values[0]
@@ -263,7 +252,7 @@ class Evidence:
         """Make the same of another draw of params, x and g; None if the layer takes no other."""
         at = perturbed(self.sample, key) or self.sample
         try:
-            g = self.sample.g if self.is_of_one_call else random_like(at.y, key.fold_in(1))
+            g = self.sample.g if self.is_of_one_call else key.fold_in(1)
             at = sample(at.layer, at.params, at.x, g)
             # Where differences agreed with autograd once, they need not again.
             pairs = zip(self.sample.automatic or (), self.expected, strict=False)
@@ -293,14 +282,12 @@ def _record(at: Sample) -> tuple[Tape | None, dict[int, str]]:
 def _leaves(values: Any) -> list[tuple[str, Any]]:
     """List what a cache holds, with its paths; [] if it is no tree."""
     try:
-        return list(zip(tree.paths(values), tree.leaves(values), strict=True))
+        return named_leaves(values)
     except Exception:  # a cache may hold anything
         return []
 
 
-def _named(
-    found: list[tuple[str, str, Tensor]], others: list[tuple[str, Tensor]]
-) -> list[tuple[str, Tensor]]:
+def _named(found: list[tuple[str, str, Tensor]], others: Hand) -> list[tuple[str, Tensor]]:
     """Name values so that no two have one name: the second has where it is from, too."""
     named: dict[str, Tensor] = {}
     taken = {name for name, _ in others}

@@ -11,30 +11,164 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Key
-from lincoln_fn.testing.align import Runs, Step, run_with
-from lincoln_fn.testing.contract import not_finite
-from lincoln_fn.testing.diagnosis import close, shapes
-from lincoln_fn.testing.evidence import Evidence, Run
-from lincoln_fn.testing.hypotheses import Relation, relations
+from lincoln_fn.testing.diagnosis import close, not_finite, shapes
+from lincoln_fn.testing.evidence import Evidence, Known, Run
+from lincoln_fn.testing.hypotheses import Mistake, Value, relations
+from lincoln_fn.testing.lines import MOST, Place
 from lincoln_fn.testing.oracles import allowed
 from lincoln_fn.testing.point import NOT_LINEAR
-from lincoln_fn.testing.value import Value
 
-NOT_TOLD: Relation = ("line", "is not right")
+# A longer line is not quoted.
+LONGEST = 60
+# So often is backward run again, and not for more lines than these.
+MOST_RUNS = 60
+MOST_LINES = 8_000
+# Of two that are as alike up to these digits, the one that is known first is tried first.
+DIGITS = 6
+
+
+@attrs.frozen(eq=False)
+class Step:
+    """A line of backward that should have given what is known."""
+
+    # None for a gradient that backward returns.
+    place: Place | None
+    # The number of what is known, and whether its rounds are met in the opposite order.
+    which: int
+    turned: bool = False
+    is_constant: bool = False
+
+    def series(self, evidence: Evidence) -> list[Tensor]:
+        """List what the line should have given, in its order."""
+        known = self.known(evidence)
+        found = known.values if self.is_constant else known.gradients
+        return [right.detach() for right in (found[::-1] if self.turned else found)]
+
+    def given(self, run: Run, count: int) -> list[Tensor]:
+        """List what it gave: as many values as there should be, the last one if that is one."""
+        if self.place is None:
+            return [run.given[self.which]]
+        values = run.trace.values.get(self.place, [])
+        return values[-1:] if count == 1 else values
+
+    def known(self, evidence: Evidence) -> Known:
+        """Return what the line should have given."""
+        return evidence.known[self.which]
+
+    def describe(self, evidence: Evidence) -> str:
+        """Name the line and what it assigns."""
+        assert self.place is not None
+        place, known = self.place, self.known(evidence)
+        is_long = len(place.source) > LONGEST
+        what = place.target or ("what it returns" if is_long else f"`{place.source}`")
+        role = f"forward's {known.said}" if self.is_constant else f"the gradient of {known.said}"
+        return f"line {place.line}: {what}, {role},"
+
+
+class Runs:
+    """Runs of backward, each with one line that gives what it may should have given."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = evidence
+        self.order = {place: n for n, place in enumerate(evidence.own.trace.values)}
+        most = min(MOST_RUNS, MOST_LINES // (1 + sum(evidence.own.trace.counts.values())))
+        runs = ((step, run_with(step, evidence)) for step in _candidates(evidence)[:most])
+        self.tried = [(step, run) for step, run in runs if run is not None]
+
+    def first(self, i: int) -> Step | None:
+        """Find the first line that alone makes a gradient right."""
+        expected = self.evidence.expected[i]
+        found = [step for step, run in self.tried if close(run.given[i], expected)]
+        return min(found, key=self._place, default=None)
+
+    def before(self, i: int, last: Step | None) -> list[tuple[int, Step]]:
+        """List lines before the last wrong one, those that make most others right first."""
+        end = self._place(last) if last is not None else len(self.order)
+        own = self.evidence.own.given[i]
+        found = [
+            (self._made_right(step, run), step)
+            for step, run in self.tried
+            if self._place(step) < end and not step.is_constant and not close(run.given[i], own)
+        ]
+        return sorted(found, key=lambda row: (-row[0], self._place(row[1])))
+
+    def _made_right(self, step: Step, run: Run) -> int:
+        """Count the gradients, and the values of other lines, that a right line makes right."""
+
+        def right(run: Run) -> int:
+            leaves = zip(run.given, at.expected, strict=True)
+            count = sum(close(given, right) for given, right in leaves)
+            for place, values in run.trace.values.items():
+                if place.target and not place.is_argument and place != step.place:
+                    count += any(known.fits(values) for known in at.known)
+            return count
+
+        at = self.evidence
+        return right(run) - right(at.own)
+
+    def _place(self, step: Step) -> int:
+        assert step.place is not None
+        return self.order[step.place]
+
+
+def _candidates(evidence: Evidence) -> list[Step]:
+    """List lines with what they may should have given, the likely ones first."""
+    ranked: list[tuple[int, float, Step]] = []
+    for place, values in evidence.own.trace.values.items():
+        called = [k for k in evidence.known if _is_called(place.target, k.name)]
+        is_constant = place in evidence.constants and not called
+        count, shape = evidence.own.trace.counts[place], values[-1].shape
+        # Of forward's values, one that is called as there is right.
+        same_name = [k for k in evidence.known if k.name == place.target]
+        once = [k for k in called if len(k.gradients) == 1]
+        alike = same_name if is_constant else once or evidence.known
+        own = [k for k in called if k.calls and k.gradients[0].shape == shape] or evidence.known
+        if place.is_argument or any(k.fits(values, of_value=is_constant) for k in alike):
+            continue
+        for which, k in enumerate(evidence.known):
+            series = k.values if is_constant else k.gradients
+            may_be_other = place.target.isidentifier() and (k in called or not k.calls)
+            if k not in own or len(series) not in (1, count) or (count > MOST and len(series) > 1):
+                continue
+            is_other = any(s.shape != shape for s in series)
+            if is_other and not may_be_other:
+                continue
+            rank = 0 if k in called else 1 + is_other
+            for turned in (True, False) if len(series) > 1 else (False,):
+                likeness = _likeness(values[0], series[-1 if turned else 0])
+                ranked.append((rank, -likeness, Step(place, which, turned, is_constant)))
+    return [step for *_, step in sorted(ranked, key=lambda row: row[:2])]
+
+
+def _likeness(value: Tensor, right: Tensor) -> float:
+    """Return the cosine between two gradients: a wrong one is often like the right one."""
+    if value.shape != right.shape or not value.numel():
+        return 0.0
+    product = abs(float((value * right.detach()).sum()))
+    return round(product / (float(value.norm() * right.detach().norm()) or 1.0), DIGITS)
+
+
+def _is_called(target: str, name: str) -> bool:
+    """Return whether a value is called the gradient of another, such as dvar, d_var or grad_var."""
+    target = target.rpartition(".")[2]
+    return any(target == f"{d}{name}" for d in ("d", "d_", "grad_", "g_", "g"))
+
+
+def run_with(step: Step, evidence: Evidence) -> Run | None:
+    """Run backward with what a line should have given; None if it fails."""
+    assert step.place is not None
+    series = step.series(evidence)
+    count = evidence.own.trace.counts.get(step.place, 1)
+    which = range(count) if step.is_constant else [count - 1]
+    new = dict(enumerate(series)) if len(series) > 1 else dict.fromkeys(which, series[0])
+    return evidence.run(evidence.sample.g, {step.place: new})
+
+
+NOT_TOLD = Mistake("line", "is not right")
 # So many lines before the last wrong one are tried as a first of two mistakes.
 MOST_BEFORE = 3
 # Two values that differ by a smaller part differ by an eps.
 SLIGHTLY = 0.2
-
-
-@attrs.frozen
-class Mistake:
-    """What is wrong with a gradient."""
-
-    # "" if nothing explains it.
-    name: str
-    # What follows the name of the gradient.
-    sentence: str
 
 
 def name_mistakes(evidence: Evidence, wrong: Collection[int]) -> dict[int, Mistake]:
@@ -44,29 +178,29 @@ def name_mistakes(evidence: Evidence, wrong: Collection[int]) -> dict[int, Mista
     found = {i: plain for i in wrong if (plain := _plain(evidence, i))}
     left = [i for i in wrong if i not in found]
     with suppress(Exception):  # what fails in the search costs a sentence, and not the verdict
-        found |= _explained(evidence, left) if left else {}
+        found |= Explanation(evidence, left).of_each() if left else {}
     for i in left:
-        found.setdefault(i, _unexplained(evidence.given[i], evidence.expected[i], None))
+        found.setdefault(i, _unexplained(evidence.sample.given[i], evidence.expected[i], None))
     return found
-
-
-def _explained(evidence: Evidence, wrong: list[int]) -> dict[int, Mistake]:
-    # The params of `init`, of 0 and 1, would hide what a term is made of.
-    draws = [draw for n in (11, 12) if (draw := evidence.again(Key(n))) is not None]
-    draws = [d for d in draws if not any(close(d.given[i], d.expected[i]) for i in wrong)]
-    explanation = Explanation(evidence, [*draws, evidence][:2])
-    return {i: explanation.of(i) for i in wrong}
 
 
 class Explanation:
     """What the lines of backward say of wrong gradients, as far as all draws agree."""
 
-    def __init__(self, seen: Evidence, draws: Sequence[Evidence]) -> None:
-        self.seen, self.draws, self.runs = seen, draws, Runs(draws[0])
+    def __init__(self, seen: Evidence, wrong: Sequence[int]) -> None:
+        # The params of `init`, of 0 and 1, would hide what a term is made of.
+        draws = [draw for n in (11, 12) if (draw := seen.again(Key(n))) is not None]
+        draws = [draw for draw in draws if not any(map(draw.is_right, wrong))]
+        self.seen, self.wrong, self.draws = seen, wrong, [*draws, seen][:2]
+        self.runs = Runs(self.draws[0])
         # Several gradients may be wrong by one line.
         self._relation, self._value = cache(self._find), cache(value_of)
 
-    def of(self, i: int) -> Mistake:
+    def of_each(self) -> dict[int, Mistake]:
+        """Say what is wrong with each gradient."""
+        return {i: self._of(i) for i in self.wrong}
+
+    def _of(self, i: int) -> Mistake:
         """Say what is wrong with a gradient: by one line, or else by two."""
         last = self.runs.first(i)
         inner = last if last is not None and (last.which != i or last.is_constant) else None
@@ -79,16 +213,16 @@ class Explanation:
             is_seen = made_right > 0 and not self.seen.is_of_one_call
             own = self._relation(before)
             # Weights that backward updates are not linear in g, and no gradient.
-            if is_seen or (relation and own and own[1] != NOT_LINEAR):
+            if is_seen or (relation and own and own.sentence != NOT_LINEAR):
                 line = self._mistake(own or NOT_TOLD, before, before)
                 rest = self._mistake(relation or NOT_TOLD, step, last)
                 said = f"{line.sentence}; with that right, it {rest.sentence}"
-                return attrs.evolve(rest, sentence=said)
+                return Mistake(rest.name, said)
         if inner is not None:
             return self._mistake(NOT_TOLD, inner, last)
-        return _unexplained(self.seen.given[i], self.seen.expected[i], last)
+        return _unexplained(self.seen.sample.given[i], self.seen.expected[i], last)
 
-    def _find(self, step: Step, before: Step | None = None) -> Relation | None:
+    def _find(self, step: Step, before: Step | None = None) -> Mistake | None:
         """Relate what a line gave to what it should have given, with a line before it right."""
         found = []
         for at in self.draws:
@@ -98,7 +232,7 @@ class Explanation:
             found.append(self._relations(at, step, run))
         return _confirmed(found)
 
-    def _relations(self, at: Evidence, step: Step, run: Run) -> Iterator[Relation]:
+    def _relations(self, at: Evidence, step: Step, run: Run) -> Iterator[Mistake]:
         series = step.series(at)
         values, again = (step.given(each, len(series)) for each in (run, at.scaled))
         pairs = list(zip(values, series, strict=False))
@@ -109,17 +243,17 @@ class Explanation:
         if not step.is_constant:
             for relation in relations(self._value(at, step, n), value):
                 # What a right line before makes zero is not explained.
-                if run is at.own or relation[0] != "zero":
+                if run is at.own or relation.name != "zero":
                     yield relation
             is_linear = all(close(-2 * v, a) for v, a in zip(values, again, strict=False))
             if run is at.own and not is_linear and not at.is_of_one_call:
-                yield "not linear in g", NOT_LINEAR
+                yield Mistake("not linear in g", NOT_LINEAR)
         elif float((value - right).abs().max()) <= SLIGHTLY * float(right.abs().max()):
-            yield "eps missing", "differs slightly from it: is an eps missing?"
+            yield Mistake("eps missing", "differs slightly from it: is an eps missing?")
         else:
-            yield "another value", "is another value"
+            yield Mistake("another value", "is another value")
 
-    def _mistake(self, relation: Relation, step: Step, last: Step | None) -> Mistake:
+    def _mistake(self, relation: Mistake, step: Step, last: Step | None) -> Mistake:
         name, said = relation
         if step.place is not None:
             return Mistake(name, f"is wrong by {step.describe(self.draws[0])} {said}")
@@ -135,10 +269,10 @@ def value_of(at: Evidence, step: Step, n: int) -> Value:
     return Value(at, known, right, tensor if at.tape and tensor.requires_grad else None, hand)
 
 
-def _confirmed(draws: Sequence[Iterator[Relation]]) -> Relation | None:
+def _confirmed(draws: Sequence[Iterator[Mistake]]) -> Mistake | None:
     """Return the first relation of a draw that the other draw has, too, if there is one."""
     one, *others = draws
-    seen: list[Relation] = []
+    seen: list[Mistake] = []
     for relation in one:
         while others and relation not in seen and (following := next(others[0], None)):
             seen.append(following)
@@ -149,7 +283,7 @@ def _confirmed(draws: Sequence[Iterator[Relation]]) -> Relation | None:
 
 def _plain(evidence: Evidence, i: int) -> Mistake | None:
     """Name what can be seen of the two gradients alone."""
-    given, right, at = evidence.given[i], evidence.expected[i], evidence.sample
+    given, right, at = evidence.sample.given[i], evidence.expected[i], evidence.sample
     if told := not_finite(given):
         return Mistake("not finite", told)
     if right.numel() and not given.numel():

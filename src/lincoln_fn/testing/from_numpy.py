@@ -22,9 +22,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lincoln_fn.core import Arrays, Cache, Layer, Params, tree, unexpected
-from lincoln_fn.testing.exact.arrays import ExactArray
-from lincoln_fn.testing.exact.stand_in import numpy_for
-from lincoln_fn.testing.exact.store import Exact, of_array, to_array
+from lincoln_fn.testing.exact.arrays import ExactArray, numpy_for
+from lincoln_fn.testing.exact.operations import Exact, of_array, to_array
 
 
 def from_numpy(
@@ -97,9 +96,7 @@ def as_array(tensor: Tensor) -> Any:
     return to_array(tensor) if isinstance(tensor, Exact) else tensor.detach().numpy()
 
 
-def _called(
-    function: Callable[..., Any], tensors: Sequence[Tensor], *more: Any, **options: Any
-) -> Any:
+def _called(function: Any, tensors: Sequence[Tensor], *more: Any, **options: Any) -> Any:
     """Call a function with arrays; those of exact numbers have a numpy of their own."""
     arrays = [as_array(tensor) for tensor in tensors]
     table = next((each.table for each in arrays if isinstance(each, ExactArray)), None)
@@ -162,11 +159,8 @@ def as_tensor(value: object) -> object:
 
 
 def _same(followed: Tensor, y: Tensor) -> bool:
-    return (
-        isinstance(followed, Tensor)
-        and followed.shape == y.shape
-        and torch.allclose(followed.detach(), y, 1e-9, 1e-12)
-    )
+    is_alike = isinstance(followed, Tensor) and followed.shape == y.shape
+    return is_alike and torch.allclose(followed.detach(), y, 1e-9, 1e-12)
 
 
 # Any: what a function holds.
@@ -244,9 +238,8 @@ def _numpy_on_tensors(scopes: list[dict[str, Any]]) -> Iterator[None]:
         # To look up the dtype of np.zeros(3), torch imports its compiler.
         stack.enter_context(patch.object(dtypes, "_default_dtypes", usual))
         # What is saved for the gradient may be changed in place later.
-        stack.enter_context(
-            torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().clone(), lambda t: t)
-        )
+        saved = torch.autograd.graph.saved_tensors_hooks
+        stack.enter_context(saved(lambda t: t.detach().clone(), lambda t: t))
         stack.enter_context(_Passing(array))
         yield
 
@@ -275,9 +268,7 @@ class _Passing(TorchFunctionMode):
         self._detached: dict[int, tuple[Tensor, Tensor]] = {}
 
     # Any: of every function of torch.
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is Tensor.numpy:  # x.detach().numpy()
             return self._array(self._detached.get(id(args[0]), args)[-1])
         if func in (torch.as_tensor, torch.tensor, torch.asarray):

@@ -6,59 +6,191 @@ is that, it is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import combinations, permutations
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from itertools import combinations, count, permutations
+from typing import NamedTuple
 
+import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
+from lincoln_fn.core import Arrays, tree
+from lincoln_fn.testing import terms
 from lincoln_fn.testing.diagnosis import shapes
-from lincoln_fn.testing.terms import FEWEST, MOST_PAIRED, SAME, Guess, of_changes, of_sums, same
-from lincoln_fn.testing.value import Value, masked
+from lincoln_fn.testing.evidence import Evidence, Known
+from lincoln_fn.testing.tape import Call, WrongDerivative, describe
 
-# What is told: a mistake's name, and what follows the name of the gradient.
-Relation: TypeAlias = tuple[str, str]
+_PRODUCTS = ("mul", "matmul", "linear", "einsum", "conv1d", "conv2d", "conv3d")
+
+
+@attrs.frozen(eq=False, slots=False)
+class Value:
+    """A value that backward should have computed."""
+
+    of: Evidence
+    # What it is the gradient of.
+    known: Known
+    right: Tensor
+    # What it is the gradient of, on the tape; None if autograd does not follow it.
+    tensor: Tensor | None
+    hand: terms.Hand
+
+    def _if(self, mistake: WrongDerivative) -> Iterator[tuple[str, str, Tensor]]:
+        """List what a mistake in the derivative of one operation changes, with its name."""
+        if self.of.tape is not None and self.tensor is not None:
+            for call, change in self.of.tape.changes_if(mistake, self.tensor):
+                if bool(change.any()) and bool(change.isfinite().all()):
+                    yield call.name, describe(call), change
+
+    @cached_property
+    def cuts(self) -> list[terms.Change]:
+        """Take one operation for a constant."""
+        return [terms.Change(terms.CUT, what, change) for _, what, change in self._if(_zeros)]
+
+    @cached_property
+    def derivatives(self) -> list[terms.Change]:
+        """Take another derivative of one operation."""
+        factor = dict.fromkeys(_PRODUCTS, "other factor")
+        return [
+            terms.Change(kind, said.format(factor.get(name, "derivative"), what), change)
+            for kind, said, mistake in _MISTAKES
+            for name, what, change in self._if(mistake)
+        ]
+
+    @cached_property
+    def factors(self) -> list[terms.Change]:
+        """Take a factor too many or too few, in one path or in all."""
+        paths = [(f" in the path through {cut.said}", cut.value) for cut in self.cuts]
+        return [
+            terms.Change(kind, f"{said} {name}{path}", change - change * factor)
+            for name, value in self.hand
+            for kind, said, factor in (
+                ("further factor", "has the further factor", value),
+                ("factor missing", "lacks the factor", 1 / value),
+            )
+            if terms.fits(value.shape, self.right.shape) and bool(factor.isfinite().all())
+            for path, change in (*paths, ("", -self.right))
+        ]
+
+    @cached_property
+    def parts(self) -> list[Tensor]:
+        """What single positions of the first leaf of g give."""
+        assert self.tensor is not None
+        masks = torch.eye(self.of.g[0].numel()).view(-1, *self.of.g[0].shape)
+        return [self.of.gradient(self.tensor, masked(self.of.sample.g, 0, m)) for m in masks]
+
+    @cached_property
+    def products(self) -> list[terms.Change]:
+        """Add a product of what is at hand."""
+        return terms.list_terms(self.right, self.of.gs, self.hand)
+
+
+def masked(g: Arrays, which: int, mask: Tensor | float) -> Arrays:
+    """Keep some places of one leaf of g, and set all else to 0."""
+    places = count()
+    return tree.map(lambda leaf: leaf * (mask if next(places) == which else 0), g)
+
+
+def _zeros(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor:
+    return torch.zeros_like(right)
+
+
+def _passed_on(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor | None:
+    return g.sum_to_size(right.shape) if terms.fits(right.shape, g.shape) else None
+
+
+def _inverted(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor | None:
+    return g - right if g.shape == right.shape else None
+
+
+def _untransposed(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor | None:
+    if call.name not in _PRODUCTS or right.ndim < 2 or right.shape != g.shape:
+        return None
+    turned = [n for n, leaf in enumerate(call.leaves) if n != call.tracked[k] and _is_square(leaf)]
+    leaves = [leaf.mT if n in turned else leaf for n, leaf in enumerate(call.leaves)]
+    return attrs.evolve(call, leaves=leaves).vjp([g])[k] if turned else None
+
+
+def _written(formula: Callable[[Tensor, Tensor], Tensor]) -> WrongDerivative:
+    """Make the mistake of another derivative, a formula of the input x and the output y."""
+
+    def mistake(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor | None:
+        x, y = call.inputs[k].detach(), call.outputs[0].detach()
+        fits = terms.fits(x.shape, y.shape)
+        return (g * formula(x, y)).sum_to_size(right.shape) if fits else None
+
+    return mistake
+
+
+def _is_square(leaf: object) -> bool:
+    return isinstance(leaf, Tensor) and leaf.ndim > 1 and leaf.shape[-1] == leaf.shape[-2]
+
+
+_FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "x": lambda x, y: x,
+    "y": lambda x, y: y,
+    "1 - y": lambda x, y: 1 - y,
+    "y (1 - y)": lambda x, y: y * (1 - y),
+    "x (1 - x)": lambda x, y: x * (1 - x),
+    "1 - y^2": lambda x, y: 1 - y * y,
+    "1 - x^2": lambda x, y: 1 - x * x,
+}
+_INSTEAD = " in place of the {} of {}, with x its input and y its output"
+_MISTAKES: tuple[tuple[str, str, WrongDerivative], ...] = (
+    ("derivative missing", "lacks the {} of {}", _passed_on),
+    ("mask inverted", "has 1 - d in place of the {} d of {}: is a mask inverted?", _inverted),
+    ("transposed", "takes the {} of {} without its transposition", _untransposed),
+    *(("derivative", f"has {said}{_INSTEAD}", _written(how)) for said, how in _FORMULAS.items()),
+)
+
+
+class Mistake(NamedTuple):
+    """What is told of a gradient."""
+
+    # "" if nothing explains it.
+    name: str
+    # What follows the name of the gradient.
+    sentence: str
+
 
 MOST_AXES = 5
 # Of more positions of g, each is not looked at alone.
 MOST_PARTS = 200
 
 
-def relations(at: Value, given: Tensor) -> Iterator[Relation]:
+def relations(at: Value, given: Tensor) -> Iterator[Mistake]:
     """List what relates a value to the right one."""
     size = float(at.right.abs().max()) if at.right.numel() else 0.0
     for hypothesis in HYPOTHESES:
         for name, said, guess in hypothesis(at, given):
-            if not same(given, guess, size):
+            if not terms.same(given, guess, size):
                 continue
-            if given.shape == at.right.shape:
-                yield name, said
-            else:
-                yield name, f"{said}{' Also' if said[-1] == '?' else ''}: {shapes(given, at.right)}"
+            if given.shape != at.right.shape:
+                said = f"{said}{' Also' if said[-1] == '?' else ''}: {shapes(given, at.right)}"
+            yield Mistake(name, said)
 
 
-def _swapped(at: Value, given: Tensor) -> Iterator[Guess]:
+def _swapped(at: Value, given: Tensor) -> Iterator[terms.Guess]:
     """Return the gradients of two leaves for each other."""
-    names, returned, right = at.of.sample.names, at.of.given, at.of.expected
+    names, returned, right = at.of.sample.names, at.of.sample.given, at.of.expected
     for i, j in permutations(range(len(right)), 2):
         # An axis of 1 too many or too few is no other mistake.
         is_other = right[j].numel() == given.numel() and returned[j].numel() == right[i].numel()
         if not (is_other and torch.equal(returned[i], given)):
             continue
-        if same(returned[j].reshape(right[i].shape), right[i]):
+        if terms.same(returned[j].reshape(right[i].shape), right[i]):
             both = f"{names[min(i, j)]} and {names[max(i, j)]} are swapped"
             said = f"is the gradient of another leaf: {both}"
             yield "swapped", said, right[j].reshape(given.shape)
 
 
-def _zero(at: Value, given: Tensor) -> Iterator[Guess]:
+def _zero(at: Value, given: Tensor) -> Iterator[terms.Guess]:
     if bool(at.right.any()):
         yield "zero", "is zero", torch.zeros_like(given)
 
 
-def _times(at: Value, given: Tensor) -> Iterator[Guess]:
+def _times(at: Value, given: Tensor) -> Iterator[terms.Guess]:
     # An axis of 1 too many or too few is no other mistake.
     one, other = ([n for n in each.shape if n > 1] for each in (given, at.right))
     right, square = at.right, float(at.right.square().sum())
@@ -66,23 +198,23 @@ def _times(at: Value, given: Tensor) -> Iterator[Guess]:
         return
     right = right.reshape(given.shape)
     times = float((given * right).sum()) / square
-    if times and abs(times - 1) > SAME:
+    if times and abs(times - 1) > terms.SAME:
         yield *_multiple(times, at.of.sizes), times * right
 
 
-def _multiple(times: float, sizes: Sequence[int]) -> Relation:
-    if abs(times + 1) <= SAME:
+def _multiple(times: float, sizes: Sequence[int]) -> tuple[str, str]:
+    if abs(times + 1) <= terms.SAME:
         return "sign", "has the wrong sign"
     is_large, sign = abs(times) > 1, "has the wrong sign and " if times < 0 else ""
     size = abs(times) if is_large else 1 / abs(times)
     name, why = "factor", ""
-    if any(abs(size - n) <= SAME * n for n in sizes):
+    if any(abs(size - n) <= terms.SAME * n for n in sizes):
         name, other = ("summed", "averaged") if is_large else ("averaged", "summed")
         why = f": {name} where it should be {other}?"
     return name, f"{sign}is {size:.6g} times too {'large' if is_large else 'small'}{why}"
 
 
-def _in_order(at: Value, given: Tensor) -> Iterator[Guess]:
+def _in_order(at: Value, given: Tensor) -> Iterator[terms.Guess]:
     """Keep the right numbers in another order."""
     right = at.right
     if given.numel() != right.numel():
@@ -93,17 +225,17 @@ def _in_order(at: Value, given: Tensor) -> Iterator[Guess]:
             said = "is transposed" if is_last else f"has its axes in the order {order}"
             yield "transposed", said, right.permute(order)
     yield "another shape", "has the right values in another shape", right.reshape(given.shape)
-    if same(given.flatten().sort().values, right.flatten().sort().values):
+    if terms.same(given.flatten().sort().values, right.flatten().sort().values):
         said = "has the right values in the wrong places: moved, or reshaped for transposed?"
         yield "reordered", said, given
 
 
-def _summed(at: Value, given: Tensor) -> Iterator[Guess]:
+def _summed(at: Value, given: Tensor) -> Iterator[terms.Guess]:
     """Sum over too few axes, or too many."""
     right = at.right
     for axes in _subsets(given.ndim):
         total = given.sum(axes)
-        if total.numel() == right.numel() and same(total.reshape(right.shape), right):
+        if total.numel() == right.numel() and terms.same(total.reshape(right.shape), right):
             over = "the batch" if axes == (0,) else _list_axes(axes)
             yield "not summed", f"is not summed over {over}", given
     for axes in _subsets(right.ndim):
@@ -114,9 +246,9 @@ def _summed(at: Value, given: Tensor) -> Iterator[Guess]:
             yield "summed", said, total.expand_as(given) if is_kept else total.reshape(given.shape)
 
 
-def _on_diagonal(at: Value, given: Tensor) -> Iterator[Guess]:
+def _on_diagonal(at: Value, given: Tensor) -> Iterator[terms.Guess]:
     """Multiply every column with every other, where each is multiplied with its own."""
-    if given.ndim == 2 and at.right.ndim == 1 and same(given.diagonal(), at.right):
+    if given.ndim == 2 and at.right.ndim == 1 and terms.same(given.diagonal(), at.right):
         yield "matrix product", "is a matrix product, of which only the diagonal is right", given
 
 
@@ -131,15 +263,14 @@ def _list_axes(axes: Sequence[int]) -> str:
     return f"{'axis' if len(axes) == 1 else 'axes'} {', '.join(map(str, axes))}"
 
 
-def _clipped(at: Value, given: Tensor) -> Iterator[Guess]:
+def _clipped(at: Value, given: Tensor) -> Iterator[terms.Guess]:
     if given.numel():
         low, high = float(given.min()), float(given.max())
         if 1 < int(((at.right > high) | (at.right < low)).sum()) < given.numel():
-            said = f"is clipped to [{low:.6g}, {high:.6g}]"
-            yield "clipped", said, at.right.clamp(low, high)
+            yield "clipped", f"is clipped to [{low:.6g}, {high:.6g}]", at.right.clamp(low, high)
 
 
-def _without_g(at: Value, given: Tensor) -> Iterator[Guess]:
+def _without_g(at: Value, given: Tensor) -> Iterator[terms.Guess]:
     g, of = at.of.sample.g, at.of
     if at.tensor is None:
         return
@@ -150,15 +281,15 @@ def _without_g(at: Value, given: Tensor) -> Iterator[Guess]:
         yield "part of g", said, at.right - of.gradient(at.tensor, masked(g, n, 1.0))
 
 
-def _one_change(at: Value, given: Tensor) -> Iterator[Guess]:
-    yield from of_changes(given, at.right, at.cuts)
-    yield from of_changes(given, at.right, at.factors)
-    yield from of_changes(given, at.right, at.derivatives)
-    yield from of_changes(given, at.right, at.cuts, in_pairs=True)
-    yield from of_sums(given, at.right, at.of.gs, at.hand)
+def _one_change(at: Value, given: Tensor) -> Iterator[terms.Guess]:
+    yield from terms.of_changes(given, at.right, at.cuts)
+    yield from terms.of_changes(given, at.right, at.factors)
+    yield from terms.of_changes(given, at.right, at.derivatives)
+    yield from terms.of_changes(given, at.right, at.cuts, in_pairs=True)
+    yield from terms.of_sums(given, at.right, at.of.gs, at.hand)
 
 
-def _overwritten(at: Value, given: Tensor) -> Iterator[Guess]:
+def _overwritten(at: Value, given: Tensor) -> Iterator[terms.Guess]:
     """Take the last use of a value for all of them, and the last position of g."""
     tape, g = at.of.tape, at.of.g
     if tape is None or at.tensor is None:
@@ -180,7 +311,7 @@ def _overwritten(at: Value, given: Tensor) -> Iterator[Guess]:
             yield "overwritten", said, ordered.gather(0, last)[0]
 
 
-def _another(at: Value, given: Tensor) -> Iterator[Guess]:
+def _another(at: Value, given: Tensor) -> Iterator[terms.Guess]:
     for g in at.of.g:
         yield "derivative missing", "is g itself: the derivative is missing", g
     for other in at.of.known:
@@ -189,14 +320,14 @@ def _another(at: Value, given: Tensor) -> Iterator[Guess]:
             yield "another gradient", f"is the gradient of {other.said}", gradient
 
 
-def _terms(at: Value, given: Tensor) -> Iterator[Guess]:
-    yield from of_changes(given, at.right, at.terms)
-    yield from of_changes(given, None, at.terms)
-    if at.right.numel() > FEWEST:
-        few = at.terms[:MOST_PAIRED]
+def _terms(at: Value, given: Tensor) -> Iterator[terms.Guess]:
+    yield from terms.of_changes(given, at.right, at.products)
+    yield from terms.of_changes(given, None, at.products)
+    if at.right.numel() > terms.FEWEST:
+        few = at.products[: terms.MOST_PAIRED]
         mixed = [*at.cuts, *few, *at.factors, *at.derivatives]
-        yield from of_changes(given, at.right, mixed, in_pairs=True)
-        yield from of_changes(given, None, few, in_pairs=True)
+        yield from terms.of_changes(given, at.right, mixed, in_pairs=True)
+        yield from terms.of_changes(given, None, few, in_pairs=True)
 
 
 # The simple ones first.

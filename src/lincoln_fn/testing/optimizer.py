@@ -84,7 +84,7 @@ def check_optimizer(
     except GradientError as error:
         if not all:
             raise
-        finding = Finding("", optimizer.name, "adjoint", "wrong", "contract", str(error))
+        finding = Finding("", optimizer.name, "adjoint", "wrong", error.name, str(error))
         report = Report(optimizer.name, (finding,))
     if report.mistakes and not all:
         raise GradientError(foremost(report).sentence)
@@ -115,10 +115,8 @@ class Step:
     def as_layer(self) -> tuple[Layer, dict[str, Tensor], dict[str, Arrays]]:
         """Make the layer, with its params, the hyperparameters, and its x."""
         device = next((leaf.device for leaf in tree.leaves(self.params)), None)
-        values = {
-            name: torch.as_tensor(value, dtype=torch.float64, device=device)
-            for name, value in _keywords(self.optimizer, self.state).items()
-        }
+        wide = partial(torch.as_tensor, dtype=torch.float64, device=device)
+        values = {n: wide(value) for n, value in _keywords(self.optimizer, self.state).items()}
         bars = {"params_bar": self.params, "grads_bar": self.grads}
         x = {**bars, "state_bar": self._moving(self.state)}
         return Layer(self.optimizer.name, self._forward, self._backward), values, x
@@ -126,14 +124,13 @@ class Step:
     def judged(self, key: Key) -> Report:
         """Judge the update as a layer, and tell of it as of an optimizer."""
         report = checked(*self.as_layer(), Options(key, all=True))
-        findings = tuple(map(self._told_of, report.findings))
-        return attrs.evolve(
-            report, findings=findings, remarks=tuple(map(self._told, report.remarks))
-        )
+        told = tuple(map(self._told_of, report.findings)), tuple(map(self._told, report.remarks))
+        return Report(report.name, *told)
 
     def _told_of(self, finding: Finding) -> Finding:
         leaf, sentence = map(self._told, (finding.leaf, finding.sentence))
-        is_own = finding.leaf.removeprefix("dx.state_bar.") in self._unchanged
+        own = self._own.get(finding.leaf.removeprefix("dx.state_bar."))
+        is_own = own is not None and not _counts(own) and bool(own.any())
         if is_own and finding.verdict == "wrong":
             sentence = f"{finding.where}: {leaf} is the state itself, not its bar"
             finding = attrs.evolve(finding, name="state for bar")
@@ -178,9 +175,7 @@ class Step:
     @cached_property
     def _own(self) -> dict[str, Tensor]:
         """The leaves of the state of which the adjoint returns the state's own."""
-        others = tree.map(
-            lambda leaf: leaf + 1 + leaf.abs() if leaf.is_floating_point() else leaf, self.state
-        )
+        others = tree.map(lambda t: t + 1 + t.abs() if t.is_floating_point() else t, self.state)
         try:
             given = self.params, self.grads, self.state, self.params, others
             bars = tree.leaves(self._adjoints({}, *given).state)
@@ -189,22 +184,16 @@ class Step:
         except Exception as error:
             told = f"adjoint raised {type(error).__name__}: {error}"
             raise GradientError(f"{self.optimizer.name}: {told}") from error
-        rows = zip(tree.paths(self.state), tree.leaves(self.state), bars, strict=True)
         return {
             path: leaf
-            for path, leaf, bar in rows
+            for (path, leaf), bar in zip(core.named_leaves(self.state), bars, strict=True)
             if not leaf.is_floating_point() or torch.equal(bar, leaf)
         }
 
-    @property
-    def _unchanged(self) -> list[str]:
-        """Those of them that are no counts: a mistake."""
-        return [path for path, leaf in self._own.items() if not _counts(leaf) and bool(leaf.any())]
-
     def _moving(self, state: OptimizerState) -> dict[str, Tensor]:
         """Return the leaves of a state that do not count, by their paths."""
-        pairs = zip(tree.paths(state), tree.leaves(state), strict=True)
-        return {path: leaf for path, leaf in pairs if path not in self._own or not _counts(leaf)}
+        leaves = core.named_leaves(state)
+        return {path: leaf for path, leaf in leaves if path not in self._own or not _counts(leaf)}
 
     def _rebuilt(self, leaves: Mapping[str, Tensor]) -> OptimizerState:
         paths = iter(tree.paths(self.state))

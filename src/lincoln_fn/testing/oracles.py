@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,8 +18,11 @@ from lincoln_fn.core import Arrays, LayerError, tree
 from lincoln_fn.testing.diagnosis import TOLERANCE
 from lincoln_fn.testing.from_numpy import Forward, outputs
 
+# Gradients, None where autograd finds no path; None if it does not follow.
+Reached: TypeAlias = Sequence[Tensor | None] | None
 # Of differences, the usual one first.
 STEPS = 1e-5, 1e-6, 1e-4, 1e-7, 1e-9
+ROUNDING = torch.finfo(torch.float64).eps / STEPS[0]
 # Two steps that agree to this part need no third.
 STEADY = 1e-8
 # An entry may differ by this part of itself, and of the largest entry.
@@ -57,9 +61,7 @@ def steady_slope(
     return best
 
 
-def least_slope(
-    y: Arrays, g: Arrays, rounding: float = torch.finfo(torch.float64).eps / STEPS[0]
-) -> float:
+def least_slope(y: Arrays, g: Arrays, rounding: float = ROUNDING) -> float:
     """Compute the size of slopes that differences do not see, since y is rounded."""
     # Where y does not change at all, the slope may be 0, or as large as this.
     pairs = zip(tree.leaves(y), tree.leaves(g), strict=True)
@@ -90,9 +92,7 @@ def scales(array: Tensor) -> Tensor:
     return torch.where(size > 0, size, typical)
 
 
-def differentiated(
-    forward: Forward, arrays: Sequence[Tensor], g: Arrays
-) -> Sequence[Tensor | None] | None:
+def differentiated(forward: Forward, arrays: Sequence[Tensor], g: Arrays) -> Reached:
     """Compute the gradients of s by autograd; None if it does not follow, or for one array."""
     if not arrays:
         return ()
@@ -103,7 +103,7 @@ def differentiated(
             total = torch.stack([(y * cotangent).sum() for y, cotangent in pairs]).sum()
             if not total.requires_grad:
                 return None
-            found: Sequence[Tensor | None] = torch.autograd.grad(total, watched, allow_unused=True)
+            found: Reached = torch.autograd.grad(total, watched, allow_unused=True)
             return found
         except (RuntimeError, TypeError, ValueError):
             return None

@@ -9,7 +9,6 @@ that entry decide.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from itertools import product
 from typing import Any, Literal, TypeAlias
 
@@ -18,16 +17,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lincoln_fn.core import Arrays, Key, keys, tree
+from lincoln_fn.testing import oracles
 from lincoln_fn.testing.diagnosis import close
-from lincoln_fn.testing.oracles import (
-    agree_in_entries,
-    entry,
-    excess,
-    full_gradient,
-    least_slope,
-    scales,
-    steady_slope,
-)
 from lincoln_fn.testing.sample import Sample, floating_leaves, random_like
 
 Comparison: TypeAlias = Literal["right", "wrong", "blind"]
@@ -51,13 +42,13 @@ def by_differences(at: Sample, i: int, gradient: Tensor, key: Key) -> Comparison
     """Compare a gradient with differences along a random direction."""
     array = at.arrays[i]
     draw = keys.normal(key.near(array), tuple(array.shape), dtype=array.dtype)
-    direction = draw * scales(array)
+    direction = draw * oracles.scales(array)
     products = gradient * direction
     claimed, size = float(products.sum()), float(products.abs().sum())
     run = at.forward, at.arrays, i, direction, at.g
-    value, error = steady_slope(*run, claimed, SAME * size)
+    value, error = oracles.steady_slope(*run, claimed, SAME * size)
     size = max(size, abs(value))
-    noise = floor(at) * float(direction.abs().sum()) + least_slope(at.y, at.g)
+    noise = floor(at) * float(direction.abs().sum()) + oracles.least_slope(at.y, at.g)
     if not math.isfinite(value) or error > UNSTEADY * size + noise:
         return "blind"
     is_right = abs(claimed - value) <= SAME * size + 10 * error + noise
@@ -95,9 +86,7 @@ class _Seen(TorchFunctionMode):
         self.names: set[str] = set()
 
     # Any: of every function of torch.
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
         if name == "__get__":  # of a property, such as `data`
             name = getattr(getattr(func, "__self__", None), "__name__", "")
@@ -135,14 +124,14 @@ def truth(at: Sample, key: Key) -> list[Tensor]:
             if not contradicted or array.numel() > LARGEST_FULL_GRADIENT:
                 found.append(auto)
                 continue
-        found.append(full_gradient(at.forward, at.arrays, i, at.g))
+        found.append(oracles.full_gradient(at.forward, at.arrays, i, at.g))
     return found
 
 
 def one_sided(at: Sample, i: int, place: tuple[int, ...]) -> tuple[float, float]:
     """Compute the slopes below and above one place."""
     array = at.arrays[i]
-    step = 1e-6 * float(scales(array)[place])
+    step = 1e-6 * float(oracles.scales(array)[place])
 
     def moved(by: float) -> list[Tensor]:
         arrays = list(at.arrays)
@@ -175,27 +164,32 @@ def largest(at: Sample) -> float:
     return max((size for size in sizes if math.isfinite(size)), default=0.0)
 
 
+def is_close(at: Sample, i: int, expected: Tensor) -> bool:
+    """Return whether a submitted gradient is another one, up to the error of differences."""
+    return close(at.given[i], expected, floor(at))
+
+
 def matches(at: Sample, i: int, automatic: Tensor) -> bool:
     """Return whether a submitted gradient equals autograd's, as far as differences see it."""
     given = at.given[i]
-    if agree_in_entries(given, automatic, 0.0):
+    if oracles.agree_in_entries(given, automatic, 0.0):
         return True
-    if not close(given, automatic, floor(at)):
+    if not is_close(at, i, automatic):
         return False
-    worst = excess(given, automatic).flatten() / (automatic.abs().flatten() + 1e-300)
+    worst = oracles.excess(given, automatic).flatten() / (automatic.abs().flatten() + 1e-300)
     places = worst.topk(min(LOOKED_AT, worst.numel())).indices.tolist()
     return not any(_contradicts(at, i, place, automatic) for place in places)
 
 
 def _contradicts(at: Sample, i: int, place: int, automatic: Tensor) -> bool:
     """Return whether differences in one entry agree with autograd, and not with the submission."""
-    scale = scales(at.arrays[i])
-    value, error = steady_slope(at.forward, at.arrays, i, entry(scale, place), at.g)
+    scale = oracles.scales(at.arrays[i])
+    value, error = oracles.steady_slope(at.forward, at.arrays, i, oracles.entry(scale, place), at.g)
     given, auto, size = (
         float(each.flatten()[place]) for each in (at.given[i] * scale, automatic * scale, scale)
     )
     rounding = ROUNDINGS * torch.finfo(at.given[i].dtype).eps * largest(at) * size
-    unseen = CLEARLY * (abs(auto - value) + error) + least_slope(at.y, at.g)
+    unseen = CLEARLY * (abs(auto - value) + error) + oracles.least_slope(at.y, at.g)
     return abs(given - value) > unseen + rounding
 
 
@@ -203,7 +197,7 @@ def is_plainly_right(at: Sample, key: Key, directions: int) -> bool:
     """Compare gradients with differences along random directions, and with autograd."""
     automatic, least = at.automatic, ROUNDING * largest(at)
     if automatic is None or not all(
-        agree_in_entries(given, auto, least)
+        oracles.agree_in_entries(given, auto, least)
         for given, auto in zip(at.given, automatic, strict=True)
     ):
         return False

@@ -14,13 +14,13 @@ from functools import partial
 from typing import Any
 
 import attrs
-import numpy as np
 import optree
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lincoln_fn.core import Layer, tree, unchanged
+from lincoln_fn.testing.diagnosis import short
 
 LOW = (torch.float32, torch.bfloat16, torch.float16)
 FUNCTIONS = ("forward", "backward", "grads", "input_grad", "predict", "advance")
@@ -52,9 +52,7 @@ class Doubled(TorchFunctionMode):
         torch.set_default_dtype(self._defaults.pop())
 
     # Any: of every function of torch.
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
         if name in _NAMED and isinstance(args[0], Tensor):
             self._note(name, _NAMED[name], args[0])
@@ -68,7 +66,7 @@ class Doubled(TorchFunctionMode):
         low = next((a for a in leaves if isinstance(a, torch.dtype) and a in LOW), None)
         mixed = None if low or _CHANGES.fullmatch(name) else _mixed_in(leaves)
         if mixed:
-            told = f"{name.strip('_')}() mixes {_short(mixed)} with float64: checked in float64"
+            told = f"{name.strip('_')}() mixes {short(mixed)} with float64: checked in float64"
             self._seen[told] = None
         if low or mixed:
             given = optree.tree_map(_raised, given, none_is_leaf=True)
@@ -86,16 +84,13 @@ class Doubled(TorchFunctionMode):
 
     def _note(self, name: str, dtype: torch.dtype, of: object) -> None:
         if isinstance(of, Tensor) and of.is_floating_point() and not _is_of_the_library():
-            self._seen[f"{name}() makes {_short(dtype)}: checked in float64"] = None
+            self._seen[f"{name}() makes {short(dtype)}: checked in float64"] = None
 
     def inside(self, layer: Layer) -> Layer:
         """Make a layer whose results are of float64, even if they come from numpy."""
-        functions = {
-            name: partial(self._run, name, function)
-            for name in FUNCTIONS
-            if (function := getattr(layer, name)) is not unchanged
-        }
-        changed: Any = functions  # Any: mypy takes each for every field
+        own = {name: getattr(layer, name) for name in FUNCTIONS}
+        # Any: mypy takes each for every field
+        changed: Any = {n: partial(self._run, n, f) for n, f in own.items() if f is not unchanged}
         return attrs.evolve(layer, **changed)
 
     # Any: of the protocol.
@@ -104,7 +99,7 @@ class Doubled(TorchFunctionMode):
             results = function(*arguments)
         for leaf in tree.leaves(results):
             if isinstance(leaf, Tensor) and leaf.dtype in LOW:
-                told = f"{name} returns {_short(leaf.dtype)}: fewer digits are seen"
+                told = f"{name} returns {short(leaf.dtype)}: fewer digits are seen"
                 self._seen[told] = None
         return tree.map(_raised, results)
 
@@ -122,15 +117,9 @@ def _is_plain(argument: object) -> bool:
 
 def _is_floating(leaf: object) -> bool:
     """Return whether an argument gives a function's result its precision."""
-    if isinstance(leaf, torch.dtype):
-        return leaf.is_floating_point
-    if isinstance(leaf, np.ndarray | np.generic):
-        return leaf.dtype.kind == "f"
-    return isinstance(leaf, Tensor) and leaf.is_floating_point()
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+    dtype: Any = getattr(leaf, "dtype", leaf)
+    is_of_torch = isinstance(dtype, torch.dtype)
+    return dtype.is_floating_point if is_of_torch else getattr(dtype, "kind", "") == "f"
 
 
 def _raised(leaf: object) -> object:

@@ -9,10 +9,12 @@ of y, and dx, dw what `backward` returns for a random g, the chain rule is one e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import torch
@@ -22,15 +24,114 @@ from lincoln_fn import core
 from lincoln_fn.core import Arrays, Key, LayerError, Params, is_derived, keys, tree, unchanged
 from lincoln_fn.testing.diagnosis import TOLERANCE, GradientError, Proof, Refutation, Undecided
 from lincoln_fn.testing.exact.field import FREE, Array, Field, small_ratio
-from lincoln_fn.testing.exact.numbers import TIE, Numbers
-from lincoln_fn.testing.exact.operations import STOPPED
-from lincoln_fn.testing.exact.table import READ, MissingError
-from lincoln_fn.testing.perturbed import perturbed
+from lincoln_fn.testing.exact.numbers import READ, TIE, MissingError, Numbers
+from lincoln_fn.testing.exact.operations import STOPPED, Space
 from lincoln_fn.testing.point import by_differences
-from lincoln_fn.testing.sample import Sample, sample
+from lincoln_fn.testing.sample import Sample, mirrored, perturbed, random_like, sample
 from lincoln_fn.testing.subject import Differentiable, Subject, subject_of
-from lincoln_fn.testing.trial import Trial
 
+
+class Trial:
+    """A layer at one draw of exact numbers.
+
+    Args:
+        only: the one leaf that has a tangent; None if all have.
+        seen: by output, where g is not 0; by default everywhere.
+    """
+
+    def __init__(
+        self, of: Subject, field: Field, only: int | None = None, seen: Sequence[Array] = ()
+    ) -> None:
+        self.of, self.field, self.space, self.seen = of, field, Space(field), seen
+        self.tangents: list[Array] = []
+
+        def enter(leaf: Tensor) -> Tensor:
+            is_exact = leaf.is_floating_point()
+            return self.space.enter(leaf, field.draw(leaf.numpy())) if is_exact else leaf
+
+        def move(leaf: Tensor) -> Tensor:
+            if not leaf.is_floating_point():
+                return leaf
+            drawn, i = field.direction(tuple(leaf.shape)), len(self.tangents)
+            self.tangents.append(drawn if only in (None, i) else np.zeros_like(drawn))
+            return self.space.moved(leaf, self.tangents[-1])
+
+        still = tree.map(enter, (of.params, of.x), states=True)
+        self.params, self.x = tree.map(move, still)
+        self.layer = of.layer
+        with self.active():
+            self.y, self.cache = self.layer.forward(self.params, self.x)
+
+    def alone(self, i: int) -> Trial:
+        """Make the same draw again, in which one leaf alone has a tangent."""
+        return Trial(self.of, self.field.again(), i, seen=self.seen)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Let floating tensors be exact, and autograd be off."""
+        with torch.no_grad(), np.errstate(all="ignore"), self.space:
+            yield
+
+    def cotangent(self, key: Key) -> Arrays:
+        """Draw a g, with the shadows of a normal distribution."""
+        plain = tree.map(lambda y: torch.zeros(y.shape, dtype=y.dtype), self.y)
+        seen = iter(self.seen)
+
+        def enter(g: Tensor) -> Tensor:
+            if not g.is_floating_point():
+                return g
+            drawn, shown = self.field.draw(g.numpy()), next(seen, True)
+            return self.space.enter(g * torch.as_tensor(shown), drawn * shown)
+
+        return tree.map(enter, random_like(plain, key))
+
+    @cached_property
+    def g(self) -> Arrays:
+        """The cotangent of y."""
+        return self.cotangent(Key(0))
+
+    def backward(self, g: Arrays) -> list[Numbers]:
+        """Run `backward`, and read the gradients in the order of the leaves of (params, x)."""
+        with self.active():
+            dx, dparams = self.layer.backward(self.params, self.cache, g)
+        return self.read(mirrored(self.layer.name, (self.params, self.x), (dparams, dx)))
+
+    def read(self, arrays: Arrays) -> list[Numbers]:
+        """Read the numbers of a tree's floating leaves."""
+        return [*map(self.space.numbers, filter(Tensor.is_floating_point, tree.leaves(arrays)))]
+
+    @cached_property
+    def gradients(self) -> list[Numbers]:
+        """What `backward` returns."""
+        return self.backward(self.g)
+
+    @cached_property
+    def slope(self) -> Array:
+        """<g, y'>."""
+        ys = self.read(self.y)
+        self._total(ys, [0 * y.value for y in ys])
+        return self._total(self.read(self.g), [y.tangent for y in ys])
+
+    def given(self, i: int | None = None) -> Array:
+        """Compute <dx, x'> + <dw, w'>, or the part of one leaf."""
+        cut = slice(None) if i is None else slice(i, i + 1)
+        return self._total(self.gradients[cut], self.tangents[cut])
+
+    @cached_property
+    def holds(self) -> bool:
+        """Whether the two are equal."""
+        return bool(self.slope == self.given())
+
+    def _total(self, numbers: Sequence[Numbers], tangents: Sequence[Array]) -> Array:
+        reduce, total = self.field.reduce, 0
+        for each, tangent in zip(numbers, tangents, strict=True):
+            if not np.isfinite(each.shadow).all():
+                raise MissingError("a number is not finite")
+            total = reduce(total + np.sum(reduce(each.value * tangent)))
+        return total
+
+
+Result: TypeAlias = Proof | Refutation | Undecided
 DRAWS: Final = 2
 # So many draws are made of numbers with true roots, and so many if no output has them.
 TRIES, HOPELESS = 60, 8
@@ -103,9 +204,7 @@ def prove(
         return Undecided(of.layer.name, f"{type(error).__name__} on exact numbers: {error}")
 
 
-def _verdict(
-    of: Subject, at: Sample, key: Key, predict_is_forward: bool | None
-) -> Proof | Refutation | Undecided:
+def _verdict(of: Subject, at: Sample, key: Key, predict_is_forward: bool | None) -> Result:
     """Try each way to write a root, and then the outputs that depend on true roots alone."""
     seeds = [int(key.fold_in(i).bits.item()) % (1 << 62) for i in range(TRIES)]
     trials: list[Trial] = []
@@ -193,9 +292,7 @@ def _near(array: Tensor, key: Key) -> Tensor:
     return array * (1 + drawn.to(array))
 
 
-def _proven(
-    trial: Trial, at: Sample, predict_is_forward: bool | None
-) -> Proof | Refutation | Undecided:
+def _proven(trial: Trial, at: Sample, predict_is_forward: bool | None) -> Result:
     """Prove what else holds, of a layer whose gradients are proven."""
     layer, params, cache, g = trial.layer, trial.params, trial.cache, trial.g
     given, of_params = trial.gradients, sum(name.startswith("dparams") for name in at.names)

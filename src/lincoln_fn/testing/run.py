@@ -9,43 +9,16 @@ from functools import cache
 import attrs
 
 from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, tree
-from lincoln_fn.testing.blame import Part, blamed, failure
-from lincoln_fn.testing.containers import ContainerError
-from lincoln_fn.testing.contract import (
-    check_halves,
-    check_kept,
-    check_other_functions,
-    check_parts,
-    check_same,
-    check_untouched,
-    check_walks,
-    close_trees,
-    not_finite,
-    snapshot,
-)
-from lincoln_fn.testing.diagnosis import Finding, GradientError, ImpureError, Report
+from lincoln_fn.testing import contract
+from lincoln_fn.testing.blame import blamed, failure
+from lincoln_fn.testing.diagnosis import Finding, GradientError, ImpureError, Report, close_trees
 from lincoln_fn.testing.elsewhere import elsewhere
 from lincoln_fn.testing.point import NOT_LINEAR, is_plainly_right, not_linear
 from lincoln_fn.testing.precision import Doubled
-from lincoln_fn.testing.sample import (
-    Sample,
-    copied,
-    floating,
-    floating_leaves,
-    on_copies,
-    random_like,
-    run_backward,
-    run_forward,
-    sample,
-    sample_of,
-)
+from lincoln_fn.testing.sample import Sample, Subject, copied, floating, on_copies, sample
 
-# The name of a mistake that is none in a gradient.
-IN_PLACE = "in place"
-# Functions that a layer need not have of its own.
-HALVES = ("grads", "input_grad")
-# How well a reference agrees with forward, in parts of the largest number.
-AGREEMENT = 1e-9
+# How well a reference agrees with forward, and in parts of the largest number.
+AGREEMENT = 1e-300, 1e-9
 
 
 @attrs.frozen
@@ -71,7 +44,7 @@ def checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Report
     except (GradientError, LayerError) as error:
         if not options.all:
             raise
-        return Report(layer.name, (failure(Part("", layer, params, x), error),))
+        return Report(layer.name, (failure(Subject(layer, params, x), error),))
     if report.mistakes and not options.all:
         raise GradientError(foremost(report).sentence)
     return report
@@ -79,7 +52,7 @@ def checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Report
 
 def foremost(report: Report) -> Finding:
     """Return the mistake to tell first: what the contract forbids comes before what is wrong."""
-    return next((f for f in report.mistakes if f.name == IN_PLACE), report.mistakes[0])
+    return next((f for f in report.mistakes if f.name == ImpureError.name), report.mistakes[0])
 
 
 def _with_others(
@@ -91,31 +64,17 @@ def _with_others(
         return _checked(layer, params, x, options)
     except GradientError as error:
         what = f"{type(error).__name__} of {error.function}"
-        rest = _without(layer, error) if options.all and what not in told else None
+        if not options.all or what in told:
+            raise
+        rest = on_copies(layer) if isinstance(error, ImpureError) else error.mended(layer)
         if rest is None:
             raise
-        name = IN_PLACE if isinstance(error, ImpureError) else "contract"
         try:
             report = _with_others(rest, *given, options, (*told, what))
         except GradientError:
             raise error from None
-        findings = report.findings
-        if isinstance(error, ContainerError):
-            name, findings = error.name, tuple(map(error.told_of, findings))
-        finding = Finding("", layer.name, error.function, "wrong", name, str(error))
-        return attrs.evolve(report, findings=(*findings, finding))
-
-
-def _without(layer: Layer, error: GradientError) -> Layer | None:
-    """Make the layer without what an error tells; None if nothing is left to judge."""
-    if isinstance(error, ImpureError):
-        return on_copies(layer)
-    if isinstance(error, ContainerError):
-        return error.mended(layer)
-    if layer.composition is not None or error.function not in HALVES:
-        return None
-    others = {half: getattr(layer, half) for half in HALVES if half != error.function}
-    return layer.replace(backward=layer.backward, **others)
+        finding = Finding("", layer.name, error.function, "wrong", error.name, str(error))
+        return attrs.evolve(report, findings=(*map(error.told_of, report.findings), finding))
 
 
 def _checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Report:
@@ -123,7 +82,7 @@ def _checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Repor
     problem: GradientError | None = None
     at: Sample | None = None
     try:
-        at = _pure(layer, params, x, key)
+        at = contract.pure(layer, params, x, key)
         is_other = _computes_another(at, options.reference)
         if not is_other and is_plainly_right(at, key, options.directions):
             _check_others(at, options)
@@ -132,7 +91,7 @@ def _checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Repor
         raise
     except GradientError as error:
         problem = error
-    in_float64 = _pure(doubled.inside(layer), params, x, key)
+    in_float64 = contract.pure(doubled.inside(layer), params, x, key)
     own = at if at is not None and not doubled.remarks() else in_float64
     report = _judged(own, options, doubled)
     if problem is not None and not report.mistakes and not doubled.remarks():
@@ -144,30 +103,31 @@ def _all_right(at: Sample) -> Report:
     return Report(at.layer.name, tuple(Finding("", at.layer.name, n, "right") for n in at.names))
 
 
-def _computes_another(at: Sample, reference: Layer | None) -> bool:
+def _computes_another(at: Sample, reference: Layer | None, *tolerances: float) -> bool:
     """Return whether forward computes something else than the reference that was given."""
-    return reference is not None and not close_trees(at.y, reference.forward(at.params, at.x)[0])
+    if reference is None:
+        return False
+    return not close_trees(at.y, reference.forward(at.params, at.x)[0], *tolerances)
 
 
 def _judged(own: Sample, options: Options, doubled: Doubled) -> Report:
     """Judge gradients that did not pass the plain comparison."""
     key, reference, at = options.key.fold_in(0), options.reference, own
     if options.all and own.layer.composition is None:
-        check_halves(own)
+        contract.check_halves(own)
     is_other = _computes_another(own, reference)
     try:
         # What autograd does not follow, a reference may say.
-        is_blind = reference is not None and own.automatic is None
-        if reference is not None and (is_other or (is_blind and _agrees_with(reference, own))):
+        is_same = own.automatic is None and not _computes_another(own, reference, *AGREEMENT)
+        if reference is not None and (is_other or is_same):
             at = sample(_held_to(own.layer, reference), own.params, own.x, key)
         is_right = at is not own and is_plainly_right(at, key, 1)
-        report = (
-            _all_right(at) if is_right else Report(at.layer.name, *blamed(at, key, options.named))
-        )
+        judged = None if is_right else Report(at.layer.name, *blamed(at, key, options.named))
+        report = judged or _all_right(at)
     except (GradientError, LayerError) as error:
         if not is_other:
             raise
-        failed = failure(Part("", own.layer, own.params, own.x), error)
+        failed = failure(Subject(own.layer, own.params, own.x), error)
         report = Report(own.layer.name, (failed,))
     if is_other:
         name, told = report.name, "forward does not compute y"
@@ -192,54 +152,9 @@ def _held_to(layer: Layer, reference: Layer) -> Layer:
     return layer.replace(forward=forward, backward=backward)
 
 
-def _agrees_with(reference: Layer, at: Sample) -> bool:
-    """Return whether a reference has the output of a layer, so that it may stand for forward."""
-    made = reference.forward(at.params, at.x)[0]
-    return all(
-        a.shape == b.shape
-        and a.dtype == b.dtype
-        and bool(((a - b).abs() <= AGREEMENT * b.abs().max() + 1e-300).all())
-        for a, b in zip(floating_leaves(made), floating_leaves(at.y), strict=False)
-    )
-
-
-def _pure(layer: Layer, params: Params, x: Arrays, key: Key) -> Sample:
-    before = snapshot(params=params, x=x)
-    y, cache = run_forward(layer, params, x)
-    check_untouched(layer.name, "forward", before)
-    _check_range(layer.name, y)
-    check_same(layer.name, "a second forward", run_forward(layer, params, x)[0], y)
-    g = random_like(y, key)
-    before = snapshot(params=params, x=x, cache=cache, g=g, y=y)
-    gradients = run_backward(layer, params, cache, g)
-    check_untouched(layer.name, "backward", before)
-    check_parts(layer, params, x, g)
-    check_same(layer.name, "a second backward", _repeated(layer, params, cache, g), gradients)
-    at = sample_of(layer, params, x, (y, cache), g, gradients)
-    check_kept(at)
-    return at
-
-
-def _repeated(layer: Layer, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
-    try:
-        return run_backward(layer, params, cache, g)
-    except GradientError as error:
-        told = str(error).removeprefix(f"{layer.name}: ")
-        sentence = f"{layer.name}: a second {told}: does backward change its cache?"
-        raise ImpureError(sentence, "backward") from error
-
-
-def _check_range(name: str, y: Arrays) -> None:
-    """Raise an error for nan, and another if y is only too large to be a number."""
-    if told := not_finite(y):
-        if any(bool(leaf.isnan().any()) for leaf in tree.leaves(y)):
-            raise GradientError(f"{name}: y {told}", "forward")
-        raise OverflowError("y is infinite for these numbers: take smaller ones")
-
-
 def _check_others(at: Sample, options: Options, mode: Doubled | None = None) -> None:
     if wrong := not_linear(at, options.key.fold_in(1)):
         raise GradientError(f"{at.layer.name}: {wrong[0]} {NOT_LINEAR}")
-    check_other_functions(at, options.predict_is_forward)
+    contract.check_other_functions(at, options.predict_is_forward)
     with mode or nullcontext():  # a walk calls the parts
-        check_walks(at)
+        contract.check_walks(at)

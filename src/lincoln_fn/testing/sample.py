@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import is_dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import attrs
 import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, keys, tree
-from lincoln_fn.testing.containers import ContainerError
-from lincoln_fn.testing.diagnosis import GradientError
-from lincoln_fn.testing.oracles import differentiated
+from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, keys, named_leaves, tree
+from lincoln_fn.testing.diagnosis import ContainerError, GradientError, not_finite, raised
+from lincoln_fn.testing.oracles import Reached, differentiated, scales
 
 T = TypeVar("T")
 Rebuild = Callable[[Sequence[Tensor]], tuple[Params, Arrays]]
+
+
+class Subject(NamedTuple):
+    """A layer, or what is judged as one, and its arguments."""
+
+    layer: Layer
+    params: Params
+    x: Arrays
 
 
 @attrs.frozen(eq=False, slots=False)
@@ -47,9 +55,24 @@ class Sample:
         """Make the sample of the same layer, for the same g, at other arrays."""
         return sample(self.layer, *self.rebuild(moved), self.g)
 
+    @property
+    def leaves(self) -> list[Tensor]:
+        """All leaves of params and x, states included."""
+        return tree.leaves((self.params, self.x), states=True)
+
+    def with_leaves(self, leaves: Sequence[Tensor]) -> Sample:
+        """Make the sample, for the same g, at other leaves of params and x, states included."""
+        values = iter(leaves)
+        params, x = tree.map(lambda leaf: next(values), (self.params, self.x), states=True)
+        return sample(self.layer, params, x, self.g)
+
+    def nearer(self, to: Sample) -> Sample:
+        """Make the sample nearer to another one."""
+        return self.with_leaves(_between(to.leaves, self.leaves, CLOSER))
+
     @cached_property
-    def reached(self) -> Sequence[Tensor | None] | None:
-        """Autograd's gradients, None where it finds no path; None if forward leaves torch."""
+    def reached(self) -> Reached:
+        """Autograd's gradients."""
         return differentiated(self.forward, self.arrays, self.g)
 
     @cached_property
@@ -65,9 +88,8 @@ def sample(layer: Layer, params: Params, x: Arrays, g: Arrays | Key) -> Sample:
     """Run a layer's forward and backward."""
     y, cache = run_forward(layer, params, x)
     cotangent = random_like(y, g) if isinstance(g, Key) else g
-    return sample_of(
-        layer, params, x, (y, cache), cotangent, run_backward(layer, params, cache, cotangent)
-    )
+    gradients = run_backward(layer, params, cache, cotangent)
+    return sample_of(layer, params, x, (y, cache), cotangent, gradients)
 
 
 def sample_of(
@@ -81,7 +103,7 @@ def sample_of(
     """Make the sample of a forward and a backward that have run."""
     dx, dparams = gradients
     names, arrays, rebuild = floating(params, x)
-    given = mirrored(layer.name, names, (params, x), (dparams, dx))
+    given = mirrored(layer.name, (params, x), (dparams, dx))
     return Sample(layer, params, x, *outputs, g, dx, dparams, names, arrays, given, rebuild)
 
 
@@ -103,19 +125,13 @@ def _pair(
     except (LayerError, GradientError):
         raise
     except Exception as error:
-        told = f"{layer.name}: {function} raised {describe_error(error)}"
-        raise GradientError(told + _of_precision(layer, function, arguments), function) from error
+        why = _of_precision(layer, function, arguments)
+        raise raised(layer.name, function, error, why) from error
     problem = core.describe_non_pair(function, result)
     if problem := problem or not_dense(dict(zip(of_tensors, result, strict=False))):
         raise GradientError(f"{layer.name}: {problem}", function)
     pair: tuple[Arrays, Arrays] = result
     return pair
-
-
-def describe_error(error: Exception) -> str:
-    """Say what was raised."""
-    kind, sentence = type(error).__name__, str(error)
-    return f"{kind}: {sentence}" if sentence else kind
 
 
 def _of_precision(layer: Layer, function: str, arguments: tuple[Arrays, ...]) -> str:
@@ -158,8 +174,7 @@ def random_like(arrays: T, key: Key) -> T:
 def floating(params: Params, x: Arrays) -> tuple[list[str], list[Tensor], Rebuild]:
     """List the tensors to differentiate by, with names, and a function that replaces them."""
     both = {"dparams": params, "dx": x}
-    pairs = zip(tree.paths(both), tree.leaves(both), strict=True)
-    names = [name for name, leaf in pairs if leaf.is_floating_point()]
+    names = [name for name, leaf in named_leaves(both) if leaf.is_floating_point()]
 
     def rebuild(moved: Sequence[Tensor]) -> tuple[Params, Arrays]:
         values = iter(moved)
@@ -169,16 +184,13 @@ def floating(params: Params, x: Arrays) -> tuple[list[str], list[Tensor], Rebuil
     return names, floating_leaves(both), rebuild
 
 
-def mirrored(
-    name: str, names: list[str], of: tuple[Params, Arrays], given: tuple[Params, Arrays]
-) -> list[Tensor]:
-    """List the gradients in the order of `names`, or say why they do not mirror x and params."""
+def mirrored(name: str, of: tuple[Params, Arrays], given: tuple[Params, Arrays]) -> list[Tensor]:
+    """List the gradients as `floating` lists arrays, or say why they do not mirror these."""
     # An input that is not floating has no gradient: dx has None there.
-    expected = tree.map(
-        lambda leaf: leaf if leaf.is_floating_point() else None, {"dparams": of[0], "dx": of[1]}
-    )
+    both = {"dparams": of[0], "dx": of[1]}
+    expected = tree.map(lambda leaf: leaf if leaf.is_floating_point() else None, both)
     gradients = {"dparams": given[0], "dx": given[1]}
-    leaves = tree.leaves(gradients)
+    names, leaves = tree.paths(expected), tree.leaves(gradients)
     if not tree.same_structure(expected, gradients):
         _check_integers(name, of, gradients)
         wanted = ", ".join(names) or "nothing"
@@ -197,9 +209,8 @@ def mirrored(
 
 def _check_integers(name: str, of: tuple[Params, Arrays], gradients: dict[str, Arrays]) -> None:
     """Check that what is not floating has no gradient."""
-    both = {"dparams": of[0], "dx": of[1]}
     given = tree.paths(gradients)
-    for path, leaf in zip(tree.paths(both), tree.leaves(both), strict=True):
+    for path, leaf in named_leaves({"dparams": of[0], "dx": of[1]}):
         if path in given and not leaf.is_floating_point():
             holds = "bools" if leaf.dtype is torch.bool else "integers"
             where = path.removeprefix("d")
@@ -208,8 +219,7 @@ def _check_integers(name: str, of: tuple[Params, Arrays], gradients: dict[str, A
 
 def not_dense(arrays: Arrays) -> str:
     """Tell of the first leaf that is no dense tensor; "" if all are."""
-    leaves: Sequence[object] = tree.leaves(arrays)
-    for path, leaf in zip(tree.paths(arrays), leaves, strict=True):
+    for path, leaf in named_leaves(arrays):
         if not isinstance(leaf, Tensor):
             is_record = attrs.has(type(leaf)) or is_dataclass(leaf)
             mend = ": make its class a record by @lf.record" if is_record else ""
@@ -237,20 +247,74 @@ def on_copies(layer: Layer) -> Layer:
         return tree.map(copied, y), cache
 
     def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
-        return layer.backward(*copies(params, cache, g))
+        with suppress(Exception):  # a cache may hold anything
+            cache = copy.deepcopy(cache)
+        params, g = tree.map(copied, (params, g), states=True)
+        return layer.backward(params, cache, g)
 
     return layer.replace(forward=forward, backward=backward)
-
-
-def copies(params: Params, cache: Cache, g: Arrays) -> tuple[Params, Cache, Arrays]:
-    """Copy what backward is given."""
-    params, g = tree.map(copied, (params, g), states=True)
-    try:
-        return params, copy.deepcopy(cache), g
-    except Exception:  # a cache may hold anything
-        return params, cache, g
 
 
 def copied(leaf: object) -> object:
     """Copy a tensor."""
     return leaf.clone() if isinstance(leaf, Tensor) else leaf
+
+
+FACTORS = 0.3, 0.9
+# How much of the change is tried: all, a part, and that part in the other direction.
+CLOSER = 0.1
+STEPS = 1.0, CLOSER, -CLOSER
+
+
+def perturbed(at: Sample, key: Key) -> Sample | None:
+    """Run a layer at perturbed params and x, states included, for the same g."""
+    given = at.leaves
+    movable = [i for i, leaf in enumerate(given) if is_movable(leaf)]
+    if not movable:
+        return None
+    small, sizes = list(given), [given[i].numel() for i in movable]
+    drawn = keys.uniform(key.near(given[movable[0]]), (sum(sizes),), *FACTORS)
+    for i, factor in zip(movable, torch.split(drawn, sizes), strict=True):
+        small[i] = _scaled(given[i], factor.view(given[i].shape).to(given[i]))
+    for step in STEPS:
+        if found := _tried(at, _between(given, small, step)):
+            return found
+    best, leaves = None, list(given)
+    for i in movable:
+        for step in STEPS:
+            candidate = torch.lerp(given[i], small[i], step)
+            if found := _tried(at, [*leaves[:i], candidate, *leaves[i + 1 :]]):
+                best, leaves[i] = found, candidate
+                break
+    return best
+
+
+def is_movable(leaf: Tensor) -> bool:
+    """Return whether a leaf has floating numbers, all of them finite."""
+    if not (isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.numel()):
+        return False
+    return bool(leaf.isfinite().all())
+
+
+def _tried(at: Sample, leaves: Sequence[Tensor]) -> Sample | None:
+    """Run the layer at other leaves; None if it is not defined there."""
+    try:
+        found = at.with_leaves(leaves)
+    except (GradientError, LayerError):
+        return None
+    return None if not_finite(found.y) else found
+
+
+def _scaled(array: Tensor, factor: Tensor) -> Tensor:
+    """Multiply each number by a factor of its own; a zero changes by as much as a typical one."""
+    is_zero, is_negative = array == 0, array < 0
+    step = scales(array) * (1 - factor)
+    if bool(is_negative.any()):  # in both directions, unless all are negative
+        is_down = (factor < sum(FACTORS) / 2) | bool((is_zero | is_negative).all())
+        step = torch.where(is_down, -step, step)
+    return torch.where(is_zero, step, array * factor)
+
+
+def _between(given: Sequence[Tensor], moved: Sequence[Tensor], step: float) -> list[Tensor]:
+    pairs = zip(given, moved, strict=True)
+    return [a if a is b else b if step == 1 else torch.lerp(a, b, step) for a, b in pairs]

@@ -31,19 +31,11 @@ from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.exact.operations import ROUNDED
 from lincoln_fn.testing.optimizer import step_of
 from lincoln_fn.testing.oracles import differentiated
-from lincoln_fn.testing.sample import Sample, floating, random_like, run_forward, sample
+from lincoln_fn.testing.sample import Sample, Subject, floating, random_like, run_forward, sample
 
 # Of torch: a function of tensors, or an `autograd.Function`.
 Function: TypeAlias = Callable[..., Arrays] | type[torch.autograd.Function]
 Differentiable: TypeAlias = Layer | Loss | tuple[Layer, Loss] | Optimizer | nn.Module | Function
-
-
-class Subject(NamedTuple):
-    """A layer, or what is judged as one, and its arguments."""
-
-    layer: Layer
-    params: Params
-    x: Arrays
 
 
 def subject_of(
@@ -59,10 +51,8 @@ def subject_of(
         (net, loss), (x, target) = of, x
         return Subject(serial(net, as_layer(loss, target)), (params, ()), x)
     if isinstance(of, nn.Module):
-        own, fixed = (
-            cast({name: each.detach() for name, each in named}, dtype)
-            for named in (of.named_parameters(), of.named_buffers())
-        )
+        both = of.named_parameters(), of.named_buffers()
+        own, fixed = (cast({key: t.detach() for key, t in named}, dtype) for named in both)
         layer = _by_engine(type(of).__name__, partial(_called, of, fixed))
         return Subject(layer, own, params)
     if core.is_function(of) and not core.is_constructor(of):
@@ -195,9 +185,8 @@ def _surviving(
 
 def _leaves(at: Sample) -> dict[str, Tensor]:
     """List y and the gradients by their names."""
-    ys = zip(tree.paths({"y": at.y}), tree.leaves(at.y), strict=True)
-    outputs = {name: leaf for name, leaf in ys if leaf.is_floating_point()}
-    return outputs | dict(zip(at.names, at.given, strict=True))
+    ys = {name: leaf for name, leaf in core.named_leaves({"y": at.y}) if leaf.is_floating_point()}
+    return ys | dict(zip(at.names, at.given, strict=True))
 
 
 def _equal_digits(given: Tensor, true: Tensor) -> float:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache, cached_property
-from itertools import compress, islice
+from itertools import compress, count, islice
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, TypeAlias
@@ -109,11 +109,7 @@ class Call:
     def vjp(self, gs: Sequence[Tensor]) -> list[Tensor]:
         """Compute the gradient of the inputs from that of the outputs."""
         inputs, outputs = self._again
-        return list(
-            torch.autograd.grad(
-                outputs, inputs, list(gs), retain_graph=True, materialize_grads=True
-            )
-        )
+        return _grad(outputs, inputs, gs)
 
 
 def describe(call: Call) -> str:
@@ -128,7 +124,7 @@ def floats(result: Any) -> list[Tensor]:
 
 
 # For one input of a call, from the gradient of its output and the right one, a wrong one.
-Mistake: TypeAlias = Callable[[Call, int, Tensor, Tensor], Tensor | None]
+WrongDerivative: TypeAlias = Callable[[Call, int, Tensor, Tensor], Tensor | None]
 
 # Of a longer loop, the rounds count as independent, and of a much longer one none is looked at.
 MOST_IN_CHAIN, MOST_ROUNDS = 16, 400
@@ -167,26 +163,18 @@ class Tape(TorchFunctionMode):
         return found
 
     # Any: of every function of torch.
-    def __torch_function__(
-        self, func: Function, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         made = [out for out in floats(result) if out.requires_grad]
         if made:
+            # d * d has one operand, used twice: two tracked ones would have a path each.
+            if func in _TIMES and len(args) == 2 and args[0] is args[1]:
+                func, args = torch.square, args[:1]
             given: Any = (args, kwargs)
             leaves, spec = optree.tree_flatten(given, none_is_leaf=True)
-            tracked = [
-                i
-                for i, leaf in enumerate(leaves)
-                if isinstance(leaf, Tensor) and leaf.requires_grad
-            ]
-            # d * d has one operand, used twice: two tracked ones would have a path each.
-            is_square = len(leaves) == 2 and leaves[0] is leaves[1] and func in _TIMES
-            if is_square:
-                func, leaves, tracked = torch.square, leaves[:1], [0]
-                given = (leaves, {})
-                spec = optree.tree_structure(given, none_is_leaf=True)
+            is_tracked = [isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves]
+            tracked = [*compress(count(), is_tracked)]
             if tracked and not any(leaves[i] is out for i in tracked for out in made):
                 self.calls.append(Call(func, leaves, spec, tracked, made, _position()))
         return result
@@ -209,7 +197,7 @@ class Tape(TorchFunctionMode):
         """Return the right gradients of a call's outputs."""
         return [self._arrived[id(out)] for out in call.outputs]
 
-    def changes_if(self, mistake: Mistake, to: Tensor) -> Iterator[tuple[Call, Tensor]]:
+    def changes_if(self, mistake: WrongDerivative, to: Tensor) -> Iterator[tuple[Call, Tensor]]:
         """Compute what the gradient of a tensor changes if an operation, one at a time, has it."""
         sites = [c for c in self.sites.values() if c[0].name not in _COPIES]
         sites = [c for c in sites if len(c) <= MOST_ROUNDS][:MOST_SITES]
@@ -218,9 +206,8 @@ class Tape(TorchFunctionMode):
                 with suppress(RuntimeError, TypeError, ValueError, IndexError):  # of any function
                     yield calls[0], self._change(calls, place, mistake, to)
 
-    def _change(self, calls: list[Call], place: int, mistake: Mistake, to: Tensor) -> Tensor:
-        sources: list[Tensor] = []
-        more: list[Tensor] = []
+    def _change(self, calls: list[Call], place: int, of: WrongDerivative, to: Tensor) -> Tensor:
+        sources, more = list[Tensor](), list[Tensor]()
         for call in reversed(calls):
             if place not in call.tracked or len(call.outputs) != 1:
                 continue
@@ -230,7 +217,7 @@ class Tape(TorchFunctionMode):
                 # A backward pass is linear: only what the mistakes add flows again.
                 g = g + self.flow(sources, more, call.outputs)[0]
                 right = call.vjp([g])[k]
-            if (wrong := mistake(call, k, g, right)) is not None:
+            if (wrong := of(call, k, g, right)) is not None:
                 sources.append(call.inputs[k])
                 more.append(wrong - right)
         return self.flow(sources, more, [to])[0]
@@ -241,10 +228,12 @@ class Tape(TorchFunctionMode):
         """Compute the gradients of some tensors from those of others."""
         if not (sources and to):
             return [torch.zeros_like(leaf) for leaf in to]
-        found = torch.autograd.grad(
-            sources, list(to), cotangents, retain_graph=True, materialize_grads=True
-        )
-        return list(found)
+        return _grad(sources, to, cotangents)
+
+
+def _grad(y: Sequence[Tensor], x: Sequence[Tensor], g: Sequence[Tensor]) -> list[Tensor]:
+    options: Any = {"retain_graph": True, "materialize_grads": True}
+    return [*torch.autograd.grad([*y], [*x], [*g], **options)]
 
 
 def _position() -> Position:

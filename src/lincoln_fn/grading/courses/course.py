@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import attrs
 import numpy as np
 
-from lincoln_fn.core import LayerError
+from lincoln_fn.core import unexpected
 from lincoln_fn.grading.courses.exercise import Exercise
 from lincoln_fn.grading.submission import Names, SourceOnly, import_sources_alone, run_file
 
@@ -46,9 +46,8 @@ def read(name: str) -> Course:
     path = Path(name) if name.endswith(".ini") else HERE / f"{name}.ini"
     if not path.is_file():
         known = ", ".join(names())
-        raise LayerError(
-            "grade", f"expected a course, one of {known}, or a file *.ini; got {name!r}"
-        )
+        expected = f"a course, one of {known}, or a file *.ini"
+        raise unexpected("grade", expected, repr(name))
     parser = ConfigParser(interpolation=None, default_section="")
     parser.optionxform = str  # type: ignore[method-assign,assignment]  # names keep their case
     parser.read_string(path.read_text())

@@ -15,15 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from torch import Tensor
 
-from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, unexpected
-from lincoln_fn.grading.answers import NO_ANSWER, Ran, in_one_line, printable
+from lincoln_fn.core import Layer, LayerError, unexpected
+from lincoln_fn.grading import isolated
 from lincoln_fn.grading.confined import confine, empty, in_confinement
 from lincoln_fn.grading.courses.course import Course, load, names, read
 from lincoln_fn.grading.courses.exercise import Exercise, NotWrittenError
 from lincoln_fn.grading.grade import hint, mark
-from lincoln_fn.grading.isolated import PATIENCE, run_isolated
 from lincoln_fn.grading.record import as_csv
 from lincoln_fn.grading.submission import run_once
 from lincoln_fn.testing import Report
@@ -78,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except LayerError as error:
         parser.error(str(error))
     with tempfile.TemporaryDirectory(prefix="lincoln_fn-") as folder:
-        ran = run_isolated(_list_missing, (Path(folder),), tuple[str, ...], 10.0)
+        ran = isolated.run_isolated(_list_missing, (Path(folder),), tuple[str, ...], 10.0)
     if missing := ran.problem or " and ".join(ran.result or ()):
         told = "code can do what SECURITY.md says: grade files of strangers in a container"
         print(f"the code of the files is not fully confined: no {missing}; {told}", file=sys.stderr)
@@ -102,7 +100,7 @@ def _files(given: Sequence[Path]) -> Iterator[tuple[Path, str]]:
         else:
             raise unexpected("grade", "a file or a folder", repr(str(path)))
         for file in files:
-            yield file, printable(str(file if len(given) > 1 else file.relative_to(root)))
+            yield file, isolated.printable(str(file if len(given) > 1 else file.relative_to(root)))
 
 
 def _rows(path: Path, shown: str, course: Course, time_limit: float) -> list[Row]:
@@ -110,7 +108,7 @@ def _rows(path: Path, shown: str, course: Course, time_limit: float) -> list[Row
     try:
         rows = grade_file(path.resolve(), course, time_limit)
     except Exception as error:
-        said = f"is not graded: {in_one_line(str(error))}"
+        said = f"is not graded: {isolated.in_one_line(str(error))}"
         rows = [Row(mistake="not graded", said=said)]
     return [attrs.evolve(row, file=shown) for row in rows]
 
@@ -136,13 +134,13 @@ def grade_file(path: Path, course: Course, time_limit: float) -> list[Row]:
         folder = Path(scratch)
 
         # Any: of the function, and what it returns.
-        def run(function: Callable[..., Any], answer: Any, *arguments: Any) -> Ran[Any]:
+        def run(function: Callable[..., Any], answer: Any, *arguments: Any) -> isolated.Ran[Any]:
             """Run a function of the names of a file, in a process that can harm nothing."""
             # Each is new: what one exercise changes or writes, no other sees, to gain or to lose.
             empty(folder)
-            confined = function, folder, time_limit * (PATIENCE + 1), path, course.modules
+            confined = function, folder, time_limit * (isolated.PATIENCE + 1), path, course.modules
             given = (*confined, *arguments)
-            return run_isolated(in_confinement, given, answer, time_limit, folder)
+            return isolated.run_isolated(in_confinement, given, answer, time_limit, folder)
 
         listed = run(_list_names, tuple[str, ...])
         if listed.result is None:
@@ -184,29 +182,17 @@ def _check(
 # Any: an output of any structure.
 def _choose(exercise: Exercise, others: Mapping[str, Any], x: Any, y: Any) -> Layer | None:
     """Choose the reference that agrees with an output; the first if none does."""
-    references = [_shaped(reference, y) for reference in exercise.references(others)]
+    references = exercise.references(others, y)
     fits = (r for r in references if y is not None and close_trees(r.forward((), x)[0], y))
     return next(fits, references[0] if references else None)
 
 
-# Any: an output of any structure.
-def _shaped(reference: Layer, y: Any) -> Layer:
-    """Make a reference whose loss has the axes of 1 of a student's: some return shape (1, 1)."""
-
-    def forward(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-        right, cache = reference.forward(params, x)
-        is_loss = isinstance(y, Tensor) and isinstance(right, Tensor) and y.numel() == 1
-        return (right.reshape(y.shape) if is_loss and right.numel() == 1 else right), cache
-
-    return reference.replace(forward=forward)
-
-
-def _judge(exercise: Exercise, ran: Ran[tuple[Report, ...]]) -> Iterator[Row]:
+def _judge(exercise: Exercise, ran: isolated.Ran[tuple[Report, ...]]) -> Iterator[Row]:
     """Judge each gradient of an exercise, and list each further problem."""
     reports, row = ran.result, partial(Row, exercise=exercise.name)
     if reports is None or len(reports) != len(exercise.cases):
         told = "not written" if reports == () else "does not run"
-        said = "is not written" if reports == () else ran.problem or NO_ANSWER
+        said = "is not written" if reports == () else ran.problem or isolated.NO_ANSWER
         yield from (row(gradient=f"d{array}", mistake=told, said=said) for array in exercise.arrays)
         return
     for array in exercise.arrays:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from lincoln_fn.testing.exact.field import Array
-from lincoln_fn.testing.exact.functions import FUNCTIONS
-from lincoln_fn.testing.exact.numbers import Numbers, bilinear, constant
-from lincoln_fn.testing.exact.table import READ, MissingError, NoAttributeError, Table
+from lincoln_fn.testing.exact.numbers import READ, MissingError, Numbers, Table, bilinear, constant
+from lincoln_fn.testing.exact.rules import FUNCTIONS
 
 MADE_BEFORE: Final = "exact numbers are written into an array that was made before"
 # The methods of ufuncs that are functions, too.
@@ -31,6 +31,10 @@ _METHODS: Final = """
     all any argmax argmin argsort astype clip cumprod cumsum dot item max mean min nonzero prod
     round std sum tolist trace var
 """
+
+
+class NoAttributeError(MissingError, AttributeError):
+    """A method of numpy's arrays that exact ones have not."""
 
 
 # Any: in this file, what functions of numpy take and return.
@@ -246,3 +250,33 @@ _ALONE: Final[dict[str, Callable[..., Any]]] = {
     "item": lambda table, array, *at: _read(table, array).item(*at),
     "tolist": lambda table, array: _read(table, array).tolist(),
 }  # fmt: skip
+
+
+MAKERS: Final = "zeros ones full eye identity zeros_like ones_like full_like copy"
+
+
+# Any: what functions of numpy take and return.
+def numpy_for(table: Table) -> SimpleNamespace:
+    """Make the numpy whose new arrays are exact."""
+
+    def made(function: Callable[..., Any], *how: Any, **options: Any) -> Any:
+        array = function(*how, **options)
+        is_plain = isinstance(array, np.ndarray) and is_floating(array)
+        return ExactArray(table, rows_of(table, array)) if is_plain else array
+
+    def array(values: Any, *how: Any, **options: Any) -> Any:
+        if isinstance(values, ExactArray):
+            return values.astype(*how, **options) if how or options else values.copy()
+        if has_exact(values):
+            return ExactArray(table, rows_of(table, values))
+        return made(np.array, values, *how, **options)
+
+    def as_array(values: Any, *how: Any, **options: Any) -> Any:
+        return values if isinstance(values, ExactArray) else array(values, *how, **options)
+
+    makers = {name: partial(made, getattr(np, name)) for name in MAKERS.split()}
+    others = {
+        "array": array, "empty": makers["zeros"], "empty_like": makers["zeros_like"],
+        **dict.fromkeys(("asarray", "asanyarray", "ascontiguousarray"), as_array),
+    }  # fmt: skip
+    return SimpleNamespace(**{**vars(np), **makers, **others})

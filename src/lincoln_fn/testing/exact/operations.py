@@ -8,18 +8,66 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import numpy as np
+import optree
 import torch
 from torch import Tensor
+from torch.utils._mode_utils import no_dispatch
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 
 from lincoln_fn.core import ASKED
 from lincoln_fn.testing.exact import rules
-from lincoln_fn.testing.exact.field import Array
-from lincoln_fn.testing.exact.numbers import Numbers, bilinear, constant
-from lincoln_fn.testing.exact.store import Exact, Operation, Store, exact, plain
-from lincoln_fn.testing.exact.table import READ, MissingError
+from lincoln_fn.testing.exact.arrays import ExactArray
+from lincoln_fn.testing.exact.field import Array, Field
+from lincoln_fn.testing.exact.numbers import READ, MissingError, Numbers, Table, bilinear, constant
+
+# Any: of every operation of torch.
+Operation = Any
+
+
+class Exact(Tensor):
+    """A tensor of exact numbers; it has values only in its space."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Return what operations return, and make no subclass of it."""
+        return Tensor.__torch_function__(func, (), args, kwargs)  # type: ignore[no-untyped-call]  # torch
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]  # torch's is no method
+        cls, func: Operation, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        raise MissingError(f"{func} of exact numbers, outside of their space")
+
+
+def exact(rows: Tensor) -> Exact:
+    """Make a tensor of rows one of exact numbers."""
+    made: Exact = torch.Tensor._make_subclass(Exact, rows)
+    return made
+
+
+def to_array(tensor: Exact) -> ExactArray:
+    """Make the array of a tensor's numbers, in the same storage."""
+    space = _get_current_dispatch_mode()
+    if not isinstance(space, Space):
+        raise MissingError("exact numbers as an array, outside of their space")
+    with no_dispatch():
+        return ExactArray(space, plain(tensor).numpy())
+
+
+def of_array(array: ExactArray) -> Exact:
+    """Make the tensor of an array's numbers."""
+    with no_dispatch():
+        return exact(torch.from_numpy(array.rows.copy()))
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """Return the tensor of rows of exact numbers, in the same storage."""
+    made: Tensor = torch.ops.aten.detach.default(tensor)
+    return made
+
 
 STOPPED: Final = "what is detached is a constant"
 
@@ -29,24 +77,24 @@ def _name(func: Operation) -> str:
     return name.rstrip("_")
 
 
+def _is_plain(made: object) -> TypeGuard[Tensor]:
+    return type(made) is Tensor and made.is_floating_point() and made.device.type == "cpu"
+
+
 def _wrapped(made: Any) -> Any:  # Any: what torch returns
-    if isinstance(made, tuple | list):
-        return type(made)(map(_wrapped, made))
-    is_rows = type(made) is Tensor and made.is_floating_point() and made.device.type == "cpu"
-    return exact(made) if is_rows else made
+    return optree.tree_map(lambda each: exact(each) if _is_plain(each) else each, made)
 
 
-def _computed(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
+def _computed(space: Space, func: Operation, args: Any, kwargs: Any) -> Any:
     def given(each: Any) -> Any:  # Any: an argument
         return space.numbers(each) if isinstance(each, Tensor) else each
 
     rule = rules.RULES.get(_name(func)) or rules.QUESTIONS[_name(func)]
     made = rule(*map(given, args), **{k: given(v) for k, v in kwargs.items()})
-    result = _stored(space, made)
-    return _written(func, args[0], result)
+    return _written(func, args[0], _stored(space, made))
 
 
-def _stored(space: Store, made: Any) -> Any:  # Any: numbers, arrays, or several of them
+def _stored(space: Space, made: Any) -> Any:  # Any: numbers, arrays, or several of them
     if isinstance(made, tuple):
         return tuple(_stored(space, each) for each in made)
     return space.tensor(made) if isinstance(made, Numbers) else torch.as_tensor(made)
@@ -62,7 +110,7 @@ def _written(func: Operation, target: Tensor, result: Any) -> Any:
     return target
 
 
-def _rows_of(space: Store, given: Any, is_filled: bool) -> Any:
+def _rows_of(space: Space, given: Any, is_filled: bool) -> Any:
     """Return the rows of an argument: a tensor, several, or a number that is filled in."""
     if isinstance(given, tuple | list):
         return type(given)(_rows_of(space, each, is_filled) for each in given)
@@ -75,7 +123,7 @@ def _rows_of(space: Store, given: Any, is_filled: bool) -> Any:
     return torch.from_numpy(rows) if isinstance(given, Tensor) else rows.item()
 
 
-def _moved(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
+def _moved(space: Space, func: Operation, args: Any, kwargs: Any) -> Any:
     arguments = func._schema.arguments
     given = {a.name: each for a, each in zip(arguments, args, strict=False)} | kwargs
     dtype = given.get("dtype")
@@ -102,7 +150,7 @@ def _argument(func: Operation, args: Any, kwargs: Any, name: str) -> Any:
     return None
 
 
-def _chosen(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
+def _chosen(space: Space, func: Operation, args: Any, kwargs: Any) -> Any:
     """Choose numbers by their shadows, as max, sort and topk do."""
     dim, name = _argument(func, args, kwargs, "dim"), _name(func)
     if name in ("max", "min") and dim is None:
@@ -122,28 +170,27 @@ def _chosen(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
     return exact(rows.gather(dim, kept).view(indices.shape)), indices
 
 
-def _added(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
+def _added(space: Space, func: Operation, args: Any, kwargs: Any) -> Any:
     if "put" in _name(func) and not _argument(func, args, kwargs, "accumulate"):
         return _moved(space, func, args, kwargs)
     if kwargs.get("alpha", 1) != 1:
         raise MissingError(f"{func} with alpha has no rule for exact numbers")
-    columns = []
-    for i in range(3):
 
-        def column(each: Any, i: int = i) -> Any:  # Any: an argument
+    def added(i: int) -> Array:
+        def column(each: Any) -> Any:  # Any: an argument
             if not isinstance(each, Tensor) or not each.is_floating_point():
                 return each
             return torch.from_numpy(np.array(space.numbers(each).columns[i]))
 
-        made = func(*map(column, args), **{k: column(v) for k, v in kwargs.items()})
-        columns.append(made.numpy())
-    shadow, value, tangent = columns
+        return func(*map(column, args), **{k: column(v) for k, v in kwargs.items()}).numpy()
+
+    shadow, value, tangent = map(added, range(3))
     reduce = space.field.reduce
     made = space.tensor(Numbers(space.field, shadow, reduce(value), reduce(tangent)))
     return _written(func, args[0], made)
 
 
-def _largest_at(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
+def _largest_at(space: Space, func: Operation, args: Any, kwargs: Any) -> Any:
     """Choose the largest, or smallest, of those that are scattered to a place, by their ranks."""
     x, dim, index, src, reduce = args
     if reduce not in ("amax", "amin"):
@@ -155,16 +202,15 @@ def _largest_at(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
     return exact(rows[order][func(of_x, dim, index, of_src, reduce)])
 
 
-def _converted(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
+def _converted(space: Space, func: Operation, args: Any, kwargs: Any) -> Any:
     """Convert to another type: integers and bools are read, and floating ones stay exact."""
     dtype = kwargs.get("dtype")
     if dtype is None or dtype.is_floating_point:
-        kwargs = {**kwargs, "dtype": None}
-        return _wrapped(func(plain(args[0]), *args[1:], **kwargs))
+        return _wrapped(func(plain(args[0]), *args[1:], **{**kwargs, "dtype": None}))
     return _read(space, args[0]).to(dtype)
 
 
-def _read(space: Store, x: Tensor) -> Tensor:
+def _read(space: Space, x: Tensor) -> Tensor:
     numbers = space.numbers(x)
     # A check that a number lies between others is no use of it.
     if (numbers.tangent != 0).any() and ASKED.get() is None:
@@ -172,19 +218,17 @@ def _read(space: Store, x: Tensor) -> Tensor:
     return torch.from_numpy(np.array(numbers.shadow))
 
 
-def _detached(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
+def _detached(space: Space, func: Operation, args: Any, kwargs: Any) -> Any:
     """Detach, which stops a derivative if the field is told so."""
-    numbers = space.numbers(args[0])
-    if not (numbers.tangent != 0).any():
+    moves = bool((space.numbers(args[0]).tangent != 0).any())
+    if moves:
+        space.field.notes.add(STOPPED)
+    if not (moves and space.field.stops):
         return _moved(space, func, args, kwargs)
-    space.field.notes.add(STOPPED)
-    if not space.field.stops:
-        return _moved(space, func, args, kwargs)
-    numbers.tangent = np.zeros_like(numbers.tangent)
-    return space.tensor(numbers)
+    return space.moved(args[0], np.zeros(args[0].shape, space.field.dtype))
 
 
-def _convolution(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
+def _convolution(space: Space, func: Operation, args: Any, kwargs: Any) -> Any:
     """Convolve, by torch's own convolution of floats."""
     x, weight, bias, *how = args
 
@@ -198,7 +242,7 @@ def _convolution(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
     return space.tensor(y)
 
 
-def _convolution_back(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
+def _convolution_back(space: Space, func: Operation, args: Any, kwargs: Any) -> Any:
     """Compute the gradients of x, the weight and the bias, as torch's engine does."""
     g, x, weight, _, *how, wanted = args
     like = [torch.zeros(each.shape, dtype=torch.float64) for each in (x, weight)]
@@ -209,15 +253,10 @@ def _convolution_back(space: Store, func: Operation, args: Any, kwargs: Any) -> 
         return func(torch.from_numpy(g), *pair, None, *how, mask)[i].numpy()
 
     of_g = space.numbers(g)
-    dx, dw = (
-        bilinear(partial(half, i), of_g, space.numbers(other))
-        for i, other in enumerate((weight, x))
-    )
+    dx, dw = (bilinear(partial(half, i), of_g, space.numbers((weight, x)[i])) for i in range(2))
     made = dx, dw, of_g.sum((0, *range(2, g.ndim)))
-    return tuple(
-        space.tensor(each) if is_wanted else None
-        for each, is_wanted in zip(made, wanted, strict=True)
-    )
+    pairs = zip(made, wanted, strict=True)
+    return tuple(space.tensor(each) if is_wanted else None for each, is_wanted in pairs)
 
 
 # The arguments whose elements are numbers, and no places.
@@ -259,7 +298,68 @@ _PRECISE: Final = """
 ROUNDED: Final = (rules.RULES.keys() | {*_SUMS.split()}) - {*_PRECISE.split()}
 
 
-def handler(name: str) -> Callable[..., Any] | None:  # Any: as torch's operations
-    """Find what runs an operation."""
-    is_computed = name in rules.RULES or name in rules.QUESTIONS
-    return _HANDLERS.get(name) or (_computed if is_computed else None)
+class Space(Table, TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
+    """Where exact numbers live: while it is active, floating tensors that are made are exact."""
+
+    def __init__(self, field: Field) -> None:
+        TorchDispatchMode.__init__(self)  # type: ignore[no-untyped-call]  # torch's
+        Table.__init__(self, field)
+        self.branches = False  # whether a comparison decides what is computed
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from importing its compiler for a mode that nothing compiled meets."""
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        given: Any = (args, kwargs)
+        if not any(isinstance(each, Exact) for each in optree.tree_leaves(given)):
+            if name == "_local_scalar_dense" and args[0].dtype is torch.bool:
+                self.branches = True
+            with no_dispatch():
+                made = func(*args, **kwargs)
+                return optree.tree_map(self.lifted, made.zero_() if "empty" in name else made)
+        name = name.rstrip("_")
+        is_computed = name in rules.RULES or name in rules.QUESTIONS
+        run = _HANDLERS.get(name) or (_computed if is_computed else None)
+        if run is None:
+            with self:
+                made = func.decompose(*args, **kwargs)
+                if made is NotImplemented:
+                    # Its import takes as long as torch's own.
+                    from torch._decomp import decomposition_table
+
+                    made = decomposition_table.get(func, func.decompose)(*args, **kwargs)
+            if made is not NotImplemented:
+                return made
+            raise MissingError(f"{func} has no rule for exact numbers")
+        with no_dispatch(), np.errstate(all="ignore"):
+            return run(self, func, args, kwargs)
+
+    def numbers(self, tensor: Tensor) -> Numbers:
+        """Read the numbers of a tensor."""
+        with no_dispatch():
+            array = plain(tensor).double().numpy(force=True)  # of torch's zeros without memory, too
+        return self.read(array) if isinstance(tensor, Exact) else constant(self.field, array)
+
+    def tensor(self, numbers: Numbers) -> Exact:
+        """Make a tensor of numbers."""
+        with no_dispatch():
+            return exact(torch.from_numpy(self.write(numbers)))
+
+    def enter(self, leaf: Tensor, value: Array) -> Exact:
+        """Make a tensor of numbers with the shadows of a leaf."""
+        shadow = leaf.detach().double().numpy()
+        return self.tensor(Numbers(self.field, shadow, value, np.zeros_like(value)))
+
+    def moved(self, leaf: Tensor, tangent: Array) -> Exact:
+        """Make a tensor of the same numbers, with tangents."""
+        numbers = self.numbers(leaf)
+        numbers.tangent = tangent
+        return self.tensor(numbers)
+
+    def lifted(self, made: object) -> object:
+        """Make a plain floating tensor exact; all else stays."""
+        return self.tensor(self.numbers(made)) if _is_plain(made) else made

@@ -16,8 +16,13 @@ from torch.autograd.function import once_differentiable
 from lincoln_fn.core import describe
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.from_numpy import as_tensor
-from lincoln_fn.testing.functions.function import Function, function_of, names_of
-from lincoln_fn.testing.functions.sentences import gradient_of, shape_told
+from lincoln_fn.testing.functions.function import (
+    Function,
+    function_of,
+    gradient_of,
+    names_of,
+    shape_told,
+)
 
 
 class Pair(NamedTuple):
@@ -89,10 +94,8 @@ def _checked(names: Sequence[str], kinds: Sequence[Any], grads: Any) -> tuple[Te
         grads = [next(each) if is_due else None for is_due in floating]
     if len(grads) != len(kinds):
         raise GradientError(f"backward returns {len(grads)} gradients for {len(kinds)} inputs")
-    found = [
-        None if grad is None or not is_due else _tensor(grad)
-        for grad, is_due in zip(grads, floating, strict=True)
-    ]
+    pairs = zip(grads, floating, strict=True)
+    found = [_tensor(grad) if is_due and grad is not None else None for grad, is_due in pairs]
     for name, kind, grad in zip(names, kinds, found, strict=True):
         if grad is not None and grad.shape != kind[0]:
             raise GradientError(f"{gradient_of(name)} {shape_told(grad.shape, kind[0])}")

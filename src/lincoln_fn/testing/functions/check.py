@@ -141,8 +141,7 @@ def check_vjp(
     """
     __tracebackhide__ = True
     check_argument("check_vjp", "key", Key, key)
-    function = function_of_pair(Pair(forward, backward), inputs)
-    return _told(function, reference, key, set(), all)
+    return _told(function_of_pair(Pair(forward, backward), inputs), reference, key, set(), all)
 
 
 def _told(

@@ -11,13 +11,11 @@ import attrs
 import torch
 
 from lincoln_fn.core import Key, Layer, LayerError, describe, unexpected
-from lincoln_fn.testing.diagnosis import Finding, GradientError, Report
-from lincoln_fn.testing.functions.few_digits import disagreement, short, tolerance
+from lincoln_fn.testing.diagnosis import Finding, GradientError, Report, short
 from lincoln_fn.testing.functions.function import Function, RefusedError, is_floating
 from lincoln_fn.testing.functions.further import ASKED, FURTHER, HALF, REMARKED
-from lincoln_fn.testing.functions.point import NotTriedError, Point
-from lincoln_fn.testing.functions.trials import FIRST, SAME, TRIALS, Trial
-from lincoln_fn.testing.functions.value import Judge, referred
+from lincoln_fn.testing.functions.trials import FIRST, SAME, TRIALS, NotTriedError, Point, Trial
+from lincoln_fn.testing.functions.value import Judge, disagreement, referred, tolerance
 from lincoln_fn.testing.precision import Doubled
 
 _NOT_DIFFERENTIABLE: Final = re.compile(r"not differentiable with respect to argument '(\w+)'")
