@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 import torch
-from helpers import normal, same_bits, same_number
+from helpers import first_run, normal, same_bits, same_number
 from helpers.stateful import STATEFUL, X
 
 import lincoln_fn as lf
@@ -23,8 +23,7 @@ def states(params):
 @each
 def test_advance_is_handed_on_to_every_state(name):
     layer, x = STATEFUL[name]
-    params = layer.init(lf.Key(1), x)
-    cache = layer.forward(params, x)[1]
+    params, _, cache = first_run(layer, x, 1)
     advanced = layer.advance(params, cache)
     moved = [
         not same_bits(before, after)
@@ -85,8 +84,7 @@ def test_checkpointed_recomputes_with_the_same_masks_and_keeps_x_alone():
 
 def test_checkpointed_advances_the_same_from_params_that_have_moved():
     layer = lf.checkpointed(lf.serial(lf.dense(4), lf.batch_norm()))
-    params = layer.init(lf.Key(1), X)
-    cache = layer.forward(params, X)[1]
+    params, _, cache = first_run(layer, X, 1)
     moved = lf.tree.map(lambda leaf: leaf + 1, params)
     advanced = layer.advance(moved, cache)
     for given, expected in zip(lf.tree.leaves(advanced), lf.tree.leaves(moved), strict=True):

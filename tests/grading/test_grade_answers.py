@@ -8,6 +8,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from helpers import assert_says
 
 import lincoln_fn as lf
 from lincoln_fn.grading import isolated
@@ -49,8 +50,7 @@ FORGED = {
 @pytest.mark.parametrize("name", FORGED)
 def test_an_answer_of_another_structure_is_refused(name):
     decoded(Report, json.dumps(forged()).encode())
-    with pytest.raises(ValueError, match=r"^expected"):
-        decoded(Report, json.dumps(FORGED[name]).encode())
+    assert_says("ValueError: ^expected", decoded, Report, json.dumps(FORGED[name]).encode())
 
 
 @pytest.mark.parametrize("text", [b"", b"[", b"\xff", b"1" * 5000, b"[" * 99_999, b"null"])

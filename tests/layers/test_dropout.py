@@ -58,18 +58,6 @@ def test_a_mask_drops_with_probability_p(p):
         assert same_statistics(pair, mean=(1 - p) ** 2)
 
 
-@pytest.mark.parametrize("layer", LAYERS, ids=str)
-def test_p_of_nothing_and_of_everything(layer):
-    make = getattr(lf, layer.name.partition("(")[0])
-    x = example(layer)
-    params = layer.init(lf.Key(0), x)
-    for p, expected in ((0.0, x), (1.0, torch.zeros_like(x)), (1, torch.zeros_like(x))):
-        y, cache = make(p).forward(params, x)
-        assert same_number(y, expected)
-        dx, _ = make(p).backward(params, cache, x)
-        assert same_number(dx, expected)
-
-
 @pytest.mark.parametrize("spatial", [1, 2, 3])
 @pytest.mark.parametrize("batched", [True, False])
 def test_channels_are_kept_or_dropped_whole(spatial, batched):

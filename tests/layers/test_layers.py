@@ -5,7 +5,7 @@ import pkgutil
 import pytest
 import torch
 from helpers import largest, names_of, run, same_number
-from helpers.cases import CASES, FIRST, activations, attention
+from helpers.cases import CASES, FIRST, activations, attention, graphs
 
 import lincoln_fn as lf
 from lincoln_fn import keys, layers
@@ -55,7 +55,8 @@ def test_agrees_with_torch_in_float32(case):
     assert same_number(given, list(gradients), terms=largest(g), dtype=torch.float32)
 
 
-PRECISE = [case for family in (activations, attention) for case in family.CASES if case.torch]
+FAMILIES = activations, attention, graphs
+PRECISE = [case for family in FAMILIES for case in family.CASES if case.torch]
 
 
 @pytest.mark.whole

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from helpers import first_run, normal, run, same_number
-from helpers.cases.graphs import EDGES, attended
+from helpers import first_run, run, same_number
 
 import lincoln_fn as lf
 
@@ -108,9 +107,3 @@ def test_no_feature_of_a_gated_recurrence_is_dead_at_the_beginning(dtype):
     a = torch.exp(-8 * torch.nn.functional.softplus(params.decay.double()))
     assert a.min() > 0.895
     assert a.max() < 0.9991
-
-
-def test_graph_attention_has_the_digits_of_float64():
-    x, layer = (normal(5, 4).double(), EDGES), lf.graph_attention(2)
-    params = layer.init(lf.Key(0), x)
-    assert same_number(layer.predict(params, x), attended(params, x))

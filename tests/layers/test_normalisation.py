@@ -30,20 +30,6 @@ def with_fast(layers):
     return params
 
 
-def test_these_have_a_fast_twin():
-    params = with_fast([*LAYERS, lf.batch_norm(track_running_stats=False)])
-    assert [str(param.id) for param in params if is_fast(param.values[0])] == [
-        f"fast {name}"
-        for name in (
-            "batch_norm()",
-            "group_norm(2)",
-            "layer_norm()",
-            "layer_norm((-1, -1, -1))",
-            "batch_norm(track_running_stats=False)",
-        )
-    ]
-
-
 # Running statistics.
 
 

@@ -10,7 +10,6 @@ from helpers.cases import pooling
 import lincoln_fn as lf
 from lincoln_fn.fastpath import fast
 from lincoln_fn.layers import adaptive_max_pool, avg_pool, fractional_max_pool, lp_pool, max_pool
-from lincoln_fn.layers.fractional_max_pool import draw_samples
 
 FORMS = pytest.mark.parametrize("of", [lambda layer: layer, fast], ids=["formula", "fast"])
 
@@ -297,31 +296,6 @@ def test_indices_have_no_gradient_and_what_is_given_for_them_is_not_used(layer, 
 
 
 # Fractional pooling
-
-
-@FORMS
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("seed", range(5))
-def test_fractional_pooling_of_given_samples_is_torchs(seed, dtype, of):
-    for n, shape, kernel, output in (
-        (2, (2, 5, 13, 8), (3, 2), (4, 7)),
-        (2, (3, 9, 9), (1, 9), (9, 1)),
-        (3, (2, 3, 7, 6, 9), (2, 1, 3), (5, 3, 6)),
-    ):
-        x = normal(*shape, seed=seed).to(dtype)
-        layer = of(getattr(lf, f"fractional_max_pool{n}d")(kernel, output, return_indices=True))
-        params = layer.init(lf.Key(seed), x)
-        samples = draw_samples(params.key, x, n)
-        (y, indices), cache = layer.forward(params, x)
-        watched = x.clone().requires_grad_()
-        expected = getattr(torch.nn.functional, f"fractional_max_pool{n}d")(
-            watched, kernel, output, return_indices=True,
-            _random_samples=samples.reshape(-1, x.shape[-n - 1], n),
-        )  # fmt: skip
-        assert same_number((y, indices), (expected[0].detach(), expected[1]))
-        g = normal(*y.shape, seed=1).to(dtype)
-        (dx,) = torch.autograd.grad(expected[0], watched, g)
-        assert same_number(layer.backward(params, cache, (g, None))[0], dx)
 
 
 @FORMS

@@ -14,17 +14,19 @@ CELLS = ("rnn_cell", "gru_cell", "lstm_cell")
 UNREAD = ("attention_heads", "class_token")
 # A table of any length serves them, or what they refuse is not theirs alone.
 LOOSE = ("embedding", "graph_attention", "relative_position_bias", "spectral_norm")
-# Layers around one whose errors name it.
+# Layers around one whose errors name it, and attention, whose parts do.
 INNER = {
     "weight_norm": ("dense", "conv2d"), "spectral_norm": ("dense", "conv_transpose2d"),
     "inference": ("dropout", "batch_norm"), "linear_head": ("dense",),
     "jvp": ("serial", "serial[0] dense", "serial[2] dense"),
+    "multi_head_attention": [f"multi_head_attention[{i}] projection" for i in (0, 4)],
 }  # fmt: skip
 SINGLE = [
     row
     for row in VERSIONS
     if (case := row.values[0]) in FIRST  # what is checked on the way in is one for all of a kind
-    and not (case.layer.parts or case.layer.name.startswith(OPEN))
+    and not case.layer.name.startswith(OPEN)
+    and (not case.layer.parts or case.layer.name.startswith("multi_head"))
 ]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import assert_says, normal, same_bits, same_number
+from helpers import assert_says, first_run, normal, same_bits, same_number
 
 import lincoln_fn as lf
 from lincoln_fn.layers.vector_quantize import Codebook, RunningCodebook, nearest
@@ -34,8 +34,7 @@ def test_a_code_without_vectors_for_long_stays():
 
 def test_a_wrong_g_is_refused():
     layer, x = lf.vector_quantize(2), normal(3, 2)
-    params = layer.init(lf.Key(0), x)
-    cache = layer.forward(params, x)[1]
+    params, _, cache = first_run(layer, x)
     assert_says("expected g with 3 entries", layer.backward, params, cache, x)
     with pytest.raises(lf.LayerError, match=r"expected g of shape \(3, 2\), got \(1, 2\)"):
         layer.backward(params, cache, (x, x[:1], x))
