@@ -6,8 +6,7 @@ The layers are in test_transforms_of_layers.py, the losses in test_transforms_of
 import attrs
 import pytest
 import torch
-from helpers.cases.case import cast, normal
-from helpers.compare import same_bits, same_number
+from helpers import cast, normal, same_bits, same_number
 from helpers.derivatives import (
     LOOSE,
     assert_differentiable,

@@ -8,11 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import losses, optimizers, rules, stateful
+from helpers import FIRST, losses, normal, optimizers, rules, same_bits, same_number, stateful
 from helpers.accelerator import DEVICE, Accelerator, here
-from helpers.cases import FIRST
-from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
 
 import lincoln_fn as lf
 from lincoln_fn import optim

@@ -6,8 +6,7 @@ from functools import partial
 import attrs
 import pytest
 import torch
-from helpers.cases import FIRST
-from helpers.cases.case import normal
+from helpers import FIRST, normal
 from helpers.copies import affine, assert_copies, copies_of
 from helpers.fast_layers import changed
 from helpers.fast_optimizers import EVERY, KINDS, MATRICES, leaves_of

@@ -5,9 +5,8 @@ from functools import partial
 
 import pytest
 import torch
-from helpers.cases.case import normal
+from helpers import normal, same_bits
 from helpers.children import printed_by_child
-from helpers.compare import same_bits
 from helpers.copies import affine, assert_copies, copies_of
 from helpers.optimizers import RICH
 

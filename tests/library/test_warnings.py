@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers.cases.case import normal
-from helpers.compare import same_bits
+from helpers import normal, same_bits
 
 import lincoln_fn as lf
 from lincoln_fn import optim, per_example

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number, same_statistics
+from helpers import normal, same_bits, same_number, same_statistics
 
 import lincoln_fn as lf
 

@@ -19,9 +19,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import names_of, same_number
 from helpers.cases import activations
-from helpers.compare import same_number
-from helpers.names import names_of
 from helpers.pages import BLOCK, run_in_fresh_process
 
 import lincoln_fn as lf

@@ -6,8 +6,7 @@ import sys
 
 import pytest
 import torch
-from helpers.cases.case import uniform
-from helpers.compare import same_bits, same_number
+from helpers import same_bits, same_number, uniform
 from helpers.examples import EXAMPLES, needs_mnist
 
 import lincoln_fn as lf

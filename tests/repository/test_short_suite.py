@@ -8,9 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import short_suite
-from helpers.cases import CASES
-from helpers.cases.case import Case, normal
-from helpers.names import names_of
+from helpers import CASES, Case, names_of, normal
 
 import lincoln_fn as lf
 

@@ -6,15 +6,21 @@ By hand, for a site that is built as test_site_search.py says:
 """
 
 import ast
+import inspect
 import json
 import sys
 import time
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.browser import CHROMIUM, open_browser
-from helpers.numpy_gradients import RIGHT, WRONG
+from helpers.submissions.loops_dense import AFFINE
+from helpers.submissions.loops_images import INNER, conv
+from helpers.submissions.loops_norms import BATCH_NORM
+from helpers.submissions.loops_sequences import RNN, SOFTMAX
+from helpers.submissions.strange import LAYERS
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs/_tools"))
 
@@ -23,25 +29,55 @@ from numpy_judge import judge
 JUDGE = "document.querySelector('figure.judge').judge"
 
 
-def check(written, found):
-    if not written.said:
+CODES = {
+    code.family: code
+    for code in (*(code for code, _ in LAYERS), AFFINE, BATCH_NORM, conv(), RNN, SOFTMAX)
+}
+# Code, what is changed in its text, what is said of it, and of which line; 0 where none is told.
+WRONG = [
+    ("affine", {"return dx": "return -dx"}, "dx has the wrong sign: it is -1 times", 0),
+    ("gated norm", {"(dz * x).sum(0)": "(dz * x).mean(0)"},
+        "line 11: da is 1/5 times the gradient of a", 11),
+    ("wave", {"-du * np.sin": "du * np.sin"},
+        "line 10: da has the wrong sign: it is -1 times the gradient of a", 10),
+    ("highway", {"(1 + z**2) ** 2": "(1 + z**2)"}, "line 10: dz is not the gradient of z", 10),
+    ("mixture", {"dx + dh @ v.T": "dx"}, "line 14: dx is not the gradient of x", 14),
+    ("batch norm", {" - variance": ""}, "line 20: dx is not the gradient of x", 20),
+    ("convolution", {INNER: ": x.shape[2], : x.shape[3]"}, "dx is not the gradient", 20),
+    ("rnn", {"dh = d @ wh.T": "dh = 0 * d @ wh.T"}, "dwx is not the gradient", 0),
+    ("cross-entropy", {"dx / len(x)": "dx"}, "dx is 6 times the gradient", 0),
+]  # fmt: skip
+JUDGED = [*((family, {}, "", 0) for family in CODES), *WRONG]
+
+
+def asked(family, changes):
+    """Give the text of some code, and its arguments, as they are written into the page."""
+    code = CODES[family]
+    shapes = (tuple(array.shape) for array in code.arrays)
+    options = {name: np.asarray(value).tolist() for name, value in code.options.items()}
+    given = dict(zip(inspect.signature(code.forward).parameters, shapes, strict=False)) | options
+    return code.text(changes), ", ".join(f"{name}={value}" for name, value in given.items())
+
+
+def check(said, line, found):
+    if not said:
         assert found["verdict"] == "proven", found
     else:
         assert found["verdict"] == "refuted", found
-        assert any(written.said in sentence for sentence in found["says"]), found
-        assert found["line"] == written.line, found
+        assert any(said in sentence for sentence in found["says"]), found
+        assert found["line"] == line, found
 
 
-@pytest.mark.parametrize("written", RIGHT + WRONG, ids=lambda each: each.name)
-def test_a_gradient_is_judged(written):
-    check(written, judge(written.source, written.given))
+@pytest.mark.parametrize(("family", "changes", "said", "line"), JUDGED)
+def test_a_gradient_is_judged(family, changes, said, line):
+    check(said, line, judge(*asked(family, changes)))
 
 
 def test_a_second_mistake_is_found_when_the_first_is_mended():
-    both = WRONG[0].source.replace("dx = dout @ w.T", "dx = 2 * dout @ w.T")
-    found = judge(both, WRONG[0].given)
-    assert (found["line"], found["says"][0]) == (9, "line 9: dx is 2 times the gradient of x")
-    assert found["says"][1:] == ["db is 1/5 times the gradient"]
+    both = {"(dz * x).sum(0)": "(dz * x).mean(0)", "db = g.sum(0)": "db = 2 * g.sum(0)"}
+    found = judge(*asked("gated norm", both))
+    assert (found["line"], found["says"][0]) == (8, "line 8: db is 2 times the gradient of b")
+    assert found["says"][1:] == ["da is 1/5 times the gradient"]
 
 
 AHEAD = "def forward(x):\n    return x * x, x\n"
@@ -101,11 +137,11 @@ def test_gradients_are_judged_in_the_browser(page):
     assert not [name for name in page.run("[...document.scripts].map((one) => one.src)")
                 if "/packed/" in name]  # fmt: skip
     page.run(f"{JUDGE}('def f(x):\\n    return x.sum(), 1 + 0 * x', 'x=(3,)')")  # loads Python
-    for written in RIGHT + WRONG:
+    for family, changes, said, line in JUDGED:
         begin = time.perf_counter()
-        found = page.run(f"{JUDGE}({json.dumps(written.source)}, {json.dumps(written.given)})")
-        print(f"{time.perf_counter() - begin:.2f} s, {written.name}: {found['verdict']}")
-        check(written, found)
+        found = page.run(f"{JUDGE}({', '.join(map(json.dumps, asked(family, changes)))})")
+        print(f"{time.perf_counter() - begin:.2f} s, {family}: {found['verdict']}")
+        check(said, line, found)
 
 
 TEXT = "document.querySelector('[data-part=%s]').textContent"

@@ -1,7 +1,4 @@
-"""Submissions in loops of numpy: mistakes are told, and right ones carry no remark.
-
-`python -m helpers.submissions.loops`, run in `tests`, prints the table.
-"""
+"""Submissions in loops of numpy: mistakes are told, and right ones carry no remark."""
 
 import re
 
@@ -16,7 +13,7 @@ def test_a_mistake_in_loops_is_caught_and_never_misnamed(submission):
     name, sentence = said(submission)
     assert re.search(submission.says, sentence)
     # Backward returns what forward keeps as its gradient: there is no line to tell.
-    assert bool(name) == (str(submission) != "cross-entropy, in loops: not normalised")
+    assert bool(name) == (str(submission) != "cross-entropy: not normalised")
 
 
 @pytest.mark.parametrize("submission", RIGHT, ids=str)

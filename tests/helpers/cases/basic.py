@@ -17,12 +17,9 @@ def cosines(params, x):
 CASES = [
     Case(lf.dense(4), normal(5, 3), by_module(nn.Linear(3, 4))),
     Case(lf.dense(4), normal(3), by_module(nn.Linear(3, 4))),
-    Case(lf.dense(4), normal(1, 3), by_module(nn.Linear(3, 4))),
     Case(lf.dense(4), normal(2, 5, 3), by_module(nn.Linear(3, 4))),
-    Case(lf.dense(1), normal(5, 3), by_module(nn.Linear(3, 1))),
     # Weights of few outputs lie by columns.
     Case(lf.dense(4), normal(5, 17), by_module(nn.Linear(17, 4))),
-    Case(lf.dense(4), normal(2, 5, 17), by_module(nn.Linear(17, 4))),
     Case(lf.dense(4, bias=False), normal(5, 3), by_module(nn.Linear(3, 4, bias=False))),
     Case(lf.dense(4, weight_init=normal_init(0.01), bias_init=constant(0.5)), normal(5, 3),
         by_module(nn.Linear(3, 4))),

@@ -69,17 +69,12 @@ for layer, kind, count in ((lf.rnn, nn.RNN, 1), (lf.gru, nn.GRU, 1), (lf.lstm, n
         Case(layer(4, **options), x, by_torch(kind, **options), note=note)
         for note, x, options in (
             ("", SEQUENCE, {}),
-            ("one step of one example", SEQUENCE[:1, :1], {}),
             ("", SEQUENCE, {"bias": False}),
-            ("", SEQUENCE, {"num_layers": 3}),
-            ("", SEQUENCE, {"bidirectional": True}),
             ("state", (SEQUENCE, of_four), BOTH),
             ("no state", (SEQUENCE, None), {"num_layers": 3}),
             ("state and mask", (SEQUENCE, states(count), MASK), {}),
             ("mask", (SEQUENCE, None, MASK), BOTH),
-            ("", TURNED, LENGTH_FIRST),
             ("length first, state", (TURNED, of_four), {**BOTH, **LENGTH_FIRST}),
-            ("unbatched", SEQUENCE[0], {}),
             ("unbatched, state", (SEQUENCE[0], step_state(count, 4)), BOTH),
             ("length first, mask", (TURNED, None, MASK.mT), LENGTH_FIRST),
             ("unbatched, mask", (SEQUENCE[0], None, MASK[0]), {}),
@@ -93,7 +88,6 @@ for layer, kind, count in (
     CASES += [
         Case(layer(4), STEP, cell_by_torch(kind)),
         Case(layer(4), (STEP, step_state(count, 5)), cell_by_torch(kind), note="state"),
-        Case(layer(4), (STEP, None), cell_by_torch(kind), note="no state"),
         Case(layer(4, bias=False), (STEP, step_state(count, 5)), cell_by_torch(kind, bias=False)),
         Case(layer(4), (STEP[0], step_state(count)), cell_by_torch(kind), note="unbatched"),
         Case(layer(4), (SEQUENCE, step_state(count, 2, 5)), note="two axes of examples"),

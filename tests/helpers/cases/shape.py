@@ -21,7 +21,6 @@ VIEWS = [
     Case(lf.permute(-1, 0, 1), LINE, lambda params, x: x.permute(2, 0, 1)),
     Case(lf.take(0, 1), LINE, lambda params, x: x[:, 0]),
     Case(lf.take(-2, -1), PLANE, lambda params, x: x[..., 2]),
-    Case(lf.take(1, 0), LINE, lambda params, x: x[1]),
 ]
 
 PIXELS = [
@@ -36,19 +35,14 @@ UPSAMPLE = [
     # torch takes no align_corners for a nearest mode, and None, which is False, elsewhere.
     both("upsample", LINE, scale_factor=2),
     both("upsample", LINE, size=7),
-    both("upsample", LINE, size=1),
-    both("upsample", PLANE, size=(7, 9)),
-    both("upsample", PLANE, scale_factor=2.5),
     both("upsample", PLANE, scale_factor=(2.0, 3.0)),
     both("upsample", SPACE, size=(5, 7, 4)),
-    both("upsample", LINE, size=8, mode="nearest-exact"),
     both("upsample", PLANE, scale_factor=1.7, mode="nearest-exact"),
     both("upsample", SPACE, size=(5, 7, 4), mode="nearest-exact"),
     both("upsample", LINE, size=8, mode="linear"),
     both("upsample", LINE, scale_factor=2.3, mode="linear"),
     both("upsample", LINE, size=8, mode="linear", align_corners=True),
     both("upsample", PLANE, size=(8, 3), mode="bilinear"),
-    both("upsample", PLANE, scale_factor=(2.3, 3.0), mode="bilinear"),
     both("upsample", PLANE, scale_factor=2, mode="bilinear", align_corners=True),
     both("upsample", SPACE, scale_factor=1.5, mode="trilinear"),
     both("upsample", SPACE, size=(3, 7, 8), mode="trilinear", align_corners=True),
@@ -57,7 +51,6 @@ UPSAMPLE = [
     both("upsample", PLANE, size=(8, 7), mode="bicubic", align_corners=True),
     both("upsample", normal(1, 3, 1, 4), size=(3, 7), mode="bilinear"),
     both("upsample", LINE, scale_factor=1.1, mode="linear"),
-    both("upsample", PLANE, scale_factor=(1.1, 2.0), mode="bilinear"),
     # torch's gradient of these is not that of its y, so it is no oracle: it takes the factor for 1,
     # or for 2.
     Case(lf.upsample(scale_factor=1.1), LINE),

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from helpers.submissions.loops_dense import submission
-from helpers.submissions.submission import normal
+from helpers.submissions.submission import Code, normal
 
 
 def conv_forward(x, w, b, stride, pad):
@@ -18,41 +17,30 @@ def conv_forward(x, w, b, stride, pad):
     return out, (x, w, stride, pad)
 
 
-def conv(m):
-    def conv_backward(dout, cache):
-        x, w, stride, pad = cache
-        hh, ww = w.shape[2:]
-        padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-        dx, dw = np.zeros_like(padded), np.zeros_like(w)
-        step = 1 if m == "stride" else stride
-        high, wide = dout.shape[2:]
-        wide = min(high, wide) if m == "loop" else wide
-        flipped = w[:, :, ::-1, ::-1] if m == "flip" else w
-        for n, k, i, j in np.ndindex(*dout.shape[:2], high, wide):
-            where = (slice(i * step, i * step + hh), slice(j * step, j * step + ww))
-            window = (n, slice(None), *where)
-            if m == "overlap":
-                dx[window] = dout[n, k, i, j] * w[k]
-            else:
-                dx[window] += dout[n, k, i, j] * flipped[k]
-            dw[k] += dout[n, k, i, j] * padded[window]
-        if m == "slice":
-            dx = dx[:, :, pad:-pad, pad:-pad]
-        elif m == "cut":
-            dx = dx[:, :, 1:-1, 1:-1]
-        elif m == "corner":
-            dx = dx[:, :, : x.shape[2], : x.shape[3]]
-        elif m != "kept":
-            dx = dx[:, :, pad : pad + x.shape[2], pad : pad + x.shape[3]]
-        return dx, dw, dout.sum((0, 2)) if m == "axes" else dout.sum((0, 2, 3))
-
-    return conv_backward
+def conv_backward(dout, cache):
+    x, w, stride, pad = cache
+    hh, ww = w.shape[2:]
+    padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    dx, dw = np.zeros_like(padded), np.zeros_like(w)
+    for n, k, i, j in np.ndindex(*dout.shape):
+        rows, columns = slice(i * stride, i * stride + hh), slice(j * stride, j * stride + ww)
+        dx[n, :, rows, columns] += dout[n, k, i, j] * w[k]
+        dw[k] += dout[n, k, i, j] * padded[n, :, rows, columns]
+    dx = dx[:, :, pad : pad + x.shape[2], pad : pad + x.shape[3]]
+    return dx, dw, dout.sum((0, 2, 3))
 
 
-def of_conv(m, what, says, stride=1, pad=1, image=(6, 5), kernel=(3, 2)):
+INNER = "pad : pad + x.shape[2], pad : pad + x.shape[3]"
+
+
+def conv(stride=1, pad=1, image=(6, 5), kernel=(3, 2)):
     arrays = (normal(2, 2, *image), normal(3, 2, *kernel, seed=1), normal(3, seed=2))
     options = {"stride": stride, "pad": pad}
-    return submission("convolution", what, conv_forward, conv(m), arrays, says, **options)
+    return Code("convolution", conv_forward, conv_backward, arrays, options)
+
+
+def of_conv(what, says="", changes=None, **sizes):
+    return conv(**sizes).submission(what, says, changes)
 
 
 def pool_forward(x, high, wide, stride):
@@ -65,40 +53,24 @@ def pool_forward(x, high, wide, stride):
     return out, (x, high, wide, stride)
 
 
-def pool(m):
-    def pool_backward(dout, cache):
-        x, high, wide, stride = cache
-        dx = np.zeros_like(x)
-        if m == "window":
-            high, wide = stride, stride
-        for n, c, i, j in np.ndindex(*dout.shape):
-            rows = slice(i * stride, i * stride + high)
-            columns = slice(j * stride, j * stride + wide)
-            window = x[n, c, rows, columns]
-            r, k = np.unravel_index(window.argmax(), window.shape)
-            g = dout[n, c, i, j]
-            if m == "exchanged":
-                r, k = k, r
-            r, k = min(r + rows.start, x.shape[2] - 1), min(k + columns.start, x.shape[3] - 1)
-            if m == "overlap":
-                dx[n, c, r, k] = g
-            elif m == "everywhere":
-                dx[n, c, rows, columns] += g
-            elif m == "evenly":
-                dx[n, c, rows, columns] += g / window.size
-            elif m == "smallest":
-                dx[n, c, rows, columns] += (window == window.min()) * g
-            else:
-                dx[n, c, r, k] += g
-        return dx
-
-    return pool_backward
+def pool_backward(dout, cache):
+    x, high, wide, stride = cache
+    dx = np.zeros_like(x)
+    for n, c, i, j in np.ndindex(*dout.shape):
+        rows, columns = slice(i * stride, i * stride + high), slice(j * stride, j * stride + wide)
+        window = x[n, c, rows, columns]
+        r, k = np.unravel_index(window.argmax(), window.shape)
+        dx[n, c, rows.start + r, columns.start + k] += dout[n, c, i, j]
+    return dx
 
 
-def of_pool(m, what, says, image=(7, 6), window=(3, 2), stride=2):
+EVERYWHERE = {"rows.start + r, columns.start + k": "rows, columns"}
+
+
+def of_pool(what, says="", changes=None, image=(7, 6), window=(3, 2), stride=2):
     options = {"high": window[0], "wide": window[1], "stride": stride}
-    made = pool_forward, pool(m), (normal(2, 2, *image),)
-    return submission("max pooling", what, *made, says, **options)
+    code = Code("max pooling", pool_forward, pool_backward, (normal(2, 2, *image),), options)
+    return code.submission(what, says, changes)
 
 
 def average_forward(x, size, stride):
@@ -110,63 +82,59 @@ def average_forward(x, size, stride):
     return out, (x.shape, size, stride)
 
 
-def average(m):
-    def average_backward(dout, cache):
-        shape, size, stride = cache
-        dx = np.zeros(shape)
-        for i, j in np.ndindex(*dout.shape[2:]):
-            g = dout[:, :, i : i + 1, j : j + 1] / (1 if m == "sum" else size * size)
-            window = (
-                ...,
-                slice(i * stride, i * stride + size),
-                slice(j * stride, j * stride + size),
-            )
-            dx[window] = g if m == "overlap" else dx[window] + g
-        return dx
-
-    return average_backward
+def average_backward(dout, cache):
+    shape, size, stride = cache
+    dx = np.zeros(shape)
+    for i, j in np.ndindex(*dout.shape[2:]):
+        rows, columns = (slice(at * stride, at * stride + size) for at in (i, j))
+        dx[:, :, rows, columns] += dout[:, :, i : i + 1, j : j + 1] / (size * size)
+    return dx
 
 
-def of_average(m, what, says, image=(5, 6), size=2, stride=1):
-    made = average_forward, average(m), (normal(2, 2, *image),)
-    return submission("average pooling", what, *made, says, size=size, stride=stride)
-
+AVERAGE = Code("average pooling", average_forward, average_backward, (normal(2, 2, 5, 6),),
+    {"size": 2, "stride": 1})  # fmt: skip
 
 WRONG = [
-    of_conv("slice", "pad:-pad at padding 0", "is empty", pad=0),
-    of_conv("cut", "1:-1 at padding 0", r"has shape \(2, 2, 4, 3\), expected", pad=0),
-    of_conv("corner", "the padding cut off the end",
-        r"is wrong in 120 of 120 places, .* \(line \d+\)", pad=1),
-    of_conv("kept", "the padding kept", "is the gradient of padded: shape"),
-    of_conv("overlap", "windows overwritten", "dx, the gradient of padded, is not right"),
-    of_conv("flip", "kernel flipped", "flip"),
-    of_conv("loop", "height for width in the loop", r"is wrong in 36 of 36 places, .* \(line \d+\)",
-        1, 0, (5, 7)),
-    of_conv("axes", "db not summed over the columns", "not summed over"),
-    of_pool("overlap", "shared maxima overwritten", "keeps one part where those of several",
-        stride=1),
-    of_pool("everywhere", "sent everywhere", r"is wrong in 140 of 168 places, .* \(line \d+\)"),
-    of_pool("smallest", "the smallest", r"wrong in 63 of 168 places.* \(line \d+\)$"),
-    of_pool("exchanged", "row and column exchanged", "has the right values in the wrong places:",
-        (6, 6), (2, 2)),
-    of_average("overlap", "windows overwritten", "keeps one part where those of several"),
-    of_average("sum", "not divided by the window", "too large"),
+    of_conv("pad:-pad at padding 0", "is empty", {INNER: "pad:-pad, pad:-pad"}, pad=0),
+    of_conv("1:-1 at padding 0", r"has shape \(2, 2, 4, 3\), expected", {INNER: "1:-1, 1:-1"},
+        pad=0),
+    of_conv("the padding cut off the end", r"is wrong in 120 of 120 places, .* \(line \d+\)",
+        {INNER: ": x.shape[2], : x.shape[3]"}),
+    of_conv("the padding kept", "is the gradient of padded: shape", {f"dx[:, :, {INNER}]": "dx"}),
+    of_conv("windows overwritten", "dx, the gradient of padded, is not right",
+        {"dx[n, :, rows, columns] +=": "dx[n, :, rows, columns] ="}),
+    of_conv("kernel flipped", "dx, the gradient of padded, is not right",
+        {"* w[k]": "* w[k, :, ::-1, ::-1]"}),
+    of_conv("height for width in the loop", r"is wrong in 36 of 36 places, .* \(line \d+\)",
+        {"*dout.shape)": "*dout.shape[:3], dout.shape[2])"}, pad=0, image=(5, 7)),
+    of_conv("db not summed over the columns", "not summed over", {"(0, 2, 3)": "(0, 2)"}),
+    of_pool("shared maxima overwritten", "keeps one part where those of several",
+        {"] += ": "] = "}, stride=1),
+    of_pool("sent everywhere", r"is wrong in 140 of 168 places, .* \(line \d+\)", EVERYWHERE),
+    of_pool("the smallest", r"wrong in 63 of 168 places.* \(line \d+\)$",
+        {**EVERYWHERE, "+= dout": "+= (window == window.min()) * dout"}),
+    of_pool("row and column exchanged", "has the right values in the wrong places:",
+        {"r, k =": "k, r ="}, (6, 6), (2, 2)),
+    AVERAGE.submission("windows overwritten", "keeps one part where those of several",
+        {"] += ": "] = "}),
+    AVERAGE.submission("not divided by the window", "too large", {" / (size * size)": ""}),
 ]  # fmt: skip
 RIGHT = [
-    of_conv("", "padding 1", ""),
-    of_conv("", "padding 0", "", pad=0),
-    of_conv("", "stride 2", "", 2, 0, (7, 6)),
-    of_conv("", "stride 2, padding 2", "", 2, 2),
-    of_conv("", "kernel of 1", "", 1, 0, kernel=(1, 1)),
-    of_conv("", "kernel of the image", "", 1, 0, kernel=(6, 5)),
-    of_pool("", "windows side by side", "", (6, 4), (2, 2)),
-    of_pool("", "overlapping windows", "", stride=1),
-    of_pool("", "gaps between windows", "", window=(2, 2), stride=3),
-    of_pool("", "oblong windows", ""),
-    of_pool("evenly", "windows of one", "", window=(1, 1), stride=1),
-    of_conv("", "stride 3", "", 3, 1, (8, 6)),
-    of_conv("", "a square kernel", "", kernel=(3, 3)),
-    of_pool("", "the whole image", "", (4, 3), (4, 3), 1),
-    of_average("", "overlapping windows", ""),
-    of_average("", "windows side by side", "", (4, 6), 2, 2),
-]
+    of_conv("padding 1"),
+    of_conv("padding 0", pad=0),
+    of_conv("stride 2", stride=2, pad=0, image=(7, 6)),
+    of_conv("stride 2, padding 2", stride=2, pad=2),
+    of_conv("kernel of 1", pad=0, kernel=(1, 1)),
+    of_conv("kernel of the image", pad=0, kernel=(6, 5)),
+    of_pool("windows side by side", image=(6, 4), window=(2, 2)),
+    of_pool("overlapping windows", stride=1),
+    of_pool("gaps between windows", window=(2, 2), stride=3),
+    of_pool("oblong windows"),
+    of_pool("windows of one", changes=EVERYWHERE, window=(1, 1), stride=1),
+    of_conv("stride 3", stride=3, image=(8, 6)),
+    of_conv("a square kernel", kernel=(3, 3)),
+    of_pool("the whole image", image=(4, 3), window=(4, 3), stride=1),
+    AVERAGE.submission("overlapping windows"),
+    AVERAGE.submission("windows side by side", arrays=(normal(2, 2, 4, 6),),
+        options={"size": 2, "stride": 2}),
+]  # fmt: skip

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from helpers.submissions.loops_dense import submission
-from helpers.submissions.submission import normal
+from helpers.submissions.submission import Code, normal
 
 GAMMA, BETA = normal(3, seed=3), normal(3, seed=4)
 
@@ -19,41 +18,28 @@ def norm_forward(x, gamma, beta, axis, eps):
     return out, (x, x_hat, std, gamma, axis)
 
 
-def norm(m):
-    def norm_backward(dout, cache):
-        x, x_hat, std, gamma, axis = cache
-        dx, dgamma, dbeta = np.zeros_like(x), np.zeros_like(gamma), np.zeros_like(gamma)
-        for i, j in np.ndindex(*x.shape):
-            s = std[j] if axis == 0 else std[i]
-            dgamma[j] += dout[i, j] * (x_hat * s if m == "1/std" else x_hat)[i, j]
-            dbeta[j] += dout[i, j]
-        for n in range(x.shape[1 - axis]):
-            line = (slice(None), n) if axis == 0 else (n, slice(None))
-            scale = 1 if m == "gamma" else gamma[n] if axis == 0 else gamma
-            d, h = dout[line] * scale, x_hat[line]
-            s = np.sqrt(np.var(x[line])) if m == "eps" else std[n]
-            h = (x[line] - x[line].mean()) / np.std(x[line]) if m == "eps of x_hat" else h
-            mean, variance = d.mean(), h * (d * h).mean()
-            if m == "sum":
-                mean, variance = d.sum(), h * (d * h).sum()
-            elif m == "N - 1":
-                variance = variance * len(d) / (len(d) - 1)
-            elif m == "power":
-                variance = variance * s
-            kept = {"mean": (0, 1), "variance": (1, 0), "both": (0, 0), "sign": (1, -1)}
-            a, b = kept.get(m, (1, 1))
-            dx[line] = (d - a * mean - b * variance) / s
-        if m == "dot":
-            dgamma = x_hat.T @ dout
-        return dx, dgamma / len(x) if m == "dgamma averaged" else dgamma, dbeta
-
-    return norm_backward
+def norm_backward(dout, cache):
+    x, x_hat, std, gamma, axis = cache
+    dx, dgamma, dbeta = np.zeros_like(x), np.zeros_like(gamma), np.zeros_like(gamma)
+    for i, j in np.ndindex(*x.shape):
+        dgamma[j] += dout[i, j] * x_hat[i, j]
+        dbeta[j] += dout[i, j]
+    for n in range(x.shape[1 - axis]):
+        line = (slice(None), n) if axis == 0 else (n, slice(None))
+        d, h = dout[line] * (gamma[n] if axis == 0 else gamma), x_hat[line]
+        mean, variance = d.mean(), h * (d * h).mean()
+        dx[line] = (d - mean - variance) / std[n]
+    return dx, dgamma, dbeta
 
 
-def of_norm(m, what, says, axis=0, x=normal(6, 3), eps=1e-5):  # noqa: B008  # a tensor
+BATCH_NORM = Code("batch norm", norm_forward, norm_backward, (normal(6, 3), GAMMA, BETA),
+    {"axis": 0, "eps": 1e-5})  # fmt: skip
+
+
+def of_norm(what, axis=0, scale=1.0, eps=1e-5):
+    arrays, options = (scale * normal(6, 3), GAMMA, BETA), {"axis": axis, "eps": eps}
     family = "layer norm" if axis else "batch norm"
-    arrays = (x, GAMMA, BETA)
-    return submission(family, what, norm_forward, norm(m), arrays, says, axis=axis, eps=eps)
+    return BATCH_NORM.submission(what, family=family, arrays=arrays, options=options)
 
 
 def group_forward(x, gamma, beta, groups):
@@ -66,26 +52,24 @@ def group_forward(x, gamma, beta, groups):
     return gamma * x_hat + beta, (x_hat, std, gamma)
 
 
-def group(m):
-    def group_backward(dout, cache):
-        x_hat, std, gamma = cache
-        shape = (*std.shape, -1)
-        h, d = x_hat.reshape(shape), (dout * gamma).reshape(shape)
-        dx = np.zeros_like(h)
-        for n, g in np.ndindex(*std.shape):
-            e, v = d[n, g], h[n, g]
-            dx[n, g] = (e - e.mean() - (0 if m == "variance" else v * (e * v).mean())) / std[n, g]
-        axes = (0, 2) if m == "axes" else (0, 2, 3)
-        dgamma = (dout * x_hat).sum(axes, keepdims=True)
-        return dx.reshape(x_hat.shape), dgamma, dout.sum((0, 2, 3), keepdims=True)
-
-    return group_backward
+def group_backward(dout, cache):
+    x_hat, std, gamma = cache
+    shape = (*std.shape, -1)
+    h, d = x_hat.reshape(shape), (dout * gamma).reshape(shape)
+    dx = np.zeros_like(h)
+    for n, g in np.ndindex(*std.shape):
+        e, v = d[n, g], h[n, g]
+        dx[n, g] = (e - e.mean() - v * (e * v).mean()) / std[n, g]
+    dgamma, dbeta = ((dout * each).sum((0, 2, 3), keepdims=True) for each in (x_hat, 1))
+    return dx.reshape(x_hat.shape), dgamma, dbeta
 
 
-def of_group(m, what, says, groups=2, channels=4):
-    scales = normal(1, channels, 1, 1, seed=5), normal(1, channels, 1, 1, seed=6)
-    made = group_forward, group(m), (normal(2, channels, 3, 2), *scales)
-    return submission("group norm", what, *made, says, groups=groups)
+def of_channels(channels):
+    scales = (normal(1, channels, 1, 1, seed=seed) for seed in (5, 6))
+    return normal(2, channels, 3, 2), *scales
+
+
+GROUP_NORM = Code("group norm", group_forward, group_backward, of_channels(4), {"groups": 2})
 
 
 def softmax_forward(x):
@@ -96,24 +80,15 @@ def softmax_forward(x):
     return out, out
 
 
-def softmax(m):
-    def softmax_backward(dout, y):
-        dx = np.zeros_like(y)
-        for n in range(len(y)):
-            if m == "jacobian":
-                dx[n] = (np.diag(y[n]) - np.outer(y[n], y[n])) @ dout[n]
-            elif m == "diagonal":
-                dx[n] = dout[n] * y[n] * (1 - y[n])
-            else:
-                inner = np.sum(dout[n]) if m == "weights" else np.sum(dout[n] * y[n])
-                dx[n] = y[n] * (dout[n] - inner)
-        return dx
-
-    return softmax_backward
+def softmax_backward(dout, y):
+    dx = np.zeros_like(y)
+    for n in range(len(y)):
+        dx[n] = y[n] * (dout[n] - np.sum(dout[n] * y[n]))
+    return dx
 
 
-def of_softmax(m, what, says, x=normal(4, 5)):  # noqa: B008  # a tensor
-    return submission("softmax", what, softmax_forward, softmax(m), (x,), says)
+SOFTMAX = Code("softmax", softmax_forward, softmax_backward, (normal(4, 5),))
+ROW = "y[n] * (dout[n] - np.sum(dout[n] * y[n]))"
 
 
 def dropout_forward(x, p, seed):
@@ -121,46 +96,56 @@ def dropout_forward(x, p, seed):
     return x * mask, mask
 
 
-def of_dropout(what, backward, says, p=0.6):
-    made = dropout_forward, backward, (normal(5, 4),)
-    return submission("dropout", what, *made, says, p=p, seed=3)
+def dropout_backward(dout, mask):
+    return dout * mask
 
+
+DROPOUT = Code("dropout", dropout_forward, dropout_backward, (normal(5, 4),), {"p": 0.6, "seed": 3})
 
 WRONG = [
-    of_norm("both", "mean and variance constant", r"misses the paths through mean\(\)"),
-    of_norm("variance", "variance constant", r"misses the path through mean\(\) \(in `np\.mean"),
-    of_norm("gamma", "gamma missing in dx", r"d, the gradient of .*, lacks the other factor"),
-    of_norm("dgamma averaged", "dgamma averaged", "averaged where it should be summed"),
-    of_norm("sign", "sign of the variance's part",
-        r"has the wrong sign in the path through mean\(\)"),
-    of_norm("N - 1", "N - 1 in the variance's part", r"counts the path through mean\(\) \(in"),
-    of_norm("eps", "eps missing in 1/std", "eps"),
-    of_norm("dot", "a matrix product for dgamma", "only the diagonal is right"),
-    of_group("variance", "variance constant", r"misses the path through var\(\) \(in `grouped\[n"),
-    of_group("axes", "dgamma not summed over the columns", "not summed over axis 3"),
-    of_softmax("diagonal", "diagonal alone", r"is its gradient \+ y sum\(g y, 1\) - g y y"),
-    of_dropout("1/keep missing", lambda dout, mask: dout * (mask > 0),
-        r"is 1\.66667 times too small"),
-    of_dropout("mask missing", lambda dout, mask: dout * 1.0, "mask"),
-    of_dropout("mask inverted", lambda dout, mask: dout * (mask == 0) / 0.6,
-        r"is its gradient \+ 5/3 g, and has the wrong sign in the path"),
+    BATCH_NORM.submission("mean and variance constant", r"misses the paths through mean\(\)",
+        {"d - mean - variance": "d"}),
+    BATCH_NORM.submission("variance constant", r"misses the path through mean\(\) \(in `np\.mean",
+        {" - variance": ""}),
+    BATCH_NORM.submission("gamma missing in dx", "d, the gradient of .*, lacks the other factor",
+        {" * (gamma[n] if axis == 0 else gamma)": ""}),
+    BATCH_NORM.submission("dgamma averaged", "averaged where it should be summed",
+        {"return dx, dgamma": "return dx, dgamma / len(x)"}),
+    BATCH_NORM.submission("sign of the variance's part",
+        r"has the wrong sign in the path through mean\(\)", {"- variance": "+ variance"}),
+    BATCH_NORM.submission("N - 1 in the variance's part",
+        r"counts the path through mean\(\) \(in", {"h).mean()": "h).sum() / (len(d) - 1)"}),
+    BATCH_NORM.submission("eps missing in 1/std", "eps", {"std[n]": "np.sqrt(np.var(x[line]))"}),
+    BATCH_NORM.submission("a matrix product for dgamma", "only the diagonal is right",
+        {"return dx, dgamma": "return dx, x_hat.T @ dout"}),
+    GROUP_NORM.submission("variance constant",
+        r"misses the path through var\(\) \(in `grouped\[n", {" - v * (e * v).mean()": ""}),
+    GROUP_NORM.submission("dgamma not summed over the columns", "not summed over axis 3",
+        {"(0, 2, 3)": "(0, 2)"}),
+    SOFTMAX.submission("diagonal alone", r"is its gradient \+ y sum\(g y, 1\) - g y y",
+        {ROW: "dout[n] * y[n] * (1 - y[n])"}),
+    DROPOUT.submission("1/keep missing", "is 1.66667 times too small", {"* mask": "* (mask > 0)"}),
+    DROPOUT.submission("mask missing", "mask", {"* mask": "* 1.0"}),
+    DROPOUT.submission("mask inverted", r"is its gradient \+ 5/3 g, and has the wrong sign in the",
+        {"* mask": "* (mask == 0) / 0.6"}),
 ]  # fmt: skip
 RIGHT = [
-    of_norm("", "by features", ""),
-    of_norm("", "large numbers", "", x=50 * normal(6, 3)),
-    of_norm("", "small numbers", "", x=0.01 * normal(6, 3)),
-    of_norm("", "another eps", "", eps=1e-3),
-    of_norm("", "a tiny eps", "", eps=1e-8),
-    of_norm("", "by examples", "", 1),
-    of_norm("", "by examples, another eps", "", 1, eps=1e-2),
-    of_group("", "two groups", ""),
-    of_group("", "one group", "", 1),
-    of_group("", "groups of three", "", 2, 6),
-    of_softmax("", "sums", ""),
-    of_softmax("jacobian", "the Jacobian", ""),
-    of_softmax("", "two classes", "", normal(4, 2)),
-    of_softmax("", "large scores", "", 20 * normal(4, 5)),
-    of_dropout("the mask", lambda dout, mask: dout * mask, ""),
-    of_dropout("few kept", lambda dout, mask: dout * mask, "", 0.3),
-    of_dropout("all kept", lambda dout, mask: dout * mask, "", 1.0),
-]
+    of_norm("by features"),
+    of_norm("large numbers", scale=50),
+    of_norm("small numbers", scale=0.01),
+    of_norm("another eps", eps=1e-3),
+    of_norm("a tiny eps", eps=1e-8),
+    of_norm("by examples", 1),
+    of_norm("by examples, another eps", 1, eps=1e-2),
+    GROUP_NORM.submission("two groups"),
+    GROUP_NORM.submission("one group", options={"groups": 1}),
+    GROUP_NORM.submission("groups of three", arrays=of_channels(6)),
+    SOFTMAX.submission("sums"),
+    SOFTMAX.submission("the Jacobian",
+        changes={ROW: "(np.diag(y[n]) - np.outer(y[n], y[n])) @ dout[n]"}),
+    SOFTMAX.submission("two classes", arrays=(normal(4, 2),)),
+    SOFTMAX.submission("large scores", arrays=(20 * normal(4, 5),)),
+    DROPOUT.submission("the mask"),
+    DROPOUT.submission("few kept", options={"p": 0.3, "seed": 3}),
+    DROPOUT.submission("all kept", options={"p": 1.0, "seed": 3}),
+]  # fmt: skip

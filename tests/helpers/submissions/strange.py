@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from helpers.submissions.submission import normal
+from helpers.submissions.submission import Code, normal
 
 
 def gated_norm(x, a, b):
@@ -204,32 +204,32 @@ X, ROW = normal(5, 4, seed=40), normal(4, seed=41)
 W = [normal(4, 3, seed=42 + n) / 2 for n in range(3)]
 SQUARE = normal(4, 4, seed=45) / 2
 
-# A forward with its backward and arrays, and what three mistakes write in place of what.
+# Right code, and what three mistakes write in place of what.
 LAYERS = [
-    (gated_norm, gated_norm_backward, (X, ROW, normal(4, seed=46)), [
-        ("ds * s * (1 - s)", "ds * (1 - s)"), ("dr * x / r /", "dr * x /"),
-        ("(dz * x).sum(0)", "(dz * x).mean(0)")]),
-    (wave, wave_backward, (X, ROW), [
-        ("-du * np.sin(a * x)", "du * np.sin(a * x)"), ("dv = g * v", "dv = 2 * g * v"),
-        ("(dphase * x).sum(0)", "(dphase * a).sum(0)")]),
-    (bilinear, bilinear_backward, (X, *W), [
-        ("dq = g * p", "dq = g * q"), ("x.T @ dp", "x.T @ dp / len(x)"),
-        ("dx + g @ w.T", "dx - g @ w.T")]),
-    (kernel_attention, kernel_attention_backward, (X, *W), [
-        ("-(g * y).sum(1) / z", "-(g * y).sum(1)"), ("da = dq * q / 2", "da = dq * q"),
-        ("dv = k @ dm", "dv = q @ dm")]),
-    (mixture, mixture_backward, (X, *W[:2]), [
-        ("(dp * p).sum(1", "dp.sum(1"), ("dh = g * p", "dh = g * h"), ("dx + dh @ v.T", "dx")]),
-    (cubic_energy, cubic_energy_backward, (X, ROW[:1].abs()), [
-        ("-de * e**2", "-de * e"), ("3 * g * x**2 * e", "g * x**2 * e"), ("2 * x * dn", "x * dn")]),
-    (highway, highway_backward, (X, SQUARE, ROW), [
-        ("g * (h - x)", "g * h"), ("(1 + z**2) ** 2", "(1 + z**2)"),
-        ("dh * (1 - h**2)", "dh * (1 - h)")]),
-    (cosines, cosines_backward, (X, W[0]), [
-        ("/ m / n**2", "/ m / n"), ("dm * w / m", "dm * w"), ("ds = g / n / m", "ds = g / n")]),
-    (log_mixer, log_mixer_backward, (X, W[0], normal(3, 2, seed=47)), [
-        ("dh * 2 * c /", "dh * c /"), ("dc - dc.mean(0)", "dc"), ("h.T @ g", "c.T @ g")]),
-    (walker, walker_backward, (X, ROW, normal(4, seed=48)), [
-        ("dh * states[t]", "dh * states[t + 1]"), ("dw + dz * x[t]", "dz * x[t]"),
-        ("dh = dh * gates[t]", "dh = dh")]),
+    (Code("gated norm", gated_norm, gated_norm_backward, (X, ROW, normal(4, seed=46))), {
+        "ds * s * (1 - s)": "ds * (1 - s)", "dr * x / r /": "dr * x /",
+        "(dz * x).sum(0)": "(dz * x).mean(0)"}),
+    (Code("wave", wave, wave_backward, (X, ROW)), {
+        "-du * np.sin(a * x)": "du * np.sin(a * x)", "dv = g * v": "dv = 2 * g * v",
+        "(dphase * x).sum(0)": "(dphase * a).sum(0)"}),
+    (Code("bilinear", bilinear, bilinear_backward, (X, *W)), {
+        "dq = g * p": "dq = g * q", "x.T @ dp": "x.T @ dp / len(x)",
+        "dx + g @ w.T": "dx - g @ w.T"}),
+    (Code("kernel attention", kernel_attention, kernel_attention_backward, (X, *W)), {
+        "-(g * y).sum(1) / z": "-(g * y).sum(1)", "da = dq * q / 2": "da = dq * q",
+        "dv = k @ dm": "dv = q @ dm"}),
+    (Code("mixture", mixture, mixture_backward, (X, *W[:2])), {
+        "(dp * p).sum(1": "dp.sum(1", "dh = g * p": "dh = g * h", "dx + dh @ v.T": "dx"}),
+    (Code("cubic energy", cubic_energy, cubic_energy_backward, (X, ROW[:1].abs())), {
+        "-de * e**2": "-de * e", "3 * g * x**2 * e": "g * x**2 * e", "2 * x * dn": "x * dn"}),
+    (Code("highway", highway, highway_backward, (X, SQUARE, ROW)), {
+        "g * (h - x)": "g * h", "(1 + z**2) ** 2": "(1 + z**2)",
+        "dh * (1 - h**2)": "dh * (1 - h)"}),
+    (Code("cosines", cosines, cosines_backward, (X, W[0])), {
+        "/ m / n**2": "/ m / n", "dm * w / m": "dm * w", "ds = g / n / m": "ds = g / n"}),
+    (Code("log mixer", log_mixer, log_mixer_backward, (X, W[0], normal(3, 2, seed=47))), {
+        "dh * 2 * c /": "dh * c /", "dc - dc.mean(0)": "dc", "h.T @ g": "c.T @ g"}),
+    (Code("walker", walker, walker_backward, (X, ROW, normal(4, seed=48))), {
+        "dh * states[t]": "dh * states[t + 1]", "dw + dz * x[t]": "dz * x[t]",
+        "dh = dh * gates[t]": "dh = dh"}),
 ]  # fmt: skip
