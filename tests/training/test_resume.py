@@ -37,20 +37,17 @@ EPOCHS = 3  # of six batches
 
 def assert_same_bits(given, expected):
     assert same_bits(given, expected)
-    strides = (
-        [t.stride() for t in lf.tree.leaves(tree, states=True)] for tree in (given, expected)
-    )
-    assert next(strides) == next(strides)
+    pairs = zip(*(lf.tree.leaves(tree, states=True) for tree in (given, expected)), strict=True)
+    assert all(ours.stride() == theirs.stride() for ours, theirs in pairs)
 
 
 def begin(net, optimizer):
     return lf.init_state(net, optimizer, lf.Key(0), X)
 
 
-def states(net, optimizer, start, x=X):
-    step = lf.make_step(net, LOSS, optimizer)
-    batches = lf.data.batches((x, T), 8, key=start.key, epochs=EPOCHS, start=int(start.step))
-    return lf.train(step, start, batches)
+def states(net, optimizer, start, x=X, epochs=EPOCHS):
+    batches = lf.data.batches((x, T), 8, key=start.key, epochs=epochs, start=int(start.step))
+    return lf.train(lf.make_step(net, LOSS, optimizer), start, batches)
 
 
 def last_of(stream):
@@ -60,9 +57,8 @@ def last_of(stream):
 
 
 @pytest.mark.full(but=("clipped",))
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_run_stopped_within_an_epoch_goes_on_as_if_it_had_not(name, tmp_path):
-    optimizer = OPTIMIZERS[name]
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_a_run_stopped_within_an_epoch_goes_on_as_if_it_had_not(optimizer, tmp_path):
     whole = last_of(states(FLAT, optimizer, begin(FLAT, optimizer)))
     directory = Directory(tmp_path)
     for stop in (2, 9, 10, 15):  # after so many steps in all, none of them an epoch's end
@@ -100,10 +96,7 @@ ENDS = signal.SIGKILL, signal.SIGTERM  # in turns: as a machine ends, and as a s
 LONG = 50  # epochs, so many that twenty kills come long before the end
 
 
-def long_states(start):
-    step = lf.make_step(FLAT, LOSS, OPTIMIZERS["adam"])
-    batches = lf.data.batches((X, T), 8, key=start.key, epochs=LONG, start=int(start.step))
-    return lf.train(step, start, batches)
+long_states = partial(states, FLAT, OPTIMIZERS["adam"], epochs=LONG)
 
 
 def run_to_the_end(folder, output):
