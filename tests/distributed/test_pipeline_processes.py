@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from helpers.compare import same_bits
+from helpers import MSE, begin, same_bits
 from helpers.pipelines import (
     SCHEDULES,
     TIED,
@@ -72,13 +72,11 @@ def failing():
 
 def errors_in(group):
     """Return the error of each wrong use, and the loss of a step that follows them all."""
-    optimizer, loss = lf.optim.sgd(0.1), lf.losses.mse()
     x, target = torch.ones(6, 3), torch.zeros(6, 2)
 
     def step_of(schedule, stages):
         net, reduce = pipeline(stages, schedule, group)
-        state = lf.init_state(net, optimizer, lf.Key(0), x)
-        return lf.make_step(net, loss, optimizer, reduce=reduce), state
+        return begin(net, x, MSE, reduce=reduce)
 
     positive = lf.dense(4, weight_init=lf.initializers.constant(1.0))
     stages = failing(), positive, failing(), lf.dense(2)

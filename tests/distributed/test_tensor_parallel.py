@@ -5,7 +5,7 @@ from functools import partial
 import attrs
 import pytest
 import torch
-from helpers.compare import same_bits, same_number
+from helpers import CE, begin, same_bits, same_number
 from helpers.processes import errors_of, run_in_processes
 
 import lincoln_fn as lf
@@ -126,7 +126,7 @@ def fast(layer, params, x, g):
     return y, *layer.backward(params, cache, g)
 
 
-def begin(case):
+def drawn(case):
     """Draw a case's params in one process, and dL/dy."""
     params = case.plain.init(lf.Key(0), case.x)
     y = case.plain.predict(params, case.x)
@@ -135,13 +135,13 @@ def begin(case):
 
 def whole(case):
     """Compute a case in one process."""
-    params, g = begin(case)
+    params, g = drawn(case)
     return {"params": params, **passes(case.plain, params, case.x, g)}
 
 
 def parts(case, group):
     """Compute a case in several processes, and put the results together."""
-    plain, g = begin(case)
+    plain, g = drawn(case)
     x = case.x
     if case.x_axis is not None:
         x = take_own_part(x, group, case.x_axis)
@@ -254,9 +254,6 @@ def test_what_cannot_be_divided_is_refused_by_the_same_error_in_all(of_ranks, re
     assert first["structure"] == ("join: expected a tree like float32[4], got (float32[4],)")
 
 
-LOSS = lf.losses.softmax_cross_entropy()
-
-
 def language_model(tied, embed, make_block):
     """Read 5 characters of 24, and predict each next one."""
     body = lf.serial(lf.positional_embedding(5), make_block(4, 12, dropout=0.1), lf.layer_norm())
@@ -282,8 +279,7 @@ def clipped(clip):
 
 def one_process():
     net = language_model(lf.tied, lf.embedding, lf.transformer_encoder_block)
-    optimizer = clipped(lf.optim.clip_by_global_norm(0.1))
-    return net, optimizer, lf.init_state(net, optimizer, lf.Key(0), batches()[0])
+    return begin(net, batches()[0], CE, clipped(lf.optim.clip_by_global_norm(0.1)))
 
 
 def trained(tensor, data):
@@ -295,19 +291,17 @@ def trained(tensor, data):
             heads, tensor, *rest, **options
         ),
     )
-    *_, like = one_process()
-    clip = distributed.clip_by_global_norm(0.1, tensor, like=like.params)
-    optimizer = clipped(clip)
-    state = lf.init_state(net, optimizer, lf.Key(0), batches()[0])
-    step = lf.make_step(net, LOSS, optimizer, reduce=distributed.mean(data))
+    _, like = one_process()
+    clip = clipped(distributed.clip_by_global_norm(0.1, tensor, like=like.params))
+    step, state = begin(net, batches()[0], CE, clip, reduce=distributed.mean(data))
     values, state = taught(state, step, (data.rank, data.size))
     return values, leaves(distributed.join(state, like, tensor))
 
 
 @pytest.mark.full
 def test_a_grid_of_data_and_tensor_parallel_processes_trains_as_one_process(of_processes):
-    net, optimizer, begin = one_process()
-    values, state = taught(begin, lf.make_step(net, LOSS, optimizer))
+    step, first = one_process()
+    values, state = taught(first, step)
     first = of_processes[0][1][1]
     for _, (its_values, arrays) in of_processes:
         assert same_number(its_values, values)
@@ -324,7 +318,7 @@ def test_the_gradients_of_one_process_are_right(name):
     if name != "embedding with padding":  # where the zero of a row is chosen, not derived
         lf.testing.check_layer(layer, params, case.x)
     expected = whole(case)
-    for key, value in passes(layer, params, case.x, begin(case)[1]).items():
+    for key, value in passes(layer, params, case.x, drawn(case)[1]).items():
         assert same_number(value, expected[key])
 
 

@@ -5,8 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from helpers.children import run_child
-from helpers.compare import same_bits, same_number
+from helpers import run_child, same_bits, same_number
 
 import lincoln_fn as lf
 
@@ -124,9 +123,8 @@ LINKS = {
 }
 
 
-@pytest.mark.parametrize("name", LINKS)
-def test_probabilities_are_read_as_the_loss_means_the_outputs(name):
-    loss, last, outputs = LINKS[name]
+@pytest.mark.parametrize(("loss", "last", "outputs"), LINKS.values(), ids=LINKS)
+def test_probabilities_are_read_as_the_loss_means_the_outputs(loss, last, outputs):
     x, y = iris()
     x, y = x[50:], y[50:]
 

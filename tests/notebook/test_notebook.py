@@ -221,13 +221,12 @@ def test_a_record_may_have_a_view_of_its_own():
 # Distributions
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int32, torch.uint8, torch.bool]
-)
-def test_every_dtype_has_a_distribution(dtype):
-    measured = distribution(torch.tensor([0, 1, 1, 1], dtype=dtype))
-    assert (measured.low, measured.high, measured.mean) == (0, 1, 0.75)
-    assert measured.shares == (0.25, *[0.0] * 22, 0.75)
+def test_every_dtype_has_a_distribution():
+    numbers = torch.tensor([0, 1, 1, 1])
+    for dtype in ("float16", "bfloat16", "float64", "int32", "uint8", "bool"):
+        measured = distribution(numbers.to(getattr(torch, dtype)))
+        assert (measured.low, measured.high, measured.mean) == (0, 1, 0.75)
+        assert measured.shares == (0.25, *[0.0] * 22, 0.75)
 
 
 @pytest.mark.parametrize("tensor", [
