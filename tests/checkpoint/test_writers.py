@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 import pytest
 import torch
 from helpers.checkpoints import name, refused, state_at
-from helpers.children import context, run_child
+from helpers.children import context, run_child, started
 
 import lincoln_fn as lf
 from lincoln_fn.checkpoint import CheckpointError, Directory, every, folder
@@ -23,7 +23,7 @@ REFUSED = "another process saves checkpoints here; end it, or take another folde
 LIKE = state_at(0)
 
 
-def write(folder, pipe, until=None):
+def write(pipe, folder, until=None):
     """Save step 1, leave a child until a pipe is closed if there is one, and do as told."""
     directory = Directory(folder)
     directory.save(state_at(1))
@@ -42,17 +42,9 @@ def write(folder, pipe, until=None):
 
 @contextmanager
 def writer(folder, *until):
-    ours, its = context().Pipe()
-    process = context().Process(target=write, args=(folder, its, *until), daemon=True)
-    process.start()
-    its.close()
-    with ours:
-        assert ours.recv() == "saved"
-        try:
-            yield process, ours
-        finally:
-            process.kill()
-            process.join()
+    with started(write, folder, *until) as (process, pipe):
+        assert pipe.recv() == "saved"
+        yield process, pipe
 
 
 def assert_refused(folder):

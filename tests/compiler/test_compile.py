@@ -216,9 +216,7 @@ def test_a_users_indices_out_of_range_make_the_value_nan(name):
     value = traced_value(lf.identity(), loss, (X, right))
     assert same_number(value, loss.forward(X, right)[0])
     for wrong in (n, -n - 1):
-        assert traced_value(
-            lf.identity(), loss, (X, torch.cat((right[1:], torch.tensor([wrong]))))
-        ).isnan()
+        assert traced_value(lf.identity(), loss, (X, torch.tensor([*right[1:], wrong]))).isnan()
 
 
 def test_indices_from_the_end_are_in_range():
@@ -270,9 +268,7 @@ def test_a_layer_that_cannot_be_traced_is_named(f, problem, is_alone):
 
 
 def test_a_number_among_the_leaves_is_refused():
-    counting = optim.Optimizer(
-        "counting()", lambda params: {"count": 0}, lambda p, dp, s: (p, {"count": s["count"] + 1})
-    )
+    counting = optim.Optimizer("counting()", lambda p: {"count": 0}, lambda p, dp, s: (p, s))
     step, state = begin(lf.dense(2), X, MSE, counting)
     message = "expected tensors alone, got 0 at 0.opt_state.count; a number that changes"
     assert_says(message, lf.compile(step), state, (X, X[:, :2]))

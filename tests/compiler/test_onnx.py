@@ -181,10 +181,8 @@ OPTIMIZERS = [
 ]  # fmt: skip
 
 
-SMALL_NET, BATCH = (
-    lf.serial(lf.dense(4), lf.tanh(), lf.dense(2)),
-    (normal(6, 5), normal(6, 2, seed=1)),
-)
+SMALL_NET = lf.serial(lf.dense(4), lf.tanh(), lf.dense(2))
+BATCH = normal(6, 5), normal(6, 2, seed=1)
 
 
 @pytest.mark.full

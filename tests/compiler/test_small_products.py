@@ -90,12 +90,9 @@ def test_which_products_are_small(monkeypatch, needs_vectors):
 
 
 def test_an_activation_writes_over_what_it_is_made_of():
-    net, loss = (
-        lf.serial(lf.dense(10), lf.sigmoid(), lf.dense(1)),
-        lf.losses.sigmoid_cross_entropy(),
-    )
+    net, loss = lf.serial(lf.dense(10), lf.sigmoid(), lf.dense(1)), lf.losses.sigmoid_cross_entropy
     x, target = drawn(0, 128, 30), torch.arange(128) % 2
-    step, *states = begin(net, x, loss, lf.optim.adamw(), donate=True)
+    step, *states = begin(net, x, loss(), lf.optim.adamw(), donate=True)
     compiled = lf.compile(step)
 
     def take():

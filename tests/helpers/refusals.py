@@ -39,6 +39,13 @@ def assert_says(part, call, /, *arguments, **options):
         call(*arguments, **options)
 
 
+def assert_told(errors, parts):
+    """Check errors of other processes by the parts of their texts, written as in `refusals`."""
+    assert errors.keys() == parts.keys()
+    wrong = [told for name, told in errors.items() if not re.search(_pattern(parts[name]), told)]
+    assert not wrong, "\n\n".join(wrong)
+
+
 def refused(rows, *, whole=True):
     """Make a test of rows of (call, message), the whole message or a part of it."""
     assert rows

@@ -134,10 +134,8 @@ def test_a_module_of_several_inputs_and_one_with_named_outputs():
         def forward(self, a, b):
             return {"sum": a + b, "product": a * b}
 
-    x = (normal(2, 3), normal(2, 3, seed=1))
-    assert same_bits(
-        from_module(nn.PairwiseDistance())[0].predict({}, x), nn.PairwiseDistance()(*x)
-    )
+    x, module = (normal(2, 3), normal(2, 3, seed=1)), nn.PairwiseDistance()
+    assert same_bits(from_module(module)[0].predict({}, x), module(*x))
     layer, params = from_module(Named(), lambda module, x: tuple(module(*x).values()))
     lf.testing.check_layer(layer, params, x)
     layer, params = from_module(Named())

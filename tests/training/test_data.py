@@ -122,9 +122,8 @@ def test_several_inputs_are_batched_alike():
 
 
 def test_batches_print_what_they_are():
-    assert repr(batches((X, T), 3, epochs=2, start=1)) == (
-        "batches(7 examples by 3, epochs=2, start=1)"
-    )
+    shown = "batches(7 examples by 3, epochs=2, start=1)"
+    assert repr(batches((X, T), 3, epochs=2, start=1)) == shown
 
 
 def test_map_passes_each_batch_of_a_data_loader_through():

@@ -30,11 +30,10 @@ def test_top_k_error_counts_labels_outside_the_k_highest(k, error):
 @pytest.mark.parametrize("shape", [(4,), (4, 1)], ids=str)
 def test_binary_accuracy_counts_the_right_side_of_the_threshold(shape):
     p, target = torch.tensor([0.9, 0.4, 0.2, 0.6]).view(shape), torch.tensor([1, 1, 0, 1])
-    for prediction, options in (
-        (p, {}), (p.log(), {"threshold": math.log(0.5)}), (p.logit(), {"threshold": 0}),
-    ):  # fmt: skip
-        assert metrics.binary_accuracy(prediction, target, **options) == 0.75
-        assert metrics.binary_accuracy(prediction, target.view(4, 1), **options) == 0.75
+    for labels in (target, target.view(4, 1)):
+        assert metrics.binary_accuracy(p, labels) == 0.75
+        assert metrics.binary_accuracy(p.log(), labels, threshold=math.log(0.5)) == 0.75
+        assert metrics.binary_accuracy(p.logit(), labels, threshold=0) == 0.75
 
 
 def test_nan_is_wrong():

@@ -1,7 +1,7 @@
 """Combinators of one's own in every walk, whatever their loops do with the cache."""
 
 import pytest
-from helpers import MSE, SGD, assert_says, begin, normal, same_bits, same_number, twice
+from helpers import MSE, SGD, assert_says, begin, layer_of, normal, same_bits, same_number, twice
 from helpers.stateful import X
 
 import lincoln_fn as lf
@@ -54,12 +54,8 @@ def nested(read, **options):
     block = lf.serial(lf.dense(5), lf.residual(lf.tanh()), lf.dropout(0.4))
     inner = own(read, lf.dense(4), block, lf.frozen(block), **options)
     middle = lf.serial(lf.checkpointed(inner), lf.repeat(2, own(read, inner, **options)))
-    return own(
-        read,
-        middle,
-        lf.branch(lf.dense(5), lf.serial(twice(), lf.shared(inner), lf.add())),
-        **options,
-    )
+    beside = lf.serial(twice(), lf.shared(inner), lf.add())
+    return own(read, middle, lf.branch(lf.dense(5), beside), **options)
 
 
 def check_every_walk(net):
@@ -126,11 +122,7 @@ def test_a_list_of_another_length_is_refused():
 def test_a_step_goes_back_through_a_composition_once():
     runs = []
 
-    def backward(params, cache, g):
-        runs.append(cache)
-        return g, ()
-
-    counted = lf.Layer("counted()", lambda params, x: (x, None), backward)
+    counted = layer_of(lambda x: x, back=lambda g: runs.append(g) or g)
     net = lf.serial(lf.dense(4), lf.serial(lf.dense(3), counted, lf.dense(3)), lf.dense(2))
     target = normal(6, 2, seed=1)
     step, state = begin(net, X, MSE)
