@@ -12,7 +12,7 @@ import short_suite
 pytest.register_assert_rewrite(
     *("helpers.attention", "helpers.compiling", "helpers.compositions", "helpers.copies"),
     *("helpers.graphs", "helpers.kernels_together", "helpers.one_by_one", "helpers.pipelines"),
-    *("helpers.parity", "helpers.reals", "helpers.refusals", "helpers.replays"),
+    *("helpers.parity", "helpers.reals", "helpers.refusals", "helpers.replays", "helpers.steps"),
 )
 
 
@@ -112,6 +112,16 @@ def logged(monkeypatch):
     library.setLevel(logging.INFO)
     yield messages
     library.setLevel(level)
+
+
+@pytest.fixture
+def precision():
+    """Give what sets the precision of products of float32 until the test ends."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    yield torch.set_float32_matmul_precision
+    torch.set_float32_matmul_precision(before)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import assert_says, same_bits
 from helpers.checkpoints import name, refused, state_at
-from helpers.compare import same_bits
 
 import lincoln_fn as lf
 from lincoln_fn import checkpoint
@@ -85,9 +85,8 @@ KINDS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_is_no_file_is_named_and_stays(kind, tmp_path):
-    make, words = KINDS[kind]
+@pytest.mark.parametrize(("make", "words"), KINDS.values(), ids=KINDS)
+def test_what_is_no_file_is_named_and_stays(make, words, tmp_path):
     path, directory = tmp_path / NAME, Directory(tmp_path)
     make(path)
     before = path.lstat()
@@ -125,8 +124,7 @@ def test_a_device_is_not_even_opened(tmp_path, monkeypatch):
     path, opened = tmp_path / NAME, []
     path.symlink_to("/dev/null")
     monkeypatch.setattr(os, "open", lambda name, *_: opened.append(name))
-    with pytest.raises(CheckpointError, match="cannot be read: it is a device"):
-        checkpoint.load(path, LIKE)
+    assert_says("CheckpointError: cannot be read: it is a device", checkpoint.load, path, LIKE)
     monkeypatch.undo()
     assert opened == []
 
@@ -184,8 +182,7 @@ def test_an_unreadable_file_is_named(open_folder):
         directory.save(STATE)
         path.chmod(0)
         assert refused(checkpoint.load, path, LIKE).problem == "cannot be opened: permission denied"
-        with pytest.raises(CheckpointError, match="permission denied"):
-            directory.latest(LIKE)
+        assert_says("CheckpointError: permission denied", directory.latest, LIKE)
         assert directory.best(LIKE) is None
         directory.save(state_at(8))
         with pytest.warns(UserWarning, match=r"renamed to .+\.aside, .+ permission denied"):

@@ -266,9 +266,8 @@ NO_STATES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", NO_STATES)
-def test_a_step_that_is_none_is_refused(kind, tmp_path):
-    step, words = NO_STATES[kind]
+@pytest.mark.parametrize(("step", "words"), NO_STATES.values(), ids=NO_STATES)
+def test_a_step_that_is_none_is_refused(step, words, tmp_path):
     state = lf.TrainState((), (), lf.Key(0), step)
     problem = f"expected a state with a step of at least 0, got {words}"
     with pytest.raises(CheckpointError, match=problem):

@@ -4,13 +4,13 @@ import errno
 import gc
 import os
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import pytest
 import torch
 from helpers.checkpoints import name, refused, state_at
-from helpers.children import context, run_child
+from helpers.children import context, run_child, started
 
 import lincoln_fn as lf
 from lincoln_fn.checkpoint import CheckpointError, Directory, every
@@ -24,7 +24,7 @@ REFUSED = "another process saves checkpoints here; end it, or take another folde
 LIKE = state_at(0)
 
 
-def write(folder, pipe, until=None):
+def write(pipe, folder, until=None):
     """Save step 1, leave a child until a pipe is closed if there is one, and do as told."""
     directory = Directory(folder)
     directory.save(state_at(1))
@@ -43,17 +43,9 @@ def write(folder, pipe, until=None):
 
 @contextmanager
 def writer(folder, *until):
-    ours, its = context().Pipe()
-    process = context().Process(target=write, args=(folder, its, *until), daemon=True)
-    process.start()
-    its.close()
-    with ours:
-        assert ours.recv() == "saved"
-        try:
-            yield process, ours
-        finally:
-            process.kill()
-            process.join()
+    with started(write, folder, *until) as (process, pipe):
+        assert pipe.recv() == "saved"
+        yield process, pipe
 
 
 def assert_refused(folder):
@@ -141,22 +133,13 @@ def test_a_folder_that_is_made_anew_is_locked_anew(tmp_path):
 
 
 def test_threads_of_a_process_do_not_remove_each_others_files(tmp_path):
-    directories = [Directory(tmp_path, keep_last=50), Directory(tmp_path, keep_last=50)]
-    problems = []
+    directories = [Directory(tmp_path, keep_last=50) for _ in range(2)]
 
     def run(first, directory):
-        try:
-            for step in range(first, 20, 2):
-                directory.save(state_at(step))
-        except Exception as error:  # told of below, in the main thread
-            problems.append(error)
+        return [directory.save(state_at(step)) for step in range(first, 20, 2)]
 
-    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(directories)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert problems == []
+    with ThreadPoolExecutor(2) as threads:
+        assert sum(map(len, threads.map(run, range(2), directories))) == 20
     assert len(os.listdir(tmp_path)) == 20
 
 
@@ -168,11 +151,11 @@ def test_two_writers_of_one_file_leave_a_whole_one(tmp_path):
         for _ in range(20):
             lf.checkpoint.save(file, torch.full_like(like, number))
 
-    threads = [threading.Thread(target=write, args=(number,)) for number in (1.0, 2.0)]
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        loaded.append(lf.checkpoint.load(file, like))
+    with ThreadPoolExecutor(2) as threads:
+        running = [threads.submit(write, number) for number in (1.0, 2.0)]
+        while not all(each.done() for each in running):
+            loaded.append(lf.checkpoint.load(file, like))
+    assert all(each.exception() is None for each in running)
     loaded.append(lf.checkpoint.load(file, like))
     assert all((state == state[0]).all() for state in loaded)
     assert loaded[-1][0] in (1.0, 2.0)

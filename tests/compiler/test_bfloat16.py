@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from helpers.compare import same_number
-from helpers.graphs import drawn, run, traced
+from helpers import drawn, same_number, traced
+from helpers.graphs import run
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import lincoln_fn as lf
@@ -15,21 +15,17 @@ ROUNDING = 2.0**-8
 
 
 @pytest.fixture(autouse=True)
-def _medium(monkeypatch):
+def _medium(monkeypatch, precision):
     """A processor that has vectors of bfloat16, for products of any size, and leave to use them."""
     monkeypatch.setattr(products, "_CASTS", True)
     monkeypatch.setattr(products, "_LEAST_CAST", 1)
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    yield
-    torch.set_float32_matmul_precision(before)
+    precision("medium")
 
 
-def test_which_products_are_cast(monkeypatch):
+def test_which_products_are_cast(monkeypatch, precision):
     def is_cast(rows, terms, columns, **kind):
-        return products._is_cast(
-            torch.empty(rows, terms, **kind), torch.empty(terms, columns, **kind)
-        )
+        a = torch.empty(rows, terms, **kind)
+        return products._is_cast(a, a.new_empty(terms, columns))
 
     assert is_cast(64, 64, 64)
     assert not any(is_cast(*(63 if i == j else 64 for j in range(3))) for i in range(3))
@@ -39,10 +35,10 @@ def test_which_products_are_cast(monkeypatch):
     assert is_cast(256, 256, 256)
     assert not is_cast(255, 256, 256)
     assert not is_cast(0, 0, 2**24)
-    for precision in ("highest", "high"):
-        torch.set_float32_matmul_precision(precision)
+    for name in ("highest", "high"):
+        precision(name)
         assert not is_cast(256, 256, 256)
-    torch.set_float32_matmul_precision("medium")
+    precision("medium")
     monkeypatch.setattr(products, "_CASTS", False)
     assert not is_cast(256, 256, 256)
 

@@ -1,31 +1,27 @@
 """Compiled steps: the same as eager for every kind of layer and optimizer, and the same errors."""
 
 import functools
-import re
 from collections import deque, namedtuple
 
 import numpy as np
 import pytest
 import torch
+from helpers import CE, MSE, SGD, assert_says, begin, drawn, error_of, layer_of, trace, twice
 from helpers.compare import same_bits, same_number
-from helpers.compiling import CASES, T, X, assert_compiles, compiles, optim
-from helpers.graphs import drawn, trace
+from helpers.compiling import CASES, T, X, assert_compiles, compiles, compiles_in_full, optim
 
 import lincoln_fn as lf
-from lincoln_fn import keys
-from lincoln_fn.core.record import record, static
 from lincoln_fn.recording import flatten, make_builder
 
 
 @pytest.fixture(scope="module")
 def steps():
     """Each case's step, its compiled form and its first state; compiled once for all tests."""
-    made = {}
-    for name, (net, loss, optimizer, batch) in CASES.items():
-        step = lf.make_step(net, loss, optimizer)
-        state = lf.init_state(net, optimizer, lf.Key(0), batch[0])
-        made[name] = step, lf.compile(step), state
-    return made
+    begun = {
+        name: begin(net, batch[0], loss, optimizer)
+        for name, (net, loss, optimizer, batch) in CASES.items()
+    }
+    return {name: (step, lf.compile(step), state) for name, (step, state) in begun.items()}
 
 
 @pytest.mark.full(but=("momentum",))
@@ -48,16 +44,6 @@ def test_five_compiled_steps_are_five_eager_steps(steps, name):
         assert not any(same_bits(mask, other) for other in masks[:i])
 
 
-def spread():
-    """Give a user's layer that asks torch for variances, of a row and of all."""
-    return lf.Layer(
-        "spread()",
-        lambda params, x: (x * x.var(1, keepdim=True) + x.var(correction=0), None),
-        lambda params, cache, g: (g, ()),
-        lambda key, x: (),
-    )
-
-
 def squares():
     """Give the sum of all numbers' squares, as a loss."""
     return lf.Loss(
@@ -78,20 +64,22 @@ def averaging():
     )
 
 
-CE, SGD, SIX = lf.losses.softmax_cross_entropy(), optim.sgd(0.1), drawn(3, 2, 5, 6)
+# A user's layer that asks torch for variances, of a row and of all.
+SPREAD = layer_of(lambda x: x * x.var(1, keepdim=True) + x.var(correction=0))
+SIX = drawn(3, 2, 5, 6)
 WINDOWS = *(drawn(0, 3, 1, *(6,) * n) for n in (1, 2, 3)), drawn(0, 2, 3, 5, 6, 7)
 WORDS = torch.tensor([[1, 2], [3, 0]]), torch.tensor([3, 2]), torch.tensor([2, 1])
 # A network, its loss and optimizer, and a batch.
 MORE = {
     "variances of many": (
-        lf.serial(lf.batch_norm(), lf.flatten(), lf.layer_norm(), spread()), lf.losses.mse(), SGD,
+        lf.serial(lf.batch_norm(), lf.flatten(), lf.layer_norm(), SPREAD), MSE, SGD,
         (drawn(0, 2, 3, 24, 24), drawn(2, 2, 1728)),
     ),
     "variances of a single row": (
-        lf.serial(lf.layer_norm(), spread()), lf.losses.mse(), SGD, (drawn(0, 1, 7), drawn(2, 1, 7))
+        lf.serial(lf.layer_norm(), SPREAD), MSE, SGD, (drawn(0, 1, 7), drawn(2, 1, 7))
     ),
     "a mask that a small product draws": (
-        lf.serial(lf.dropout(0.1), lf.dense(6), lf.dropout(0.1)), lf.losses.mse(), SGD, (SIX, SIX)
+        lf.serial(lf.dropout(0.1), lf.dense(6), lf.dropout(0.1)), MSE, SGD, (SIX, SIX)
     ),
     "a product that is flattened": (
         lf.serial(lf.dense(10), lf.flatten(), lf.dense(3)), CE, SGD,
@@ -119,8 +107,7 @@ MORE = {
 }  # fmt: skip
 
 
-@pytest.mark.full
-@compiles
+@compiles_in_full
 @pytest.mark.parametrize("name", MORE)
 def test_compiled_steps_are_eager_steps(name):
     net, loss, optimizer, (x, target) = MORE[name]
@@ -128,18 +115,11 @@ def test_compiled_steps_are_eager_steps(name):
     assert_compiles(net, optimizer, x, target, donate=donate, loss=loss)
 
 
-@pytest.mark.full
-@compiles
+@compiles_in_full
 def test_a_layer_that_draws_from_torchs_generator_draws_the_same():
-    noisy = lf.Layer(
-        "noisy()", lambda p, x: (x + torch.rand_like(x), None), lambda p, cache, g: (g, ())
-    )
-    step = lf.make_step(
-        lf.serial(lf.dense(4), noisy, lf.dense(3)),
-        lf.losses.softmax_cross_entropy(),
-        lf.optim.sgd(0.1),
-    )
-    compiled, state = lf.compile(step), lf.init_state(step.net, step.optimizer, lf.Key(0), X)
+    noisy = layer_of(lambda x: x + torch.rand_like(x))
+    step, state = begin(lf.serial(lf.dense(4), noisy, lf.dense(3)), X)
+    compiled = lf.compile(step)
     compiled(state, (X, T))
     values = []
     for run in (step, compiled):
@@ -163,39 +143,27 @@ BAD = {
 }
 
 
-@pytest.mark.full
-@compiles
+@compiles_in_full
 @pytest.mark.parametrize("name", BAD)
 def test_errors_are_the_eager_steps(steps, name):
     step, compiled, state = steps["dense"]
-    with pytest.raises(lf.LayerError) as expected:
-        step(state, BAD[name])
-    with pytest.raises(type(expected.value), match=f"^{re.escape(str(expected.value))}$"):
-        compiled(state, BAD[name])
+    assert error_of(compiled, state, BAD[name]) == error_of(step, state, BAD[name])
 
 
-@pytest.mark.usefixtures("uncompiled")
-def test_strides_and_shapes_make_graphs_of_their_own():
-    net, optimizer = lf.dense(2), optim.sgd(0.1)
-    step = lf.make_step(net, lf.losses.mse(), optimizer)
+def test_strides_and_shapes_make_graphs_of_their_own(uncompiled):
+    square, other = drawn(2, 2, 5, 5)
+    step, state = begin(lf.dense(5), square, MSE)
     compiled = lf.compile(step)
     assert lf.compile(compiled) is compiled
     assert repr(compiled) == repr(step)
-    state = lf.init_state(net, optimizer, lf.Key(0), X)
     # One tensor in two places, and then two.
-    square, other = keys.normal(lf.Key(2), (2, 5, 5))
-    net = lf.dense(5)
-    step = lf.make_step(net, lf.losses.mse(), optimizer)
-    compiled = lf.compile(step)
-    state = lf.init_state(net, optimizer, lf.Key(0), square)
     for batch in ((square, square), (square, other), (square.T, other)):
         assert same_number(compiled(state, batch), step(state, batch))
     assert len(compiled.run.graphs.kinds) == 2
 
 
-@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("empty", [0, 2])  # leaves without memory, which look as if they shared it
-def test_what_a_step_remembers_does_not_grow(empty):
+def test_what_a_step_remembers_does_not_grow(empty, uncompiled):
     def backward(params, x, g):
         return g, ((g * x).sum(), *map(torch.zeros_like, params[1:]))
 
@@ -205,8 +173,8 @@ def test_what_a_step_remembers_does_not_grow(empty):
         backward,
         lambda key, x: (torch.ones(()), *(torch.ones(0) for _ in range(empty))),
     )
-    step = lf.compile(lf.make_step(layer, lf.losses.mse(), optim.sgd(0.1), donate=True))
-    state = lf.init_state(layer, optim.sgd(0.1), lf.Key(0), X)
+    step, state = begin(layer, X, MSE, donate=True)
+    step = lf.compile(step)
     for rows in (6, 6, 5, 6, 5, 6):
         state, _ = step(state, (X[:rows], X[:rows]))
     assert len(step.run.graphs.kinds) == 2
@@ -216,9 +184,7 @@ def test_what_a_step_remembers_does_not_grow(empty):
 def traced_value(net, loss, batch):
     """Trace a step for a batch of zeros, and give the graph's value for the batch."""
     zeros = lf.tree.map(torch.zeros_like, batch)
-    optimizer = optim.sgd(0.1)
-    state = lf.init_state(net, optimizer, lf.Key(0), zeros[0])
-    step = lf.make_step(net, loss, optimizer)
+    step, state = begin(net, zeros[0], loss)
     traced = trace(step, state, zeros)
     *_, value = traced.graph(*lf.tree.leaves((state, batch), states=True))
     return value
@@ -250,9 +216,7 @@ def test_a_users_indices_out_of_range_make_the_value_nan(name):
     value = traced_value(lf.identity(), loss, (X, right))
     assert same_number(value, loss.forward(X, right)[0])
     for wrong in (n, -n - 1):
-        assert traced_value(
-            lf.identity(), loss, (X, torch.cat((right[1:], torch.tensor([wrong]))))
-        ).isnan()
+        assert traced_value(lf.identity(), loss, (X, torch.tensor([*right[1:], wrong]))).isnan()
 
 
 def test_indices_from_the_end_are_in_range():
@@ -278,20 +242,8 @@ def test_labels_that_no_check_can_see_make_the_value_nan(loss, right, wrong):
 
 def test_a_variance_below_0_makes_the_value_nan():
     loss = lf.losses.gaussian_nll()
-    net = lf.Layer(
-        "twice()", lambda params, x: ((x, x), None), lambda params, cache, g: (g[0] + g[1], ())
-    )
-    assert traced_value(net, loss, (X.abs(), X)).isfinite()
-    assert traced_value(net, loss, (X, X)).isnan()
-
-
-def user_layer(f):
-    return lf.Layer(
-        "mine()",
-        lambda params, x: (f(x), None),
-        lambda params, cache, g: (g, ()),
-        predict=lambda params, x: x,
-    )
+    assert traced_value(twice(), loss, (X.abs(), X)).isfinite()
+    assert traced_value(twice(), loss, (X, X)).isnan()
 
 
 UNTRACEABLE = {
@@ -304,67 +256,50 @@ UNTRACEABLE = {
 }
 
 
-@pytest.mark.parametrize("name", UNTRACEABLE)
+@pytest.mark.parametrize(("f", "problem"), UNTRACEABLE.values(), ids=UNTRACEABLE)
 @pytest.mark.parametrize("is_alone", [False, True])
-def test_a_layer_that_cannot_be_traced_is_named(name, is_alone):
-    f, problem = UNTRACEABLE[name]
-    net = user_layer(f) if is_alone else lf.serial(lf.dense(5), lf.serial(user_layer(f)))
-    step = lf.make_step(net, lf.losses.mse(), optim.sgd(0.1))
-    state = lf.init_state(net, optim.sgd(0.1), lf.Key(0), X)
+def test_a_layer_that_cannot_be_traced_is_named(f, problem, is_alone):
+    layer = layer_of(f, predict=lambda params, x: x)
+    step, state = begin(layer if is_alone else lf.serial(lf.dense(5), lf.serial(layer)), X, MSE)
     step(state, (X, X))
-    where = r"make_step\(mine\(\)" if is_alone else r"serial\[1\] serial\[0\] mine\(\)"
-    with pytest.raises(
-        lf.LayerError, match=rf"^{where}.*: cannot be traced \(.*{problem}"
-    ) as raised:
-        lf.compile(step)(state, (X, X))
-    assert "write it in tensor operations" in str(raised.value)
+    where = "make_step(mine()" if is_alone else "serial[1] serial[0] mine()"
+    said = f"^{where} ... : cannot be traced ( ... {problem} ... write it in tensor operations"
+    assert_says(said, lf.compile(step), state, (X, X))
 
 
 def test_a_number_among_the_leaves_is_refused():
-    counting = optim.Optimizer(
-        "counting()", lambda params: {"count": 0}, lambda p, dp, s: (p, {"count": s["count"] + 1})
-    )
-    step = lf.make_step(lf.dense(2), lf.losses.mse(), counting)
-    state = lf.init_state(lf.dense(2), counting, lf.Key(0), X)
-    message = r"expected tensors alone, got 0 at 0.opt_state.count; a number that changes"
-    with pytest.raises(lf.LayerError, match=message):
-        lf.compile(step)(state, (X, X[:, :2]))
+    counting = optim.Optimizer("counting()", lambda p: {"count": 0}, lambda p, dp, s: (p, s))
+    step, state = begin(lf.dense(2), X, MSE, counting)
+    message = "expected tensors alone, got 0 at 0.opt_state.count; a number that changes"
+    assert_says(message, lf.compile(step), state, (X, X[:, :2]))
 
 
 def test_a_loss_of_several_numbers_is_refused_as_eagerly():
-    step = lf.make_step(lf.dense(2), lf.losses.mse(reduction="none"), optim.sgd(0.1))
-    state = lf.init_state(lf.dense(2), optim.sgd(0.1), lf.Key(0), X)
+    step, state = begin(lf.dense(2), X, lf.losses.mse(reduction="none"))
     for refusing in (step, lf.compile(step)):
-        with pytest.raises(lf.LayerError, match=r"^mse.*: expected one number, got \(6, 2\)"):
-            refusing(state, (X, X[:, :2]))
+        assert_says("^mse ... : expected one number, got (6, 2)", refusing, state, (X, X[:, :2]))
 
 
-@pytest.mark.usefixtures("uncompiled")
-def test_each_precision_of_products_has_a_graph_of_its_own():
-    net, loss, optimizer = lf.dense(3), lf.losses.softmax_cross_entropy(), optim.sgd(0.1)
-    compiled = lf.compile(lf.make_step(net, loss, optimizer))
-    state = lf.init_state(net, optimizer, lf.Key(0), X)
-    before = torch.get_float32_matmul_precision()
-    try:
-        for precision in ("highest", "high", "medium", "high"):
-            torch.set_float32_matmul_precision(precision)
-            compiled(state, (X, T))
-    finally:
-        torch.set_float32_matmul_precision(before)
+def test_each_precision_of_products_has_a_graph_of_its_own(precision, uncompiled):
+    step, state = begin(lf.dense(3), X)
+    compiled = lf.compile(step)
+    for name in ("highest", "high", "medium", "high"):
+        precision(name)
+        compiled(state, (X, T))
     assert len(compiled.run.graphs.kinds) == 3
 
 
-@record
+@lf.record
 class Pair:
     first: object
     second: object
 
 
-@record
+@lf.record
 class Named(Pair):
     """A pair that its parent cannot make: with a name, which is no leaf."""
 
-    name: str = static(default="")
+    name: str = lf.static(default="")
 
 
 Point = namedtuple("Point", "x y")

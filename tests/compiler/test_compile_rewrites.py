@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from helpers.compare import same_bits, same_number
-from helpers.compiling import T, compiles
-from helpers.graphs import assert_same_after, column_major, drawn, run, targets, trace, traced
+from helpers import assert_same_after, assert_says, begin, same_bits, same_number
+from helpers.compiling import T, compiles, compiles_in_full
+from helpers.graphs import column_major, drawn, run, targets, trace, traced
 from torch._inductor.utils import fresh_cache
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -40,26 +40,23 @@ def test_the_products_of_a_step_are_found(momentum):
     assert not {aten.mm.default, aten.addmm.default} & set(called)
 
 
+SMALL_OR_NOT = [(6, 5), (6, 3276), (13, 3200), (64, 1000), (65, 1000), (6, 3277), (110, 1000)]
+
+
 @pytest.mark.full(but=("[6-3276", "[6-3277", "[110"))
-@pytest.mark.parametrize(
-    ("rows", "size", "small"),
-    [(6, 5, True), (6, 3276, True), (6, 3277, False), (13, 3200, True), (64, 1000, True),
-     (65, 1000, True), (110, 1000, False)],
-)  # fmt: skip
-def test_a_step_of_few_numbers_is_small(rows, size, small):
+@pytest.mark.parametrize(("rows", "size"), SMALL_OR_NOT)
+def test_a_step_of_few_numbers_is_small(rows, size):
     # W has 20 times as many numbers as a row of x.
     graph, _ = traced(NET, drawn(0, rows, size), torch.arange(rows) % 3)
-    assert products.is_small(graph) == small
+    assert products.is_small(graph) == ((rows, size) not in ((6, 3277), (110, 1000)))
 
 
 SMALL = torch.ops.lincoln_fn.small_product.default
-# The shapes of a and b, and what makes their product; below, small ones have no kernel.
+# The shapes of a and b; below, small ones have no kernel.
 WAYS = {
-    "small": ((6, 5, 20), SMALL),
-    "of many rows": ((1000, 64, 10), "plain"),
-    "large": ((70, 1100, 20), "plain"),
-    "in double precision": ((6, 5, 20), "plain"),
-}
+    "small": (6, 5, 20), "of many rows": (1000, 64, 10), "large": (70, 1100, 20),
+    "in double precision": (6, 5, 20),
+}  # fmt: skip
 
 
 def made_by(a, b):
@@ -78,26 +75,35 @@ def made_by(a, b):
 
 
 @pytest.mark.full(but=("of many rows", "large", "in double precision"))
-@pytest.mark.usefixtures("needs_vectors")
 @pytest.mark.parametrize("by_columns", [False, True])
 @pytest.mark.parametrize("name", WAYS)
-def test_each_product_is_made_in_its_way(monkeypatch, name, by_columns):
+def test_each_product_is_made_in_its_way(monkeypatch, name, by_columns, needs_vectors):
     monkeypatch.setattr(product, "HERE", False)
-    (rows, terms, columns), expected = WAYS[name]
-    if expected is SMALL and not IS_KNOWN:
-        expected = "plain"
+    rows, terms, columns = WAYS[name]
+    expected = SMALL if name == "small" and IS_KNOWN else "plain"
     a, b = drawn(0, rows, terms), drawn(1, terms, columns)
     if name == "in double precision":
         a, b = a.double(), b.double()
     assert made_by(a, b.mT.contiguous().mT if by_columns else b) == expected
 
 
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
-def test_large_products_are_made_by_onednn(monkeypatch):
-    monkeypatch.setattr(product, "HERE", True)
-    monkeypatch.setattr(product, "_LEAST", 600)
-    monkeypatch.setattr(product, "_LEAST_SUM", 600)
-    monkeypatch.setattr(products, "_MOST", 0)
+@pytest.fixture
+def by_onednn(monkeypatch):
+    """Give what lets oneDNN make the products of at least so many multiply-adds."""
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("torch without oneDNN")
+
+    def allow(least):
+        monkeypatch.setattr(product, "HERE", True)
+        monkeypatch.setattr(product, "_LEAST", least)
+        monkeypatch.setattr(product, "_LEAST_SUM", least)
+        monkeypatch.setattr(products, "_MOST", 0)
+
+    return allow
+
+
+def test_large_products_are_made_by_onednn(by_onednn):
+    by_onednn(600)
     a, b = drawn(0, 6, 5), drawn(1, 5, 20)
     assert made_by(a, b) is mm_by_onednn
     assert made_by(a, b.mT.contiguous().mT) is mm_by_onednn
@@ -107,19 +113,13 @@ def test_large_products_are_made_by_onednn(monkeypatch):
     assert made_by(a, b.repeat_interleave(2, 1)[:, ::2]) == "plain"
 
 
-@pytest.mark.full
-@compiles
+@compiles_in_full
 @pytest.mark.skipif(not IS_KNOWN, reason="an older torch calls it from Python")
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
 @pytest.mark.parametrize("by_columns", [False, True])
-def test_onednn_is_called_from_compiled_code(monkeypatch, by_columns):
-    monkeypatch.setattr(product, "HERE", True)
-    monkeypatch.setattr(product, "_LEAST", 180_000)
-    monkeypatch.setattr(product, "_LEAST_SUM", 180_000)
-    monkeypatch.setattr(products, "_MOST", 0)
-    x, optimizer = drawn(0, 6, 1500), lf.optim.sgd(0.1)
-    step = lf.make_step(NET, lf.losses.softmax_cross_entropy(), optimizer)
-    state = lf.init_state(NET, optimizer, lf.Key(0), x)
+def test_onednn_is_called_from_compiled_code(by_onednn, monkeypatch, by_columns):
+    by_onednn(180_000)
+    x = drawn(0, 6, 1500)
+    step, state = begin(NET, x)
     state = column_major(state) if by_columns else state
     fast, expected = lf.compile(step), step(state, (x, T))
     called = []
@@ -169,9 +169,8 @@ POOLS = {
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", POOLS)
-def test_pooling_in_loops_is_aten_s(name):
-    kernel, x = POOLS[name]
+@pytest.mark.parametrize(("kernel", "x"), POOLS.values(), ids=POOLS)
+def test_pooling_in_loops_is_aten_s(kernel, x):
     y, indices = aten.max_pool2d_with_indices(x, kernel)
     ours, places = pooling.pool(x, kernel)
     assert same_number(ours, y)
@@ -212,9 +211,8 @@ OTHERS = {
 
 
 @pytest.mark.full(but=("overlapping", "few channels"))
-@pytest.mark.parametrize("name", OTHERS)
-def test_other_pooling_is_left_to_aten(name):
-    pool, options = OTHERS[name]
+@pytest.mark.parametrize(("pool", "options"), OTHERS.values(), ids=OTHERS)
+def test_other_pooling_is_left_to_aten(pool, options):
     graph, _ = pooled(pool, **options)
     pooling.rewrite(graph)
     to_torch(graph)
@@ -264,11 +262,8 @@ def test_what_is_cut_out_of_a_tensor_is_not_written_from_its_beginning(place, ex
 
 @pytest.mark.full
 def test_an_lstm_is_one_operation_here_and_cells_elsewhere():
-    net = lf.serial(lf.lstm(5), lf.flatten(), lf.dense(3))
-    optimizer, loss = lf.optim.sgd(0.1), lf.losses.softmax_cross_entropy()
     x = drawn(0, 6, 4, 3)
-    step = lf.make_step(net, loss, optimizer)
-    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    step, state = begin(lf.serial(lf.lstm(5), lf.flatten(), lf.dense(3)), x)
     expected = run(trace(step, state, (x, T)).graph, (state, (x, T)))
     for here in (True, False):
         graph = trace(step, state, (x, T), here=here).graph
@@ -286,21 +281,17 @@ def test_what_was_changed_in_place_may_come_to_lie_otherwise_in_memory():
 
     loss = lf.Loss("mine()", lambda z, target: (z.sum(), z), backward)
     net = lf.serial(lf.dense(4), lf.permute(0, 2, 1))
-    x, optimizer = drawn(0, 6, 3, 5), lf.optim.sgd(0.1)
-    graph, (state, batch) = traced(net, x, x, loss, optimizer)
-    expected, _ = lf.make_step(net, loss, optimizer)(state, batch)
-    weight, bias, *_ = run(graph, (state, batch))
-    assert same_number(weight, expected.params[0].weight)
-    assert same_number(bias, expected.params[0].bias)
+    x = drawn(0, 6, 3, 5)
+    step, state = begin(net, x, loss)
+    graph = trace(step, state, (x, x)).graph
+    expected, _ = step(state, (x, x))
+    assert same_number(run(graph, (state, (x, x)))[:2], lf.tree.leaves(expected.params))
 
 
-@pytest.mark.usefixtures("uncompiled")
-def test_a_state_is_not_taken_for_another():
-    net, optimizer, loss = lf.dense(3), lf.optim.sgd(0.1), lf.losses.softmax_cross_entropy()
+def test_a_state_is_not_taken_for_another(uncompiled):
     x = drawn(0, 6, 5)
-    step, donating = (lf.make_step(net, loss, optimizer, donate=d) for d in (False, True))
+    (step, state), (donating, _) = (begin(lf.dense(3), x, donate=d) for d in (False, True))
     compiled = lf.compile(step)
-    state = lf.init_state(net, optimizer, lf.Key(0), x)
     first, _ = compiled(state, (x, T))
     for _ in range(2):  # the tensors remembered, and found anew
         assert same_number(compiled(first, (x, T)), step(first, (x, T)))
@@ -308,8 +299,7 @@ def test_a_state_is_not_taken_for_another():
     second, _ = compiled(first, (x, T))
     assert len(compiled.run.graphs.made) == 1
     donating(second, (x, T))
-    with pytest.raises(lf.LayerError, match=r"updated in place, got params.*empty"):
-        compiled(second, (x, T))
+    assert_says("updated in place, got params ... empty", compiled, second, (x, T))
     del first, second
     assert len(compiled.run.graphs.made) == 0
     assert len(compiled.run.graphs.kinds) == 1

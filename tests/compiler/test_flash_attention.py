@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from helpers.compare import same_number
-from helpers.compiling import assert_compiles, compiles
-from helpers.graphs import run, targets, traced
+from helpers import assert_compiles, begin, compiles_in_full, same_number, targets, trace, traced
+from helpers.graphs import run
 
 import lincoln_fn as lf
 from lincoln_fn.fastpath import flash_attention
@@ -40,11 +39,9 @@ NETS = {
 
 def taken(net):
     """Make the graph of a step, and what it and the eager step compute."""
-    graph, (state, batch) = traced(net, X, TARGET, optimizer=lf.optim.sgd(0.1))
-    step = lf.make_step(net, lf.losses.softmax_cross_entropy(), lf.optim.sgd(0.1))
-    *leaves, value = run(graph, (state, batch))
-    after, expected = step(state, batch)
-    return graph, (leaves, value), (lf.tree.leaves(after, states=True), expected)
+    (step, state), batch = begin(net, X), (X, TARGET)
+    graph = trace(step, state, batch).graph
+    return graph, run(graph, (state, batch)), lf.tree.leaves(step(state, batch), states=True)
 
 
 @pytest.mark.full(but=("window",))
@@ -56,9 +53,7 @@ def test_a_traced_step_has_the_kernel_and_computes_what_the_eager_step_does(name
     made = [n.meta["val"] for n in graph.graph.nodes if n.op == "call_function"]
     by_head = [t.shape for t in made if isinstance(t, torch.Tensor) and t.ndim > 2]
     assert not [s for s in by_head if s[-2:] == (LENGTH, LENGTH) and s.numel() > LENGTH**2]
-    for one, other in zip(found[0], expected[0], strict=True):
-        assert same_number(one, other, dtype=torch.float32)
-    assert same_number(found[1], expected[1], dtype=torch.float32)
+    assert same_number([*found], expected, dtype=torch.float32)
 
 
 def test_where_the_weights_are_few_a_traced_step_has_the_formula():
@@ -66,8 +61,7 @@ def test_where_the_weights_are_few_a_traced_step_has_the_formula():
     assert not {*FLASH, *FLASH_BACKWARD} & {*targets(graph)}
 
 
-@compiles
-@pytest.mark.full
+@compiles_in_full
 def test_a_compiled_step_is_the_eager_one():
     net = NETS["causal, fewer heads of keys"]
     assert_compiles(net, lf.optim.sgd(0.1), X, TARGET, donate=False)

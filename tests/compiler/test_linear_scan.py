@@ -4,9 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from helpers.compare import same_number
-from helpers.compiling import compiles
-from helpers.graphs import assert_same_after, drawn, targets, traced
+from helpers import assert_same_after, begin, compiles, drawn, same_number, targets, traced
 from helpers.kernels_together import together
 
 import lincoln_fn as lf
@@ -33,26 +31,19 @@ def test_a_step_of_any_length_is_one_operation_for_each_scan():
 def test_an_exported_step_has_the_formulas_operations(tmp_path):
     net = lf.serial(lf.gated_linear_recurrence(), lf.flatten(), lf.dense(3))
     x = tuple(drawn(i, 6, 4, 5) for i in range(3))
-    loss, optimizer = lf.losses.softmax_cross_entropy(), lf.optim.sgd(0.1)
-    state = lf.init_state(net, optimizer, lf.Key(0), x)
-    step = lf.make_step(net, loss, optimizer)
+    step, state = begin(net, x)
     lf.export_step(step, state, (x, torch.tensor([0, 2, 1, 1, 2, 0])), tmp_path / "step.pt2")
     assert "lincoln_fn" not in str(torch.export.load(tmp_path / "step.pt2").graph)
 
 
 @compiles
-@pytest.mark.usefixtures("needs_vectors")
-def test_the_kernel_computes_the_scan():
+def test_the_kernel_computes_the_scan(needs_vectors):
     def given(*shape):
         return drawn(1, *shape).sigmoid(), drawn(2, *shape), drawn(3, shape[0], *shape[2:])
 
     # Batch, steps and features, reverse, and threads: shares of one size and of two.
-    sizes = [
-        ((1, 9, 5), False, 1),
-        ((5, 4, 3, 7), True, 2),
-        ((3, 1, 16), False, 3),
-        ((2, 6), True, 1),
-    ]
+    shapes = (1, 9, 5), (5, 4, 3, 7), (3, 1, 16), (2, 6)
+    sizes = [*zip(shapes, (False, True, False, True), (1, 2, 3, 1), strict=True)]
 
     def run(shape, reverse, threads):
         torch.set_num_threads(threads)

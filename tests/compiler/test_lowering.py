@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.compare import same_number
-from helpers.compiling import assert_compiles, compiles
-from helpers.graphs import drawn
+from helpers import MSE, begin, drawn, same_number
+from helpers.compiling import assert_compiles, compiles, since_2_13
 from torch._dynamo.utils import counters
 from torch._inductor.utils import fresh_cache
 from torch._subclasses import FakeTensorMode
@@ -22,14 +21,7 @@ from lincoln_fn.compiler.inductor.settings import lanes
 from lincoln_fn.compiler.passes import product_updates as product_update
 from lincoln_fn.compiler.passes import products
 
-pytestmark = [
-    pytest.mark.full,
-    compiles,
-    pytest.mark.usefixtures("needs_vectors"),
-    pytest.mark.skipif(
-        torch.__version__ < "2.13", reason="Python calls the loops of older torches"
-    ),
-]
+pytestmark = [pytest.mark.full, compiles, since_2_13, pytest.mark.usefixtures("needs_vectors")]
 
 
 @pytest.fixture
@@ -54,26 +46,26 @@ def written(monkeypatch):
 
 
 def convolutional():
-    conv = lf.conv2d(2 * lanes(), 3, padding=1)
-    layers = conv, lf.max_pool2d(2), lf.relu(), lf.flatten(), lf.dense(3)
-    return lf.serial(*layers), drawn(0, 5, 2, 8, 6)
+    return lf.conv2d(2 * lanes(), 3, padding=1), lf.max_pool2d(2), lf.relu()
 
 
 def recurrent():
-    layers = lf.lstm(lanes(), num_layers=2), lf.flatten(), lf.dense(3)
-    return lf.serial(*layers), drawn(2, 5, 7, 4)
+    return (lf.lstm(lanes(), num_layers=2),)
 
 
 SMALL = "small_product"
 
-# Of each net: whether its state is donated, and the kernels, with how many of Inductor's tensors
-# each writes over. It is written once, however often it is called: of two layers of an LSTM on the
-# way back, whose sizes are the same. An LSTM's gates are written over.
+# Of each net: its x, whether its state is donated, and the kernels, with how many of Inductor's
+# tensors each writes over. It is written once, however often it is called: of two layers of an LSTM
+# on the way back, whose sizes are the same. An LSTM's gates are written over.
 STEPS = {
     "convolutional": (
-        convolutional, True, {"pooled_convolution": 2, "pooled_convolution_backward": 2}
+        convolutional, drawn(0, 5, 2, 8, 6), True,
+        {"pooled_convolution": 2, "pooled_convolution_backward": 2}
     ),
-    "recurrent": (recurrent, False, {"lstm_steps": 3, "lstm_steps_backward": 3}),
+    "recurrent": (
+        recurrent, drawn(2, 5, 7, 4), False, {"lstm_steps": 3, "lstm_steps_backward": 3}
+    ),
 }  # fmt: skip
 
 
@@ -92,8 +84,8 @@ def counts(monkeypatch):
 
 @pytest.mark.parametrize("name", STEPS)
 def test_kernels_of_a_step_are_called_from_its_code(name, written, counts):
-    net, donate, expected = STEPS[name]
-    layer, x = net()
+    net, x, donate, expected = STEPS[name]
+    layer = lf.serial(*net(), lf.flatten(), lf.dense(3))
     assert_compiles(layer, lf.optim.sgd(0.1), x, torch.arange(5) % 3, donate=donate)
     # Of small products there are as many as there are shapes; each is a tensor of its own.
     twice = ["lstm_steps"] if net is recurrent else []
@@ -130,9 +122,8 @@ def test_a_loop_takes_parts_of_tensors(written):
 
 
 def test_a_graph_that_other_files_compiled_is_not_found(monkeypatch):
-    net, optimizer, x, missed = lf.dense(3), lf.optim.sgd(0.1), drawn(4, 5, 2), []
-    step = lf.make_step(net, lf.losses.mse(), optimizer)
-    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    x, missed = drawn(4, 5, 2), []
+    step, state = begin(lf.dense(3), x, MSE)
     with fresh_cache():
         for digest in ("one", "one", "other"):
             monkeypatch.setattr(compile_graph, "digest", lambda digest=digest: digest)

@@ -5,9 +5,8 @@ from operator import getitem
 
 import pytest
 import torch
-from helpers.compare import same_number
-from helpers.compiling import assert_compiles, compiles
-from helpers.graphs import assert_same_after, drawn, targets, traced
+from helpers import assert_compiles, assert_same_after, compiles, drawn, same_number
+from helpers.graphs import targets, traced
 from helpers.kernels_together import together
 
 import lincoln_fn as lf
@@ -17,7 +16,7 @@ from lincoln_fn.compiler.passes.rewriting import copy_views
 from lincoln_fn.layers.common import scan
 from lincoln_fn.layers.lstm import FAMILY
 
-pytestmark = [pytest.mark.full, pytest.mark.usefixtures("needs_vectors")]
+pytestmark = [pytest.mark.full, compiles, pytest.mark.usefixtures("needs_vectors")]
 
 
 def cells(batch, length, n_in, hidden):
@@ -58,7 +57,6 @@ SIZES = [
 ]  # fmt: skip
 
 
-@compiles
 def test_equal_the_cells():
     given = [cells(batch, steps, 3, n * lanes()) for batch, steps, n, *_ in SIZES]
 
@@ -71,7 +69,6 @@ def test_equal_the_cells():
         assert same_number(made, by_cells(*case, size[3]), dtype=torch.float32)
 
 
-@compiles
 @pytest.mark.parametrize("size", [0.0, 1e-45, 1.5e-37, 1.0, 90.0, 1e4, torch.inf])
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_gates_at_the_extremes(size, sign):
@@ -94,7 +91,6 @@ def gates_of(*sums):
     return gates.view(4, lanes())[:, 0]
 
 
-@compiles
 @pytest.mark.parametrize("gate", range(4))
 def test_a_gate_that_is_not_a_number_stays_so(gate):
     sums = [torch.nan if i == gate else 1.0 for i in range(4)]
@@ -105,7 +101,6 @@ def sequence_net(hidden, **form):
     return lf.serial(lf.lstm(hidden, **form), lf.flatten(), lf.dense(3))
 
 
-@compiles
 def test_they_take_the_place_of_onednn_s_kernel():
     net = sequence_net(lanes(), bidirectional=True)
     graph, arguments = traced(net, drawn(1, 6, 4, 3))
@@ -122,10 +117,8 @@ OTHERS = {
 }
 
 
-@compiles
-@pytest.mark.parametrize("name", OTHERS)
-def test_others_are_left_to_onednn(name):
-    hidden, shape = OTHERS[name]
+@pytest.mark.parametrize(("hidden", "shape"), OTHERS.values(), ids=OTHERS)
+def test_others_are_left_to_onednn(hidden, shape):
     graph, _ = traced(
         sequence_net(hidden()), torch.zeros(shape), target=torch.zeros(shape[0]).long()
     )
@@ -133,7 +126,6 @@ def test_others_are_left_to_onednn(name):
     assert sequences.lstm_forward not in targets(graph)
 
 
-@compiles
 def test_notes_that_are_read_twice_are_not_written_over():
     graph, _ = traced(sequence_net(lanes()), drawn(1, 6, 4, 3))
     kernel = torch.ops.lincoln_fn.lstm_backward.default
@@ -146,9 +138,7 @@ def test_notes_that_are_read_twice_are_not_written_over():
     assert targets(graph).count(kernel) == 2
 
 
-@compiles
-@pytest.mark.usefixtures("uncompiled")
-def test_views_of_sequences_that_are_length_first_become_copies_where_needed():
+def test_views_of_sequences_that_are_length_first_become_copies_where_needed(uncompiled):
     x, target = drawn(1, 4, 6, 3), torch.tensor([0, 1, 2, 0])
     layers = lf.lstm(lanes(), batch_first=False), lf.lstm(lanes(), 2, batch_first=False)
     net = lf.serial(lf.dense(3), *layers, lf.flatten(), lf.dense(3))

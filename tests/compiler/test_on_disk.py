@@ -1,14 +1,14 @@
 """A compiled step on disk is found by the text of its trace, and by nothing else."""
 
+import os
 import shutil
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
-from helpers.children import run_child
-from helpers.compare import same_number
-from helpers.compiling import assert_compiles, compiles
-from helpers.graphs import drawn
+from helpers import CE, SGD, begin, drawn, layer_of, run_child, same_number
+from helpers.compiling import assert_compiles, compiles, since_2_13
 from torch._inductor import config
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._inductor.utils import fresh_cache
@@ -20,11 +20,7 @@ from lincoln_fn.compiler.inductor.compile_graph import by_inductor
 from lincoln_fn.compiler.inductor.settings import lanes
 from lincoln_fn.compiler.tracing import of_step, write_down
 
-pytestmark = [
-    pytest.mark.full,
-    compiles,
-    pytest.mark.skipif(torch.__version__ < "2.13", reason="older torches have not been tried"),
-]
+pytestmark = [pytest.mark.full, compiles, since_2_13]
 
 X, T = drawn(4, 5, 8), torch.arange(5) % 3
 NOTE_ON = disk_cache.note_on
@@ -46,12 +42,10 @@ def compiled(monkeypatch):
 
 
 NET = lf.serial(lf.dense(4), lf.sigmoid(), lf.dense(3))
-LOSS, SGD = lf.losses.softmax_cross_entropy(), lf.optim.sgd(0.1)
 
 
-def example(net=NET, loss=LOSS, optimizer=SGD, donate=False):
-    step = lf.make_step(net, loss, optimizer, donate=donate)
-    return step, lf.init_state(net, optimizer, lf.Key(0), X)
+def example(net=NET, loss=CE, optimizer=SGD, donate=False):
+    return begin(net, X, loss, optimizer, donate=donate)
 
 
 def assert_steps(step):
@@ -61,7 +55,7 @@ def assert_steps(step):
 
 @pytest.mark.parametrize("donate", [False, True])
 def test_a_step_is_found_and_is_the_same(compiled, donate):
-    step, _ = example(NET, LOSS, lf.optim.adam(0.01), donate)
+    step, _ = example(NET, CE, lf.optim.adam(0.01), donate)
     for _ in range(2):
         assert_steps(step)
         assert len(compiled) == 1
@@ -71,7 +65,7 @@ def note_of(step, state, batch=(X, T)):
     return NOTE_ON(write_down(of_step(step), state, batch), donate=step.donate)
 
 
-def test_what_differs_has_another_note(monkeypatch):
+def test_what_differs_has_another_note():
     given = example()
     notes = [
         note_of(*given),
@@ -83,12 +77,8 @@ def test_what_differs_has_another_note(monkeypatch):
         note_of(*given, (X, T.int())),
     ]
     threads = torch.get_num_threads()
-    torch.set_num_threads(threads + 1)
-    notes.append(note_of(*given))
-    torch.set_num_threads(threads)
-    with config.patch({"cpp.min_chunk_size": 64}):
-        notes.append(note_of(*given))
     for change, other, usual in (
+        (torch.set_num_threads, threads + 1, threads),
         (torch.use_deterministic_algorithms, True, False),
         (torch.set_default_dtype, torch.float64, torch.float32),
     ):
@@ -97,16 +87,15 @@ def test_what_differs_has_another_note(monkeypatch):
             notes.append(note_of(*given))
         finally:
             change(usual)
-    for name, value in (("precision", "bf16"), ("digest", "of other files")):
-        with monkeypatch.context() as patched:
-            patched.setattr(disk_cache, name, lambda value=value: value)
+    for context in (
+        config.patch({"cpp.min_chunk_size": 64}),
+        patch.object(disk_cache, "precision", lambda: "bf16"),
+        patch.object(disk_cache, "digest", lambda: "of other files"),
+        patch.object(torch.cpu, "get_capabilities", lambda: {"avx2": True}),
+        patch.dict(os.environ, ATEN_CPU_CAPABILITY="another"),
+    ):
+        with context:
             notes.append(note_of(*given))
-    with monkeypatch.context() as patched:
-        patched.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
-        notes.append(note_of(*given))
-    with monkeypatch.context() as patched:
-        patched.setenv("ATEN_CPU_CAPABILITY", "another")
-        notes.append(note_of(*given))
     assert None not in notes
     assert len(set(notes)) == len(notes)
     assert note_of(*example()) == notes[0]
@@ -141,20 +130,12 @@ def _(x):
     return torch.empty_like(x)
 
 
-def halving():
-    """A user's layer that calls an operation of the user's own, which may be another tomorrow."""
-    return lf.Layer(
-        "halving()",
-        lambda params, x: (halved(x), None),
-        lambda params, cache, g: (halved(g), ()),
-        lambda key, x: (),
-    )
-
-
+# A user's layer that calls an operation of the user's own, which may be another tomorrow.
+HALVING = layer_of(halved, back=halved)
 # No graph's code shows the numbers of a tensor that a loss or a layer holds.
 UNTOLD = {
     "numbers": (NET, lf.losses.softmax_cross_entropy(weight=torch.tensor([1.0, 2.0, 0.5]))),
-    "an operation": (lf.serial(lf.dense(3), halving()), LOSS),
+    "an operation": (lf.serial(lf.dense(3), HALVING), CE),
 }
 
 

@@ -10,9 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.children import run_child
-from helpers.compare import same_number
-from helpers.compiling import compiles
+from helpers import MSE, begin, run_child, same_number
+from helpers.compiling import compiles_in_full, since_2_13
 
 import lincoln_fn as lf
 from lincoln_fn.compiler.inductor import disk_cache
@@ -25,8 +24,13 @@ from lincoln_fn.compiler.inductor.settings import (
 from lincoln_fn.runtime.on_meta import make_cache_folder, temporary_folder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
-keeps = pytest.mark.skipif(torch.__version__ < "2.13", reason="older torches keep no library")
 NOTE_ON = disk_cache.note_on
+
+
+def kept_in_full(test):
+    """Mark a test of what is kept on disk."""
+    return compiles_in_full(since_2_13(test))
+
 
 # Each is where it stands in /tmp/theirs/mine: who owns the folders, and their modes.
 ME, ROOT, OTHER = 1000, 0, 1001
@@ -44,9 +48,8 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("name", PLACES)
-def test_whose_a_folder_is_and_who_may_write_it(name, monkeypatch):
-    above, cache, expected = PLACES[name]
+@pytest.mark.parametrize(("above", "cache", "expected"), PLACES.values(), ids=PLACES)
+def test_whose_a_folder_is_and_who_may_write_it(above, cache, expected, monkeypatch):
     owners = {"/": (ROOT, 0o755), "/above": above, "/above/cache": cache}
 
     def lstat(path):
@@ -94,9 +97,10 @@ def test_a_folder_that_cannot_be_made_is_replaced_by_a_temporary_one(tmp_path, m
 
 EAGER = """
 import torch, lincoln_fn as lf
-net = lf.serial(lf.dense(2), lf.dense(2))
-step, x = lf.make_step(net, lf.losses.mse(), lf.optim.sgd(0.1)), torch.ones(4, 3)
-step(lf.init_state(net, lf.optim.sgd(0.1), lf.Key(0), x), (x, torch.ones(4, 2)))
+from helpers import MSE, begin
+x = torch.ones(4, 3)
+step, state = begin(lf.serial(lf.dense(2), lf.dense(2)), x, MSE)
+step(state, (x, torch.ones(4, 2)))
 """
 
 
@@ -108,14 +112,12 @@ def test_an_eager_step_needs_no_cache_folder(tmp_path):
     assert "file/cache cannot be made: Not a directory" in ran.stderr
 
 
-STEP = lf.make_step(lf.dense(2), lf.losses.mse(), lf.optim.sgd(0.1))
 BATCH = torch.ones(4, 3), torch.ones(4, 2)
+STEP, STATE = begin(lf.dense(2), BATCH[0], MSE)
 
 
 def stepped():
-    state = lf.init_state(STEP.net, STEP.optimizer, lf.Key(0), BATCH[0])
-    ours, theirs = lf.compile(STEP)(state, BATCH), STEP(state, BATCH)
-    assert same_number(ours[1], theirs[1])
+    assert same_number(lf.compile(STEP)(STATE, BATCH)[1], STEP(STATE, BATCH)[1])
 
 
 # A folder that is not used, its mode, and what is said of it.
@@ -125,8 +127,7 @@ UNUSED = {
 }
 
 
-@pytest.mark.full
-@compiles
+@compiles_in_full
 @pytest.mark.parametrize("name", UNUSED)
 def test_a_folder_that_others_write_or_with_a_space_is_not_used(name, tmp_path, monkeypatch):
     folder, (mode, problem) = tmp_path / name, UNUSED[name]
@@ -172,9 +173,7 @@ def linked(file, elsewhere):
     file.symlink_to(elsewhere)
 
 
-@pytest.mark.full
-@compiles
-@keeps
+@kept_in_full
 @pytest.mark.parametrize("suffix", [".so", ".json"])
 def test_a_link_out_of_the_folder_is_not_followed(kept, tmp_path, suffix):
     linked(kept.with_suffix(suffix), tmp_path / "elsewhere")
@@ -185,9 +184,7 @@ def test_a_link_out_of_the_folder_is_not_followed(kept, tmp_path, suffix):
     assert disk_cache.find(kept) is None
 
 
-@pytest.mark.full
-@compiles
-@keeps
+@kept_in_full
 @pytest.mark.parametrize("suffix", [".so", ".json", "its folder"])
 def test_what_others_write_is_not_loaded(kept, suffix):
     place = kept.parent if suffix == "its folder" else kept.with_suffix(suffix)
@@ -252,12 +249,9 @@ DAMAGES = {
 }  # fmt: skip
 
 
-@pytest.mark.full
-@compiles
-@keeps
-@pytest.mark.parametrize("name", DAMAGES)
-def test_a_damaged_entry_counts_as_missing(kept, name):
-    suffix, damage = DAMAGES[name]
+@kept_in_full
+@pytest.mark.parametrize(("suffix", "damage"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_entry_counts_as_missing(kept, suffix, damage):
     file = kept.with_suffix(suffix)
     before = file.read_bytes()
     damage(file)
@@ -265,9 +259,7 @@ def test_a_damaged_entry_counts_as_missing(kept, name):
     assert disk_cache.find(kept) is None
 
 
-@pytest.mark.full
-@compiles
-@keeps
+@kept_in_full
 def test_a_folder_that_cannot_be_written_costs_a_warning(kept, monkeypatch):
     kept.unlink()
 
@@ -282,17 +274,7 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(kept, monkeypatch):
         disk_cache.keep(kept, made)
 
 
-PLANT = """
-import sys, torch, lincoln_fn as lf
-step = lf.compile(lf.make_step(lf.dense(2), lf.losses.mse(), lf.optim.sgd(0.1)))
-x = torch.ones(4, 3)
-step(lf.init_state(lf.dense(2), lf.optim.sgd(0.1), lf.Key(0), x), (x, torch.ones(4, 2)))
-"""
-
-
-@pytest.mark.full
-@compiles
-@keeps
+@kept_in_full
 def test_a_planted_library_does_not_run(kept, tmp_path):
     """The attack of old: a note in a folder that others write, and a library of the attacker's."""
     source, library = tmp_path / "planted.c", kept.with_suffix(".so")
@@ -304,7 +286,7 @@ def test_a_planted_library_does_not_run(kept, tmp_path):
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
     kept.parents[1].chmod(0o777)
     # Without a compiler: what is not found on disk runs as it is.
-    ran = run_child(PLANT, CXX="/nowhere/g++")
+    ran = run_child(EAGER.replace("step(state", "lf.compile(step)(state"), CXX="/nowhere/g++")
     assert ran.returncode == 0, ran.stderr
     assert not (tmp_path / "ran").exists()
     assert f"others can write {kept.parents[1]}" in ran.stderr

@@ -2,15 +2,15 @@
 
 import functools
 
-import attrs
 import optree
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.cases import CASES, FIRST
-from helpers.cases.case import normal
+from helpers import CASES, FIRST, MSE, SGD, assert_says, begin, copied, normal
 from helpers.compare import same_bits, same_number
+from helpers.graphs import column_major
 from helpers.losses import TABLE
+from helpers.refusals import refusals
 
 import lincoln_fn as lf
 from lincoln_fn.compiler.onnx.program import Names, model_of
@@ -90,9 +90,8 @@ def feeds_of(session, names, leaves):
 
 def check_steps(net, loss, optimizer, batches, folder, state=None):
     """Take steps here and in onnxruntime, and compare the states."""
-    step = lf.make_step(net, loss, optimizer)
-    state = state or lf.init_state(net, optimizer, lf.Key(0), batches[0][0])
-    path = str(folder / "step.onnx")
+    step, first = begin(net, batches[0][0], loss, optimizer)
+    state, path = state or first, str(folder / "step.onnx")
     lf.export_step(step, state, batches[0], path)
     session = session_of(path)
     named = lf.tree.paths(state, states=True)
@@ -182,23 +181,21 @@ OPTIMIZERS = [
 ]  # fmt: skip
 
 
+SMALL_NET = lf.serial(lf.dense(4), lf.tanh(), lf.dense(2))
+BATCH = normal(6, 5), normal(6, 2, seed=1)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 def test_every_optimizers_steps(optimizer, tmp_path):
-    net, x = lf.serial(lf.dense(4), lf.tanh(), lf.dense(2)), normal(6, 5)
-    batch = x, normal(6, 2, seed=1)
-    check_steps(net, lf.losses.mse(), optimizer, [batch] * 5, tmp_path)
+    check_steps(SMALL_NET, MSE, optimizer, [BATCH] * 5, tmp_path)
 
 
 @pytest.mark.full
 def test_a_column_major_weight_is_trained_alike(tmp_path):
-    net, x = lf.serial(lf.dense(4), lf.tanh(), lf.dense(2)), normal(6, 5)
     optimizer = lf.optim.adamw(0.1)
-    state = lf.init_state(net, optimizer, lf.Key(0), x)
-    params = lf.tree.map(lambda p: p.T.contiguous().T if p.ndim == 2 else p, state.params)
-    state = attrs.evolve(state, params=params, opt_state=optimizer.init(params))
-    batches = [(x, normal(6, 2, seed=1))] * 3
-    check_steps(net, lf.losses.mse(), optimizer, batches, tmp_path, state)
+    state = column_major(begin(SMALL_NET, BATCH[0], MSE, optimizer)[1])
+    check_steps(SMALL_NET, MSE, optimizer, [BATCH] * 3, tmp_path, state)
 
 
 def loss_both_ways(loss, prediction, target):
@@ -255,7 +252,7 @@ def test_a_graph_in_torchs_spelling_is_exported(tmp_path):
 
 def test_defaults_may_have_a_file_of_their_own(tmp_path):
     net, loss, optimizer, x, target = STEPS["regression"]
-    step, state = lf.make_step(net, loss, optimizer), lf.init_state(net, optimizer, lf.Key(0), x)
+    step, state = begin(net, x, loss, optimizer)
     path, defaults = str(tmp_path / "step.onnx"), str(tmp_path / "state.onnx")
     lf.export_step(step, state, (x, target), path, defaults=defaults)
     session, values = session_of(path), session_of(defaults)
@@ -272,17 +269,16 @@ def test_defaults_may_have_a_file_of_their_own(tmp_path):
     named = {f"params.{name}" for name in lf.tree.paths(state.params)}
     assert {node.name for node in session_of(defaults).get_outputs()} == named
     assert {node.name for node in session_of(path).get_inputs()} == {*named, "x"}
-    with pytest.raises(lf.LayerError, match="expected params for the file of defaults, got none"):
-        lf.export(lf.relu(), (), x, path, defaults=defaults)
+    message = "expected params for the file of defaults, got none"
+    assert_says(message, lf.export, lf.relu(), (), x, path, defaults=defaults)
 
 
 def test_a_step_with_donate_leaves_the_state_as_it_was(tmp_path):
     net, loss, optimizer, x, target = STEPS["regression"]
-    state = lf.init_state(net, optimizer, lf.Key(0), x)
-    before = [leaf.clone() for leaf in lf.tree.leaves(state, states=True)]
-    step = lf.make_step(net, loss, optimizer, donate=True)
+    step, state = begin(net, x, loss, optimizer, donate=True)
+    before = copied(state)
     lf.export_step(step, state, (x, target), tmp_path / "step.onnx")
-    assert same_bits(lf.tree.leaves(state, states=True), before)
+    assert same_bits(state, before)
 
 
 def test_a_prediction_is_saved_for_torch_too(tmp_path):
@@ -296,42 +292,32 @@ def test_a_prediction_is_saved_for_torch_too(tmp_path):
 
 @pytest.mark.full
 def test_a_fixed_batch_needs_no_common_axis(tmp_path):
-    net, optimizer = lf.dense(3), lf.optim.sgd(0.1)
-    x, target = normal(5), normal(3, seed=1)
-    state = lf.init_state(net, optimizer, lf.Key(0), x)
-    step, path = lf.make_step(net, lf.losses.mse(), optimizer), str(tmp_path / "step.onnx")
-    with pytest.raises(lf.LayerError, match="expected examples along the first axis"):
-        lf.export_step(step, state, (x, target), path)
+    x, target, path = normal(5), normal(3, seed=1), str(tmp_path / "step.onnx")
+    step, state = begin(lf.dense(3), x, MSE)
+    message = "expected examples along the first axis"
+    assert_says(message, lf.export_step, step, state, (x, target), path)
     lf.export_step(step, state, (x, target), path, dynamic_batch=False)
     value = session_of(path).run(["loss"], {"x": x.numpy(), "target": target.numpy()})[0]
     assert same_number(torch.as_tensor(value), step(state, (x, target))[1])
 
 
-@pytest.mark.parametrize(
-    ("path", "options", "message"),
-    [
-        ("step.bin", {}, r"^export_step: expected a path that ends in .onnx or .pt2, got step.bin"),
-        ("step.pt2", {"dynamic_batch": True}, "expected dynamic_batch=False for a .pt2 program"),
-        ("step.pt2", {"defaults": "s.onnx"}, "expected two paths that end in .onnx, got step"),
-        ("step.onnx", {"defaults": "s.pt2"}, "got step.onnx and s.pt2"),
-        ("step.onnx", {"defaults": "./step.onnx"}, "got step.onnx and step.onnx"),
-        ("step.onnx", {"defaults": True}, "defaults to be a file's path or None, got True"),
-    ],
+def exported(path, net=SMALL_NET, optimizer=SGD, **options):
+    lf.export_step(*begin(net, BATCH[0], MSE, optimizer), BATCH, path, **options)
+
+
+test_what_a_format_cannot_do_is_refused = refusals(
+    """
+exported('step.bin') -> ^export_step: expected a path that ends in .onnx or .pt2, got step.bin
+exported('step.pt2', dynamic_batch=True) -> expected dynamic_batch=False for a .pt2 program
+exported('step.pt2', defaults='s.onnx') -> expected two paths that end in .onnx, got step
+exported('step.onnx', defaults='s.pt2') -> got step.onnx and s.pt2
+exported('step.onnx', defaults='./step.onnx') -> got step.onnx and step.onnx
+exported('step.onnx', defaults=True) -> defaults to be a file's path or None, got True
+exported('step.onnx', dense(2, bias=False), lf.optim.muon(0.1)) -> muon(0.1)): cannot become ONNX:
+    numbers of torch.bfloat16 have no counterpart
+""",
+    globals(),
 )
-def test_what_a_format_cannot_do_is_refused(path, options, message):
-    net, loss, optimizer, x, target = STEPS["mlp"]
-    state = lf.init_state(net, optimizer, lf.Key(0), x)
-    with pytest.raises(lf.LayerError, match=message):
-        lf.export_step(lf.make_step(net, loss, optimizer), state, (x, target), path, **options)
-
-
-def test_numbers_that_onnx_does_not_have_are_refused(tmp_path):
-    net, optimizer, x = lf.dense(3, bias=False), lf.optim.muon(0.1), normal(6, 5)
-    step = lf.make_step(net, lf.losses.mse(), optimizer)
-    state = lf.init_state(net, optimizer, lf.Key(0), x)
-    message = r"muon\(0.1\)\): cannot become ONNX: numbers of torch.bfloat16 have no counterpart"
-    with pytest.raises(lf.LayerError, match=message):
-        lf.export_step(step, state, (x, normal(6, 3)), tmp_path / "step.onnx")
 
 
 def test_numbers_of_the_batch_size_are_found():
@@ -423,9 +409,8 @@ def operations_of(path):
 
 def test_pooling_is_exported_before_a_relu(tmp_path):
     net = lf.serial(lf.conv2d(4, 3), lf.relu(), lf.max_pool2d(2), lf.flatten(), lf.dense(3))
-    optimizer, path = lf.optim.sgd(0.1), tmp_path / "step.onnx"
-    state = lf.init_state(net, optimizer, lf.Key(0), IMAGES)
-    lf.export_step(lf.make_step(net, CE(), optimizer), state, (IMAGES, LABELS), path)
+    (step, state), path = begin(net, IMAGES), tmp_path / "step.onnx"
+    lf.export_step(step, state, (IMAGES, LABELS), path)
     operations = operations_of(path)
     assert operations.index("MaxPool") < operations.index("Relu")
     lf.export(net, state.params, IMAGES, path)
@@ -444,8 +429,8 @@ def test_windows_apart_and_overlapping_are_exported(options, tmp_path):
 
 
 def test_a_cosine_in_float64_is_a_sine(tmp_path):
-    net, optimizer = lf.dense(2), lf.optim.sgd(lf.schedules.cosine(0.1, 4))
-    check_steps(net, lf.losses.mse(), optimizer, [(normal(6, 5), normal(6, 2))] * 4, tmp_path)
+    optimizer = lf.optim.sgd(lf.schedules.cosine(0.1, 4))
+    check_steps(lf.dense(2), MSE, optimizer, [BATCH] * 4, tmp_path)
     operations = operations_of(tmp_path / "step.onnx")
     assert "Sin" in operations
     assert "Cos" not in operations
@@ -463,15 +448,13 @@ def of_any_batch(write, x):
     return lambda x: torch.as_tensor(session.run(["y"], {"x": x.numpy()})[0])
 
 
-@pytest.mark.parametrize(
-    "write",
-    [
-        lambda x: x * torch.tensor(len(x)),
-        lambda x: x * torch.tensor(1 / len(x)),
-        lambda x: x.var(0),
-        lambda x: x[1:].var(),
-    ],
+OF_BATCH = (
+    *(lambda x: x * torch.tensor(len(x)), lambda x: x * torch.tensor(1 / len(x))),
+    *(lambda x: x.var(0), lambda x: x[1:].var()),
 )
+
+
+@pytest.mark.parametrize("write", OF_BATCH)
 def test_numbers_of_a_batch_are_those_of_the_batch_at_hand(write):
     x = normal(6, 5)
     run = of_any_batch(write, x)
@@ -479,18 +462,14 @@ def test_numbers_of_a_batch_are_those_of_the_batch_at_hand(write):
         assert same_number(run(given), write(given))
 
 
-@pytest.mark.parametrize(
-    ("write", "message"),
-    [
-        (lambda x: x * torch.tensor([float(len(x)), 1.0])[0], "a constant tensor depends on"),
-        (
-            lambda x: x.scatter_reduce(0, torch.zeros_like(x).long(), x, "sum", include_self=False),
-            "scatter_reduce.two has no counterpart with include_self=False",
-        ),
-        (lambda x: x.round(decimals=1), "has no counterpart with decimals=1"),
-        (lambda x: x * (x.long() >> 64), "a constant n below 64"),
-    ],
+X = normal(6, 5)
+test_what_has_no_counterpart_is_refused = refusals(
+    """
+of_any_batch(lambda x: x * torch.tensor([float(len(x)), 1.0])[0], X) -> a constant tensor depends on
+of_any_batch(lambda x: x.scatter_reduce(0, torch.zeros_like(x).long(), x, 'sum', include_self=False
+    ), X) -> scatter_reduce.two has no counterpart with include_self=False
+of_any_batch(lambda x: x.round(decimals=1), X) -> has no counterpart with decimals=1
+of_any_batch(lambda x: x * (x.long() >> 64), X) -> a constant n below 64
+""",
+    globals(),
 )
-def test_what_has_no_counterpart_is_refused(write, message):
-    with pytest.raises(lf.LayerError, match=message):
-        of_any_batch(write, normal(6, 5))

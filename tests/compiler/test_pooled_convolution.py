@@ -5,9 +5,7 @@ from itertools import product as pairs
 
 import pytest
 import torch
-from helpers.compare import same_bits, same_number
-from helpers.compiling import compiles
-from helpers.graphs import assert_same_after, drawn, targets, traced
+from helpers import assert_same_after, compiles, drawn, same_bits, same_number, targets, traced
 from helpers.kernels_together import together
 
 import lincoln_fn as lf
@@ -181,9 +179,8 @@ def rewritten(graph):
     pooling.rewrite_convolutions(graph)
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_which_convolutions_the_kernels_take(name):
-    make, there, back = NETS[name]
+@pytest.mark.parametrize(("make", "there", "back"), NETS.values(), ids=NETS)
+def test_which_convolutions_the_kernels_take(make, there, back):
     graph, given = traced(make(), drawn(1, 6, 2, 8, 8))
     atens = aten.convolution.default, aten.convolution_backward.default
     before = [targets(graph).count(each) for each in atens]

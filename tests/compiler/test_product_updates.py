@@ -5,9 +5,9 @@ from itertools import product as pairs
 
 import pytest
 import torch
-from helpers.compare import same_bits, same_number
-from helpers.compiling import assert_compiles, compiles
-from helpers.graphs import column_major, drawn, trace
+from helpers import CE, begin, drawn, same_bits, same_number, trace
+from helpers.compiling import assert_compiles, compiles, since_2_13
+from helpers.graphs import column_major
 from helpers.kernels_together import together
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -19,12 +19,7 @@ from lincoln_fn.compiler.passes.product_updates import supports, updates, write
 from lincoln_fn.fastpath import product
 from lincoln_fn.recording import flatten
 
-pytestmark = [
-    pytest.mark.full,
-    compiles,
-    pytest.mark.usefixtures("needs_vectors"),
-    pytest.mark.skipif(torch.__version__ < "2.13", reason="an older torch makes no such updates"),
-]
+pytestmark = [pytest.mark.full, compiles, since_2_13, pytest.mark.usefixtures("needs_vectors")]
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +28,7 @@ def _by_mkl(monkeypatch):
 
 
 @pytest.fixture
-def _of_any_size(monkeypatch):
+def of_any_size(monkeypatch):
     monkeypatch.setattr(op, "_LEAST", 1)
     monkeypatch.setattr(op, "_SIDE", 1)
     monkeypatch.setattr(op, "_LARGE", 1)
@@ -94,9 +89,8 @@ FACTORS = {
 }
 
 
-@pytest.mark.usefixtures("_of_any_size")
 @pytest.mark.parametrize("update", [momentum, adam], ids=lambda update: update.__name__)
-def test_the_kernel_makes_what_the_operations_make(update):
+def test_the_kernel_makes_what_the_operations_make(update, of_any_size):
     count, cases = {momentum: 2, adam: 3}[update], []
     for (rows, terms, columns), factors in pairs(SHAPES, FACTORS):
         lay_a, lay_c = FACTORS[factors]
@@ -139,9 +133,8 @@ UPDATES = {
 }  # fmt: skip
 
 
-@pytest.mark.usefixtures("_of_any_size")
 @pytest.mark.parametrize("name", UPDATES)
-def test_leaves_change_in_place_as_the_operations_say(name):
+def test_leaves_change_in_place_as_the_operations_say(name, of_any_size):
     update, leaves, factors = UPDATES[name]
     leaves = [leaf.mT.clone().mT if name == "by columns" else leaf.clone() for leaf in leaves]
     strides, given = [leaf.stride() for leaf in leaves], (*leaves, *factors)
@@ -153,8 +146,7 @@ def test_leaves_change_in_place_as_the_operations_say(name):
     assert same_number(leaves, list(expected), dtype=torch.float32)
 
 
-@pytest.mark.usefixtures("_of_any_size")
-def test_extremes_are_as_torch_makes_them():
+def test_extremes_are_as_torch_makes_them(of_any_size):
     # Of one term, so that no sum is rounded: zero, denormal, huge, infinite, and no number.
     a = torch.tensor([[0.0], [1e-20], [1e20], [-1e4]])
     c = torch.tensor([[0.0, 1.0, -1e-20, 1e25, torch.inf, torch.nan, 1e4, 3e-3]])
@@ -185,32 +177,23 @@ NOT_FOUND = {
 }
 
 
-@pytest.mark.usefixtures("_of_any_size")
 @pytest.mark.parametrize("name", NOT_FOUND)
-def test_another_update_is_not_found(name):
+def test_another_update_is_not_found(name, of_any_size):
     given = drawn(0, 4, 5), drawn(1, 4, 5), drawn(2, 4, 3), drawn(3, 3, 5)
     graph = graph_of(NOT_FOUND[name], given)
     holders = graph.find_nodes(op="placeholder")[:2]
     assert updates(graph, holders, graph.output_node().args[0][:2]) == []
 
 
-@pytest.mark.usefixtures("_of_any_size")
-def test_a_leaf_that_lies_otherwise_or_has_more_axes_does_not_change_so():
+def test_a_leaf_that_lies_otherwise_or_has_more_axes_does_not_change_so(of_any_size):
     factors = drawn(2, 4, 3), drawn(3, 3, 5), torch.tensor(0.3)
     by_rows, turned, more = drawn(0, 4, 5), drawn(1, 5, 4).mT, drawn(1, 2, 4, 5)
-    for leaves, count in (
-        ((by_rows, by_rows), 1),
-        ((by_rows, turned), 0),
-        ((turned, turned), 0),
-        ((more, more), 0),
-        ((by_rows, more), 0),
-    ):
-        graph = graph_of(momentum, (*leaves, *factors))
-        assert len(found_in(graph, 2)) == count
+    pairs = (by_rows, by_rows), (by_rows, turned), (turned, turned), (more, more), (by_rows, more)
+    counts = [len(found_in(graph_of(momentum, (*pair, *factors)), 2)) for pair in pairs]
+    assert counts == [1, 0, 0, 0, 0]
 
 
-@pytest.mark.usefixtures("_of_any_size")
-def test_a_product_that_is_shown_in_two_ways_changes_nothing():
+def test_a_product_that_is_shown_in_two_ways_changes_nothing(of_any_size):
     def update(w, v, a, c):
         dw = a @ c
         return w - dw, v - dw.mT
@@ -227,15 +210,10 @@ def test_which_products_suit(monkeypatch):
     assert suits(500, 256, 784)
     assert suits(64, 128, 2**7)
     assert suits(2**11, 1024, 2**11)
-    for shape in (
-        (63, 128, 2**10),
-        (2**10, 128, 63),
-        (64, 127, 2**7),
-        (500, 257, 784),
-        (2**11, 1025, 2**11),
-        (2**11, 1024, 2**11 - 1),
-    ):
-        assert not suits(*shape)
+    for rows, *shape in (63, 128, 2**10), (2**10, 128, 63), (64, 127, 2**7), (500, 257, 784):
+        assert not suits(rows, *shape)
+    assert not suits(2**11, 1025, 2**11)
+    assert not suits(2**11, 1024, 2**11 - 1)
     assert not suits(500, 128, 784, dtype=torch.float64)
     assert not suits(500, 128, 784, device="meta")
     monkeypatch.setattr(product, "MKL", False)
@@ -246,34 +224,28 @@ def test_which_products_suit(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("precision", "rounded"), [("highest", False), ("high", True), ("medium", True)]
+    ("name", "rounded"), [("highest", False), ("high", True), ("medium", True)]
 )
-def test_torch_is_left_products_that_it_may_round(precision, rounded):
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    try:
-        assert supports(torch.empty(500, 128), torch.empty(128, 784)) is not rounded
-    finally:
-        torch.set_float32_matmul_precision(before)
+def test_torch_is_left_products_that_it_may_round(name, rounded, precision):
+    precision(name)
+    assert supports(torch.empty(500, 128), torch.empty(128, 784)) is not rounded
 
 
 # What a dense layer's updates are found to change, with W by rows or by columns.
 X, TARGET = drawn(0, 6, 5), torch.tensor([0, 2, 1, 1, 2, 0])
-LOSS = lf.losses.softmax_cross_entropy()
 NET = lf.serial(lf.dense(20), lf.tanh(), lf.dense(3))
 
 
 def fates_of(optimizer, layout=lambda state: state):
-    step = lf.make_step(NET, LOSS, optimizer, donate=True)
-    state = layout(lf.init_state(NET, optimizer, lf.Key(2), X))
+    step, state = begin(NET, X, CE, optimizer, donate=True)
+    state = layout(state)
     traced = trace(step, state, (X, TARGET))
     fates = donate(traced, len(flatten(state)[0]))
     return fates, [node.target for node in traced.graph.graph.nodes]
 
 
-@pytest.mark.usefixtures("_of_any_size")
 @pytest.mark.parametrize("layout", [column_major, lambda state: state])
-def test_the_updates_of_a_step_are_found(layout):
+def test_the_updates_of_a_step_are_found(layout, of_any_size):
     fates, made = fates_of(lf.optim.adamw(0.01), layout)
     assert made.count(op.change) == 2
     assert set(fates) == {"updated", "kept"}
@@ -282,15 +254,13 @@ def test_the_updates_of_a_step_are_found(layout):
 FUSED = ["sgd", "adam", "adamw", "adagrad", "adadelta", "rmsprop", "nadam", "adamax"]
 
 
-@pytest.mark.usefixtures("_of_any_size")
 @pytest.mark.parametrize("name", FUSED)
-def test_the_optimizers_whose_updates_are_found(name):
+def test_the_optimizers_whose_updates_are_found(name, of_any_size):
     make = getattr(lf.optim, name)
     optimizer = make(0.01, momentum=0.9) if name == "sgd" else make(0.01)
     assert fates_of(optimizer)[1].count(op.change) == 2
 
 
-@pytest.mark.usefixtures("_of_any_size")
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -300,5 +270,5 @@ def test_the_optimizers_whose_updates_are_found(name):
     ],
     ids=str,
 )
-def test_steps_make_what_the_pure_step_makes(optimizer):
+def test_steps_make_what_the_pure_step_makes(optimizer, of_any_size):
     assert_compiles(NET, optimizer, X, TARGET, donate=True)

@@ -4,9 +4,9 @@ from functools import partial
 
 import pytest
 import torch
-from helpers.compare import largest, same_number
-from helpers.compiling import compiles
-from helpers.graphs import drawn, targets, traced
+from helpers import MSE, assert_says, begin, drawn, largest, same_number, targets, traced
+from helpers.compiling import compiles_in_full
+from helpers.graphs import MOMENTUM
 
 import lincoln_fn as lf
 from lincoln_fn.combine import _steps as loops
@@ -73,9 +73,7 @@ def loops_in(graph):
 
 def trained(net, x):
     """Make a step for a network, and the state and the batch for it."""
-    optimizer = lf.optim.sgd(0.1, momentum=0.9)
-    step = lf.make_step(net, lf.losses.mse(), optimizer)
-    state = lf.init_state(net, optimizer, lf.Key(5), x)
+    step, state = begin(net, x, MSE, MOMENTUM, key=5)
     return step, state, (x, drawn(7, *net.predict(state.params, x).shape))
 
 
@@ -98,14 +96,12 @@ def test_a_step_has_as_many_operations_for_a_sequence_of_any_length():
 
 
 @pytest.mark.full(but=("own cell",))
-@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("name", LOOPS)
-def test_a_loop_gives_the_same(name):
+def test_a_loop_gives_the_same(name, uncompiled):
     assert same_state(*trained(*LOOPS[name]))
 
 
-@compiles
-@pytest.mark.full
+@compiles_in_full
 def test_a_compiled_loop_gives_the_same():
     step, state, (x, target) = trained(*LOOPS["two sequences"])
     expected, value = step(state, (x, target))
@@ -116,8 +112,8 @@ def test_a_compiled_loop_gives_the_same():
     # An index out of range within the loop is an error as in the step itself.
     wrong = TOKENS.clone()
     wrong[0, -1] = 6
-    with pytest.raises(lf.LayerError, match=r"embedding\(6, 3\): expected indices from 0 to 5"):
-        compiled(state, ((wrong, *x[1:]), target))
+    message = "embedding(6, 3): expected indices from 0 to 5"
+    assert_says(message, compiled, state, ((wrong, *x[1:]), target))
 
 
 def growing():
@@ -146,8 +142,7 @@ def test_the_note_of_a_loop_on_disk_depends_on_its_body():
     assert notes[0] != notes[1] == notes[2]
 
 
-@pytest.mark.usefixtures("uncompiled")
-def test_a_state_that_changes_its_shape_is_traced_step_by_step():
+def test_a_state_that_changes_its_shape_is_traced_step_by_step(uncompiled):
     net = behind_dense(lf.scan(growing(), has_output=True))
     x = X, STATE
     graph, _ = traced(net, x, drawn(7, 4, STEPS, 1), lf.losses.mse())
@@ -155,8 +150,7 @@ def test_a_state_that_changes_its_shape_is_traced_step_by_step():
     assert same_state(*trained(net, x))
 
 
-@pytest.mark.usefixtures("uncompiled")
-def test_a_visitor_of_ones_own_sees_each_step():
+def test_a_visitor_of_ones_own_sees_each_step(uncompiled):
     net = lf.scan(lf.gru_cell(5))
     params = net.init(lf.Key(0), X)
 
@@ -173,8 +167,7 @@ def test_a_visitor_of_ones_own_sees_each_step():
     assert lf.compile(count_steps)(params, X)[1] == STEPS
 
 
-@pytest.mark.usefixtures("uncompiled")
-def test_the_cache_of_a_compiled_forward_pass_is_read_outside_of_it():
+def test_the_cache_of_a_compiled_forward_pass_is_read_outside_of_it(uncompiled):
     net, x = lf.scan(OWN), (X, STATE)
     params = net.init(lf.Key(5), x)
     y, cache = lf.compile(net.forward)(params, x)

@@ -5,9 +5,8 @@ from itertools import product as pairs
 
 import pytest
 import torch
-from helpers.compare import same_number
-from helpers.compiling import compiles
-from helpers.graphs import drawn
+from helpers import begin, drawn, same_number
+from helpers.compiling import compiles, since_2_13
 from helpers.kernels_together import together
 
 import lincoln_fn as lf
@@ -18,15 +17,8 @@ from lincoln_fn.compiler.passes import products
 from lincoln_fn.compiler.passes.products import by_kernel as product
 from lincoln_fn.compiler.passes.products import suits_kernel as supports
 
-pytestmark = [
-    pytest.mark.full,
-    compiles,
-    pytest.mark.skipif(
-        torch.__version__ < "2.13", reason="Python calls the kernels of older torches"
-    ),
-]
+pytestmark = [pytest.mark.full, compiles, since_2_13]
 
-needs_vectors = pytest.mark.usefixtures("needs_vectors")
 
 # Rows, terms and columns: whole tiles and parts of them, fewer columns than a vector has numbers,
 # odd numbers, and one of each.
@@ -38,8 +30,7 @@ def laid(x, by_columns):
     return x.mT.contiguous().mT if by_columns else x
 
 
-@needs_vectors
-def test_the_product_is_that_of_float64():
+def test_the_product_is_that_of_float64(needs_vectors):
     given = []
     # One matrix, and three in a batch.
     for (rows, terms, count), orders, batch in pairs(SHAPES, ORDERS, ((), (3,))):
@@ -62,14 +53,12 @@ def test_one_row_is_multiplied_by_aten(monkeypatch):
     assert same_number(products._one_with_one(a[None], b[None]), (a @ b)[None])
 
 
-@needs_vectors
-def test_factors_with_gaps():
+def test_factors_with_gaps(needs_vectors):
     a, b = drawn(0, 9, 20)[:, ::2], drawn(1, 10, 70)[:, 3:]
     assert same_number(product(a, b), a @ b)
 
 
-@needs_vectors
-def test_extremes():
+def test_extremes(needs_vectors):
     a = torch.tensor([[1e4, -1e4], [1e-40, -0.0], [torch.inf, 1.0], [torch.nan, 1.0]])
     for count in (1, 40):
         b = torch.tensor([[1e4], [1.0]]).expand(2, count).contiguous()
@@ -77,8 +66,7 @@ def test_extremes():
         assert product(a, b)[3].isnan().all()
 
 
-@needs_vectors
-def test_a_thousand_terms_are_as_exact_as_when_they_are_added_one_after_the_other():
+def test_a_thousand_terms_are_as_exact_as_when_they_are_added_one_after_the_other(needs_vectors):
     a, b = drawn(0, 8, 1024), drawn(1, 1024, 20)
     exact, in_turn = a.double() @ b.double(), torch.zeros(8, 20)
     for i in range(1024):
@@ -86,8 +74,7 @@ def test_a_thousand_terms_are_as_exact_as_when_they_are_added_one_after_the_othe
     assert (product(a, b) - exact).abs().max() <= (in_turn - exact).abs().max()
 
 
-@needs_vectors
-def test_which_products_are_small(monkeypatch):
+def test_which_products_are_small(monkeypatch, needs_vectors):
     a, b = drawn(0, 128, 64), drawn(1, 64, 64)
     assert supports(a, b)
     assert supports(a[None], b[None])
@@ -103,10 +90,9 @@ def test_which_products_are_small(monkeypatch):
 
 
 def test_an_activation_writes_over_what_it_is_made_of():
-    net, optimizer = lf.serial(lf.dense(10), lf.sigmoid(), lf.dense(1)), lf.optim.adamw()
+    net, loss = lf.serial(lf.dense(10), lf.sigmoid(), lf.dense(1)), lf.losses.sigmoid_cross_entropy
     x, target = drawn(0, 128, 30), torch.arange(128) % 2
-    step = lf.make_step(net, lf.losses.sigmoid_cross_entropy(), optimizer, donate=True)
-    states = [lf.init_state(net, optimizer, lf.Key(0), x)]
+    step, *states = begin(net, x, loss(), lf.optim.adamw(), donate=True)
     compiled = lf.compile(step)
 
     def take():

@@ -5,7 +5,7 @@ from multiprocessing import get_context
 
 import pytest
 import torch
-from helpers.compare import same_bits
+from helpers import CE, assert_says, begin, same_bits
 from helpers.processes import outcomes, run_in_processes, started
 
 import lincoln_fn as lf
@@ -28,14 +28,15 @@ def make(group, zero):
     return lf.serial(hidden, lf.dropout(0.3), lf.relu(), lf.dense(3)), adamw
 
 
+def first_of(group, zero):
+    net, optimizer = make(group, zero)
+    return begin(net, X, CE, optimizer)[1]
+
+
 def train(group, folder, zero, stop=STEPS, started_steps=None):
     """Train from the newest checkpoint on, and return the whole parameters' bits."""
     net, optimizer = make(group, zero)
-    step = lf.make_step(
-        net, lf.losses.softmax_cross_entropy(), optimizer,
-        reduce=distributed.mean(group, shards=4),
-    )  # fmt: skip
-    state = lf.init_state(net, optimizer, lf.Key(0), X)
+    step, state = begin(net, X, CE, optimizer, reduce=distributed.mean(group, shards=4))
     directory = distributed.Directory(path=folder, group=group)
     state = directory.latest(state) or state
     begun = int(state.step)
@@ -89,8 +90,7 @@ def test_a_checkpoint_without_its_manifest_or_with_a_damaged_part_is_passed_over
 
 
 def test_the_best_checkpoint_is_kept(tmp_path):
-    net, optimizer = make(distributed.alone(), 3)
-    state = lf.init_state(net, optimizer, lf.Key(0), X)
+    state = first_of(distributed.alone(), 3)
     directory = distributed.Directory(path=tmp_path, group=distributed.alone(), keep_last=1)
     for number, score in ((1, 0.5), (2, 0.9), (3, 0.9), (4, 0.1)):
         moved = lf.TrainState(state.params, state.opt_state, state.key, torch.tensor(number))
@@ -105,9 +105,7 @@ def save_and_load_parts(group, folder):
     net = lf.serial(
         distributed.column_parallel(6, group), lf.tanh(), distributed.row_parallel(3, group)
     )
-    optimizer = lf.optim.adamw(0.01)
-    step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer)
-    first = lf.init_state(net, optimizer, lf.Key(0), X)
+    step, first = begin(net, X, CE, lf.optim.adamw(0.01))
     state, _ = step(first, (X, TARGET))
     directory = distributed.Directory(path=folder, group=group)
     directory.save(state)
@@ -116,11 +114,9 @@ def save_and_load_parts(group, folder):
 
 def test_states_that_differ_between_processes_are_saved_by_each(tmp_path):
     assert all(run_in_processes(2, save_and_load_parts, tmp_path))
-    net, optimizer = make(distributed.alone(), 1)
-    state = lf.init_state(net, optimizer, lf.Key(0), X)
     directory = distributed.Directory(path=tmp_path, group=distributed.alone())
-    with pytest.raises(checkpoint.CheckpointError, match="expected 2 processes, which had differ"):
-        directory.latest(state)
+    message = "CheckpointError: expected 2 processes, which had differ"
+    assert_says(message, directory.latest, first_of(distributed.alone(), 1))
 
 
 KILLS = [(2, 1, 3), (4, 2, 6), (2, 0, 9)]  # how many processes, which one, after which step

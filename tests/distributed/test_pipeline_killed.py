@@ -5,6 +5,7 @@ import signal
 
 import pytest
 import torch
+from helpers import MSE, begin
 from helpers.processes import outcomes, started
 
 import lincoln_fn as lf
@@ -16,9 +17,8 @@ pytestmark = pytest.mark.full
 def train_until_killed(group):
     stages = lf.dense(3), lf.dense(3)
     net, reduce = distributed.pipeline(stages, distributed.zero_bubble_h1(2, 3), group)
-    optimizer, x = lf.optim.sgd(0.1), torch.ones(6, 3)
-    step = lf.make_step(net, lf.losses.mse(), optimizer, reduce=reduce)
-    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    x = torch.ones(6, 3)
+    step, state = begin(net, x, MSE, reduce=reduce)
     try:
         for i in range(3):
             if i == 2 and group.rank == 1:
@@ -40,9 +40,9 @@ def test_a_process_that_is_killed_is_named():
 
 def train_until_stopped(group):
     """Stop rank 0, which keeps the store that tells who is gone."""
-    net, optimizer, x = lf.dense(3), lf.optim.sgd(0.1), torch.ones(6, 3)
-    step = lf.make_step(net, lf.losses.mse(), optimizer, reduce=distributed.mean(group))
-    state, _ = step(lf.init_state(net, optimizer, lf.Key(0), x), (x, x))
+    x = torch.ones(6, 3)
+    step, state = begin(lf.dense(3), x, MSE, reduce=distributed.mean(group))
+    state, _ = step(state, (x, x))
     if group.rank == 0:
         os.kill(os.getpid(), signal.SIGSTOP)
     try:

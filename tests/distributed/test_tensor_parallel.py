@@ -5,8 +5,9 @@ from functools import partial
 import attrs
 import pytest
 import torch
-from helpers.compare import same_bits, same_number
+from helpers import CE, begin, same_bits, same_number
 from helpers.processes import errors_of, run_in_processes
+from helpers.refusals import assert_told
 
 import lincoln_fn as lf
 from lincoln_fn import distributed
@@ -126,7 +127,7 @@ def fast(layer, params, x, g):
     return y, *layer.backward(params, cache, g)
 
 
-def begin(case):
+def drawn(case):
     """Draw a case's params in one process, and dL/dy."""
     params = case.plain.init(lf.Key(0), case.x)
     y = case.plain.predict(params, case.x)
@@ -135,13 +136,13 @@ def begin(case):
 
 def whole(case):
     """Compute a case in one process."""
-    params, g = begin(case)
+    params, g = drawn(case)
     return {"params": params, **passes(case.plain, params, case.x, g)}
 
 
 def parts(case, group):
     """Compute a case in several processes, and put the results together."""
-    plain, g = begin(case)
+    plain, g = drawn(case)
     x = case.x
     if case.x_axis is not None:
         x = take_own_part(x, group, case.x_axis)
@@ -237,24 +238,21 @@ def test_what_cannot_be_divided_is_refused_by_the_same_error_in_all(of_ranks, re
     size = request.node.callspec.params["of_ranks"]
     first, *others = (errors for _, errors in of_ranks)
     assert all(other == first for other in others)
-    multiple = f"a multiple of the {size} processes, got"
-    assert first["columns"] == (
-        f"column_parallel: expected n_out to be {multiple} 9; "
-        f"take a multiple, such as {10 if size == 2 else 12}"
-    )
-    assert f"x's features to be {multiple} 9" in first["rows"]
-    assert f"parallel_attention: expected num_heads to be {multiple} 3" in first["heads"]
-    assert f"expected n_out to be {multiple} 9" in first["block"]
-    assert f"expected num_embeddings to be {multiple} 9" in first["vocabulary"]
-    assert first["index"].endswith("expected indices from 0 to 23, got 24")
-    assert first["negative"].endswith("expected indices from 0 to 23, got -1")
-    assert first["shapes"] == (
-        f"split: expected a part of (4, 3) along one axis in {size} processes, got (3, 3)"
-    )
-    assert first["structure"] == ("join: expected a tree like float32[4], got (float32[4],)")
-
-
-LOSS = lf.losses.softmax_cross_entropy()
+    multiple, following = f"to be a multiple of the {size} processes, got", {2: 10, 4: 12}[size]
+    told = {
+        "columns": f"^column_parallel: expected n_out {multiple} 9; "
+        f"take a multiple, such as {following}$",
+        "rows": f"x's features {multiple} 9",
+        "heads": f"parallel_attention: expected num_heads {multiple} 3",
+        "block": f"expected n_out {multiple} 9",
+        "vocabulary": f"expected num_embeddings {multiple} 9",
+        "index": "expected indices from 0 to 23, got 24$",
+        "negative": "expected indices from 0 to 23, got -1$",
+        "shapes": f"^split: expected a part of (4, 3) along one axis in {size} processes, "
+        "got (3, 3)$",
+        "structure": "^join: expected a tree like float32[4], got (float32[4],)$",
+    }
+    assert_told(first, told)
 
 
 def language_model(tied, embed, make_block):
@@ -282,8 +280,7 @@ def clipped(clip):
 
 def one_process():
     net = language_model(lf.tied, lf.embedding, lf.transformer_encoder_block)
-    optimizer = clipped(lf.optim.clip_by_global_norm(0.1))
-    return net, optimizer, lf.init_state(net, optimizer, lf.Key(0), batches()[0])
+    return begin(net, batches()[0], CE, clipped(lf.optim.clip_by_global_norm(0.1)))
 
 
 def trained(tensor, data):
@@ -295,19 +292,17 @@ def trained(tensor, data):
             heads, tensor, *rest, **options
         ),
     )
-    *_, like = one_process()
-    clip = distributed.clip_by_global_norm(0.1, tensor, like=like.params)
-    optimizer = clipped(clip)
-    state = lf.init_state(net, optimizer, lf.Key(0), batches()[0])
-    step = lf.make_step(net, LOSS, optimizer, reduce=distributed.mean(data))
+    _, like = one_process()
+    clip = clipped(distributed.clip_by_global_norm(0.1, tensor, like=like.params))
+    step, state = begin(net, batches()[0], CE, clip, reduce=distributed.mean(data))
     values, state = taught(state, step, (data.rank, data.size))
     return values, leaves(distributed.join(state, like, tensor))
 
 
 @pytest.mark.full
 def test_a_grid_of_data_and_tensor_parallel_processes_trains_as_one_process(of_processes):
-    net, optimizer, begin = one_process()
-    values, state = taught(begin, lf.make_step(net, LOSS, optimizer))
+    step, first = one_process()
+    values, state = taught(first, step)
     first = of_processes[0][1][1]
     for _, (its_values, arrays) in of_processes:
         assert same_number(its_values, values)
@@ -324,7 +319,7 @@ def test_the_gradients_of_one_process_are_right(name):
     if name != "embedding with padding":  # where the zero of a row is chosen, not derived
         lf.testing.check_layer(layer, params, case.x)
     expected = whole(case)
-    for key, value in passes(layer, params, case.x, begin(case)[1]).items():
+    for key, value in passes(layer, params, case.x, drawn(case)[1]).items():
         assert same_number(value, expected[key])
 
 

@@ -2,11 +2,9 @@
 
 import pytest
 import torch
+from helpers import Operations, normal, same_bits, same_number
 from helpers.cases import convolution
-from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
 from helpers.convolutions import MAKERS, input_for, run
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
 from lincoln_fn.core import file_of
@@ -17,20 +15,6 @@ from lincoln_fn.layers import conv
 PLANES = [
     lf.conv2d(6, 3, 2, 1), lf.conv2d(4, 3, groups=4), lf.conv2d(6, (2, 3), padding="same"),
 ]  # fmt: skip
-
-
-class Kernels(TorchDispatchMode):
-    """Records ATen's operations, and what convolution's backward kernel was asked for."""
-
-    def __init__(self):
-        super().__init__()
-        self.names, self.wanted = [], []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.names.append(func.name())
-        if func is torch.ops.aten.convolution_backward.default:
-            self.wanted.append(tuple(args[-1]))
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("layer", PLANES, ids=str)
@@ -68,11 +52,12 @@ def test_only_what_is_wanted_is_computed_and_by_one_kernel(maker, bias):
     layer, x = fast(maker(6, 3, bias=bias)), input_for(maker)
     params = layer.init(lf.Key(0), x)
     y, cache = layer.forward(params, x)
-    with Kernels() as kernels:
-        layer.grads(params, cache, torch.ones_like(y))
-        layer.backward(params, cache, torch.ones_like(y))
-        layer.input_grad(params, cache, torch.ones_like(y))
-    assert kernels.wanted == [(False, True, bias), (True, True, bias), (True, False, False)]
+    with Operations() as operations:
+        for function in (layer.grads, layer.backward, layer.input_grad):
+            function(params, cache, torch.ones_like(y))
+    kernel = torch.ops.aten.convolution_backward.default
+    wanted = [tuple(given[-1]) for called, given, _ in operations.calls if called is kernel]
+    assert wanted == [(False, True, bias), (True, True, bias), (True, False, False)]
 
 
 @pytest.mark.parametrize("maker", MAKERS)
@@ -82,10 +67,10 @@ def test_the_formula_computes_each_half_once(maker):
     y, cache = layer.forward(params, x)
     counts = []
     for function in (layer.input_grad, layer.grads, layer.backward):
-        with Kernels() as kernels:
+        with Operations() as operations:
             function(params, cache, torch.ones_like(y))
-        counts.append(kernels.names.count("aten::convolution"))
-        assert not any("backward" in name for name in kernels.names)
+        counts.append(operations.names.count("convolution"))
+        assert not any("backward" in name for name in operations.names)
     assert counts == [1, 1, 2]
 
 

@@ -2,12 +2,10 @@
 
 import pytest
 import torch
-from helpers.compare import same_bits, same_number
+from helpers import Operations, drawn, same_bits, same_number
 from torch._subclasses import FakeTensorMode
 from torch.autograd import forward_ad
-from torch.utils._python_dispatch import TorchDispatchMode
 
-import lincoln_fn as lf
 from lincoln_fn.fastpath import product
 from lincoln_fn.fastpath.product import is_amd_with
 
@@ -24,23 +22,7 @@ def preferred(monkeypatch):
     monkeypatch.setattr(product, "_LEAST_SUM", 1)
 
 
-def drawn(i, *shape):
-    return lf.keys.normal(lf.Key(i), shape)
-
-
-class Seen(TorchDispatchMode):
-    """Lists the operations that run within it."""
-
-    def __init__(self):
-        super().__init__()
-        self.names = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.names.append(str(func))
-        return func(*args, **(kwargs or {}))
-
-
-ONEDNN = "mkldnn._linear_pointwise.default"
+ONEDNN = "_linear_pointwise"
 ROWS = {
     "rows": drawn(0, 7, 12),
     "batches": drawn(1, 3, 5, 12),
@@ -56,11 +38,10 @@ WEIGHTS = {
 
 
 @has_onednn
-@pytest.mark.usefixtures("preferred")
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("weight", WEIGHTS)
 @pytest.mark.parametrize("has_bias", [False, True])
-def test_linear_is_the_product(rows, weight, has_bias):
+def test_linear_is_the_product(rows, weight, has_bias, preferred):
     x, w, b = ROWS[rows], WEIGHTS[weight], drawn(9, 40) if has_bias else None
     exact = x.double() @ w.double().mT + (0 if b is None else b.double())
     y = product.linear(x, w, b)
@@ -106,11 +87,10 @@ def test_which_way_is_faster_depends_on_the_processor(monkeypatch, name, has_vec
 
 
 @has_onednn
-@pytest.mark.usefixtures("preferred")
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # of torch's own making
-def test_autograd_torch_func_and_tracers_see_the_product():
+def test_autograd_torch_func_and_tracers_see_the_product(preferred):
     learned, y = WEIGHT.clone().requires_grad_(), X.double() @ WEIGHT.double().mT
-    with Seen() as seen:
+    with Operations() as seen:
         (slope,) = torch.autograd.grad(product.linear(X, learned).sum(), learned)
         slopes = torch.func.grad(lambda x: product.linear(x, WEIGHT).sum())(X)
         by_row = torch.func.vmap(lambda row: product.linear(row, WEIGHT))(X)
@@ -124,7 +104,7 @@ def test_autograd_torch_func_and_tracers_see_the_product():
     assert same_number(slope, X.sum(0).expand(40, 12))
     assert same_number(slopes, WEIGHT.sum(0).expand(7, 12))
     assert same_number([by_row, *tangents], [y, (y, y), (y, y)], dtype=torch.float32)
-    with torch.no_grad(), Seen() as seen:
+    with torch.no_grad(), Operations() as seen:
         assert not product.linear(X, learned).requires_grad
     assert ONEDNN in seen.names
 
@@ -140,7 +120,7 @@ ORDERS = {"by rows": lambda w: w.contiguous(), "by columns": lambda w: w.mT.cont
 def test_outer_is_the_sum_over_rows_in_the_weights_order(rows, n_out, order, here, monkeypatch):
     monkeypatch.setattr(product, "HERE", here)
     x, g, weight = drawn(0, rows, 20), drawn(1, rows, n_out), ORDERS[order](drawn(2, 20, n_out))
-    with Seen() as seen:
+    with Operations() as seen:
         made = product.outer(x, g, like=weight)
     # By rows, the product has n_out columns; a column alone is row-major, too.
     is_wide = n_out >= 16 or (order == "by columns" and n_out > 1)
@@ -150,11 +130,10 @@ def test_outer_is_the_sum_over_rows_in_the_weights_order(rows, n_out, order, her
 
 
 @has_onednn
-@pytest.mark.usefixtures("preferred")
-def test_which_sums_over_rows_are_left_to_mkl():
+def test_which_sums_over_rows_are_left_to_mkl(preferred):
     x, g, weight = drawn(0, 7, 20), drawn(1, 7, 40), drawn(2, 20, 40)
     every_other = drawn(0, 7, 40)[:, ::2]
-    with Seen() as seen:
+    with Operations() as seen:
         for bad_x, bad_g in (
             (x.double(), g.double()), (ORDERS["by columns"](x), g), (every_other, g),
             (x, ORDERS["by columns"](g)),

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from helpers.compare import same_number
-from helpers.refusals import assert_says
+from helpers import assert_says, begin, same_number
 
 import lincoln_fn as lf
 from lincoln_fn.fastpath.table import rearrange
@@ -67,7 +66,4 @@ def test_what_must_not_move_stays(net):
 def test_errors_of_a_step_are_not_rearranged():
     net = lf.serial(lf.conv2d(4, 3), lf.relu(), lf.max_pool2d(2), lf.flatten(), lf.dense(3))
     x, target = lf.keys.normal(lf.Key(0), (5, 1, 8, 8)), torch.arange(5) % 3
-    loss, optimizer = lf.losses.softmax_cross_entropy(), lf.optim.sgd(0.1)
-    state = lf.init_state(net, optimizer, lf.Key(1), x)
-    step = lf.make_step(net, loss, optimizer)
-    assert_says("serial[2] max_pool2d", step, state, (x[:, :, :3, :3], target))
+    assert_says("serial[2] max_pool2d", *begin(net, x), (x[:, :, :3, :3], target))

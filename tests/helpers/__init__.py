@@ -5,10 +5,15 @@ from importlib import import_module
 HOMES = {
     "cases": "CASES FIRST",
     "cases.case": "Case cast first_run normal run uniform",
+    "children": "printed_by_child run_child",
     "compare": "largest same_bits same_number same_statistics",
+    "compiling": "assert_compiles compiles compiles_in_full",
     "fast_layers": "VERSIONS",
+    "graphs": "assert_same_after drawn targets trace traced",
     "names": "names_of",
-    "refusals": "assert_refused assert_says refused",
+    "own": "Operations layer_of twice",
+    "refusals": "assert_refused assert_says error_of refused",
+    "steps": "CE MSE SGD assert_same_steps begin copied taken",
 }
 
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -18,6 +19,21 @@ def context():
     public = (getattr(getattr(lf, name), "__module__", "torch") for name in lf.__all__)
     forks.set_forkserver_preload([*dict.fromkeys(public)])
     return forks
+
+
+@contextmanager
+def started(function, *arguments):
+    """Call function(pipe, *arguments) in a process; give the process and our end of the pipe."""
+    ours, its = context().Pipe()
+    process = context().Process(target=function, args=(its, *arguments), daemon=True)
+    process.start()
+    its.close()
+    try:
+        with ours:
+            yield process, ours
+    finally:
+        process.kill()
+        process.join()
 
 
 def _main(program, arguments, environment, folder):

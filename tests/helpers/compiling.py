@@ -5,7 +5,7 @@ import torch
 from torch._inductor.cpp_builder import get_cpp_compiler
 
 import lincoln_fn as lf
-from helpers.compare import same_number
+from helpers.steps import CE, assert_same_steps, begin
 from lincoln_fn.core.record import State, record
 from lincoln_fn.layers import dropout
 
@@ -21,6 +21,15 @@ def has_compiler():
 
 
 compiles = pytest.mark.skipif(not has_compiler(), reason="Inductor finds no C++ compiler")
+
+since_2_13 = pytest.mark.skipif(
+    torch.__version__ < "2.13", reason="older torches do not make it, or have not been tried"
+)
+
+
+def compiles_in_full(test):
+    """Mark a test that compiles: it is left to the full suite, and to where there is a compiler."""
+    return pytest.mark.full(compiles(test))
 
 
 @record
@@ -74,18 +83,10 @@ CASES = {
 }  # fmt: skip
 
 
-def assert_compiles(net, optimizer, x, target, *, donate, layout=lambda state: state, loss=None):
+def assert_compiles(net, optimizer, x, target, *, donate, loss=CE):
     """Compare three compiled steps with three eager ones."""
-    loss = loss or lf.losses.softmax_cross_entropy()
-    step = lf.make_step(net, loss, optimizer, donate=donate)
-    theirs = layout(lf.init_state(net, optimizer, lf.Key(0), x))
-    ours = lf.tree.map(torch.clone, theirs, states=True)
-    fast = lf.compile(step)
-    for _ in range(3):
-        ours, value = fast(ours, (x, target))
-        theirs, exact = step(theirs, (x, target))
-        assert same_number(value, exact)
-    assert same_number(ours, theirs)
+    step, state = begin(net, x, loss, optimizer, donate=donate)
+    assert_same_steps(lf.compile(step), step, state, *[(x, target)] * 3)
 
 
 @record

@@ -5,7 +5,10 @@ import torch
 import lincoln_fn as lf
 from helpers.compare import same_number
 from helpers.compiling import T
+from helpers.steps import CE, begin
 from lincoln_fn.compiler.tracing import guard, of_step, write_down
+
+MOMENTUM = lf.optim.sgd(0.1, momentum=0.9)
 
 
 def drawn(i, *shape):
@@ -27,10 +30,8 @@ def trace(step, state, batch, *, here=True):
     return guard(program, write_down(program, state, batch, here=here))
 
 
-def traced(net, x, target=T, loss=None, optimizer=None, layout=lambda state: state):
-    optimizer = optimizer or lf.optim.sgd(0.1, momentum=0.9)
-    step = lf.make_step(net, loss or lf.losses.softmax_cross_entropy(), optimizer)
-    state = layout(lf.init_state(net, optimizer, lf.Key(0), x))
+def traced(net, x, target=T, loss=CE, optimizer=MOMENTUM):
+    step, state = begin(net, x, loss, optimizer)
     return trace(step, state, (x, target)).graph, (state, (x, target))
 
 

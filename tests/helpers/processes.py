@@ -3,14 +3,14 @@
 import os
 import socket
 import traceback
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing import connection
 
 import pytest
 import torch
 
 import lincoln_fn as lf
-from helpers.children import context
+from helpers import children
 
 
 def free_port():
@@ -19,7 +19,7 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def _main(rank, world, port, function, arguments, pipe, timeout):
+def _main(pipe, rank, world, port, function, arguments, timeout):
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
@@ -38,20 +38,9 @@ def started(world, function, *arguments, timeout=60):
 
     A pipe gives ("returned", value) or ("raised", traceback).
     """
-    port, running = free_port(), []
-    try:
-        for rank in range(world):
-            pipe, its_pipe = context().Pipe(duplex=False)
-            given = (rank, world, port, function, arguments, its_pipe, timeout)
-            process = context().Process(target=_main, args=given, daemon=True)
-            process.start()
-            its_pipe.close()
-            running.append((process, pipe))
-        yield running
-    finally:
-        for process, _ in running:
-            process.kill()
-            process.join()
+    given = world, free_port(), function, arguments, timeout
+    with ExitStack() as running:
+        yield [running.enter_context(children.started(_main, i, *given)) for i in range(world)]
 
 
 def outcomes(running, patience):

@@ -14,21 +14,36 @@ KIND = r"(?s)(?:(\w+Error): )?(.*)"
 KNOWN = {"torch": torch, "nn": torch.nn, "np": np}
 
 
-def assert_refused(message, call, /, *arguments, **options):
+def error_of(call, /, *arguments, **options):
+    """Give the LayerError that a call raises: its kind and its text."""
     with pytest.raises(LayerError) as caught:
         call(*arguments, **options)
-    assert str(caught.value) == message
+    return type(caught.value), str(caught.value)
+
+
+def assert_refused(message, call, /, *arguments, **options):
+    assert error_of(call, *arguments, **options)[1] == message
 
 
 def assert_says(part, call, /, *arguments, **options):
     """Call a function: it raises a LayerError whose text has this part, as a row of `refusals`.
 
-    An error of Python's, or a GradientError, is named as there.
+    An error of Python's, or another one of the library's, is named as there.
     """
     kind, message = re.fullmatch(KIND, part).groups()
-    kinds = {"GradientError": lf.testing.GradientError, **vars(builtins)}
+    kinds = {
+        "GradientError": lf.testing.GradientError, "NonFiniteError": lf.NonFiniteError,
+        "CheckpointError": lf.checkpoint.CheckpointError, **vars(builtins),
+    }  # fmt: skip
     with pytest.raises(kinds[kind] if kind else LayerError, match=_pattern(message)):
         call(*arguments, **options)
+
+
+def assert_told(errors, parts):
+    """Check errors of other processes by the parts of their texts, written as in `refusals`."""
+    assert errors.keys() == parts.keys()
+    wrong = [told for name, told in errors.items() if not re.search(_pattern(parts[name]), told)]
+    assert not wrong, "\n\n".join(wrong)
 
 
 def refused(rows, *, whole=True):

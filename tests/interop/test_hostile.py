@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import normal
+from helpers import assert_says, normal
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
@@ -139,8 +139,7 @@ def test_a_header_of_safetensors_is_held_against_the_file(length, text, words, t
 def test_a_long_header_with_as_many_bytes_of_tensors_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr("lincoln_fn.checkpoint.places.LONG", 100)
     file = tmp_path / "file"
-    with pytest.raises(lf.checkpoint.CheckpointError, match="at most 100 bytes"):
-        lf.checkpoint.save(file, torch.zeros(2))
+    assert_says("CheckpointError: at most 100 bytes", lf.checkpoint.save, file, torch.zeros(2))
     lf.checkpoint.save(file, torch.zeros(400))
     with file.open("rb") as opened:
         assert read_head(opened, file.stat().st_size).places[""].shape == (400,)
@@ -267,9 +266,8 @@ FILES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_gguf_file_is_held_against_its_length(name, tmp_path):
-    arguments, words = FILES[name]
+@pytest.mark.parametrize(("arguments", "words"), FILES.values(), ids=FILES)
+def test_a_gguf_file_is_held_against_its_length(arguments, words, tmp_path):
     file = tmp_path / "model.gguf"
     file.write_bytes(gguf_bytes(**arguments))
     with NoMemory(), pytest.raises(lf.LayerError, match=words):

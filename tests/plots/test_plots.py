@@ -5,8 +5,7 @@ import struct
 
 import pytest
 import torch
-from helpers import same_number
-from helpers.children import printed_by_child
+from helpers import printed_by_child, same_number
 from helpers.refusals import refusals
 
 import lincoln_fn as lf

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import same_number
+from helpers import CE, same_number
 
 import lincoln_fn as lf
 
@@ -72,10 +72,8 @@ def test_neither_a_steep_line_nor_rounding_breaks():
 
 def test_given_params_and_axes_are_used():
     given = Figure().subplots()
-    layer = lf.prelu()
-    params = layer.init(lf.Key(0), torch.zeros(1))
-    params = lf.tree.map(lambda weight: torch.full_like(weight, -0.5), params)
-    assert lf.plots.layer(layer, params, axes=given) is given
+    params = lf.prelu(init=-0.5).init(lf.Key(0), torch.zeros(1))
+    assert lf.plots.layer(lf.prelu(), params, axes=given) is given
     assert line(given, "dy/dx")[1][[0, -1]].tolist() == [-0.5, 1.0]
 
 
@@ -133,23 +131,18 @@ def test_lines_separate_the_examples():
 
 NET = lf.serial(lf.dense(4), lf.residual(lf.tanh()), lf.dense(2))
 X, TARGET = lf.keys.normal(lf.Key(1), (5, 3)), torch.tensor([0, 1, 1, 0, 1])
-LOSS = lf.losses.softmax_cross_entropy()
 
 
 def test_the_lines_are_the_norms_of_y_and_g(tmp_path):
     params = NET.init(lf.Key(0), X)
-    axes = lf.plots.flow(NET, params, X, LOSS, TARGET)
+    axes = lf.plots.flow(NET, params, X, CE, TARGET)
     y, cache = NET.forward(params, X)
-    g = LOSS.backward(LOSS.forward(y, TARGET)[1])
-    last = [line.get_xdata()[-1] for line in axes.lines]
-    assert same_number(last, [y.norm().item(), g.norm().item()], dtype=torch.float32)
+    g = CE.backward(CE.forward(y, TARGET)[1])
     h, _ = NET.parts[0].forward(params[0], X)
     dh = NET.parts[1].input_grad(params[1], cache[1], g @ params[2].weight.mT)
-    assert same_number(
-        [line.get_xdata()[0] for line in axes.lines],
-        [h.norm().item(), dh.norm().item()],
-        dtype=torch.float32,
-    )
+    for end, expected in ((-1, (y, g)), (0, (h, dh))):
+        shown = [line.get_xdata()[end] for line in axes.lines]
+        assert same_number(shown, [t.norm().item() for t in expected], dtype=torch.float32)
     names = [text.get_text() for text in axes.get_yticklabels()]
     assert names == ["0 dense(4)", "1.0 tanh()", "1.1 identity()", "1.2 add()", "2 dense(2)"]
     top, bottom = axes.get_ylim()[::-1]
@@ -161,7 +154,7 @@ def test_norms_without_a_logarithm_are_gaps_with_their_value(tmp_path):
     params = NET.init(lf.Key(0), X)
     params = (*params[:2], lf.tree.map(torch.zeros_like, params[2]))
     given = Figure().subplots()
-    assert lf.plots.flow(NET, params, X, LOSS, TARGET, axes=given) is given
+    assert lf.plots.flow(NET, params, X, CE, TARGET, axes=given) is given
     going, coming = (line.get_xdata() for line in given.lines)
     assert [math.isnan(norm) for norm in going] == [False] * 4 + [True]
     assert [math.isnan(norm) for norm in coming] == [True] * 4 + [False]

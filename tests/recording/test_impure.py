@@ -153,21 +153,16 @@ def test_the_bits_are_those_of_the_function(name, capsys):
     assert capsys.readouterr().out == printed
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("pythons_random", "uses random"),
-        ("numpys_random", "uses random"),
-        ("a_generator", "uses random"),
-        ("torchs_random", "draws random numbers that are not from a key"),
-        ("a_dropout", "draws random numbers that are not from a key"),
-        ("a_global_counter", "changes COUNT"),
-        ("counter_in_a_list", "changes steps"),
-        ("an_iterator", "reads numbers"),
-        ("it_prints", "uses print"),
-        ("numpy_of_a_tensor", "numpy"),
-    ],
-)
+NOT_OF_A_KEY = "draws random numbers that are not from a key"
+REASONS = {
+    **dict.fromkeys(("pythons_random", "numpys_random", "a_generator"), "uses random"),
+    **dict.fromkeys(("torchs_random", "a_dropout"), NOT_OF_A_KEY),
+    "a_global_counter": "changes COUNT", "counter_in_a_list": "changes steps",
+    "an_iterator": "reads numbers", "it_prints": "uses print", "numpy_of_a_tensor": "numpy",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "reason"), [*REASONS.items()])
 def test_one_line_of_the_log_says_why(name, reason, logged):
     results(lf.recorded(MADE[name]()), [torch.ones(3) + i for i in range(12)])
     (line,) = logged

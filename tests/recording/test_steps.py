@@ -5,8 +5,7 @@ import re
 import pytest
 import torch
 import torch.utils.flop_counter
-from helpers.cases import FIRST
-from helpers.compare import same_bits
+from helpers import CE, FIRST, SGD, assert_same_steps, assert_says, begin, copied, same_bits, taken
 from helpers.fuzzing.runs import changed, own_step
 from helpers.fuzzing.trial import trial
 from helpers.sweep import SWEEPS
@@ -39,10 +38,6 @@ def batch_of(batch, i):
     return lf.tree.map(other, x), target
 
 
-def copied(state):
-    return lf.tree.map(torch.clone, state, states=True)
-
-
 def recorded_in(step):
     """Give the recorded part of a step."""
     return step.run.args[0] if step.donate else step.run
@@ -50,15 +45,17 @@ def recorded_in(step):
 
 def follow(net, loss, optimizer, batch, steps=5, **options):
     """Take steps both ways, and count those that ran without Python."""
-    step = lf.make_step(net, loss, optimizer, **options)
-    plain = lf.make_step(net, loss, optimizer, record=False, **options)
-    state = lf.init_state(net, optimizer, lf.Key(0), batch[0], gradient=options.get("gradient"))
-    ours, theirs, count = copied(state), copied(state), 0
-    for i in range(steps):
-        ours, value = step(ours, batch_of(batch, i))
-        theirs, wanted = plain(theirs, batch_of(batch, i))
-        assert same_bits((ours, value), (theirs, wanted)), i
-        count += ours in recorded_in(step).memos.made
+    step, state = begin(net, batch[0], loss, optimizer, **options)
+    plain, count = lf.make_step(net, loss, optimizer, record=False, **options), 0
+
+    def counted(state, batch):
+        nonlocal count
+        state, value = step(state, batch)
+        count += state in recorded_in(step).memos.made
+        return state, value
+
+    batches = [batch_of(batch, i) for i in range(steps)]
+    assert_same_steps(counted, plain, state, *batches, same=same_bits)
     return count
 
 
@@ -74,7 +71,6 @@ def test_steps_have_the_bits_of_eager_ones(row):
 
 
 SMALL = lf.serial(lf.dense(4), lf.tanh(), lf.dense(3))
-LOSS = lf.losses.softmax_cross_entropy()
 # By what they show: a network, and its batch.
 NETS = {
     "masks, dropout and running statistics": lf.serial(
@@ -94,7 +90,7 @@ NETS = {
 @pytest.mark.parametrize("donate", [False, True])
 @pytest.mark.parametrize("name", NETS)
 def test_compositions_have_the_bits_of_eager_ones(name, donate):
-    assert follow(NETS[name], LOSS, optim.adamw(0.01), (X, LABELS), donate=donate) >= 2
+    assert follow(NETS[name], CE, optim.adamw(0.01), (X, LABELS), donate=donate) >= 2
 
 
 @pytest.mark.parametrize(
@@ -109,7 +105,7 @@ def test_compositions_have_the_bits_of_eager_ones(name, donate):
 )
 @pytest.mark.parametrize("donate", [False, True])
 def test_optimizers_have_the_bits_of_eager_ones(optimizer, donate):
-    assert follow(SMALL, LOSS, optimizer, (X, LABELS), steps=8, donate=donate)
+    assert follow(SMALL, CE, optimizer, (X, LABELS), steps=8, donate=donate)
 
 
 @pytest.mark.parametrize(
@@ -174,25 +170,19 @@ def _made(drawn, record):
 
 
 def test_errors_are_the_eager_steps():
-    step = lf.make_step(SMALL, LOSS, optim.sgd(0.1))
-    state = lf.init_state(SMALL, optim.sgd(0.1), lf.Key(0), X)
-    for _ in range(4):
-        state, _ = step(state, (X, LABELS))
+    step, state = begin(SMALL, X)
+    state, _ = taken(step, state, *[(X, LABELS)] * 4)
     before = copied(state)
-    with pytest.raises(lf.LayerError, match="expected labels from 0 to 2, got 3"):
-        step(state, (X, LABELS + 1))
+    assert_says("expected labels from 0 to 2, got 3", step, state, (X, LABELS + 1))
     with pytest.raises(lf.NonFiniteError, match="step 5: x holds values that are not finite"):
         step(state, (X * torch.inf, LABELS))
-    with pytest.raises(lf.LayerError, match=r"serial\[0\] dense\(4\): expected x of shape"):
-        step(state, (X[:, :4], LABELS))
+    assert_says("serial[0] dense(4): expected x of shape", step, state, (X[:, :4], LABELS))
     assert same_bits(state, before)
     assert step(state, (X, LABELS))[1].isfinite()
 
 
 def test_a_state_is_not_changed_and_may_be_used_again():
-    step = lf.make_step(SMALL, LOSS, optim.adamw(0.1))
-    state = lf.init_state(SMALL, optim.adamw(0.1), lf.Key(0), X)
-    states = [state]
+    step, *states = begin(SMALL, X, CE, optim.adamw(0.1))
     for _ in range(5):
         states.append(step(states[-1], (X, LABELS))[0])
     before = list(map(copied, states))
@@ -202,22 +192,19 @@ def test_a_state_is_not_changed_and_may_be_used_again():
 
 
 def test_record_false_leaves_the_step_with_python():
-    assert isinstance(lf.make_step(SMALL, LOSS, optim.sgd(0.1)).run, RecordedFunction)
-    step = lf.make_step(SMALL, LOSS, optim.sgd(0.1), record=False)
+    assert isinstance(lf.make_step(SMALL, CE, SGD).run, RecordedFunction)
+    step = lf.make_step(SMALL, CE, SGD, record=False)
     assert step.run is step.pure
 
 
 def test_nothing_is_said_of_a_step_that_is_recorded(logged):
-    assert follow(SMALL, LOSS, optim.sgd(0.1), (X, LABELS)) == 3
+    assert follow(SMALL, CE, optim.sgd(0.1), (X, LABELS)) == 3
     assert logged == []
 
 
 def test_modes_and_settings_of_torch_see_the_step():
-    step = lf.make_step(SMALL, LOSS, optim.sgd(0.1))
-    plain = lf.make_step(SMALL, LOSS, optim.sgd(0.1), record=False)
-    state = lf.init_state(SMALL, optim.sgd(0.1), lf.Key(0), X)
-    for _ in range(4):
-        state, _ = step(state, (X, LABELS))
+    (step, state), (plain, _) = (begin(SMALL, X, record=record) for record in (True, False))
+    state, _ = taken(step, state, *[(X, LABELS)] * 4)
     flops = torch.utils.flop_counter.FlopCounterMode(display=False)
     for mode in (torch.inference_mode(), flops, torch.device("cpu")):
         with mode:
@@ -278,15 +265,10 @@ RAISING = {
 
 
 @pytest.mark.parametrize("donate", [False, True])
-@pytest.mark.parametrize("name", RAISING)
-def test_an_error_is_the_layers_and_the_step_stays_recorded(name, donate):
-    net, x, wrong, message = RAISING[name]
-    optimizer, y = optim.sgd(0.1), torch.tensor([0, 1, 2])
-    step, plain = (
-        lf.make_step(net, LOSS, optimizer, donate=donate, record=record) for record in (True, False)
-    )
-    ours = lf.init_state(net, optimizer, lf.Key(0), x)
-    theirs = copied(ours)
+@pytest.mark.parametrize(("net", "x", "wrong", "message"), RAISING.values(), ids=RAISING)
+def test_an_error_is_the_layers_and_the_step_stays_recorded(net, x, wrong, message, donate):
+    y = torch.tensor([0, 1, 2])
+    (step, ours), (plain, theirs) = (begin(net, x, donate=donate, record=r) for r in (True, False))
     for _ in range(3):  # at first, before there is a program, and with one
         for _ in range(8):
             with pytest.raises(lf.LayerError, match=message):

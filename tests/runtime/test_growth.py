@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from helpers import begin
 
 import lincoln_fn as lf
 
@@ -20,8 +21,7 @@ def make(i, *, donate):
         lf.dense(5), lf.batch_norm(), lf.dropout(0.1 + i / 1000), lf.elu(1 + i / 1000), lf.dense(3)
     )
     optimizer = lf.optim.chain(lf.optim.clip_by_global_norm(1.0 + i), lf.optim.adamw(1e-3))
-    loss, state = lf.losses.mse(), lf.init_state(net, optimizer, lf.Key(i), X)
-    return lf.make_step(net, loss, optimizer, donate=donate), state
+    return begin(net, X, lf.losses.mse(), optimizer, key=i, donate=donate)
 
 
 def live():

@@ -6,6 +6,7 @@ from importlib import import_module
 
 import pytest
 import torch
+from helpers import MSE, begin, taken
 
 import lincoln_fn as lf
 from lincoln_fn.compiler import graphs
@@ -51,9 +52,8 @@ def told(monkeypatch):
     return told
 
 
-@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("kept", [True, False])
-def test_compiling_says_what_it_waits_for(monkeypatch, kept, tmp_path, told):
+def test_compiling_says_what_it_waits_for(monkeypatch, kept, tmp_path, told, uncompiled):
     # Nothing is found on disk, and nothing kept there.
     note_path = tmp_path / "note.json" if kept else None
     monkeypatch.setattr(disk_cache, "note_on", lambda traced, *, donate: note_path)
@@ -66,13 +66,10 @@ def test_compiling_says_what_it_waits_for(monkeypatch, kept, tmp_path, told):
     assert told[0] == "tracing the layer, once a process"
 
 
-@pytest.mark.usefixtures("uncompiled")
-def test_a_smaller_last_batch_says_how_not_to_compile_again(told):
-    net, optimizer, x = lf.dense(1), lf.optim.sgd(0.1), torch.ones(5, 3)
-    step = lf.compile(lf.make_step(net, lf.losses.mse(), optimizer))
-    state = lf.init_state(net, optimizer, lf.Key(0), x)
-    for batch in lf.data.batches((x, torch.ones(5, 1)), 2, epochs=2):
-        state, _ = step(state, batch)
+def test_a_smaller_last_batch_says_how_not_to_compile_again(told, uncompiled):
+    x = torch.ones(5, 3)
+    step, state = begin(lf.dense(1), x, MSE)
+    taken(lf.compile(step), state, *lf.data.batches((x, torch.ones(5, 1)), 2, epochs=2))
     assert [text for text in told if "again" in text] == [
         "compiling again, for a batch of 1 examples; "
         "drop_last=True of data.batches leaves a smaller last batch out"

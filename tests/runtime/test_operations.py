@@ -1,6 +1,5 @@
 """Work that is due at some steps only, in Python, in a graph and under vmap."""
 
-import pytest
 import torch
 from helpers.compare import same_bits, same_number
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -56,8 +55,7 @@ def test_a_graph_for_another_process_has_torchs_operations_alone():
     assert same_bits(traced(NO, X, Y), Y)
 
 
-@pytest.mark.usefixtures("uncompiled")
-def test_a_compiled_function_pays_only_when_it_is_due():
+def test_a_compiled_function_pays_only_when_it_is_due(uncompiled):
     def step(state, batch):
         count, first, second = state
         first, second = _swap_for_test(count % 2 == 0, batch, batch, first=first, second=second)

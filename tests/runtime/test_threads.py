@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,7 @@ from threading import Event
 
 import pytest
 import torch
-from helpers.compare import same_bits
+from helpers import MSE, begin, printed_by_child, same_bits, taken
 
 import lincoln_fn as lf
 from lincoln_fn.compiler import graphs
@@ -18,22 +17,16 @@ from lincoln_fn.runtime import log as _waiting
 from lincoln_fn.runtime import process as threads
 
 
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({}, []),
-        ({"cpu.max": "150000 100000\n"}, [1.5]),
-        ({"cpu.max": "max 100000\n"}, []),
-        ({"cpu/cpu.cfs_quota_us": "250000\n", "cpu/cpu.cfs_period_us": "100000\n"}, [2.5]),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, []),
-    ],
-    ids=str,
-)
-def test_a_quota_is_read(files, expected, tmp_path):
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+def test_a_quota_is_read(tmp_path):
+    assert threads._quotas(tmp_path) == []
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    for name, text, expected in (
+        ("cpu/cpu.cfs_quota_us", "250000\n", [2.5]), ("cpu/cpu.cfs_quota_us", "-1\n", []),
+        ("cpu.max", "150000 100000\n", [1.5]), ("cpu.max", "max 100000\n", []),
+    ):  # fmt: skip
         (tmp_path / name).write_text(text)
-    assert threads._quotas(tmp_path) == expected
+        assert threads._quotas(tmp_path) == expected
 
 
 def test_cores_are_counted_and_divided(monkeypatch):
@@ -159,10 +152,9 @@ def test_threads_started_beside_a_small_step_have_the_threads_of_torch(
     monkeypatch.setattr(graphs, "by_inductor", by_inductor)
 
     net = lf.Layer("seen", forward, lf.layers.dense.backward, lf.dense(30).init)
-    x, target = torch.ones(4, 20), torch.ones(4, 30)
-    optimizer = lf.optim.sgd(0.1)
-    state = lf.init_state(net, optimizer, lf.Key(0), x)
-    compiled(lf.make_step(net, lf.losses.mse(), optimizer))(state, (x, target))
+    x = torch.ones(4, 20)
+    step, state = begin(net, x, MSE)
+    compiled(step)(state, (x, torch.ones(4, 30)))
     assert set(seen) == {3}
 
 
@@ -170,20 +162,15 @@ def train(seed, steps=4):
     """Train on a small batch, which was once given one thread, or on a large one."""
     x = lf.keys.normal(lf.Key(seed), ((96, 4)[seed % 2], 200))
     net = lf.serial(lf.dense(300), lf.dropout(0.3), lf.gelu(), lf.layer_norm(), lf.dense(3))
-    optimizer = lf.optim.adamw(0.01)
-    state = lf.init_state(net, optimizer, lf.Key(seed), x)
-    step = lf.make_step(net, lf.losses.mse(), optimizer)
-    for _ in range(steps):
-        state, value = step(state, (x, x[:, :3]))
-    return lf.tree.leaves(state, states=True), value
+    step, state = begin(net, x, MSE, lf.optim.adamw(0.01), key=seed)
+    return taken(step, state, *[(x, x[:, :3])] * steps)
 
 
 @pytest.mark.full
 def test_training_in_eight_threads_at_once_has_the_bits_of_training_alone(three_threads):
     alone = [train(seed) for seed in range(8)]
     with ThreadPoolExecutor(8) as threads:
-        for (leaves, value), expected in zip(threads.map(train, range(8)), alone, strict=True):
-            assert same_bits([*leaves, value], [*expected[0], expected[1]])
+        assert same_bits([*threads.map(train, range(8))], alone)
 
 
 # Steps of a millisecond, then some of 20 in a row, until they have taken two seconds.
@@ -215,11 +202,11 @@ import os, torch, lincoln_fn as lf
 
 torch.set_num_threads(1)
 x, net, optimizer = torch.ones(8, 5), lf.serial(lf.dense(7), lf.tanh()), lf.optim.sgd(0.1)
-state = lf.init_state(net, optimizer, lf.Key(0), x)
+state, target = lf.init_state(net, optimizer, lf.Key(0), x), torch.ones(8, 7)
 step = lf.compile(lf.make_step(net, lf.losses.mse(), optimizer))
-state, _ = step(state, (x, x[:, :1].expand(-1, 7)))
+state, _ = step(state, (x, target))
 child = os.fork()
-_, value = step(state, (x, x[:, :1].expand(-1, 7)))
+_, value = step(state, (x, target))
 print(f"{value.item()}\\n", end="", flush=True)  # in one piece
 if not child:
     os._exit(0)
@@ -229,7 +216,5 @@ assert os.waitpid(child, 0)[1] == 0
 
 @pytest.mark.full
 def test_a_process_forked_after_compiling_has_the_same_bits():
-    command = [sys.executable, "-c", FORKED]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
-    one, other = ran.stdout.splitlines()
+    one, other = printed_by_child(FORKED).splitlines()
     assert one == other

@@ -18,6 +18,11 @@ from lincoln_fn.streams import logged
 SUFFIXES = (".csv", ".jsonl")
 
 
+@pytest.fixture(params=SUFFIXES)
+def path(request, tmp_path):
+    return tmp_path / f"log{request.param}"
+
+
 def named(step):
     return {"f1": 1 / step} if step % 3 == 0 else {}
 
@@ -74,25 +79,19 @@ def test_a_jsonl_file_has_an_object_a_line(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize(("every", "steps"), [(1, range(1, 13)), (4, [3, 4, 6, 8, 9, 12])])
-def test_multiples_and_scores_are_read_back_bit_for_bit(suffix, every, steps, tmp_path):
-    path = tmp_path / f"log{suffix}"
+def test_multiples_and_scores_are_read_back_bit_for_bit(path, every, steps):
     run(path, 12, every=every)
     assert read(path) == expected(steps)
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_line_is_in_the_file_before_the_step_is_given_on(suffix, tmp_path):
-    path = tmp_path / f"log{suffix}"
+def test_a_line_is_in_the_file_before_the_step_is_given_on(path):
     steps = ((None, lf.StepRecord(step, step / 7)) for step in range(1, 4))
     for _, record in logged(steps, path):
         assert [row["step"] for row in read(path)] == list(range(1, record.step + 1))
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_nan_and_infinities_are_numbers_to_strict_readers(suffix, tmp_path):
-    path = tmp_path / f"log{suffix}"
+def test_nan_and_infinities_are_numbers_to_strict_readers(path):
     values = [math.nan, math.inf, -math.inf]
     run(path, 3, scores=lambda step: {"f1": values[step - 1]})
     run(path, 4, first=4)  # once more through a resumption
@@ -101,9 +100,7 @@ def test_nan_and_infinities_are_numbers_to_strict_readers(suffix, tmp_path):
     assert [row.get("f1") for row in rows[1:]] == [math.inf, -math.inf, None]
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_name_may_hold_anything(suffix, tmp_path):
-    path = tmp_path / f"log{suffix}"
+def test_a_name_may_hold_anything(path):
     name = 'F₁, "macro"'
     run(path, 1, scores=lambda step: {name: 0.5})
     run(path, 2, first=2, scores=lambda step: {name: 0.75})
@@ -145,18 +142,16 @@ def test_a_log_that_was_resumed_equals_one_that_was_not(
     assert sorted(os.listdir(folder)) == sorted([resumed.name, whole.name])
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_new_run_begins_the_file_anew(suffix, tmp_path):
-    path, other = tmp_path / f"log{suffix}", tmp_path / f"other{suffix}"
+def test_a_new_run_begins_the_file_anew(path):
+    other = path.with_stem("other")
     run(path, 9, scores=lambda step: {"old": 0.5})
     run(path, 4)
     run(other, 4)
     assert path.read_bytes() == other.read_bytes()
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_run_without_a_step_leaves_the_file_alone(suffix, tmp_path):
-    path = tmp_path / "deeper" / f"log{suffix}"
+def test_a_run_without_a_step_leaves_the_file_alone(path, tmp_path):
+    path = tmp_path / "deeper" / path.name
     run(path, 0)
     assert list(tmp_path.iterdir()) == []
     run(path, 4)
@@ -165,21 +160,14 @@ def test_a_run_without_a_step_leaves_the_file_alone(suffix, tmp_path):
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize(
-    "text",
-    [
-        "dear diary\n",
-        "name,loss\na,1\n",
-        '{"loss": 0.5}\n',
-        "[1]\n",
-        "step,loss\n1,2,3\n",
-        "\x00\n",
-        "?",
-    ],
+FOREIGN = (
+    *("dear diary\n", "name,loss\na,1\n", '{"loss": 0.5}\n', "[1]\n"),
+    *("step,loss\n1,2,3\n", "\x00\n", "?"),
 )
-def test_a_file_that_is_no_log_is_left_alone(suffix, text, tmp_path):
-    path = tmp_path / f"log{suffix}"
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+def test_a_file_that_is_no_log_is_left_alone(path, text):
     path.write_text(text)
     message = f"logged: expected {path} to be a log that this function wrote, or no file; "
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):

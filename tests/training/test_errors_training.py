@@ -1,22 +1,15 @@
 """What training is wrongly given: one message each, and the state stays as it was."""
 
-import re
-
 import pytest
 import torch
-from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
+from helpers import assert_says, copied, same_bits, same_number
+from helpers.given import KEY, LOGITS, NET, NLL, SGD, STATE, T, X, fit
 from helpers.refusals import refusals
 
 import lincoln_fn as lf
-from lincoln_fn import LayerError, NonFiniteError, losses
+from lincoln_fn import NonFiniteError, losses
 
-KEY = lf.Key(0)
-X, T = normal(6, 3), torch.arange(6) % 4
-SGD = lf.optim.sgd(0.1)
-NET = lf.serial(lf.dense(4), lf.log_softmax())
 NESTED = lf.serial(lf.tanh(), NET)
-STATE = lf.init_state(NET, SGD, KEY, X)
 ACCURACY = lf.metrics.accuracy
 
 
@@ -26,105 +19,66 @@ def state_with(weight_factor, steps=0, net=NET):
     return lf.TrainState(params, (), state.key, state.step + steps)
 
 
-NLL = losses.nll()
 NAN_LOSS = lf.Loss("mine()", lambda y, target: (y.sum() * torch.inf, y), lambda cache, g=1.0: cache)
 RAISING = lf.Layer("mine()", lambda params, x: x @ x, lambda params, cache, g: (g, ()))
 
-# By case: the step's net, loss, state and batch; the class of the error, and its message.
-STEPS = {
-    "features": (
-        NET, NLL, STATE, (X[:, :2], T), LayerError,
-        "serial[0] dense(4): expected x of shape (..., 3), got (6, 2)",
-    ),
-    "labels": (NET, NLL, STATE, (X, T + 1), LayerError, "nll: expected labels from 0 to 3, got 4"),
-    "labels of another length": (
-        NET, NLL, STATE, (X, T[:5]), LayerError,
-        "nll: expected target of shape (6,) for prediction (6, 4), got (5,)",
-    ),
-    "an empty batch": (
-        NET, NLL, STATE, (X[:0], T[:0]), LayerError,
-        "nll: expected at least one example, got prediction of shape (0, 4)",
-    ),
-    "no batch": (
-        NET, NLL, STATE, X, LayerError, "step: expected a batch (x, target), got float32[6, 3]",
-    ),
-    "a batch of three": (
-        NET, NLL, STATE, (X, T, T), LayerError,
-        "step: expected a batch (x, target), got (float32[6, 3], int64[6], int64[6])",
-    ),
-    "a loss for each example": (
-        NET, losses.nll(reduction="none"), STATE, (X, T), LayerError,
-        "nll(reduction='none'): expected one number, got (6,); "
-        "use reduction='mean' or 'sum'",
-    ),
-    "a layer that raises": (
-        lf.serial(lf.dense(4), RAISING), NLL, STATE, (X, T), LayerError,
-        re.compile(r"serial\[1\] mine\(\): forward raised RuntimeError on float32\[6, 4\]: .*mat1"),
-    ),
-    "nan in x": (
-        NET, NLL, STATE, (X * torch.nan, T), NonFiniteError,
-        "step 1: x holds values that are not finite",
-    ),
-    "nan in a weight": (
-        NET, NLL, state_with(torch.nan), (X, T), NonFiniteError,
-        "step 1: serial[0] dense(4): the output is not finite; nor is its weight or bias",
-    ),
-    "nan in a nested weight": (
-        NESTED, NLL, state_with(torch.nan, 7, NESTED), (X, T), NonFiniteError,
-        "step 8: serial[1] serial[0] dense(4): the output is not finite; nor is its weight or bias",
-    ),
-    "overflow": (
-        NET, NLL, state_with(1e38, 41), (X * 1e5, T), NonFiniteError,
-        "step 42: serial[0] dense(4): the output is not finite, though its x and params are",
-    ),
-    "nan in the loss": (
-        NET, NAN_LOSS, STATE, (X, T), NonFiniteError,
-        re.compile(
-            r"step 1: mine\(\): the value is not finite, though the prediction is; "
-            r"the largest \|prediction\| is \d\.\d+$"
-        ),
-    ),
-    "overflow in the loss": (
-        lf.dense(4), losses.mse(),
-        state_with(1.0, 6, lf.dense(4)), (X * 1e20, torch.zeros(6, 4)), NonFiniteError,
-        re.compile(
-            r"step 7: mse\(\): the value is not finite, though the prediction is; the largest "
-            r"\|prediction\| is \d\.?\d*e\+\d\d; the run diverges: lower the learning rate$"
-        ),
-    ),
-}  # fmt: skip
 
-
-@pytest.mark.parametrize("case", STEPS)
-def test_a_failing_step_says_why_and_leaves_the_state_as_it_was(case):
-    net, loss, state, batch, kind, message = STEPS[case]
-    before = [(p, p._version, p.clone()) for p in lf.tree.leaves(state, states=True)]
-    with pytest.raises(LayerError) as caught:
+def take(batch, net=NET, loss=NLL, state=STATE):
+    """Try a step, which leaves the state as it was."""
+    before, versions = copied(state), [p._version for p in lf.tree.leaves(state, states=True)]
+    try:
         lf.make_step(net, loss, SGD)(state, batch)
-    assert type(caught.value) is kind
-    if isinstance(message, str):
-        assert str(caught.value) == message
-    else:
-        assert message.match(str(caught.value))
-    after = lf.tree.leaves(state, states=True)
-    for (leaf, version, values), now in zip(before, after, strict=True):
-        assert leaf is now
-        assert now._version == version
-        assert same_bits(now, values)
+    finally:
+        assert [p._version for p in lf.tree.leaves(state, states=True)] == versions
+        assert same_bits(state, before)
+
+
+test_a_failing_step_says_why_and_leaves_the_state_as_it_was = refusals(
+    """
+take((X[:, :2], T)) -> ^serial[0] dense(4): expected x of shape (..., 3), got (6, 2)$
+take((X, T + 1)) -> ^nll: expected labels from 0 to 3, got 4$
+take((X, T[:5])) -> ^nll: expected target of shape (6,) for prediction (6, 4), got (5,)$
+take((X[:0], T[:0])) -> ^nll: expected at least one example, got prediction of shape (0, 4)$
+take(X) -> ^step: expected a batch (x, target), got float32[6, 3]$
+take((X, T, T)) -> ^step: expected a batch (x, target), got (float32[6, 3], int64[6], int64[6])$
+take((X, T), loss=losses.nll(reduction='none')) -> ^nll(reduction='none'): expected one number, got
+    (6,); use reduction='mean' or 'sum'$
+take((X, T), serial(dense(4), RAISING)) -> ^serial[1] mine(): forward raised RuntimeError on
+    float32[6, 4]: ... mat1
+take((X * torch.nan, T)) -> NonFiniteError: ^step 1: x holds values that are not finite$
+take((X, T), state=state_with(torch.nan)) -> NonFiniteError: ^step 1: serial[0] dense(4): the output
+    is not finite; nor is its weight or bias$
+take((X, T), NESTED, state=state_with(torch.nan, 7, NESTED)) -> NonFiniteError: ^step 8: serial[1]
+    serial[0] dense(4): the output is not finite; nor is its weight or bias$
+take((X * 1e5, T), state=state_with(1e38, 41)) -> NonFiniteError: ^step 42: serial[0] dense(4): the
+    output is not finite, though its x and params are$
+""",
+    globals(),
+)
+
+
+LARGEST = r"the value is not finite, though the prediction is; the largest \|prediction\| is"
+
+
+def test_a_loss_that_is_not_finite_tells_of_the_largest_prediction():
+    with pytest.raises(NonFiniteError, match=rf"^step 1: mine\(\): {LARGEST} \d\.\d+$"):
+        take((X, T), loss=NAN_LOSS)
+    state, batch = state_with(1.0, 6, LOGITS), (X * 1e20, torch.zeros(6, 4))
+    diverges = r"\d\.?\d*e\+\d\d; the run diverges: lower the learning rate$"
+    with pytest.raises(NonFiniteError, match=rf"^step 7: mse\(\): {LARGEST} {diverges}"):
+        take(batch, LOGITS, losses.mse(), state)
 
 
 def test_train_looks_at_the_loss_of_a_step_that_does_not_look_itself():
     step = lf.make_step(NET, NAN_LOSS, SGD)
-    with pytest.raises(NonFiniteError) as caught:
+    with pytest.raises(NonFiniteError, match=r"^step 1: the loss is -?inf$"):
         list(lf.train(step.run, STATE, [(X, T)]))
-    assert re.match(r"step 1: the loss is -?inf$", str(caught.value))
 
 
 def test_training_stops_at_the_step_that_diverges():
     training = lf.train(lf.make_step(NET, NLL, SGD), STATE, [(X, T), (X, T), (X / 0, T)])
     assert [next(training)[1].step for _ in range(2)] == [1, 2]
-    with pytest.raises(NonFiniteError, match=r"^step 3: x holds values that are not finite$"):
-        next(training)
+    assert_says("NonFiniteError: ^step 3: x holds values that are not finite$", next, training)
 
 
 class Once:
@@ -137,10 +91,9 @@ class Once:
         return iter([*self.walked])
 
 
-def fit(data=(X, T), **options):
-    size = 2 if isinstance(data, tuple) else None
-    options = {"key": KEY, "batch_size": size, "progress": False, **options}
-    return lf.fit(NET, NLL, SGD, data, **options)
+def over(data, **options):
+    """Fit to an iterable of batches."""
+    return fit(data, batch_size=None, **options)
 
 
 test_numbers_and_data_that_do_not_fit_are_refused = refusals(
@@ -153,21 +106,21 @@ fit(metric=ACCURACY) -> ^fit: expected validation data, got None$
 fit(valid=(X, T)) -> ^fit: expected a metric for the validation data, got None$
 fit([(X, T)], batch_size=2) -> ^fit: expected no batch_size for data given as batches, got 2; leave
     it out, or give arrays (x, target) or DataLoader(dataset, 2)$
-fit([X, T]) -> ^fit: expected arrays as a tuple (x, target), got a list; write a tuple in place of
+over([X, T]) -> ^fit: expected arrays as a tuple (x, target), got a list; write a tuple in place of
     the list$
-fit([(X, T)], batch_size=None, valid=(X, T), metric=ACCURACY) -> ^fit: expected a batch_size for
+over([(X, T)], valid=(X, T), metric=ACCURACY) -> ^fit: expected a batch_size for
     valid given as arrays, got None; write batch_size=32, or give batches$
 fit(patience=2) -> ^fit: expected a metric and validation data for patience=2, got None; write
     metric=lf.metrics.accuracy, valid=(x, target)$
 fit(valid=(X, T), metric={}) -> ^fit: expected at least one metric by name, got {}$
-fit(iter([(X, T)]), epochs=2) -> ^fit: expected data that can be walked once an epoch, got an
+over(iter([(X, T)]), epochs=2) -> ^fit: expected data that can be walked once an epoch, got an
     iterator; give a list or a DataLoader, or epochs=1$
-fit(iter([(X, T)]), state=STATE, epochs=2) -> ^fit: expected data that can be walked once an epoch,
+over(iter([(X, T)]), state=STATE, epochs=2) -> ^fit: expected data that can be walked once an epoch,
     got an iterator; give a list or a DataLoader, or epochs=1$
-fit([]) -> ^fit: expected at least one batch, got none$
-fit([], state=STATE) -> ^fit: expected at least one batch in epoch 1, got none; give a list, a
+over([]) -> ^fit: expected at least one batch, got none$
+over([], state=STATE) -> ^fit: expected at least one batch in epoch 1, got none; give a list, a
     DataLoader or data.batches with a batch in each epoch$
-fit(data.map(lambda x, target: (x, target), Once([(X, T)])), epochs=2, state=STATE) -> ^fit:
+over(data.map(lambda x, target: (x, target), Once([(X, T)])), epochs=2, state=STATE) -> ^fit:
     expected at least one batch in epoch 2, got none; give a list, a DataLoader or data.batches with
     a batch in each epoch$
 fit(valid=(X, T), metric={'loss': ACCURACY}) -> ^fit: expected no metric named 'step' or 'loss', got
@@ -213,7 +166,6 @@ def test_a_batch_of_one_works(loss):
     assert history[-1].metric in (0.0, 1.0)
 
 
-LOGITS = lf.dense(2)
 TWICE = {
     "softmax": (lf.serial(LOGITS, lf.softmax()), losses.softmax_cross_entropy(), "cross_entropy"),
     "nested": (
@@ -225,9 +177,8 @@ TWICE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", TWICE)
-def test_a_softmax_before_a_loss_that_computes_it_is_warned_of(case):
-    net, loss, other = TWICE[case]
+@pytest.mark.parametrize(("net", "loss", "other"), TWICE.values(), ids=TWICE)
+def test_a_softmax_before_a_loss_that_computes_it_is_warned_of(net, loss, other):
     message = rf"^make_step: .* computes the s\w+ itself, and the network ends in .*{other}\(\)$"
     with pytest.warns(UserWarning, match=message) as caught:
         lf.make_step(net, loss, SGD)

@@ -3,33 +3,34 @@
 import math
 import re
 import sys
+from contextlib import nullcontext
 
 import attrs
 import pytest
 import torch
-from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
+from helpers import SGD, begin, normal, same_bits, same_number, taken
 
 import lincoln_fn as lf
 from lincoln_fn import keys, losses
 from lincoln_fn.training.data import batches
 
-SGD = lf.optim.sgd(0.1)
 NET = lf.serial(lf.dense(4), lf.tanh(), lf.dense(3), lf.log_softmax())
 X, T = normal(10, 5), keys.uniform(lf.Key(1), (10,), 0, 3).long()
 VALID = normal(7, 5, seed=1), keys.uniform(lf.Key(2), (7,), 0, 3).long()
-STEP = lf.make_step(NET, losses.nll(), SGD)
+ONE_BATCH = VALID[0][:4], VALID[1][:4]
+STEP, STATE = begin(NET, X, losses.nll())
 ACCURACY = lf.metrics.accuracy
 
 
-def fit(data=(X, T), **options):
-    options = {"key": lf.Key(0), "batch_size": 4, "epochs": 3, "progress": False, **options}
-    return lf.fit(NET, losses.nll(), SGD, data, **options)
+def fit(data=(X, T), optimizer=SGD, **options):
+    options = {"key": lf.Key(0), "epochs": 3, "progress": False, **options}
+    size = {"batch_size": 4} if isinstance(data, tuple) else {}
+    return lf.fit(NET, losses.nll(), optimizer, data, **{**size, **options})
 
 
 def by_hand(epochs=3, state=None):
     """Train as `fit` says that it does; give the states and losses after each step."""
-    state = state or lf.init_state(NET, SGD, lf.Key(0), X)
+    state = state or STATE
     source = batches((X, T), 4, key=state.key, epochs=epochs, start=int(state.step))
     taken = list(lf.train(STEP, state, source))
     return [state for state, _ in taken], [record.loss for _, record in taken]
@@ -76,9 +77,8 @@ USED_UP = {
 }
 
 
-@pytest.mark.parametrize("case", USED_UP)
-def test_a_state_with_no_step_left_is_warned_of(case):
-    size, epochs, said = USED_UP[case]
+@pytest.mark.parametrize(("size", "epochs", "said"), USED_UP.values(), ids=USED_UP)
+def test_a_state_with_no_step_left_is_warned_of(size, epochs, said):
     whole, _ = fit()
     with pytest.warns(UserWarning, match=rf"^fit: trains nothing, since {said}; .*params=") as told:
         state, history = fit(batch_size=size, epochs=epochs, state=whole)
@@ -94,20 +94,10 @@ def test_a_state_with_no_step_left_is_warned_of(case):
 @pytest.mark.parametrize("k", [9, 10])
 def test_too_few_batches_to_accumulate_are_warned_of(k):
     optimizer = lf.optim.chain(lf.optim.accumulate(k), SGD)
-    initial = lf.init_state(NET, optimizer, lf.Key(0), X)
-
-    def trained():
-        return lf.fit(
-            NET, losses.nll(), optimizer, (X, T), key=lf.Key(0), batch_size=4, epochs=3,
-            progress=False, state=initial,
-        )[0]  # fmt: skip
-
-    if k == 9:
-        assert not same_bits(trained().params, initial.params)
-        return
-    with pytest.warns(UserWarning, match=r"^fit: accumulate waits for more than the 9 batches"):
-        state = trained()
-    assert same_bits(state.params, initial.params)
+    message = r"^fit: accumulate waits for more than the 9 batches"
+    with pytest.warns(UserWarning, match=message) if k == 10 else nullcontext():
+        state, _ = fit(optimizer=optimizer)
+    assert bool(same_bits(state.params, STATE.params)) == (k == 10)
 
 
 def test_a_state_from_the_middle_of_an_epoch_goes_on_there():
@@ -128,14 +118,9 @@ def test_fit_does_not_change_the_state_that_it_goes_on_from():
 
 
 def test_a_data_loader_is_walked_once_an_epoch():
-    dataset = torch.utils.data.TensorDataset(X, T)
-    loader = torch.utils.data.DataLoader(dataset, batch_size=4)
-    state, history = fit(loader, batch_size=None, valid=loader, metric=ACCURACY)
-    expected = lf.init_state(NET, SGD, lf.Key(0), X)
-    for _ in range(3):
-        for batch in batches((X, T), 4):
-            expected, _ = STEP(expected, batch)
-    assert same_bits(state, expected)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, T), batch_size=4)
+    state, history = fit(loader, valid=loader, metric=ACCURACY)
+    assert same_bits(state, taken(STEP, STATE, *batches((X, T), 4, epochs=3))[0])
     assert [record.step for record in history] == [3, 6, 9]
     assert history[-1].metric == ACCURACY(NET.predict(state.params, X), T)
 
@@ -159,8 +144,8 @@ ITERABLES = {
 @pytest.mark.parametrize("name", ITERABLES)
 def test_any_iterable_of_batches_serves_and_none_is_lost(name):
     epochs = 1 if name in ("iterator", "generator") else 3
-    state, history = fit(ITERABLES[name](), batch_size=None, epochs=epochs)
-    expected, other = fit(list(Unsized()), batch_size=None, epochs=epochs)
+    state, history = fit(ITERABLES[name](), epochs=epochs)
+    expected, other = fit(list(Unsized()), epochs=epochs)
     assert same_bits(state, expected)
     assert history[-1].loss == other[-1].loss
 
@@ -173,40 +158,35 @@ def orders(data, epochs):
         seen.append(target.tolist())
         return x, target
 
-    fit(lf.data.map(noted, data), batch_size=None, epochs=epochs)
+    fit(lf.data.map(noted, data), epochs=epochs)
     return seen[1:]  # the first is the example
 
 
 def test_keyed_batches_have_another_order_in_each_epoch():
     keyed = batches((X, torch.arange(10) % 3), 10, key=lf.Key(5))
-    expected = [target.tolist() for _, target in lf.data.batches(
-        (X, torch.arange(10) % 3), 10, key=lf.Key(5), epochs=3)]  # fmt: skip
+    expected = [target.tolist() for _, target in attrs.evolve(keyed, epochs=3)]
     assert orders(keyed, 3) == expected
     assert expected[0] != expected[1] != expected[2]
-    assert same_bits(
-        fit(keyed, batch_size=None)[0],
-        fit(lf.data.map(lambda *batch: batch, keyed), batch_size=None)[0],
-    )
+    assert same_bits(fit(keyed)[0], fit(lf.data.map(lambda *batch: batch, keyed))[0])
 
 
 def test_batches_without_a_key_keep_their_order_and_epochs_of_their_own():
     plain = batches((X, T), 4)
-    state, history = fit(plain, batch_size=None)
-    assert same_bits(state, fit(list(plain), batch_size=None)[0])
+    state, history = fit(plain)
+    assert same_bits(state, fit(list(plain))[0])
     assert [record.step for record in history] == [3, 6, 9]
     keyed = batches((X, T), 4, key=lf.Key(3), epochs=3)
-    of_one, history = fit(keyed, batch_size=None, epochs=1)
+    of_one, history = fit(keyed, epochs=1)
     assert [record.step for record in history] == [9]
-    assert same_bits(of_one, fit(attrs.evolve(keyed, epochs=1), batch_size=None)[0])
+    assert same_bits(of_one, fit(attrs.evolve(keyed, epochs=1))[0])
 
 
 def test_keyed_batches_go_on_where_a_state_stands():
     keyed = batches((X, T), 4, key=lf.Key(3))
-    half, _ = fit(keyed, batch_size=None, epochs=1)
-    whole, _ = fit(keyed, batch_size=None, epochs=3)
-    assert same_bits(fit(keyed, batch_size=None, epochs=3, state=half)[0], whole)
-    later = batches((X, T), 4, key=lf.Key(3), epochs=3, start=3)
-    assert same_bits(fit(later, batch_size=None, epochs=1, state=half)[0], whole)
+    (half, _), (whole, _) = fit(keyed, epochs=1), fit(keyed)
+    assert same_bits(fit(keyed, state=half)[0], whole)
+    later = attrs.evolve(keyed, epochs=3, start=3)
+    assert same_bits(fit(later, epochs=1, state=half)[0], whole)
 
 
 # Several metrics, and early stopping
@@ -249,10 +229,8 @@ def scripted(scores):
     ],
 )
 def test_training_stops_early_and_gives_the_best_state(scores, mode, lines, best):
-    valid = VALID[0][:4], VALID[1][:4]  # one batch
-    state, history = fit(
-        valid=valid, metric={"f1": scripted(scores)}, patience=2, mode=mode, epochs=5
-    )
+    metric = {"f1": scripted(scores)}
+    state, history = fit(valid=ONE_BATCH, metric=metric, patience=2, mode=mode, epochs=5)
     assert len(history) == lines
     assert int(state.step) == history[best - 1].step
     states, _ = by_hand(epochs=5)
@@ -260,13 +238,12 @@ def test_training_stops_early_and_gives_the_best_state(scores, mode, lines, best
 
 
 def test_a_metric_that_only_falls_may_be_a_loss():
-    options = {"valid": (VALID[0][:4], VALID[1][:4]), "epochs": 5, "patience": 2}
     message = (
         r"^fit: the metric only fell, from 0\.9 to 0\.5, and the first state is returned; "
         r"for a metric that should fall, such as a loss, write mode='min'$"
     )
     with pytest.warns(UserWarning, match=message):
-        fit(metric=scripted([0.9, 0.7, 0.5]), **options)
+        fit(valid=ONE_BATCH, metric=scripted([0.9, 0.7, 0.5]), epochs=5, patience=2)
 
 
 def test_numpy_arrays_serve():

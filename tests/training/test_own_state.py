@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers.cases.case import normal
+from helpers import assert_says, normal
 from helpers.refusals import refusals
 
 import lincoln_fn as lf
@@ -135,10 +135,7 @@ def fit(data, **options):
 
 
 def test_a_tuple_of_batches_is_refused_for_a_tuple_holds_arrays():
-    with pytest.raises(
-        lf.LayerError, match=r"\(x, target\), got 3 entries; give batches as a list"
-    ):
-        fit(tuple(batches()))
+    assert_says("(x, target), got 3 entries; give batches as a list", fit, tuple(batches()))
 
 
 def test_fit_goes_on_over_a_generator_from_a_state():

@@ -3,14 +3,13 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from functools import partial
 from itertools import islice
 
 import pytest
 import torch
+from helpers.children import started
 from helpers.compare import same_bits
 
 import lincoln_fn as lf
@@ -37,20 +36,17 @@ EPOCHS = 3  # of six batches
 
 def assert_same_bits(given, expected):
     assert same_bits(given, expected)
-    strides = (
-        [t.stride() for t in lf.tree.leaves(tree, states=True)] for tree in (given, expected)
-    )
-    assert next(strides) == next(strides)
+    pairs = zip(*(lf.tree.leaves(tree, states=True) for tree in (given, expected)), strict=True)
+    assert all(ours.stride() == theirs.stride() for ours, theirs in pairs)
 
 
 def begin(net, optimizer):
     return lf.init_state(net, optimizer, lf.Key(0), X)
 
 
-def states(net, optimizer, start, x=X):
-    step = lf.make_step(net, LOSS, optimizer)
-    batches = lf.data.batches((x, T), 8, key=start.key, epochs=EPOCHS, start=int(start.step))
-    return lf.train(step, start, batches)
+def states(net, optimizer, start, x=X, epochs=EPOCHS):
+    batches = lf.data.batches((x, T), 8, key=start.key, epochs=epochs, start=int(start.step))
+    return lf.train(lf.make_step(net, LOSS, optimizer), start, batches)
 
 
 def last_of(stream):
@@ -60,9 +56,8 @@ def last_of(stream):
 
 
 @pytest.mark.full(but=("clipped",))
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_run_stopped_within_an_epoch_goes_on_as_if_it_had_not(name, tmp_path):
-    optimizer = OPTIMIZERS[name]
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_a_run_stopped_within_an_epoch_goes_on_as_if_it_had_not(optimizer, tmp_path):
     whole = last_of(states(FLAT, optimizer, begin(FLAT, optimizer)))
     directory = Directory(tmp_path)
     for stop in (2, 9, 10, 15):  # after so many steps in all, none of them an epoch's end
@@ -100,72 +95,47 @@ ENDS = signal.SIGKILL, signal.SIGTERM  # in turns: as a machine ends, and as a s
 LONG = 50  # epochs, so many that twenty kills come long before the end
 
 
-def long_states(start):
-    step = lf.make_step(FLAT, LOSS, OPTIMIZERS["adam"])
-    batches = lf.data.batches((X, T), 8, key=start.key, epochs=LONG, start=int(start.step))
-    return lf.train(step, start, batches)
+long_states = partial(states, FLAT, OPTIMIZERS["adam"], epochs=LONG)
 
 
-def run_to_the_end(folder, output):
-    """Take the run up and end it, writing a byte after each step."""
+def run_to_the_end(pipe, folder):
+    """Take the run up and end it, and say so after each step."""
+    torch.set_num_threads(1)
     like = begin(FLAT, OPTIMIZERS["adam"])
     directory = Directory(folder, keep_last=2)
     for _ in every(long_states(directory.latest(like) or like), directory, steps=1):
-        os.write(output, b".")
+        pipe.send("taken")
 
 
 def killed_after(steps, seconds, folder, end_by):
     """Do so in a process that is killed a moment after so many steps: in a step or in a save."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        run_to_the_end(folder, writing)
-        os._exit(0)
-    os.close(writing)
-    for _ in range(steps):
-        os.read(reading, 1)
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        pass
-    os.kill(child, end_by)
-    os.close(reading)
-    _, status = os.waitpid(child, 0)
-    return status == end_by
-
-
-def kill_again_and_again(folder):
-    torch.set_num_threads(1)
-    draw, step = random.Random(0), 0
-    for i in range(KILLS):
-        # From within the first step's save on, at moments that are spread over a step and a save.
-        ended = killed_after(1 + i % 3, 0.004 * draw.random(), folder, ENDS[i % 2])
-        assert ended, "the run ended too soon"
-        # No step that was told of is lost.
-        least = step + 1 + i % 3
-        step = int(Directory(folder).latest(begin(FLAT, OPTIMIZERS["adam"])).step)
-        assert step >= least
-    print(step)
+    with started(run_to_the_end, folder) as (process, pipe):
+        for _ in range(steps):
+            pipe.recv()
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            pass
+        os.kill(process.pid, end_by)
+        process.join()
+        return process.exitcode == -end_by
 
 
 @pytest.mark.full
 def test_a_run_killed_twenty_times_ends_the_same(tmp_path):
     whole = last_of(long_states(begin(FLAT, OPTIMIZERS["adam"])))
-    # A process of its own, which has one thread, as one that forks should.
-    done = subprocess.run(
-        [sys.executable, "-W", "error", __file__, tmp_path],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, b"")
+    draw, step = random.Random(0), 0
+    for i in range(KILLS):
+        # From within the first step's save on, at moments that are spread over a step and a save.
+        ended = killed_after(1 + i % 3, 0.004 * draw.random(), tmp_path, ENDS[i % 2])
+        assert ended, "the run ended too soon"
+        # No step that was told of is lost.
+        least = step + 1 + i % 3
+        step = int(Directory(tmp_path).latest(begin(FLAT, OPTIMIZERS["adam"])).step)
+        assert step >= least
     directory = Directory(tmp_path, keep_last=2)
     start = directory.latest(begin(FLAT, OPTIMIZERS["adam"]))
-    assert KILLS <= int(start.step) == int(done.stdout) < 6 * LONG
+    assert KILLS <= int(start.step) < 6 * LONG
     resumed = last_of(every(long_states(start), directory, steps=50))
     assert int(resumed.step) == int(whole.step) == 6 * LONG
     assert_same_bits(resumed, whole)
     assert_same_bits(directory.latest(begin(FLAT, OPTIMIZERS["adam"])), whole)
-
-
-if __name__ == "__main__":
-    kill_again_and_again(sys.argv[1])

@@ -4,8 +4,7 @@ import re
 
 import pytest
 import torch
-from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
+from helpers import SGD, begin, normal, same_bits, same_number
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -13,18 +12,15 @@ import lincoln_fn as lf
 from lincoln_fn import keys, losses
 from lincoln_fn.training.data import batches
 
-SGD = lf.optim.sgd(0.1)
 NET = lf.serial(lf.dense(4), lf.tanh(), lf.dense(3), lf.log_softmax())
 X, T = normal(13, 5), keys.uniform(lf.Key(1), (13,), 0, 3).long()
-STATE = lf.init_state(NET, SGD, lf.Key(0), X)
-STEP = lf.make_step(NET, losses.nll(), SGD)
+STEP, STATE = begin(NET, X, losses.nll())
 
 
 def test_200_steps_equal_torchs_autograd_and_sgd():
-    net, loss = lf.serial(lf.dense(30), lf.relu(), lf.dense(10)), losses.softmax_cross_entropy()
     x = normal(64, 50).double()
     target = x[:, :10].argmax(1)
-    state = lf.init_state(net, SGD, lf.Key(0), x)
+    step, state = begin(lf.serial(lf.dense(30), lf.relu(), lf.dense(10)), x)
     module = nn.Sequential(nn.Linear(50, 30), nn.ReLU(), nn.Linear(30, 10)).double()
     pairs = [(module[i].weight, module[i].bias) for i in (0, 2)]
     with torch.no_grad():
@@ -33,7 +29,7 @@ def test_200_steps_equal_torchs_autograd_and_sgd():
             bias.copy_(params.bias)
     sgd = torch.optim.SGD(module.parameters(), lr=0.1)
     source = batches((x, target), 12, key=lf.Key(2), epochs=34)
-    training = lf.train(lf.make_step(net, loss, SGD), state, source)
+    training = lf.train(step, state, source)
     for i in range(200):
         state, record = next(training)
         value = nn.functional.cross_entropy(module(source.at(i)[0]), source.at(i)[1])
@@ -67,8 +63,8 @@ def test_a_step_advances_what_the_update_made():
         advance=lambda params, cache: params.fold_in(1),
     )
     net = lf.serial(lf.dense(3), counting, lf.log_softmax())
-    state = lf.init_state(net, SGD, lf.Key(0), X)
-    new, _ = lf.make_step(net, losses.nll(), SGD)(state, (X, T))
+    step, state = begin(net, X, losses.nll())
+    new, _ = step(state, (X, T))
     assert int(new.params[1].bits) == int(state.params[1].fold_in(1).bits)
     assert not same_bits(new.params[0].weight, state.params[0].weight)
 

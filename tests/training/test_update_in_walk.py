@@ -5,9 +5,8 @@ import weakref
 
 import pytest
 import torch
-from helpers.cases import CASES
-from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
+from helpers import CASES, CE, MSE, SGD, assert_says, begin, normal, same_bits, same_number, taken
+from helpers.compiling import T, X
 from helpers.optimizers import RICH, TABLE
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -16,18 +15,15 @@ from lincoln_fn.core import Outer
 from lincoln_fn.optim.pieces import split_clip
 from lincoln_fn.training.update_in_walk import Use, _norm_of_sum, _uses
 
-X = lf.keys.normal(lf.Key(0), (6, 5))
-TARGET = torch.tensor([0, 2, 1, 1, 2, 0])
 TOKENS = torch.tensor([[1, 2, 3, 1, 7], [4, 4, 0, 2, 1]])
 SEQUENCE = lf.keys.normal(lf.Key(0), (6, 5, 2))
-LOSS = lf.losses.softmax_cross_entropy()
 BODY = lf.serial(lf.transformer_encoder_block(2), lf.residual(lf.dense(8)), lf.layer_norm(8))
 NETS = {
     "frozen": (
         lf.serial(
             lf.dense(4), lf.batch_norm(), lf.frozen(lf.dense(7)), lf.dropout(0.2),
             lf.residual(lf.dense(7)), lf.dense(3, bias=False),
-        ), X, TARGET,
+        ), X, T,
     ),
     "tied": (lf.serial(lf.tied(lf.embedding(9, 8), BODY), lf.permute(0, 2, 1)), TOKENS, TOKENS),
     "frozen embedding": (
@@ -36,13 +32,13 @@ NETS = {
     ),
     "repeated": (
         lf.serial(lf.scan(lf.gru_cell(4)), lf.lstm(3), lf.flatten(), lf.dense(3)),
-        SEQUENCE, TARGET,
+        SEQUENCE, T,
     ),
     "in bfloat16": (
-        lf.in_dtype(lf.serial(lf.dense(4), lf.tanh(), lf.dense(3)), torch.bfloat16), X, TARGET,
+        lf.in_dtype(lf.serial(lf.dense(4), lf.tanh(), lf.dense(3)), torch.bfloat16), X, T,
     ),
-    "one layer": (lf.dense(3), X, TARGET),
-    "nothing trained": (lf.frozen(lf.dense(3)), X, TARGET),
+    "one layer": (lf.dense(3), X, T),
+    "nothing trained": (lf.frozen(lf.dense(3)), X, T),
 }  # fmt: skip
 CLIP = lf.optim.clip_by_global_norm(0.1)
 ALL = [pytest.param(ours(**options), marks=pytest.mark.full) for ours, _, options in TABLE]
@@ -54,23 +50,19 @@ BY_BITS = [
 def trained(name, optimizer, steps=3, **options):
     """Train a network; give the last state and loss."""
     net, x, target = NETS[name]
-    state = lf.init_state(net, optimizer, lf.Key(1), x)
-    step = lf.make_step(net, LOSS, optimizer, **options)
-    for _ in range(steps):
-        state, value = step(state, (x, target))
-    return state, value
+    return taken(*begin(net, x, CE, optimizer, key=1, **options), *[(x, target)] * steps)
 
 
-def check_same_step(net, x, target, optimizer, loss=LOSS, *, error=None):
-    """Check two steps that update a state in place against the ordinary ones: bits, or numbers."""
-    states = []
-    for update in ("after", "walk"):
-        state = lf.init_state(net, optimizer, lf.Key(1), x)
-        step = lf.make_step(net, loss, optimizer, update=update, donate=True, record=False)
-        for _ in range(2):
-            state, _ = step(state, (x, target))
-        states.append(state)
-    assert same_bits(*states) if error is None else same_number(*states, error=error)
+def check_same_step(net, x, target, optimizer, loss=CE, *, steps=2, error=None, **options):
+    """Check steps that update a state in place against the ordinary ones: bits, or numbers."""
+    options = {"donate": True, "record": False, **options}
+    ends = [
+        taken(
+            *begin(net, x, loss, optimizer, key=1, update=update, **options), *[(x, target)] * steps
+        )
+        for update in ("walk", "after")
+    ]
+    assert same_bits(*ends) if error is None else same_number(*ends, error=error)
 
 
 @pytest.mark.parametrize("optimizer", [*BY_BITS, *ALL], ids=str)
@@ -95,14 +87,9 @@ def test_a_clip_by_the_global_norm_is_exact(name, dtype):
     net, x, target = NETS[name]
     x = x.to(dtype) if x.is_floating_point() else x
     optimizer = lf.optim.chain(CLIP, lf.optim.ema(0.9), lf.optim.sgd(1.0))
-    states = []
-    for update in ("after", "walk"):
-        state = lf.init_state(net, optimizer, lf.Key(1), x)
-        step = lf.make_step(net, LOSS, optimizer, update=update)
-        for _ in range(3):
-            state, _ = step(state, (x, target))
-        states.append(state)
-    assert same_number(states[1], states[0], error=0.01 if name == "in bfloat16" else 0.0)
+    error = 0.01 if name == "in bfloat16" else 0.0
+    options = {"donate": False, "record": True, "steps": 3, "error": error}
+    check_same_step(net, x, target, optimizer, **options)
 
 
 def test_sums_of_several_visits_are_clipped_once():
@@ -126,10 +113,9 @@ def test_each_layer_takes_the_same_step(case):
     y, _ = case.layer.forward(params, case.x)
     if lf.tree.leaves(params) and isinstance(y, torch.Tensor):
         given = case.layer, case.x, normal(*y.shape, seed=1)
-        check_same_step(*given, lf.optim.sgd(0.1), lf.losses.mse())
-        clip = lf.optim.clip_by_global_norm(0.01)
-        clipped = lf.optim.chain(clip, lf.optim.sgd(0.1))
-        check_same_step(*given, clipped, lf.losses.mse(), error=1e-5)
+        check_same_step(*given, SGD, MSE)
+        clipped = lf.optim.chain(lf.optim.clip_by_global_norm(0.01), SGD)
+        check_same_step(*given, clipped, MSE, error=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -141,8 +127,8 @@ def test_the_embedding_s_gradient_is_cast_before_it_is_added(dtype):
 
 
 def test_an_x_without_examples_has_a_norm():
-    net, x = lf.serial(lf.positional_embedding(40), lf.dense(3)), X
-    check_same_step(net, x, TARGET, lf.optim.chain(CLIP, lf.optim.sgd(1.0)), error=0.0)
+    net = lf.serial(lf.positional_embedding(40), lf.dense(3))
+    check_same_step(net, X, T, lf.optim.chain(CLIP, lf.optim.sgd(1.0)), error=0.0)
 
 
 def test_accumulated_gradients_are_those_of_the_ordinary_step():
@@ -181,12 +167,11 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize("update", ["after", "walk"])
 def test_the_gradients_of_one_layer_are_alive_at_once(update):
     sizes = (31, 37, 41, 43)
-    net, optimizer = lf.serial(*map(lf.dense, sizes)), lf.optim.sgd(0.1)
-    state = lf.init_state(net, optimizer, lf.Key(0), X)
-    step = lf.make_step(net, LOSS, optimizer, donate=True, update=update, record=False)
+    net = lf.serial(*map(lf.dense, sizes))
+    step, state = begin(net, X, donate=True, update=update, record=False)
     weights = [layer.weight for layer in state.params]
     with Largest({tuple(w.shape) for w in weights}) as seen:
-        step(state, (X, TARGET))
+        step(state, (X, T))
     numbers = [a * b for a, b in zip((5, *sizes), sizes, strict=False)]
     assert seen.most == (sum(numbers) if update == "after" else max(numbers))
 
@@ -229,79 +214,68 @@ def test_the_key_s_bias_has_no_gradient_of_its_own():
     assert visits["key.weight"] == ["1"]
 
 
-def twice(net):
-    """A composition whose walk back visits its part twice."""
-
-    def there(visit, params, x):
-        return visit(0, params[0], x)[0], (visit(0, params[0], x)[1],)
-
-    def back(visit, params, cache, g):
-        visit(0, params[0], cache[0], g)
-        dx, record = visit(0, params[0], cache[0], g)
-        return dx, (record,)
-
-    return lf.walk.composition("twice", (net,), there, back)
+LOOPS = lf.serial().composition
 
 
 REFUSED = [
-    (lf.optim.sharded(lf.optim.adamw(), lf.distributed.alone()), "got sharded.*leave out update"),
-    (lf.optim.Optimizer("own()", lambda p: (), lambda p, g, s: (p, s)), r"got own\(\).*leave out"),
-    (lf.optim.chain(lf.optim.accumulate(2), CLIP, lf.optim.sgd()), "clip_by.*put it first"),
-    (lf.optim.by_path({"*": lf.optim.chain(CLIP, lf.optim.sgd())}), "clip_by.*put it first"),
+    (
+        lf.optim.sharded(lf.optim.adamw(), lf.distributed.alone()),
+        "got sharded ... leave out update",
+    ),
+    (lf.optim.Optimizer("own()", lambda p: (), lambda p, g, s: (p, s)), "got own() ... leave out"),
+    (lf.optim.chain(lf.optim.accumulate(2), CLIP, lf.optim.sgd()), "clip_by ... put it first"),
+    (lf.optim.by_path({"*": lf.optim.chain(CLIP, lf.optim.sgd())}), "clip_by ... put it first"),
     (lf.optim.chain(lf.optim.Transform("own()", lambda inner: inner), lf.optim.sgd()), "got own"),
 ]
 
 
 @pytest.mark.parametrize(("optimizer", "message"), REFUSED, ids=str)
 def test_an_optimizer_that_needs_all_gradients_is_refused(optimizer, message):
-    with pytest.raises(lf.LayerError, match=message):
-        lf.make_step(lf.dense(3), LOSS, optimizer, update="walk")
+    assert_says(message, lf.make_step, lf.dense(3), CE, optimizer, update="walk")
 
 
 def test_a_gradient_of_another_kind_is_refused():
-    gradient = lf.per_example.clipped(1.0)
-    with pytest.raises(lf.LayerError, match=r'update="walk" alone, got clipped\(1.0\)'):
-        lf.make_step(lf.dense(3), LOSS, lf.optim.sgd(), gradient=gradient, update="walk")
+    given = {"gradient": lf.per_example.clipped(1.0), "update": "walk"}
+    message = 'update="walk" alone, got clipped(1.0)'
+    assert_says(message, lf.make_step, lf.dense(3), CE, SGD, **given)
 
 
 def test_a_second_visit_is_refused():
-    net = twice(lf.dense(3))
-    state = lf.init_state(net, lf.optim.sgd(), lf.Key(0), X)
-    with pytest.raises(lf.LayerError, match=r"^twice\[0\] dense\(3\): .*got another; leave out"):
-        lf.make_step(net, LOSS, lf.optim.sgd(), update="walk")(state, (X, TARGET))
+    def back(visit, params, cache, g):
+        visit(0, params[0], cache[0], g)
+        return LOOPS.back(visit, params, cache, g)
+
+    net = lf.walk.composition("twice", (lf.dense(3),), LOOPS.there, back)
+    message = "^twice[0] dense(3): ... got another; leave out"
+    assert_says(message, *begin(net, X, update="walk"), (X, T))
 
 
 def test_a_visit_that_does_not_come_is_refused():
     def back(visit, params, cache, g):
         return g, (lf.tree.map(torch.zeros_like, params[0]),)
 
-    composition = lf.core.evolve(lf.serial(lf.dense(3)).composition, back=back)
+    composition = lf.evolve(lf.serial(lf.dense(3)).composition, back=back)
     net = composition.rebuild(composition.parts)
-    state = lf.init_state(net, lf.optim.sgd(), lf.Key(0), X)
-    with pytest.raises(lf.LayerError, match=r"visit of part 0 .*got none; leave out"):
-        lf.make_step(net, LOSS, lf.optim.sgd(), update="walk")(state, (X, TARGET))
+    message = "visit of part 0 ... got none; leave out"
+    assert_says(message, *begin(net, X, update="walk"), (X, T))
 
 
 def test_a_state_of_another_optimizer_is_refused_before_the_walk():
-    net, adam = lf.serial(lf.dense(3)), lf.optim.adam()
-    state = lf.init_state(net, lf.optim.sgd(), lf.Key(0), X)
-    with pytest.raises(lf.LayerError, match=r"^adam: expected state AdamState"):
-        lf.make_step(net, LOSS, adam, update="walk")(state, (X, TARGET))
+    net = lf.serial(lf.dense(3))
+    step = lf.make_step(net, CE, lf.optim.adam(), update="walk")
+    assert_says("^adam: expected state AdamState", step, begin(net, X)[1], (X, T))
 
 
 def test_two_parameters_that_are_one_tensor_are_updated_each_by_its_own_gradient():
     # The walk back comes to the experts in their order: the second one's dx reads the tensor after
     # the first one's update.
     net = lf.serial(lf.dense(4), lf.mixture_of_experts(lf.dense(2), (lf.dense(3),) * 2))
-    optimizer, states = lf.optim.sgd(1.0), []
+    states = []
     for update in ("after", "walk"):
-        state = lf.init_state(net, optimizer, lf.Key(0), X)
+        step, state = begin(net, X, update=update, donate=True, record=False)
         first, mixture = state.params
-        expert = mixture.experts[0]
-        params = first, lf.core.evolve(mixture, experts=(expert, expert))
-        state = lf.core.evolve(state, params=params)
-        step = lf.make_step(net, LOSS, optimizer, update=update, donate=True, record=False)
-        states.append(step(state, (X, TARGET))[0])
+        params = first, lf.evolve(mixture, experts=mixture.experts[:1] * 2)
+        states.append(step(lf.evolve(state, params=params), (X, T))[0])
     assert same_bits(*states)
 
 
@@ -309,8 +283,7 @@ def test_two_parameters_that_are_one_tensor_are_updated_each_by_its_own_gradient
 def test_a_compiled_step_takes_the_same_step():
     net = lf.serial(lf.tied(lf.embedding(9, 8), lf.residual(lf.dense(8))), lf.permute(0, 2, 1))
     optimizer = lf.optim.chain(CLIP, lf.optim.adamw())
-    state = lf.init_state(net, optimizer, lf.Key(1), TOKENS)
-    step = lf.make_step(net, LOSS, optimizer, update="walk")
+    step, state = begin(net, TOKENS, CE, optimizer, update="walk")
     assert same_number(*(take(state, (TOKENS, TOKENS)) for take in (lf.compile(step), step)))
 
 
@@ -320,16 +293,8 @@ def test_a_gather_that_looks_for_records_finds_some():
             return lf.tree.map(torch.zeros_like, params)
         return (visit(0, params[0], records[0]),)
 
-    def there(visit, params, x):
-        y, record = visit(0, params[0], x)
-        return y, (record,)
-
-    def back(visit, params, cache, g):
-        dx, record = visit(0, params[0], cache[0], g)
-        return dx, (record,)
-
-    net = lf.walk.composition("own", (lf.dense(3),), there, back, gather=gather)
-    check_same_step(net, X, TARGET, lf.optim.sgd(1.0))
+    net = lf.walk.composition("own", (lf.dense(3),), LOOPS.there, LOOPS.back, gather=gather)
+    check_same_step(net, X, T, lf.optim.sgd(1.0))
 
 
 def test_a_clip_is_taken_off_and_the_rest_kept():

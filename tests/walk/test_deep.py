@@ -6,8 +6,7 @@ import sys
 
 import pytest
 import torch
-from helpers.compare import same_bits, same_number
-from torch.utils._python_dispatch import TorchDispatchMode
+from helpers import MSE, Operations, assert_says, begin, same_bits, same_number
 
 import lincoln_fn as lf
 
@@ -59,16 +58,6 @@ def test_summary_and_trace(nested):
     assert dense.name == "dense(3)"
 
 
-class Counted(TorchDispatchMode):
-    """Counts the operations of torch."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += 1
-        return func(*args, **(kwargs or {}))
-
-
 def nest(wrap, depth):
     net = lf.dense(3)
     for _ in range(depth):
@@ -94,40 +83,37 @@ def test_init_takes_operations_in_proportion_to_the_depth(around):
     for depth in (2, 4, 8):
         net = nest(lambda inner: lf.serial(AROUND[around](inner), lf.dense(3)), depth)
         x = X.expand(*([1] * depth if around == "scan" else []), 2, 3)
-        with Counted() as counted:
+        with Operations() as operations:
             net.init(lf.Key(0), x)
-        counts.append(counted.count)
+        counts.append(len(operations.calls))
     two, four, eight = counts
     assert eight - four == 2 * (four - two)
 
 
 def test_a_step_of_500_compositions_within_each_other():
-    net, loss, optimizer = nest(lf.residual, 500), lf.losses.mse(), lf.optim.adam()
-    state = lf.init_state(net, optimizer, lf.Key(0), X)
-    new, value = lf.make_step(net, loss, optimizer)(state, (X, X))
+    step, state = begin(nest(lf.residual, 500), X, MSE, lf.optim.adam())
+    new, value = step(state, (X, X))
     assert new.step == 1
-    assert same_number(value, loss.forward(net.predict(state.params, X), X)[0], length=2**12)
+    y = step.net.predict(state.params, X)
+    assert same_number(value, MSE.forward(y, X)[0], length=2**12)
 
 
 @pytest.mark.parametrize("depth", [501, 10_000])
 def test_more_are_refused_when_they_are_made(depth):
-    with pytest.raises(lf.LayerError, match="at most 500 compositions within each other, got 501"):
-        nest(lf.serial, depth)
+    assert_says("at most 500 compositions within each other, got 501", nest, lf.serial, depth)
 
 
-@pytest.mark.usefixtures("new_process")
-def test_a_pickle_of_a_deep_network_has_room():
+def test_a_pickle_of_a_deep_network_has_room(new_process):
     net = nest(lf.residual, 300)
     params = net.init(lf.Key(0), X)
     assert same_bits(pickle.loads(pickle.dumps(net)).predict(params, X), net.predict(params, X))
 
 
 def test_a_step_takes_calls_in_proportion_to_the_parts():
-    loss, optimizer, counts = lf.losses.mse(), lf.optim.adam(), []
+    counts = []
     for count in (10, 20, 40):
-        net = lf.serial(*[lf.dense(3)] * count)
-        step = lf.make_step(net, loss, optimizer)
-        state, _ = step(lf.init_state(net, optimizer, lf.Key(0), X), (X, X))
+        step, state = begin(lf.serial(*[lf.dense(3)] * count), X, MSE, lf.optim.adam())
+        state, _ = step(state, (X, X))
         with cProfile.Profile() as profile:
             step(state, (X, X))
         counts.append(sum(entry.callcount for entry in profile.getstats()))

@@ -85,9 +85,8 @@ def test_a_linear_layer_that_is_frozen_keeps_no_x(name, fast):
         check_step(net, x)
 
 
-@pytest.mark.parametrize("name", STATEFUL)
-def test_a_frozen_composition_with_states_steps_as_it_is_differentiated(name):
-    layer, x = STATEFUL[name]
+@pytest.mark.parametrize(("layer", "x"), STATEFUL.values(), ids=STATEFUL)
+def test_a_frozen_composition_with_states_steps_as_it_is_differentiated(layer, x):
     if isinstance(x, torch.Tensor) and x.is_floating_point():
         check_step(lf.serial(lf.prelu(), lf.frozen(layer), lf.identity()), x)
     check_step(lf.serial(lf.frozen(layer), lf.identity()), x)

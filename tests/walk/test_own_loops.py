@@ -1,21 +1,12 @@
 """Combinators of one's own in every walk, whatever their loops do with the cache."""
 
 import pytest
-from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
+from helpers import MSE, SGD, assert_says, begin, layer_of, normal, same_bits, same_number, twice
 from helpers.stateful import X
 
 import lincoln_fn as lf
 from lincoln_fn.distributed.data_parallel.mean import post_gradients
 from lincoln_fn.walk import gradients
-
-
-def twice():
-    """Make a layer that gives x two times, as a tuple."""
-    return lf.Layer(
-        "twice()", lambda params, x: ((x, x), None), lambda params, cache, g: (g[0] + g[1], ())
-    )
-
 
 # How a user's loop back may read its cache: the entries, in their order.
 READS = {
@@ -63,12 +54,8 @@ def nested(read, **options):
     block = lf.serial(lf.dense(5), lf.residual(lf.tanh()), lf.dropout(0.4))
     inner = own(read, lf.dense(4), block, lf.frozen(block), **options)
     middle = lf.serial(lf.checkpointed(inner), lf.repeat(2, own(read, inner, **options)))
-    return own(
-        read,
-        middle,
-        lf.branch(lf.dense(5), lf.serial(twice(), lf.shared(inner), lf.add())),
-        **options,
-    )
+    beside = lf.serial(twice(), lf.shared(inner), lf.add())
+    return own(read, middle, lf.branch(lf.dense(5), beside), **options)
 
 
 def check_every_walk(net):
@@ -83,9 +70,8 @@ def check_every_walk(net):
     post_gradients(net, params, net.forward(params, X)[1], g, posted.__setitem__)
     assert same_bits([posted[i] for i in range(len(posted))], lf.tree.leaves(expected))
     assert same_bits(lf.grads_at(net, params, lf.cotangents(net, params, cache, g)[1]), expected)
-    loss, optimizer = lf.losses.mse(), lf.optim.sgd(0.1)
-    state = lf.init_state(net, optimizer, lf.Key(1), X)
-    moved, value = lf.make_step(net, loss, optimizer, fast=False)(state, (X, y + 1))
+    step, state = begin(net, X, MSE, key=1, fast=False)
+    moved, value = step(state, (X, y + 1))
     assert value.isfinite()
     assert not same_bits(moved.params, state.params)
 
@@ -129,27 +115,20 @@ def test_the_checker_walks_with_recorded_cotangents():
 
 def test_a_list_of_another_length_is_refused():
     net = lf.serial(lf.relu(), lf.tanh())
-    with pytest.raises(lf.LayerError, match="expected the cache with 2 entries, got"):
-        net.backward(((), ()), [X], X)
-    with pytest.raises(lf.LayerError, match="expected params with 2 entries, got"):
-        net.backward([(), ()], (X, X), X)
+    assert_says("expected the cache with 2 entries, got", net.backward, ((), ()), [X], X)
+    assert_says("expected params with 2 entries, got", net.backward, [(), ()], (X, X), X)
 
 
 def test_a_step_goes_back_through_a_composition_once():
     runs = []
 
-    def backward(params, cache, g):
-        runs.append(cache)
-        return g, ()
-
-    counted = lf.Layer("counted()", lambda params, x: (x, None), backward)
+    counted = layer_of(lambda x: x, back=lambda g: runs.append(g) or g)
     net = lf.serial(lf.dense(4), lf.serial(lf.dense(3), counted, lf.dense(3)), lf.dense(2))
-    loss, optimizer = lf.losses.mse(), lf.optim.sgd(0.1)
     target = normal(6, 2, seed=1)
-    state = lf.init_state(net, optimizer, lf.Key(0), X)
-    moved, _ = lf.make_step(net, loss, optimizer)(state, (X, target))
+    step, state = begin(net, X, MSE)
+    moved, _ = step(state, (X, target))
     assert len(runs) == 1
     y, cache = net.forward(state.params, X)
-    dparams = net.grads(state.params, cache, loss.backward(loss.forward(y, target)[1]))
-    expected, _ = optimizer.update(state.params, dparams, ())
+    dparams = net.grads(state.params, cache, MSE.backward(MSE.forward(y, target)[1]))
+    expected, _ = SGD.update(state.params, dparams, ())
     assert same_number(moved.params, expected)
