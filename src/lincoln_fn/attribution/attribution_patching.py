@@ -133,7 +133,6 @@ def _use_of(path: str, y: Arrays, run_again: dict[str, Arrays]) -> str:
 
 
 def _difference(label: str, clean: Arrays, corrupted: Arrays) -> Arrays:
-    """Subtract two outputs of one shape; what is not floating has no difference."""
     if isinstance(clean, tuple):
         pairs = zip(clean, corrupted, strict=True)
         return tuple(_difference(label, *pair) for pair in pairs)

@@ -110,7 +110,6 @@ def _ode_back(
     visit: VisitBack, params: Params, cache: Cache, relevance: Arrays,
     *, times: Times, shares: Shares,
 ) -> tuple[Arrays, Record]:  # fmt: skip
-    """Go through each step, from the last to the first."""
     for stages in reversed(cache):
         relevance = _through_step(visit, params, stages, relevance, times, shares)
     return relevance, ()

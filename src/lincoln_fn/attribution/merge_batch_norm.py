@@ -64,7 +64,6 @@ def _merged(layer: Layer, params: Params) -> Params:
 
 
 def _spec_of(norm: Layer) -> Spec | None:
-    """Return the spec of a batch norm, as in training or as after it."""
     if norm.spec is None or norm.spec.of is not inference:
         return norm.spec
     layer: Layer = norm.spec["layer"]

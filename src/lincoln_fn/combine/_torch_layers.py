@@ -205,7 +205,6 @@ declare(_jump, kind="other")
 
 
 def _stay(params: tuple[()], cache: Cache, g: Arrays) -> tuple[Arrays, tuple[()]]:
-    """Return dx = 0."""
     return tree.map(zero, cache), ()
 
 
@@ -222,7 +221,6 @@ declare(_convert, kind="moving", mask="position")
 
 
 def _convert_back(params: tuple[()], x: Tensor, g: Tensor | None) -> tuple[Arrays, tuple[()]]:
-    """Compute dx = g in x's dtype."""
     is_floating = g is not None and g.is_floating_point() and x.is_floating_point()
     return g.to(x.dtype) if g is not None and is_floating else zero(x), ()
 

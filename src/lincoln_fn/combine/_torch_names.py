@@ -271,7 +271,6 @@ ALIASES: Final = {
 
 
 def _same(name: str) -> Row:
-    """Make the row of a layer that has torch's arguments."""
     return lambda x, *args, **options: x.apply(getattr(ours, name)(*args, **options))
 
 
@@ -397,7 +396,6 @@ def bound(name: str, row: Row, args: Sequence[Arg], options: dict[str, Arg]) -> 
 
 
 def _missing(name: str) -> LayerError:
-    """Make the error of a name that is no operation, with what to write."""
     if name in REFUSED:
         return refused(name, REFUSED[name])
     if name.endswith("_"):

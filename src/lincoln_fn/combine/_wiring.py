@@ -165,7 +165,6 @@ def _read(read: Read, values: Sequence[Arrays]) -> Arrays:
 
 
 def _add(gs: list[Arrays], read: Read, d: Arrays) -> None:
-    """Add d to the gradients of the values read."""
     if not isinstance(read, int):
         for j, d_j in zip(read, d, strict=True):
             _add(gs, j, d_j)

@@ -38,7 +38,6 @@ def thaw(params: Params) -> Params:
 
 
 def _there(visit: VisitThere, params: FrozenParams, x: Arrays) -> tuple[Arrays, Record]:
-    """Compute y as the layer does."""
     return visit(0, visit.made.split_params(params)[0], x, train=False)
 
 
@@ -47,7 +46,6 @@ def _back(visit: VisitBack, params: FrozenParams, cache: Cache, g: Arrays) -> tu
 
 
 def _gather(visit: VisitRecord, params: FrozenParams, records: Record) -> FrozenParams:
-    """Return the params, which have no gradient."""
     check_params("frozen", params, FrozenParams)
     return params
 
@@ -82,7 +80,6 @@ def _constant_there(visit: VisitThere, params: FrozenParams, x: Arrays) -> tuple
 def _constant_back(
     visit: VisitBack, params: FrozenParams, cache: Arrays, g: Arrays
 ) -> tuple[Arrays, Record]:
-    """Return dx = 0."""
     check_params("constant", params, FrozenParams)
     return tree.map(zero, cache), None
 

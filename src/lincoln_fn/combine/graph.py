@@ -133,12 +133,10 @@ def _of_one_dtype(node: Node, inputs: tuple[Arrays, ...]) -> tuple[Arrays, ...]:
 
 
 def _give(params: Tensor, x: tuple[()]) -> tuple[Tensor, tuple[()]]:
-    """Return the parameter: v = W."""
     return params, ()
 
 
 def _take_back(params: Tensor, cache: tuple[()], g: Tensor) -> tuple[tuple[()], Tensor]:
-    """Return dW = g."""
     return (), g
 
 

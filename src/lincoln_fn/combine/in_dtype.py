@@ -33,7 +33,6 @@ def _there(
     dtype: torch.dtype,
     out_dtype: torch.dtype | None,
 ) -> tuple[Arrays, InDtypeCache]:
-    """Cast x and the parameters, run the layer, and cast y back."""
     # That of x's floats or, if x has none, of the parameters.
     leaves = core.tree.leaves((x, params))
     floats = (leaf.dtype for leaf in leaves if leaf.is_floating_point())
@@ -46,7 +45,6 @@ def _there(
 def _back(
     visit: VisitBack, params: Params, cache: InDtypeCache, g: Arrays, *, dtype: torch.dtype
 ) -> tuple[Arrays, Record]:
-    """Cast g, run the layer's backward, and cast dx back."""
     core.check_cache("in_dtype", cache, InDtypeCache)
     dx, record = visit(0, cache.params, cache.cache, cast(g, dtype))
     return cast(dx, cache.outside), record

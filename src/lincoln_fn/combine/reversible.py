@@ -40,7 +40,6 @@ from lincoln_fn.walk.internal import Record, around
 
 
 def _there(visit: VisitThere, params: Params, x: Arrays, *, dim: int) -> tuple[Arrays, Kept]:
-    """Compute y_1 = x_1 + f(x_2) and y_2 = x_2 + h(y_1) for each block, and keep the last."""
     check_entries(visit.label, "params", params, len(visit.parts))
     changed, other = _halves(x, dim)
     advanced = []
@@ -152,7 +151,6 @@ def _call(parts: tuple[Layer, ...], *, dim: int) -> Spec:
 
 
 def _keep_x(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Kept]:
-    """Keep x, and drop the layer's own cache."""
     y, record = visit(0, params, x)
     return y, keep(visit, x, params, record)
 

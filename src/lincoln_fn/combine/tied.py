@@ -89,7 +89,6 @@ def scores() -> Layer:
 
 
 def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Logits, Record]:
-    """Embed x, run the body, and score its output by the embedding's matrix."""
     check_entries("tied", "params", params, 2)
     indices, *context = x if type(x) is tuple else (x,)
     h, embedded = visit(0, params[0], indices)
@@ -103,7 +102,6 @@ def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Logits, Record
 
 
 def _back(visit: VisitBack, params: Params, cache: Cache, g: Logits) -> tuple[Arrays, Record]:
-    """Run the backward of the scores, the body and the embedding."""
     check_entries("tied", "params", params, 2)
     check_entries("tied", "the cache", cache, 3)
     g, scored = visit(2, params[0], cache[2], g, train=not _is_frozen(params[0]))
@@ -114,7 +112,6 @@ def _back(visit: VisitBack, params: Params, cache: Cache, g: Logits) -> tuple[Ar
 
 
 def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
-    """Add up the embedding's gradients from both of its uses."""
     embedded = visit(0, params[0], records[0])
     if not _is_frozen(params[0]):
         embedded = tree.map(torch.add, embedded, visit(2, params[0], records[2]))

@@ -64,8 +64,6 @@ def _mix(z: Tensor) -> Tensor:
 
 
 def _asking_for_a_seed(init: Callable[_P, None]) -> Callable[_P, None]:
-    """Say what to write in place of `Key()`."""
-
     @wraps(init)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> None:
         if len(args) + len(kwargs) == 1:
@@ -175,7 +173,6 @@ class Key(State):
         return Key(self.bits)
 
     def _with(self, bits: Tensor) -> Key:
-        """Make the key of the same kind with other bits."""
         return Key(bits)
 
 
@@ -197,7 +194,6 @@ class _RowsKey(Key):
 
 
 def _check_number(data: object) -> int | Tensor:
-    """Return a number that `fold_in` can use, or raise an error."""
     where = "Key.fold_in"
     if isinstance(data, Tensor):
         is_integer = not (data.is_floating_point() or data.is_complex() or data.dtype is torch.bool)
@@ -237,7 +233,6 @@ def _bits(key: Key, shape: Shape, axis: int = 0) -> Tensor:
 
 
 def _counters(key: Key, shape: Shape, axis: int) -> Tensor:
-    """Number the draws from 1."""
     if not isinstance(key, _RowsKey) or len(shape) <= axis:
         return torch.arange(1, math.prod(shape) + 1, dtype=torch.int64, device=key.bits.device)
     rows, inner = shape[axis], math.prod(shape[axis + 1 :])

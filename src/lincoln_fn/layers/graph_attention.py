@@ -133,7 +133,6 @@ def _softmax(u: Scores, target: Ends, count: int) -> Scores:
 
 
 def _by_head(h: Nodes, num_heads: int, features: int | None = None) -> Heads:
-    """Cut the features into heads."""
     n = h.shape[-1]
     if n % num_heads or (features is not None and n != num_heads * features):
         wanted = f"a multiple of {num_heads}" if features is None else f"{num_heads * features}"

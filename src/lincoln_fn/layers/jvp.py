@@ -100,7 +100,6 @@ def _with_states(dparams: Params, params: Params) -> Params:
 
 
 def _pair(given: Pair) -> Pair:
-    """Check (x, v)."""
     check_entries("jvp", "x", given, 2)
     x, v = given
     leaves = tree.leaves(x)

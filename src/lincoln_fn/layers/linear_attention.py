@@ -209,7 +209,6 @@ def _decays(log_decay: Chunks) -> _Decays:
 def _unpacked(
     x: Inputs, num_heads: int
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor | None, Tensor | None]:
-    """Split x into query, key and value, the decay and the state, and check that they fit."""
     if type(x) is not tuple or not 3 <= len(x) <= 5:
         expected = "x to be (query, key, value[, log_decay[, state]])"
         raise unexpected(NAME, expected, core.describe_non_tuple(x))

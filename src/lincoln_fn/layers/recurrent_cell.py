@@ -101,7 +101,6 @@ def _packed(state: Tensors) -> Arrays:
 
 
 def _unpacked(params: Params, x: Arrays, family: Family) -> tuple[Tensor, Tensors, bool]:
-    """Split x into the input, the state and whether it was given; check that they fit."""
     name = family.name
     check_cell(family.name, params, family.rule.gates)
     if type(x) is tuple and len(x) != 2:

@@ -133,7 +133,6 @@ def _cos_and_sin(
 
 
 def _parts(x: core.Arrays) -> tuple[Heads, Positions | None]:
-    """Find the heads and the positions in x, and check that they fit together."""
     heads, positions = x if isinstance(x, tuple) and len(x) == 2 else (x, None)
     core.check_input(NAME, (), heads)
     if heads.ndim < 2:

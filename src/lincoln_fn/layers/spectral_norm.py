@@ -114,7 +114,6 @@ def _iterated(
 
 
 def _made(params: SpectralNormParams, dim: int | None) -> tuple[Params, Float[Tensor, ""]]:
-    """Make the layer's params with hat W = W / sigma, and sigma."""
     weight = weight_of(NAME, params.layer)
     sigma = params.vectors.u @ (_matrix(weight, params.layer, dim) @ params.vectors.v)
     return core.evolve(params.layer, weight=weight / sigma), sigma

@@ -85,7 +85,6 @@ def token_log_probs() -> Layer:
 
 
 def _checked(x: object) -> tuple[Logits, Tokens, Mask | None]:
-    """Check that x is (logits, tokens) or (logits, tokens, mask)."""
     has_mask = isinstance(x, tuple) and len(x) == 3
     pair = x[:2] if isinstance(x, tuple) and has_mask else x
     check_indexed(NAME, pair, "(logits, tokens)", -1)

@@ -99,7 +99,6 @@ def _axes(
     x: Tensor, size: int | Sizes | None, scale_factor: float | tuple[float, ...] | None, mode: str,
     align_corners: bool,
 ) -> tuple[Axis, ...]:  # fmt: skip
-    """Check the input, and find the sizes and the ratio r along each of its axes."""
     own = tuple(x.shape[2:])
     if len(own) not in _AXES[mode] or 0 in x.shape[1:]:
         axes = " or ".join(map(str, _AXES[mode]))

@@ -153,7 +153,6 @@ def _sums(index: Int[Tensor, "*batch"], rows: Vectors, n: int) -> Codes:
 def _init_table(
     key: Key, x: Vectors, *, n: int, decay: float | None, weight_init: Initializer
 ) -> Table:
-    """Draw the codes."""
     core.check_input(NAME, (), x)
     key, features = core.checked_key(NAME, key), x.shape[-1]
     weight = weight_init.draw(key, (n, features), Fans(n, features), x.dtype)

@@ -72,7 +72,6 @@ def input_grad(
 
 
 def _made(params: WeightNormParams, dim: int | None) -> Params:
-    """Make the layer's params, with W = m hat v."""
     v = weight_of(NAME, params.direction)
     length = _length(v, params.direction, dim)
     return evolve(params.direction, weight=params.magnitude * (v / length))

@@ -42,7 +42,6 @@ def backward(cache: Tensors, dl: Cotangent, *, gamma: float) -> Elements:
 
 
 def _power(s: Elements, gamma: float) -> Elements:
-    """Compute (1 - p)^gamma."""
     return torch.exp(gamma * logsigmoid(-s))
 
 

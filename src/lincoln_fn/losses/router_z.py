@@ -19,8 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, check_cache, format_briefly, record, static, unexpected
-from lincoln_fn.losses.common.reduction import Cotangent
-from lincoln_fn.losses.loss import Loss
+from lincoln_fn.losses.internal import Cotangent, Loss
 
 Logits: TypeAlias = Float[Tensor, "tokens experts"]
 

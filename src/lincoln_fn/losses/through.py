@@ -17,8 +17,7 @@ from torch import Tensor
 
 from lincoln_fn.core import Arrays, Layer, Params, bare, check_cache, constructor, record
 from lincoln_fn.core import Cache as AnyCache
-from lincoln_fn.losses.common.reduction import Cotangent
-from lincoln_fn.losses.loss import Loss
+from lincoln_fn.losses.internal import Cotangent, Loss
 from lincoln_fn.walk.internal import composition_of
 
 

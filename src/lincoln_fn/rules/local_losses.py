@@ -31,7 +31,6 @@ _RULE: Final = "local_losses"
 def _there(
     visit: VisitThere, params: Params, x: Arrays, *, starts: tuple[int, ...]
 ) -> tuple[tuple[Arrays, ...], Record]:
-    """Pass each layer's output to the next, and each hidden block's to its head."""
     check_entries(visit.label, "params", params, len(visit.parts))
     heads = _heads(starts, len(visit.parts))
     records = [None] * len(visit.parts)
@@ -47,7 +46,6 @@ def _there(
 def _predict(
     visit: VisitThere, params: Params, x: Arrays, *, starts: tuple[int, ...]
 ) -> tuple[Arrays, None]:
-    """Pass each layer's output to the next."""
     check_entries(visit.label, "params", params, len(visit.parts))
     for i in range(_count(starts, visit)):
         x, _ = visit(i, params[i], x)
@@ -130,7 +128,6 @@ _DENSE: Final = dense.dense(1, bias=False)
 
 
 def _similarity_forward(params: dense.Params | conv.Params, x: Tensor) -> tuple[Tensor, Cache]:
-    """Compute y = x W, or the convolution with W."""
     return _head(params).forward(params, x)
 
 

@@ -53,7 +53,6 @@ class Cache:
 def _there(
     visit: VisitThere, params: Params, x: Arrays, *, starts: tuple[int, ...]
 ) -> tuple[Arrays, Cache]:
-    """Pass each layer's output to the next, and keep the activities."""
     check_entries(visit.label, "params", params, len(visit.parts))
     h, records, outputs = x, [], []
     for i, entry in enumerate(params):

@@ -208,7 +208,6 @@ def trailing_sizes(layer: str, params: Params, x: Tensor, normalized_shape: int 
 
 
 def _check_affine(layer: str, params: Params, x: Tensor, sizes: Sizes) -> None:
-    """Check that x, weight and bias have one dtype and device, and the right shape."""
     weight, bias = getattr(params, "weight", None), getattr(params, "bias", None)
     if weight is not None:
         check_like(layer, "x", x, weight)

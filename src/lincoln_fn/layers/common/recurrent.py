@@ -153,7 +153,6 @@ def _state_shape(cells: Cells, sequence: Tensor, axis: int | None) -> tuple[int,
 def _states(
     family: Family, cells: Cells, what: str, state: Arrays, sequence: Tensor, axis: int | None
 ) -> Tensors:
-    """Check the states of all layers and directions, and add a batch axis."""
     shape = _state_shape(cells, sequence, axis)
     states = checked_states(family.name, family.rule, what, state, shape)
     return tuple(s.unsqueeze(1) for s in states) if axis is None else states

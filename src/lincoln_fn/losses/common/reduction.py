@@ -140,7 +140,6 @@ def formula_of(loss: Loss) -> Formula | None:
 
 
 def _forward(formula: Formula, prediction: Arrays, target: Arrays) -> tuple[Tensor, ReducedCache]:
-    """Compute l, sum l or sum l / n."""
     read = target
     if formula.inputs:
         first = _check_given(formula, prediction, target)
@@ -157,7 +156,6 @@ def _forward(formula: Formula, prediction: Arrays, target: Arrays) -> tuple[Tens
 
 
 def _backward(formula: Formula, cache: ReducedCache, g: Cotangent = 1.0) -> Arrays:
-    """Compute dprediction, from dl = g or dl = g / n."""
     check_cache(formula.name, cache, ReducedCache)
     if cache.loss != formula.name:
         raise core.unexpected(formula.name, "the cache of its own forward", f"that of {cache.loss}")
