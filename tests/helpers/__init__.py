@@ -7,6 +7,7 @@ HOMES = {
     "cases.case": "Case cast first_run normal run uniform",
     "compare": "largest same_bits same_number same_statistics",
     "fast_layers": "VERSIONS",
+    "given": "begun",
     "names": "names_of",
     "refusals": "assert_refused assert_says refused",
 }

@@ -3,6 +3,7 @@
 import attrs
 import pytest
 import torch
+from helpers import cast
 from helpers.refusals import refusals
 
 import lincoln_fn as lf
@@ -55,10 +56,7 @@ class Training:
     @property
     def first(self):
         """The first params, in float64."""
-        drawn = self.net.init(lf.Key(0), self.x[:4])
-        return lf.tree.map(
-            lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, drawn, states=True
-        )
+        return cast(self.net.init(lf.Key(0), self.x[:4]))
 
     def run(self, params, rates, weights, x):
         """Make a run of these inputs."""

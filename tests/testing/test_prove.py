@@ -7,7 +7,7 @@ from fractions import Fraction
 import attrs
 import pytest
 import torch
-from helpers import CASES, FIRST, assert_says, normal
+from helpers import CASES, FIRST, assert_says, normal, run
 from helpers.losses import TABLE
 
 import lincoln_fn as lf
@@ -76,8 +76,7 @@ def with_error(layer, i, size):
 def leaves_of(case):
     """List the numbers and names of the leaves of (params, x) with a gradient that is not 0."""
     layer, params, x = case.layer, case.params(), case.x
-    y, cache = layer.forward(params, x)
-    dx, dparams = layer.backward(params, cache, lf.tree.map(torch.ones_like, y))
+    _, dx, dparams = run(layer, params, x, lambda y: lf.tree.map(torch.ones_like, y))
     gradients = {"dparams": dparams, "dx": dx}
     pairs = zip(lf.tree.paths(gradients), lf.tree.leaves(gradients), strict=True)
     return [(i, name) for i, (name, leaf) in enumerate(pairs) if leaf.any()]
