@@ -2,15 +2,12 @@
 
 import pytest
 import torch
-from helpers import same_bits, same_number
+from helpers import cast, same_bits, same_number
+from helpers.relevance import normal
 
 import lincoln_fn as lf
 from lincoln_fn.attribution import attribution_patching
 from lincoln_fn.inspect.patching import outputs, patched
-
-
-def normal(*shape, seed=0):
-    return lf.keys.normal(lf.Key(40 + seed), shape, dtype=torch.float64)
 
 
 def brute_force(net, params, clean_x, corrupted_x, metric):
@@ -52,9 +49,8 @@ PARAMS = NET.init(lf.Key(1), X)
 
 def test_the_effect_of_every_output_is_right_to_first_order():
     weights = normal(3, 4, seed=2)
-    check_first_order(
-        NET, PARAMS, X, normal(3, 5, 6, seed=1), lambda y: (weights * y).sum(), weights
-    )
+    direction = normal(3, 5, 6, seed=1)
+    check_first_order(NET, PARAMS, X, direction, lambda y: (weights * y).sum(), weights)
 
 
 def test_a_metric_may_be_any_function_of_y():
@@ -94,7 +90,7 @@ def test_indices_and_masks_have_no_effect_of_their_own():
         lf.parallel(lf.embedding(9, 4), lf.identity()), lf.multi_head_attention(2), lf.last_state()
     )
     codes, mask = torch.tensor([[1, 2, 3]]), normal(1, 3)
-    params = lf.tree.map(lambda p: p.double(), net.init(lf.Key(1), (codes, mask.float())))
+    params = cast(net.init(lf.Key(1), (codes, mask.float())))
     other = torch.tensor([[1, 7, 3]]), mask
     found = attribution_patching(net, params, (codes, mask), other, 1)
     assert found["0.0"].shape == (1, 3, 4)
@@ -111,13 +107,10 @@ def test_runs_of_different_shapes_are_refused():
 
 def test_a_rule_takes_the_place_of_the_gradient():
     net = lf.serial(lf.dense(4), lf.silu(), lf.dense(3))
-    params, x, other = net.init(lf.Key(2), X[0]), normal(5, 6), normal(5, 6, seed=1)
-    params = lf.tree.map(lambda p: p.double(), params)
+    params, x, other = cast(net.init(lf.Key(2), X[0])), normal(5, 6), normal(5, 6, seed=1)
     found = attribution_patching(net, params, x, other, 1, rule=lf.rules.relp)
-    (h, h_other), g = (
-        (lf.dense(4).predict(params[0], x) for x in (x, other)),
-        params[2].weight[:, 1],
-    )
+    h, h_other = (lf.dense(4).predict(params[0], x) for x in (x, other))
+    g = params[2].weight[:, 1]
     assert same_number(found["0"], (h - h_other) * g * h_other.sigmoid())
     assert same_number(found["1"], (h * h.sigmoid() - h_other * h_other.sigmoid()) * g)
     assert list(found) == list(outputs(net, params, x))

@@ -3,13 +3,10 @@
 import pytest
 import torch
 from helpers import assert_says, cast, same_number
+from helpers.relevance import normal
 
 import lincoln_fn as lf
 from lincoln_fn.attribution import attribution_patching, edge_attribution_patching
-
-
-def normal(*shape, seed=0):
-    return lf.keys.normal(lf.Key(500 + seed), shape, dtype=torch.float64)
 
 
 def block():
@@ -18,7 +15,6 @@ def block():
 
 
 NET = lf.serial(block(), block(), lf.rms_norm(), lf.last_state(), lf.dense(3))
-BRANCHES = ("0.0.0", "0.1.0", "1.0.0", "1.1.0")
 CLEAN, CORRUPTED, WEIGHTS = normal(2, 5, 8), normal(2, 5, 8, seed=1), normal(2, 3, seed=2)
 PARAMS = cast(NET.init(lf.Key(1), CLEAN))
 RUN = (NET, PARAMS, CLEAN, CORRUPTED, WEIGHTS)
@@ -30,7 +26,7 @@ every_rule = pytest.mark.parametrize("rule", [None, lf.rules.relp], ids=["gradie
 def test_the_edges_from_a_branch_add_up_to_its_own_effect(rule):
     edges = edge_attribution_patching(*RUN, rule=rule)
     whole = attribution_patching(*RUN, rule=rule)
-    for path in BRANCHES:
+    for path in ("0.0.0", "0.1.0", "1.0.0", "1.1.0"):
         total = sum(effect for (source, _), effect in edges.items() if source.startswith(path))
         assert same_number(total, whole[path].sum(-1))
     total = sum(effect for (source, _), effect in edges.items() if source == "input")

@@ -93,7 +93,7 @@ GROUPS = {
     "scan, masked": MASKED,
 }  # fmt: skip
 NETS = {f"{group}: {name}": row for group, rows in GROUPS.items() for name, row in rows.items()}
-WALKED = NETS | {
+WALKED = NETS | STATEFUL | {
     f"ode: {method}, {adjoint}": (
         lf.ode(loops.IN_TIME, (0.3, 1.1), method=method, steps=2, adjoint=adjoint, time_dim=1), X)
     for method in ("euler", "midpoint", "rk4") for adjoint in ("discrete", "continuous")} | {

@@ -105,22 +105,6 @@ def test_frozen_computes_no_dparams_and_nothing_below_it():
     assert dparams[0] is params[0]
 
 
-@each
-def test_map_layers_reaches_every_layer_and_rebuilds_the_composition(name):
-    layer, x = STATEFUL[name]
-    seen = []
-
-    def watched(single):
-        seen.append(single.name)
-        return single
-
-    again = lf.map_layers(watched, layer)
-    assert again.name == layer.name
-    assert "dropout(0.4)" in seen or "dropout(p=0.4)" in seen
-    params = layer.init(lf.Key(1), x)
-    assert same_bits(again.forward(params, x)[0], layer.forward(params, x)[0])
-
-
 def test_a_composition_of_other_parts_says_so():
     layer = pickle.loads(pickle.dumps(lf.residual(lf.dense(4))))
     other = lf.map_layers(lambda part: lf.dense(7) if part.name == "dense(4)" else part, layer)

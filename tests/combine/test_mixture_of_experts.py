@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from helpers import normal, same_number
+from helpers import begun, normal, same_number
 
 import lincoln_fn as lf
 
-ROUTER = lf.dense(4, bias=False)
-NET = lf.mixture_of_experts(ROUTER, (lf.swiglu(6),) * 4)
+NET = lf.mixture_of_experts(lf.dense(4, bias=False), (lf.swiglu(6),) * 4)
 X = normal(3, 7, 5)
 PARAMS = NET.init(lf.Key(0), X)
 G = normal(3, 7, 5, seed=1)
@@ -54,10 +53,9 @@ def test_an_expert_with_an_output_has_a_row_for_each_token():
 )
 def test_a_gradient_of_another_kind_sees_all_tokens(gradient):
     net, sgd, loss = lf.serial(NET, lf.flatten(), lf.dense(2)), lf.optim.sgd(1.0), lf.losses.mse()
-    state = lf.init_state(net, sgd, lf.Key(0), X, gradient=gradient)
-    batch = X, normal(3, 2)
-    steps = (lf.make_step(net, loss, sgd, fast=fast, gradient=gradient) for fast in (True, False))
-    (new, _), (expected, _) = (step(state, batch) for step in steps)
+    begins = [begun(net, loss, X, sgd, gradient, fast=fast) for fast in (True, False)]
+    state = begins[0][1]
+    (new, _), (expected, _) = (step(state, (X, normal(3, 2))) for step, _ in begins)
     assert same_number(new.params, expected.params, terms=1.0)  # the size of params
     y, cache = lf.fast(net).forward(state.params, X)
     with pytest.raises(lf.LayerError, match="expected parts that get all examples, got experts"):
@@ -69,10 +67,9 @@ def test_a_step_learns_from_the_routers_logits():
     loss = lf.losses.weighted(
         {"y": (1.0, lf.losses.mse()), "balance": (0.1, lf.losses.router_balance())}
     )
-    sgd = lf.optim.sgd(1.0)
-    state = lf.init_state(net, sgd, lf.Key(0), X)
+    step, state = begun(net, loss, X, lf.optim.sgd(1.0))
     batch = X, (G, None)
-    new, value = lf.make_step(net, loss, sgd)(state, batch)
+    new, value = step(state, batch)
     y, cache = net.forward(state.params, X)
     expected, of_loss = loss.forward(y, batch[1])
     dparams = net.grads(state.params, cache, loss.backward(of_loss))
@@ -94,7 +91,6 @@ def test_a_text_is_decoded_token_by_token():
 
 
 LOGITS = normal(3, 7, 4), normal(3, 7, 4, seed=1)
-MASK = normal(3, 7, seed=2) > -0.5
 
 
 def balance_of(z, mask):
@@ -112,7 +108,7 @@ def z_of(z, mask):
 @pytest.mark.parametrize(("loss", "formula"), [
     (lf.losses.router_balance(), balance_of), (lf.losses.router_z(), z_of),
 ], ids=["router_balance", "router_z"])  # fmt: skip
-@pytest.mark.parametrize("mask", [MASK, None], ids=["padded", "whole"])
+@pytest.mark.parametrize("mask", [normal(3, 7, seed=2) > -0.5, None], ids=["padded", "whole"])
 def test_a_loss_of_routers_is_that_of_all_their_tokens(loss, formula, mask):
     value, cache = loss.forward(LOGITS, mask)
     watched = [z.clone().requires_grad_() for z in LOGITS]

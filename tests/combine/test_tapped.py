@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import first_run, normal, same_bits, same_number
+from helpers import begun, first_run, normal, same_bits, same_number
 
 import lincoln_fn as lf
 
@@ -27,12 +27,12 @@ def test_outputs_come_in_the_order_of_the_paths_and_of_a_pattern():
 
 
 def test_a_step_adds_the_gradient_of_an_inner_loss():
-    net, sgd = lf.tapped(NET, "1.0.1"), lf.optim.sgd(1.0)
+    net = lf.tapped(NET, "1.0.1")
     inner = lf.losses.through(lf.select(0), MSE)
     loss = lf.losses.weighted({"y": (1.0, MSE), "inner": (0.3, inner)})
     target = normal(5, 2, seed=1), torch.zeros(5, 6)
-    state = lf.init_state(net, sgd, lf.Key(0), X)
-    new, value = lf.make_step(net, loss, sgd)(state, (X, target))
+    step, state = begun(net, loss, X, lf.optim.sgd(1.0))
+    new, value = step(state, (X, target))
     watched = lf.tree.map(lambda leaf: leaf.clone().requires_grad_(), state.params)
     first, (second, _, third), _, last = watched
     a = torch.tanh((X @ first.weight + first.bias) @ second.weight + second.bias)

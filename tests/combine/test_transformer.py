@@ -2,14 +2,13 @@
 
 import pytest
 import torch
-from helpers import first_run, same_bits, same_number
+from helpers import first_run, run, same_bits, same_number
 from helpers.attention import normal
 
 import lincoln_fn as lf
 from lincoln_fn.core.signatures import unchanged
 from lincoln_fn.layers import dense, dropout
 
-MHA = lf.multi_head_attention
 ENCODER, DECODER = lf.transformer_encoder_block, lf.transformer_decoder_block
 
 
@@ -31,7 +30,7 @@ def test_dropout_stands_where_torch_has_it():
     def normed(params, x):
         return lf.layer_norm().predict(params, x)
 
-    h = dropped(after, MHA(2, dropout=p).forward(attention, x)[0])
+    h = dropped(after, lf.multi_head_attention(2, dropout=p).forward(attention, x)[0])
     h = normed(norm, x + h)
     f = dropped(hidden, torch.relu(dense.forward(first, h)[0]))
     f = dropped(last, dense.forward(second, f)[0])
@@ -71,9 +70,7 @@ def test_blocks_without_dropout_carry_no_state():
 
 def test_select_gives_zeros_to_what_it_leaves_out_and_sums_what_it_repeats():
     x = (normal(2), normal(3), torch.tensor([1]), (normal(4), None))
-    layer = lf.select(0, 0)
-    _, cache = layer.forward((), x)
-    dx, dparams = layer.backward((), cache, (torch.ones(2), torch.full((2,), 2.0)))
+    _, dx, dparams = run(lf.select(0, 0), (), x, (torch.ones(2), torch.full((2,), 2.0)))
     assert same_number(
         dx, (torch.full((2,), 3.0), torch.zeros(3).double(), None, (torch.zeros(4).double(), None))
     )

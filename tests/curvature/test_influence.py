@@ -3,6 +3,7 @@
 import pytest
 import torch
 from helpers import same_number
+from helpers.one_by_one import with_leaves
 
 import lincoln_fn as lf
 from lincoln_fn import curvature, keys
@@ -63,14 +64,13 @@ def test_in_a_deep_network_it_is_minus_the_solved_inner_product():
     params, damping = net.init(lf.Key(0), X), 0.1
 
     def gradient(x, labels):
-        y, cache = net.forward(params, x)
-        return flat(net.grads(params, cache, loss.backward(loss.forward(y, labels)[1])))
+        return flat(lf.value_and_gradient(net, loss)(params, (x, labels))[1])
 
     count = len(flat(params))
     columns = []
     for e in torch.eye(count).double():
-        these = iter(e.split([leaf.numel() for leaf in lf.tree.leaves(params)]))
-        v = lf.tree.map(lambda p, these=these: next(these).reshape(p.shape), params)
+        parts = e.split([leaf.numel() for leaf in lf.tree.leaves(params)])
+        v = lf.tree.map(torch.Tensor.view_as, with_leaves(params, parts), params)
         columns.append(flat(curvature.gauss_newton_vector_product(net, params, X, loss, LABELS, v)))
     matrix = torch.stack(columns, 1) + damping * torch.eye(count).double()
     solved = torch.linalg.solve(matrix, gradient(*TEST))

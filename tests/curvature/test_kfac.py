@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import same_bits, same_number
+from helpers import begun, cast, same_bits, same_number
 from helpers.refusals import refusals
 
 import lincoln_fn as lf
@@ -16,6 +16,7 @@ NET = lf.serial(
     lf.dense(4), lf.tanh(), lf.dense(3, bias=False),
 )  # fmt: skip
 PARAMS = NET.init(lf.Key(0), X)
+CE = lf.losses.softmax_cross_entropy()
 
 
 def rows_by_hand(net, params, x, g, reduce):
@@ -71,13 +72,12 @@ def step_of(net, params, x, loss, target, gradient, state=None):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("fast", [True, False])
 def test_for_one_example_of_a_linear_network_it_is_the_natural_gradient(bias, fast):
-    net, loss = lf.dense(3, bias=bias), lf.losses.softmax_cross_entropy()
+    net = lf.dense(3, bias=bias)
     x, target, damping = keys.normal(lf.Key(1), (1, 4)).double(), torch.tensor([2]), 0.03
     params = net.init(lf.Key(0), x)
     layer = lf.fast(net) if fast else net
-    got, _ = step_of(layer, params, x, loss, target, curvature.kfac(damping))
-    y, cache = net.forward(params, x)
-    plain = net.grads(params, cache, loss.backward(loss.forward(y, target)[1]))
+    got, _ = step_of(layer, params, x, CE, target, curvature.kfac(damping))
+    plain = lf.value_and_gradient(net, CE)(params, (x, target))[1]
     flat = torch.cat([leaf.flatten() for leaf in lf.tree.leaves(plain)])
     fisher = torch.outer(flat, flat) + damping * torch.eye(len(flat)).double()
     natural = torch.linalg.solve(fisher, flat)
@@ -87,11 +87,10 @@ def test_for_one_example_of_a_linear_network_it_is_the_natural_gradient(bias, fa
 
 
 def test_a_convolution_is_preconditioned_by_the_product_of_its_factors():
-    loss, damping = lf.losses.softmax_cross_entropy(), 0.01
-    got, _ = step_of(NET, PARAMS, X, loss, LABELS, curvature.kfac(damping))
-    factors = curvature.kfac_factors(NET, PARAMS, X, loss, LABELS, fisher="empirical")["0"]
-    y, cache = NET.forward(PARAMS, X)
-    plain = NET.grads(PARAMS, cache, loss.backward(loss.forward(y, LABELS)[1]))[0]
+    damping = 0.01
+    got, _ = step_of(NET, PARAMS, X, CE, LABELS, curvature.kfac(damping))
+    factors = curvature.kfac_factors(NET, PARAMS, X, CE, LABELS, fisher="empirical")["0"]
+    plain = lf.value_and_gradient(NET, CE)(PARAMS, (X, LABELS))[1][0]
     rows = torch.cat([plain.weight.flatten(1), plain.bias[:, None]], 1)  # (o, i)
     whole = torch.kron(factors.b, factors.a)
     whole = whole + damping * torch.eye(len(whole)).double()
@@ -100,13 +99,12 @@ def test_a_convolution_is_preconditioned_by_the_product_of_its_factors():
 
 
 def test_the_factors_are_running_means_and_eigenvectors_wait():
-    loss, gradient = lf.losses.softmax_cross_entropy(), curvature.kfac(0.1, decay=0.6, every=2)
-    state, wanted = None, None
+    gradient, state, wanted = curvature.kfac(0.1, decay=0.6, every=2), None, None
     for k in range(1, 5):
         x = keys.normal(lf.Key(k), (5, 2, 6, 4)).double()
         before = state
-        _, state = step_of(NET, PARAMS, x, loss, LABELS, gradient, state)
-        now = curvature.kfac_factors(NET, PARAMS, x, loss, LABELS, fisher="empirical")["3"]
+        _, state = step_of(NET, PARAMS, x, CE, LABELS, gradient, state)
+        now = curvature.kfac_factors(NET, PARAMS, x, CE, LABELS, fisher="empirical")["3"]
         kept = min(1 - 1 / k, 0.6)
         wanted = (
             now if k == 1 else lf.tree.map(lambda w, n, e=kept: e * w + (1 - e) * n, wanted, now)
@@ -123,10 +121,9 @@ def test_layers_without_factors_keep_their_own_gradient():
     net = lf.serial(
         lf.conv2d(4, 3, groups=2), lf.group_norm(2), lf.flatten(), lf.frozen(lf.dense(3))
     )
-    params, loss = net.init(lf.Key(0), X), lf.losses.softmax_cross_entropy()
-    got, _ = step_of(net, params, X, loss, LABELS, curvature.kfac(0.1))
-    y, cache = net.forward(params, X)
-    plain = net.grads(params, cache, loss.backward(loss.forward(y, LABELS)[1]))
+    params = net.init(lf.Key(0), X)
+    got, _ = step_of(net, params, X, CE, LABELS, curvature.kfac(0.1))
+    plain = lf.value_and_gradient(net, CE)(params, (X, LABELS))[1]
     assert same_number(got, plain)
 
 
@@ -151,27 +148,32 @@ def _sites(tree):
     return [tree] if isinstance(tree, lf.Site) else [s for part in tree for s in _sites(part)]
 
 
+GRADIENTS = [
+    curvature.kfac(0.1, every=2), lf.per_example.noise_scale(),
+    lf.per_example.clipped(0.3, noise=0.1, batch_size=4),
+]  # fmt: skip
+
+
+@pytest.mark.full(but=("kfac",))
 @pytest.mark.usefixtures("uncompiled")
-def test_a_compiled_step_and_a_checkpoint_agree(tmp_path):
-    x, target = keys.normal(lf.Key(1), (6, 4)), torch.tensor([0, 1, 2, 0, 1, 2])
-    net, optimizer = lf.serial(lf.dense(3)), lf.optim.sgd(0.1)
-    gradient = curvature.kfac(0.1, every=2)
-    step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer, gradient=gradient)
-    begin = lf.init_state(net, optimizer, lf.Key(0), x, gradient=gradient)
-    state, _ = step(begin, (x, target))
+@pytest.mark.parametrize("gradient", GRADIENTS, ids=str)
+def test_a_compiled_step_and_a_checkpoint_agree(gradient, tmp_path):
+    batch = keys.normal(lf.Key(1), (6, 4)), torch.tensor([0, 1, 2, 0, 1, 2])
+    step, begin = begun(lf.serial(lf.dense(3)), CE, batch[0], gradient=gradient)
+    state, _ = step(begin, batch)
     lf.checkpoint.save(tmp_path / "state.pt", state)
     resumed = lf.checkpoint.load(tmp_path / "state.pt", like=begin)
     wanted = state
     for _ in range(2):  # the eigenvectors are not due, and due
-        wanted, _ = step(wanted, (x, target))
+        wanted, _ = step(wanted, batch)
     for again in (step, lf.compile(step)):
         got = resumed
         for _ in range(2):
-            got, _ = again(got, (x, target))
-        assert same_number(got.params, wanted.params)
+            got, _ = again(got, batch)
+        assert same_number((got.params, got.gradient_state), (wanted.params, wanted.gradient_state))
 
 
-CE, NORM = lf.losses.softmax_cross_entropy(), lf.serial(lf.dense(3), lf.batch_norm())
+NORM = lf.serial(lf.dense(3), lf.batch_norm())
 NORMED = NORM.init(lf.Key(0), X[..., 0, 0])
 test_wrong_arguments_are_refused = refusals(
     """
@@ -186,14 +188,12 @@ step_of(NORM, NORMED, X[..., 0, 0], CE, LABELS, curvature.kfac()) -> serial[1] b
 
 def test_half_precision_has_its_factors_in_float32():
     net, x, gradient = lf.dense(3), keys.normal(lf.Key(5), (8, 4)), curvature.kfac(0.5)
-    loss, optimizer = lf.losses.softmax_cross_entropy(), lf.optim.sgd(1.0)
     params, labels = net.init(lf.Key(0), x), torch.arange(8) % 3
 
     def stepped(dtype):
-        start = lf.init_state(net, optimizer, lf.Key(0), x.to(dtype), gradient=gradient)
-        step = lf.make_step(net, loss, optimizer, gradient=gradient)
-        these = lf.tree.map(lambda p: p.to(dtype), params)
-        return step(lf.evolve(start, params=these), (x.to(dtype), labels))[0]
+        own = cast(params, dtype)
+        step, start = begun(net, CE, x.to(dtype), lf.optim.sgd(1.0), gradient, params=own)
+        return step(start, (x.to(dtype), labels))[0]
 
     half, single = stepped(torch.bfloat16), stepped(torch.float32)
     assert half.params.weight.dtype is torch.bfloat16

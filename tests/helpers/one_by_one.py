@@ -22,6 +22,12 @@ def random_like(y, seed=50):
     return lf.tree.map(drawn, y)
 
 
+def with_leaves(params, leaves):
+    """Put these in place of the leaves of params."""
+    these = iter(leaves)
+    return lf.tree.map(lambda _: next(these), params)
+
+
 def of_example(n, count):
     """Keep example n of g; the state of a recurrent layer has the examples on axis 1."""
 
@@ -75,6 +81,23 @@ def check(net, params, cache, g, each):
     variance, terms = mean_of(lambda d: (d - d.mean(0)).square()), mean_of(torch.square)
     sizes = lf.tree.map(largest, terms, states=True)
     assert same_number(lf.per_example.variance(*given), variance, terms=sizes)
+    if count > 1:
+        check_noise(*given, each)
+
+
+def check_noise(net, params, cache, g, each):
+    """Hold a gradient and the S and N of one batch against the gradients of single examples."""
+    gradient = lf.per_example.noise_scale(decay=0.0, reduction="sum")
+    state = gradient.init(net, params)
+    dparams, state = gradient.compute(net, params, cache, g, state, lf.Key(0))
+    assert same_number(dparams, lf.tree.map(lambda d: d.sum(0), each))
+    leaves = [h.reshape(len(h), -1) for h in lf.tree.leaves(each)]
+    count = len(leaves[0])
+    # The unbiased variance of h_n, and the squared mean without that of the mean.
+    noise = torch.stack([h.var(0).sum() for h in leaves])
+    means = torch.stack([h.mean(0).square().sum() for h in leaves])
+    terms = largest(means) + largest(noise)
+    assert same_number((state.signal, state.noise), (means - noise / count, noise), terms=terms)
 
 
 def example(net, x, seed=5):

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from helpers import assert_says, first_run, same_bits, same_number
+from helpers import assert_says, begun, first_run, run, same_bits, same_number
 
 import lincoln_fn as lf
 from lincoln_fn.inspect.patching import outputs, patched
@@ -133,9 +133,7 @@ def test_a_gradient_is_replaced_or_shifted():
 
 
 def test_the_gradient_of_a_composition_is_patched():
-    net = patched(NET, gradients={"1": torch.zeros_like})
-    _, cache = net.forward(PARAMS, X)
-    dx, dparams = net.backward(PARAMS, cache, G)
+    _, dx, dparams = run(patched(NET, gradients={"1": torch.zeros_like}), PARAMS, X, G)
     assert same_number(dx, torch.zeros_like(X))
     assert dparams[3].weight.abs().sum() > 0
     assert dparams[1][0][2].weight.abs().sum() == 0
@@ -163,8 +161,8 @@ def test_a_patch_of_g_before_the_first_trained_layer_is_refused_by_grads(path, a
     dx, dparams = both.backward(params, cache, G)
     assert not same_number(dx, own_dx)
     assert same_bits(both.input_grad(params, cache, G), dx)
-    for run in (both.grads, partial(gradients, both), partial(lf.cotangents, both, dx=False)):
-        assert_says(f"the patch of g at '{path}' has no effect", run, params, cache, G)
+    for walk in (both.grads, partial(gradients, both), partial(lf.cotangents, both, dx=False)):
+        assert_says(f"the patch of g at '{path}' has no effect", walk, params, cache, G)
     patched_alone = patched(net, gradients={"0.2": lambda g: 3 * g})
     assert same_bits(patched_alone.grads(params, cache, G), dparams)
     assert not same_number(lf.tree.leaves(dparams)[0], lf.tree.leaves(own)[0])
@@ -198,11 +196,9 @@ def test_a_cache_entry_is_replaced():
 def test_a_patched_network_trains_with_the_functions_of_a_step():
     net = patched(NET, gradients={"3": lambda g: g * 0}, outputs={"1.0.1": torch.zeros_like})
     x, target = X.float(), G.float()
-    step = lf.make_step(net, lf.losses.mse(), lf.optim.sgd(0.1))
-    state = lf.init_state(net, step.optimizer, lf.Key(0), x)
-    state, record = next(iter(lf.train(step, state, [(x, target)])))
-    first = lf.init_state(net, step.optimizer, lf.Key(0), x).params
-    assert same_bits(lf.tree.leaves(state.params), lf.tree.leaves(first))
+    step, first = begun(net, lf.losses.mse(), x)
+    state, record = next(iter(lf.train(step, first, [(x, target)])))
+    assert same_bits(lf.tree.leaves(state.params), lf.tree.leaves(first.params))
     assert record.loss > 0
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import CASES, assert_says, first_run
+from helpers import CASES, assert_says, cast, first_run
 
 import lincoln_fn as lf
 from lincoln_fn.inspect.summary import summary
@@ -219,7 +219,7 @@ ONE_OF_A_KIND = {case.layer.name.partition("(")[0]: case for case in CASES}
 @pytest.mark.parametrize("case", ONE_OF_A_KIND.values(), ids=str)
 def test_the_summary_of_every_layer_is_that_of_a_real_run(case):
     # In float64, for which the layers have no kernels that keep notes of a size of their own.
-    x = lf.tree.map(lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, case.x)
+    x = cast(case.x)
     params, y, cache = first_run(case.layer, x)
     there = storages((params, x))
     kept = {at: size for at, size in storages(cache).items() if at not in there}

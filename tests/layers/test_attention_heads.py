@@ -3,9 +3,9 @@
 import pytest
 import torch
 from helpers import assert_says, normal, refused, same_bits, same_number
+from helpers.one_by_one import check, example, run_alone
 
 import lincoln_fn as lf
-from lincoln_fn.layers import dropout
 from lincoln_fn.layers.attention_heads import merge_heads, split_heads
 
 HEADS = lf.attention_heads
@@ -61,20 +61,6 @@ def test_numbers_up_to_1e4_are_as_good_as_float32_allows():
             assert all(part.isfinite().all() for part in lf.tree.leaves(run(of, far)))
 
 
-def test_dropout_is_drawn_by_the_key_and_predict_keeps_all():
-    layer, x = HEADS(4, 2, dropout=0.4), qkv()
-    params = layer.init(lf.Key(3), x)
-    assert same_bits(layer.forward(params, x)[0], layer.forward(params, x)[0])
-    after = layer.advance(params, layer.forward(params, x)[1])
-    assert not same_bits(layer.forward(params, x)[0], layer.forward(after, x)[0])
-    assert same_bits(layer.predict(params, x), HEADS(4, 2).predict((), x))
-    assert HEADS(4).init(lf.Key(0), x) == ()
-    mean = torch.stack([
-        layer.forward(dropout.Params(lf.Key(i)), x)[0] for i in range(400)
-    ]).mean(0)  # fmt: skip
-    assert (mean - layer.predict(params, x)).abs().max() < 0.3
-
-
 @pytest.mark.parametrize("layer", [HEADS(4, 2), HEADS(4, 2, is_causal=True, sliding_window=2)])
 def test_any_length(layer):
     for of in (layer, lf.fast(layer)):
@@ -91,14 +77,9 @@ def test_masks_of_distances_are_used_by_attention(bias):
     )
     net = lf.serial(inputs, HEADS(4, 2, is_causal=True))
     x = normal(2, 5, 3)
-    params = net.init(lf.Key(0), x)
+    params, cache, g = example(net, x)
     lf.testing.check_layer(net, params, x)
-    y, cache = net.forward(params, x)
-    norms = lf.per_example.squared_norms(net, params, cache, torch.ones_like(y))
-    for i in range(2):
-        _, alone = net.forward(params, x[i : i + 1])
-        grads = net.grads(params, alone, torch.ones_like(y[:1]))
-        assert same_number(norms[i], sum(leaf.square().sum() for leaf in lf.tree.leaves(grads)))
+    check(net, params, cache, g, run_alone(net, params, x.double(), g))
 
 
 TUPLE = lf.Layer("together()", lambda params, x: (x, None), lambda params, cache, g: (g, ()))

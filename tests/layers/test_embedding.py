@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from helpers import assert_refused, normal, refused, run, same_bits, same_number, same_statistics
 
 import lincoln_fn as lf
@@ -18,21 +17,15 @@ EITHER = pytest.mark.parametrize("of", [lambda layer: layer, fast], ids=["formul
 
 @EITHER
 @pytest.mark.parametrize("padding_idx", [2, -5, 0, 6, -7])
-def test_the_padding_row_is_as_torchs(padding_idx, of):
-    layer = of(lf.embedding(7, 3, padding_idx))
-    params = layer.init(KEY, INDICES)
-    row = padding_idx % 7
-    assert not params.weight[row].any()
-    assert params.weight[torch.arange(7) != row].all()
-    # A row that is not zero is returned as it stands, and still has no gradient.
+def test_the_padding_row_starts_at_0_and_has_no_gradient(padding_idx, of):
+    layer, others = of(lf.embedding(7, 3, padding_idx)), torch.arange(7) != padding_idx % 7
+    assert same_bits(layer.init(KEY, INDICES).weight.any(1), others)
+    # A row that is not zero is returned as it stands.
     params = lf.layers.embedding.Params(normal(7, 3))
-    weight = params.weight.clone().requires_grad_()
-    y, g = F.embedding(INDICES, weight, padding_idx), normal(2, 4, 3, seed=1)
-    y.backward(g)
-    ours, _, dparams = run(layer, params, INDICES, g)
-    assert same_bits(ours, y)
-    assert same_number(dparams.weight, weight.grad)
-    assert not dparams.weight[row].any()
+    y, _, dparams = run(layer, params, INDICES, torch.ones(2, 4, 3))
+    assert same_bits(y, params.weight[INDICES])
+    counts = INDICES.flatten().bincount(minlength=7) * others
+    assert same_bits(dparams.weight, counts.float()[:, None].expand(7, 3))
 
 
 def test_an_initializer_keeps_what_it_drew_from():

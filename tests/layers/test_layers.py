@@ -4,7 +4,7 @@ import pkgutil
 
 import pytest
 import torch
-from helpers import largest, names_of, run, same_number
+from helpers import cast, largest, names_of, run, same_number
 from helpers.cases import CASES, FIRST, activations, attention, graphs
 
 import lincoln_fn as lf
@@ -65,9 +65,7 @@ PRECISE = [case for family in FAMILIES for case in family.CASES if case.torch]
 )
 def test_agrees_with_torch_in_float64(case):
     """In float32, a constant that is a little off would pass as rounding."""
-    params, x = lf.tree.map(
-        lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, (case.params(), case.x)
-    )
+    params, x = cast((case.params(), case.x))
     y, expected = case.layer.predict(params, x), case.torch(params, x)
     assert same_number(lf.tree.leaves(y), lf.tree.leaves(expected))
 

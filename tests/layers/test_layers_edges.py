@@ -1,22 +1,15 @@
-"""Every layer of the table, and its faster functions: in 16 bits, without examples, and draws."""
+"""Every layer of the table, and its fast twins: 16 bits, no examples, draws, memory and `meta`."""
 
 from functools import cache
 
 import pytest
 import torch
-from helpers import FIRST, VERSIONS, cast, largest, normal, same_bits, same_number
+from helpers import FIRST, VERSIONS, cast, largest, normal, run, same_bits, same_number
 
 import lincoln_fn as lf
 
 # A solver with a tolerance of its own, a cast, a frequency of 16 bits, and a variance of two.
 EXACT = ("fixed_point", "in_dtype", "timestep_embedding", "batch_norm(eps=0.1)-2x3")
-
-
-def run(layer, params, x, g=None):
-    """Give y, dx, dparams and the g that was drawn."""
-    y, cache = layer.forward(params, x)
-    g = lf.tree.map(like, y) if g is None else g
-    return (y, *layer.backward(params, cache, g)), g
 
 
 def like(leaf, seed=3):
@@ -59,13 +52,13 @@ def test_16_bits_are_kept_and_near_float64(case, layer):
     params, x = (cast(cast(tree, torch.bfloat16)) for tree in (case.params(), case.x))
     y, _ = case.layer.forward(params, x)
     g = cast(cast(lf.tree.map(like, y), torch.bfloat16))
-    exact, _ = run(case.layer, params, x, g)
+    exact = run(case.layer, params, x, g)
     others = (
-        run(case.layer, *map(moved, seeds, (params, x, g)))[0] for seeds in ((0, 1, 2), (3, 4, 5))
+        run(case.layer, *map(moved, seeds, (params, x, g))) for seeds in ((0, 1, 2), (3, 4, 5))
     )
     terms = lf.tree.map(sizes, exact, *others, states=True)
     for dtype in (torch.bfloat16, torch.float16):
-        given, _ = run(layer, *(cast(tree, dtype) for tree in (params, x, g)))
+        given = run(layer, *(cast(tree, dtype) for tree in (params, x, g)))
         assert {leaf.dtype for leaf in floats(given)} <= {dtype}
         # From x to the last gradient; several layers have more.
         results = 20 if case.layer.parts else 8
@@ -101,7 +94,7 @@ def test_a_batch_may_be_empty_where_one_example_is_taken_as_several(case, layer)
     params, x = case.params(), case.x
     if not takes_one(case):
         return
-    (y, dx, dparams), _ = run(layer, params, first(0, x))
+    y, dx, dparams = run(layer, params, first(0, x), lambda y: lf.tree.map(like, y))
     for given, leaf in zip(floats((y, dx)), floats((layer.predict(params, x), x)), strict=True):
         assert given.shape == (0, *leaf.shape[1:])
     assert not any(leaf.any() for leaf in floats(dparams))
@@ -130,11 +123,8 @@ def test_a_layer_that_draws_draws_anew_after_advance_and_not_before(case, layer)
     params, x = case.params(), case.x
     if not draws(case):
         return
-    y, cache = layer.forward(params, x)
-    assert same_bits(layer.forward(params, x)[0], y)
-    assert same_bits(
-        keys_of(layer.backward(params, cache, lf.tree.map(like, y))[1]), keys_of(params)
-    )
+    y, _, dparams = run(layer, params, x, lambda y: lf.tree.map(like, y))
+    assert same_bits((layer.forward(params, x)[0], keys_of(dparams)), (y, keys_of(params)))
     seen = []
     for _ in range(4):
         params = layer.advance(params, layer.forward(params, x)[1])
@@ -146,3 +136,54 @@ def test_a_layer_that_draws_draws_anew_after_advance_and_not_before(case, layer)
 def test_most_layers_take_one_example_and_some_draw():
     assert sum(map(takes_one, FIRST)) > 150
     assert sum(map(draws, FIRST)) > 8
+
+
+# Any memory order, and `meta`.
+
+
+LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def strided(leaf):
+    return torch.stack((leaf, leaf), -1)[..., 0]
+
+
+def turned(leaf):
+    return leaf.mT.contiguous().mT if leaf.ndim > 1 else leaf
+
+
+def channels_last(leaf):
+    return leaf.contiguous(memory_format=LAST[leaf.ndim]) if leaf.ndim in LAST else turned(leaf)
+
+
+def repeated(leaf):
+    return leaf[..., :1].expand_as(leaf) if leaf.ndim else leaf
+
+
+def check_on_meta(case, layer, trained):
+    on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), (case.params(), case.x), states=True)
+    y, cache = layer.forward(*on_meta)
+    pairs = (layer.predict(*on_meta), layer.predict(case.params(), case.x)), (y, trained)
+    for on_meta_y, expected in pairs:
+        assert lf.tree.same_structure(on_meta_y, expected)
+        for given, of in zip(lf.tree.leaves(on_meta_y), lf.tree.leaves(expected), strict=True):
+            assert given.is_meta
+            assert given.shape == of.shape
+    g = lf.tree.map(lambda leaf: like(leaf).to("meta"), trained)
+    assert all(leaf.is_meta for leaf in lf.tree.leaves(layer.backward(on_meta[0], cache, g)))
+
+
+@pytest.mark.parametrize(("case", "layer"), VERSIONS)
+def test_memory_order_does_not_matter_and_shapes_are_found_on_meta(case, layer):
+    params, x = case.params(), case.x
+    trained = layer.forward(params, x)[0]
+    check_on_meta(case, layer, trained)
+    g = lf.tree.map(like, trained)
+    expected = run(layer, params, x, g)
+    size = lf.tree.map(lambda leaf: max(1.0, largest(leaf)), expected, states=True)
+    for of_x, of_g in ((strided, turned), (turned, strided), (channels_last, channels_last)):
+        given = run(layer, params, lf.tree.map(of_x, x), lf.tree.map(of_g, g))
+        assert same_number(given, expected, terms=size)
+    g = lf.tree.map(repeated, g)
+    given, expected = (run(layer, params, x, each) for each in (g, lf.tree.map(torch.clone, g)))
+    assert same_number(given, expected, terms=size)

@@ -15,11 +15,11 @@ FORMS = pytest.mark.parametrize("of", [lambda layer: layer, fast], ids=["formula
 
 
 def run(layer, x, g=None):
-    """Give y without its indices, dx and dL/dy."""
+    """Give y without its indices, dx and dL/dy, which may be a function of y."""
     params, y, cache = first_run(layer, x, 11)
     has_indices = isinstance(y, tuple)
     y = y[0] if has_indices else y
-    g = normal(*y.shape, seed=1).to(x.dtype) if g is None else g
+    g = normal(*y.shape, seed=1).to(x.dtype) if g is None else g(y) if callable(g) else g
     return y, layer.backward(params, cache, (g, None) if has_indices else g)[0], g
 
 
@@ -165,23 +165,21 @@ def test_padding_may_be_half_of_what_a_window_covers(n, of):
     # torch allows half of kernel_size, which is 1 here.
     layer = of(getattr(lf, f"max_pool{n}d")(3, 2, 2, 2))
     x = normal(2, 5, *(6,) * n)
-    y, cache = layer.forward((), x)
-    g = normal(*y.shape, seed=1)
+    y, of_x, g = run(layer, x)
     padded = torch.nn.functional.pad(x, (2, 2) * n, value=-INF).requires_grad_()
     expected = getattr(torch.nn.functional, f"max_pool{n}d")(padded, 3, 2, 0, 2)
     (dx,) = torch.autograd.grad(expected, padded, g)
     assert same_number(y, expected.detach())
     inside = (..., *(slice(2, -2) for _ in range(n)))
-    assert same_number(layer.backward((), cache, g)[0], dx[inside])
+    assert same_number(of_x, dx[inside])
 
 
 @FORMS
 def test_a_window_may_be_larger_than_a_volume_before_it_is_padded(of):
     layer = of(lf.avg_pool3d(3, 1, 1, count_include_pad=False))
     x = normal(2, 3, 1, 2, 4)
-    y, cache = layer.forward((), x)
+    y, dx, _ = run(layer, x, torch.ones_like)
     assert same_number(y[:, :, 0, 0, 0], x[..., :2].mean((2, 3, 4)))
-    dx, _ = layer.backward((), cache, torch.ones_like(y))
     assert same_number(dx.sum(), torch.tensor(float(y.numel())))
 
 
@@ -213,10 +211,9 @@ def test_means_of_float16_do_not_overflow(of):
 def test_powers_of_float16_do_not_overflow():
     layer = lf.lp_pool1d(3, 2)
     x = torch.tensor([[3e3, 4e3, 1e-3, 0.0]], dtype=torch.float16)
-    y, cache = layer.forward((), x)
+    y, dx, _ = run(layer, x, torch.ones_like)
     expected = torch.tensor([[91e9 ** (1 / 3), 1e-3]], dtype=torch.float16)
     assert same_number(y, expected, terms=expected)
-    dx, _ = layer.backward((), cache, torch.ones_like(y))
     slope = torch.tensor([[9e6, 16e6]], dtype=torch.float64) / 91e9 ** (2 / 3)
     assert same_number(dx[:, :2], slope, dtype=torch.float16)
 
@@ -225,11 +222,8 @@ def test_powers_of_float16_do_not_overflow():
 def test_large_powers_stay_within_the_range_of_float32(p):
     layer = lf.lp_pool2d(p, 2)
     x = torch.tensor([[[1e4, 3e3], [2e3, 9.9e3]], [[1e-9, 2e-9], [0.0, 1e-9]]])
-    y, cache = layer.forward((), x)
-    dx, _ = layer.backward((), cache, torch.ones_like(y))
-    expected, wide = lf.lp_pool2d(p, 2).forward((), x.double())
-    assert same_number(y, expected, terms=expected, length=4 * p, dtype=torch.float32)
-    expected, _ = lf.lp_pool2d(p, 2).backward((), wide, torch.ones_like(expected))
+    (y, dx, _), (exact, expected, _) = (run(layer, t, torch.ones_like) for t in (x, x.double()))
+    assert same_number(y, exact, terms=exact, length=4 * p, dtype=torch.float32)
     assert same_number(dx, expected, dtype=torch.float32)
 
 
@@ -237,8 +231,7 @@ def test_elements_outside_of_x_leave_the_second_derivative_of_lp_pool_finite():
     layer = lf.lp_pool1d(1.5, 3, 2, ceil_mode=True)
 
     def energy(x):
-        y, cache = layer.forward((), x)
-        return layer.backward((), cache, y)[0].square().sum()
+        return run(layer, x, torch.clone)[1].square().sum()
 
     assert torch.func.grad(energy)(torch.tensor([[1.0, 2.0, 3.0, 4.0]])).isfinite().all()
 
@@ -257,9 +250,7 @@ def test_many_small_gradients_add_up_in_bfloat16():
     x = torch.zeros(1, 601, dtype=torch.bfloat16)
     x[0, 300] = 1
     for layer, expected in ((lf.max_pool1d(301, 1), 301), (lf.avg_pool1d(301, 1), 1)):
-        y, cache = layer.forward((), x)
-        dx, _ = layer.backward((), cache, torch.ones_like(y))
-        assert same_number(dx[0, 300], expected)
+        assert same_number(run(layer, x, torch.ones_like)[1][0, 300], expected)
 
 
 # Indices

@@ -19,7 +19,7 @@ INNER = {
     "weight_norm": ("dense", "conv2d"), "spectral_norm": ("dense", "conv_transpose2d"),
     "inference": ("dropout", "batch_norm"), "linear_head": ("dense",),
     "jvp": ("serial", "serial[0] dense", "serial[2] dense"),
-    "multi_head_attention": [f"multi_head_attention[{i}] projection" for i in (0, 4)],
+    "multi_head_attention": [f"multi_head_attention[{i}] projection" for i in range(5)],
 }  # fmt: skip
 SINGLE = [
     row

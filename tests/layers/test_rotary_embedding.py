@@ -111,13 +111,6 @@ def test_factors_of_the_rotated_features():
     assert same_number(y.square().sum(-1), m**2 * x.square().sum(-1))
 
 
-@pytest.mark.parametrize("scaling", [scaling for scaling, _ in SCALINGS], ids=str)
-def test_gradients_are_proven_with_every_scaling(scaling):
-    layer = lf.rotary_embedding(THETA, scaling=scaling)
-    positions = torch.tensor([[0, 1, 2], [3 * T, 3 * T + 1, 3 * T + 2]])
-    lf.testing.check_layer(layer, (), (normal(2, 3, N), positions))
-
-
 def test_the_length_of_each_sequence_counts_and_not_the_others():
     layer = lf.rotary_embedding(scaling=rope_scaling.dynamic(2.0, 4))
     x, positions = normal(2, 3, N), torch.tensor([[0, 1, 2], [7, 8, 9]])

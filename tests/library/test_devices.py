@@ -37,7 +37,7 @@ def devices(arrays):
     return {leaf.device for leaf in leaves if isinstance(leaf, torch.Tensor)}
 
 
-# In the short suite layers/test_memory_and_meta.py has every layer on a device, without numbers.
+# In the short suite layers/test_layers_edges.py has every layer on a device, without numbers.
 @pytest.mark.full(
     but=(
         "[dense(4)-", "[fixed_point(", "[batch_norm()-", "[dropout()-", "[conv2d(", "[max_pool2d(",

@@ -1,10 +1,10 @@
-"""Losses where the table cannot go: kinks, labels that do not count, wrong labels, reprs."""
+"""Losses where the table cannot go: kinks, labels that do not count, reprs, what is refused."""
 
 import math
 
 import pytest
 import torch
-from helpers import assert_refused, largest, names_of, same_number
+from helpers import assert_refused, cast, largest, names_of, same_number
 from torch import nn
 
 import lincoln_fn as lf
@@ -90,10 +90,7 @@ def tensors(slopes, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("name", "module", "options", "x", "target", "slopes"), KINKS)
 def test_kinks_have_the_slope_of_the_page(name, module, options, x, target, slopes, dtype):
-    x, target = (
-        lf.tree.map(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, given)
-        for given in (x, target)
-    )
+    x, target = cast((x, target), dtype)
     loss = getattr(losses, name)(**options, reduction="none")
     value, cache = loss.forward(x, target)
     labels = () if target is None else (target,)
@@ -138,8 +135,8 @@ def test_a_variance_below_eps_is_pushed_up_as_in_torch():
     mean, var, target = t([0.0, 3.0, 1.0]), t([0.0, 0.1, 0.5]), t([1.0, 1.0, 1.0])
     loss = losses.gaussian_nll(eps=0.5, reduction="none")
     value, cache = loss.forward((mean, var), target)
-    watched = mean.clone().requires_grad_(), var.clone().requires_grad_()
-    expected = nn.GaussianNLLLoss(eps=0.5, reduction="none")(watched[0], target, watched[1])
+    watched = mean.requires_grad_(), var.requires_grad_()
+    expected = nn.GaussianNLLLoss(eps=0.5, reduction="none")(mean, target, var)
     assert same_number(value, expected)
     slopes = torch.autograd.grad(expected.sum(), watched)
     assert same_number(loss.backward(cache), slopes)
@@ -286,3 +283,74 @@ def test_nan_is_in_no_range():
 def test_a_nan_prediction_is_named_by_the_step_and_not_by_the_loss():
     p, target = torch.tensor([[math.nan, 0.5]]), torch.tensor([1])
     assert same_number(lf.losses.cross_entropy().forward(p, target)[0], math.log(2))
+
+
+P = torch.full((4, 3), 0.5)
+COLUMN = P[:, :1]
+CLASSES = torch.tensor([0, 1, 2, 0])
+BINARY = ("log_loss", "log_sigmoid_loss", "sigmoid_cross_entropy")
+CATEGORICAL = ("cross_entropy", "nll", "softmax_cross_entropy")
+LOGARITHMS = ("log_sigmoid_loss", "nll")
+BETWEEN = "expected labels 0 or 1, or between them, got"
+
+CLASS_LABELS = {
+    "a class too high": (P, CLASSES + 1, "expected labels from 0 to 2, got 3"),
+    "a class below 0": (P, CLASSES - 1, "expected labels from 0 to 2, got -1"),
+    "floating": (P, CLASSES.float(),
+        "expected target of class indices, got torch.float32; convert it by .long()"),
+    "no axis of classes": (
+        P[0], CLASSES, "expected prediction of shape (N, C) or (N, C, ...), got (3,)"),
+    "a column for an image": (torch.zeros(4, 3, 5), CLASSES.view(4, 1),
+        "expected target of shape (4, 5) for prediction (4, 3, 5), got (4, 1)"),
+}  # fmt: skip
+
+BINARY_LABELS = {
+    "above 1": (COLUMN, torch.tensor([0, 1, 2, 1]), f"{BETWEEN} 2"),
+    "nan": (COLUMN, torch.tensor([0, 1, torch.nan, 1]), f"{BETWEEN} nan"),
+    "too few": (COLUMN, torch.zeros(3),
+        "expected target of shape (4,) or (4, 1) for prediction (4, 1), got (3,)"),
+}  # fmt: skip
+
+ANY_LOSS = {
+    "no example": (
+        P[:0], CLASSES[:0], "expected at least one example, got prediction of shape (0, 3)"),
+    "no label": (P, CLASSES[:0], "expected at least one example, got target of shape (0,)"),
+    "integers": (P.long(), CLASSES, "expected prediction of a floating dtype, got torch.int64"),
+    "a list of labels": (
+        P, [0, 1, 2, 0], "expected target to be a tensor, got list; convert it by torch.tensor"),
+    "a number": (
+        0.5, CLASSES, "expected prediction to be a tensor, got float; convert it by torch.tensor"),
+    "labels elsewhere": (P, CLASSES.to("meta"), "expected target on cpu, got meta"),
+}  # fmt: skip
+
+LOSSES = [
+    *((name, *row) for name in CATEGORICAL for row in CLASS_LABELS.items()),
+    *((name, *row) for name in BINARY for row in BINARY_LABELS.items()),
+    *((name, *row) for name in (*CATEGORICAL, *BINARY) for row in ANY_LOSS.items()),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "case", "given"), [pytest.param(*row, id="-".join(row[:2])) for row in LOSSES]
+)
+def test_losses_say_what_is_wrong_with_a_prediction_or_its_labels(name, case, given):
+    prediction, target, problem = given
+    assert_refused(f"{name}: {problem}", getattr(losses, name)().forward, prediction, target)
+
+
+@pytest.mark.parametrize("name", [*BINARY, *CATEGORICAL])
+def test_losses_say_what_is_wrong_with_a_cache_a_g_or_a_reduction(name):
+    make = getattr(losses, name)
+    message = f"{name}: expected the cache of its own forward, got float32[4, 3]"
+    assert_refused(message, make().backward, P)
+    target = CLASSES if name in CATEGORICAL else P
+    prediction = P.log() if name in LOGARITHMS else P
+    for reduction, g, expected in (("mean", P, "()"), ("none", P[0, 0], None)):
+        value, cache = make(reduction=reduction).forward(prediction, target)
+        shapes = f"{expected or tuple(value.shape)}, got {tuple(g.shape)}"
+        message = f"{name}: expected g of shape {shapes}"
+        assert_refused(message, make(reduction=reduction).backward, cache, g)
+    with pytest.raises(
+        ValueError, match=rf"^{name}: expected reduction to be 'mean', 'sum' or 'none', got 'x'"
+    ):
+        make(reduction="x")

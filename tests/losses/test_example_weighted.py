@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from helpers import assert_says
+from helpers import assert_says, begun, same_number
+from helpers.refusals import refusals
 
 import lincoln_fn as lf
 from lincoln_fn.losses import example_weighted
@@ -27,12 +28,7 @@ def test_weights_of_1_give_the_loss(loss, prediction, target):
     weighted, ones = example_weighted(loss), torch.ones(5, dtype=torch.float64)
     value, cache = loss.forward(prediction, target)
     same, its_cache = weighted.forward(prediction, (target, ones))
-    assert torch.allclose(value, same, rtol=1e-14)
-    pairs = zip(
-        lf.tree.leaves(loss.backward(cache)), lf.tree.leaves(weighted.backward(its_cache)),
-        strict=True,
-    )  # fmt: skip
-    assert all(torch.allclose(a, b, rtol=1e-14) for a, b in pairs)
+    assert same_number((same, weighted.backward(its_cache)), (value, loss.backward(cache)))
 
 
 @pytest.mark.parametrize(("loss", "prediction", "target"), CASES)
@@ -44,39 +40,37 @@ def test_each_example_counts_as_often_as_its_weight_says():
     loss = lf.losses.softmax_cross_entropy(reduction="none")
     each, _ = loss.forward(X, LABELS)
     value, _ = example_weighted(lf.losses.softmax_cross_entropy()).forward(X, (LABELS, W))
-    assert torch.allclose(value, (each * W).sum() / 5, rtol=1e-14)
+    assert same_number(value, (each * W).sum() / 5)
     by_hand, _ = example_weighted(loss).forward(X, (LABELS, W))
     assert torch.equal(by_hand, each * W)
 
 
 def test_weights_come_with_the_data():
     x, w = X.float(), W.float()
-    net, optimizer = lf.dense(3), lf.optim.sgd(0.1)
-    step = lf.make_step(net, example_weighted(lf.losses.softmax_cross_entropy()), optimizer)
-    start = lf.init_state(net, optimizer, lf.Key(0), x)
+    net, loss = lf.dense(3), lf.losses.softmax_cross_entropy
+    step, start = begun(net, example_weighted(loss()), x)
     batches = lf.data.batches((x, (LABELS, w)), 5)
     (state, _), *_ = lf.train(step, start, batches)
     # A weight of 0 leaves an example out, and 2 is twice the example.
     kept = torch.tensor([0, 1, 1, 3, 4, 4, 4])
     halves = torch.tensor([0.5, *[1.0] * 6])
-    other = lf.make_step(
-        net, example_weighted(lf.losses.softmax_cross_entropy(reduction="sum")), lf.optim.sgd(0.02)
-    )
+    other = lf.make_step(net, example_weighted(loss(reduction="sum")), lf.optim.sgd(0.02))
     again, _ = other(start, (x[kept], (LABELS[kept], halves)))
     assert torch.allclose(state.params.weight, again.params.weight, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("call", "told"), [
-    (lambda loss: loss.forward(X, LABELS), r"expected target \(target, weights\), got int64"),
-    (lambda loss: loss.forward(X, (LABELS, W[:3])), r"of shape \(5,\), one per example"),
-    (lambda loss: loss.forward(X, (LABELS, LABELS)), "expected weights, a float tensor"),
-    (lambda loss: loss.backward(3.0), "example_weighted: expected"),
-    (lambda loss: example_weighted(lf.losses.weighted({"a": (1.0, lf.losses.mse())})),
-        "expected a loss of the library's own formulas, got weighted"),
-])  # fmt: skip
-def test_what_has_no_weights_is_refused(call, told):
-    with pytest.raises(lf.LayerError, match=told):
-        call(example_weighted(lf.losses.softmax_cross_entropy()))
+LOSS = example_weighted(lf.losses.softmax_cross_entropy())
+test_what_has_no_weights_is_refused = refusals(
+    """
+LOSS.forward(X, LABELS) -> expected target (target, weights), got int64
+LOSS.forward(X, (LABELS, W[:3])) -> of shape (5,), one per example
+LOSS.forward(X, (LABELS, LABELS)) -> expected weights, a float tensor
+LOSS.backward(3.0) -> example_weighted: expected
+example_weighted(lf.losses.weighted({"a": (1.0, lf.losses.mse())})) -> expected a loss of the
+    library's own formulas, got weighted
+""",
+    globals(),
+)
 
 
 @pytest.mark.parametrize("shape", [(), (1,)])

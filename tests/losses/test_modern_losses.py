@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import assert_says, loss_formulas, normal, same_number
+from helpers import assert_says, begun, loss_formulas, normal, same_number
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
@@ -70,19 +70,15 @@ class LargestTensor(TorchDispatchMode):
 def test_a_step_on_a_linear_head_is_that_of_a_dense_layer_and_never_has_all_scores():
     classes, ignored = 50, torch.arange(60).view(3, 20) % 7 == 0
     x = normal(3, 20, 4), torch.where(ignored, -100, torch.arange(60).view(3, 20) % classes)
-    options = {"reduction": "sum"}, {"reduction": "mean"}
-    for loss in (lf.losses.linear_cross_entropy(chunk_size=8, **each) for each in options):
-        reduction = "sum" if "sum" in loss.name else "mean"
+    heads = lf.linear_head(classes), lf.dense(classes, bias=False)
+    nets = [lf.serial(lf.dense(6), head) for head in heads]
+    for reduction in ("sum", "mean"):
+        loss = lf.losses.linear_cross_entropy(chunk_size=8, reduction=reduction)
         plain = lf.losses.softmax_cross_entropy(dim=-1, reduction=reduction)
-        nets = (
-            lf.serial(lf.dense(6), lf.linear_head(classes)),
-            lf.serial(lf.dense(6), lf.dense(classes, bias=False)),
-        )
-        sgd = lf.optim.sgd(0.1)
-        start = lf.init_state(nets[0], sgd, lf.Key(0), x[0])
+        step, start = begun(nets[0], loss, x[0])
         with LargestTensor() as largest:
-            state, value = lf.make_step(nets[0], loss, sgd)(start, x)
-        expected, other = lf.make_step(nets[1], plain, sgd)(start, x)
+            state, value = step(start, x)
+        expected, other = lf.make_step(nets[1], plain, lf.optim.sgd(0.1))(start, x)
         assert same_number((value, state.params), (other, expected.params))
         assert same_number(nets[0].predict(state.params, x[0]), nets[1].predict(state.params, x[0]))
         assert largest.count < 60 * classes / 4
@@ -120,11 +116,9 @@ def test_a_loss_of_a_layer_is_the_loss_of_its_formula(written, given, made, of_m
 
 def test_a_network_that_computes_its_loss_is_trained_by_the_mean_of_it():
     net = lf.graph(lambda x, t: (x.dense(1) - t).square())
-    optimizer, pair = lf.optim.sgd(0.1), (X, T[:, :1])
-    step = lf.make_step(net, lf.losses.identity(), optimizer)
-    state = lf.init_state(net, optimizer, lf.Key(0), pair)
-    plain = lf.make_step(lf.dense(1), lf.losses.mse(), optimizer)
-    other = lf.init_state(lf.dense(1), optimizer, lf.Key(1), X, params=state.params["dense"])
+    pair = X, T[:, :1]
+    step, state = begun(net, lf.losses.identity(), pair)
+    plain, other = begun(lf.dense(1), lf.losses.mse(), X, params=state.params["dense"])
     for _ in range(3):
         state, value = step(state, (pair, None))
         other, expected = plain(other, pair)

@@ -4,7 +4,6 @@ What backward should give is taken from the same formula: the vector-Jacobian pr
 autograd, and its derivatives. All is in float64, in which a wrong path shows.
 """
 
-import attrs
 import pytest
 import torch
 from helpers import normal, same_number
@@ -20,18 +19,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:reduction:UserWarning"),
     pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning"),
 ]
-
-
-@attrs.frozen(eq=False)
-class Case:
-    """A loss with a prediction, not at a kink, and its target."""
-
-    loss: lf.Loss
-    prediction: object
-    target: object
-
-    def __str__(self) -> str:
-        return str(self.loss)
 
 
 Z = torch.log_softmax(normal(5, 4, 3, seed=20), -1)
@@ -50,16 +37,16 @@ def cases():
     first = {row.name: row for row in reversed(TABLE)}
     for row in TABLE:
         for reduction in ("mean", "none") if row is first[row.name] else ("mean",):
-            yield f"{row}-{reduction}", Case(row.loss(reduction), row.prediction, row.target)
+            yield f"{row}-{reduction}", (row.loss(reduction), row.prediction, row.target)
     for reduction in ("mean", "none"):
         for name, target in CTC_TARGETS.items():
             loss = lf.losses.ctc(reduction=reduction, zero_infinity=name == "too short")
-            yield f"{loss}-{name}", Case(loss, Z, target)
+            yield f"{loss}-{name}", (loss, Z, target)
         loss = lf.losses.ctc(reduction=reduction)
         one = tuple(part[0] for part in CTC_TARGETS["rows"])
-        yield f"{loss}-no batch", Case(loss, Z[:, 0], one)
+        yield f"{loss}-no batch", (loss, Z[:, 0], one)
     loss = lf.losses.kl_div(reduction="batchmean")
-    yield f"{loss}", Case(loss, torch.log_softmax(X, 1), torch.softmax(X.flip(0), 1))
+    yield f"{loss}", (loss, torch.log_softmax(X, 1), torch.softmax(X.flip(0), 1))
 
 
 EVERY = [pytest.param(case, id=name) for name, case in cases()]
@@ -73,13 +60,13 @@ def assert_close(given, expected):
 
 def functions(case):
     """Give forward and backward as functions of the prediction, and what backward should be."""
-    x, target = to(torch.float64, (case.prediction, case.target))
+    loss, x, target = case[0], *to(torch.float64, case[1:])
 
     def forward(x):
-        return case.loss.forward(x, target)[0]
+        return loss.forward(x, target)[0]
 
     def backward(x, g):
-        return case.loss.backward(case.loss.forward(x, target)[1], g)
+        return loss.backward(loss.forward(x, target)[1], g)
 
     def expected(x, g):
         return vjp(forward, x)[1](g)[0]

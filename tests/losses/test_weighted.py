@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import normal, same_number
+from helpers import begun, normal, same_number
 from helpers.refusals import assert_says, refusals
 
 import lincoln_fn as lf
@@ -15,7 +15,6 @@ NET = lf.serial(
 NLL, MSE = lf.losses.nll(), lf.losses.mse()
 LOSS = lf.losses.weighted({"kind": (2.0, NLL), "place": (0.5, MSE)})
 X, TARGET = normal(5, 3), (torch.tensor([0, 3, 1, 1, 2]), normal(5, 2, seed=1))
-SGD = lf.optim.sgd(0.1)
 
 
 def test_the_value_and_the_gradient_are_the_weighted_sums():
@@ -42,9 +41,8 @@ def expected(state):
 @pytest.mark.parametrize("donate", [False, True])
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_record_shows_each_part(compiled, donate):
-    step = lf.make_step(NET, LOSS, SGD, donate=donate)
+    step, state = begun(NET, LOSS, X, donate=donate)
     step = lf.compile(step) if compiled else step
-    state = lf.init_state(NET, SGD, lf.Key(0), X)
     kind, place = expected(state)
     records = [record for _, record in lf.train(step, state, [(X, TARGET)] * 3)]
     assert same_number(records[0].scores, {"kind": kind, "place": place}, dtype=torch.float32)
@@ -53,8 +51,7 @@ def test_the_record_shows_each_part(compiled, donate):
 
 
 def test_a_step_called_by_hand_gives_one_number():
-    step = lf.make_step(NET, LOSS, SGD)
-    state = lf.init_state(NET, SGD, lf.Key(0), X)
+    step, state = begun(NET, LOSS, X)
     _, value = step(state, (X, TARGET))
     assert value.shape == ()
     _, told = step.with_parts(state, (X, TARGET))
@@ -63,9 +60,8 @@ def test_a_step_called_by_hand_gives_one_number():
 
 @pytest.mark.parametrize("fast", [False, True])
 def test_fit_tells_the_mean_of_each_part(fast):
-    _, history = lf.fit(
-        NET, LOSS, SGD, [(X, TARGET)] * 2, key=lf.Key(0), epochs=2, progress=False, fast=fast
-    )
+    options = {"key": lf.Key(0), "epochs": 2, "progress": False, "fast": fast}
+    _, history = lf.fit(NET, LOSS, lf.optim.sgd(0.1), [(X, TARGET)] * 2, **options)
     for line in history:
         kind, place = line.parts["kind"], line.parts["place"]
         assert same_number(line.loss, 2 * kind + 0.5 * place, dtype=torch.float32)
@@ -73,13 +69,10 @@ def test_fit_tells_the_mean_of_each_part(fast):
 
 
 def test_scores_are_added_beside_the_parts():
-    step = lf.make_step(NET, LOSS, SGD)
-    state = lf.init_state(NET, SGD, lf.Key(0), X)
+    step, state = begun(NET, LOSS, X)
     first = {"first": lambda prediction, target: 0.25}
-    stream = lf.streams.evaluated(
-        lf.train(step, state, [(X, TARGET)]), NET, [(X, TARGET)], first, every=1
-    )
-    (_, record), *_ = stream
+    steps = lf.train(step, state, [(X, TARGET)])
+    (_, record), *_ = lf.streams.evaluated(steps, NET, [(X, TARGET)], first, every=1)
     assert set(record.scores) == {"kind", "place", "first"}
 
 
@@ -103,6 +96,5 @@ SEVERAL.forward((PLACE,), TARGET[1:]) -> weighted['place'] mse(reduction='none')
 
 def test_a_part_that_is_no_probability_is_refused_at_the_first_step():
     net = lf.serial(lf.dense(3), lf.branch(lf.dense(4), lf.dense(2), merge=lf.identity()))
-    step = lf.make_step(net, LOSS, SGD)
-    state = lf.init_state(net, SGD, lf.Key(0), X)
+    step, state = begun(net, LOSS, X)
     assert_says("weighted['kind'] nll() ... softmax_cross_entropy", step, state, (X, TARGET))

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from helpers import assert_says
+from helpers import assert_says, begun
 from helpers.compare import same_number
 from helpers.optimizers import gradient, parameters, steps_of
 
@@ -194,15 +194,13 @@ def test_reduce_on_plateau_is_torchs(options):
 
 
 def test_the_loss_of_each_step_can_shorten_the_next():
-    net, loss, x = lf.dense(1), lf.losses.mse(), torch.ones(4, 3)
-    optimizer = optim.chain(optim.reduce_on_plateau(0.5, patience=0), optim.sgd(0.0))
-    step = lf.make_step(net, loss, optimizer)
+    x, plateau = torch.ones(4, 3), optim.reduce_on_plateau(0.5, patience=0)
+    step, state = begun(lf.dense(1), lf.losses.mse(), x, optim.chain(plateau, optim.sgd(0.0)))
 
     def watched(state, batch):
         state, value = step(state, batch)
         return optim.plateau_step(state, value), value
 
-    state = lf.init_state(net, optimizer, lf.Key(0), x)
     for state, _ in lf.train(watched, state, [(x, torch.ones(4, 1))] * 5):
         pass
     assert state.opt_state.scale == 0.5**4  # the first loss is the best so far

@@ -7,7 +7,7 @@ from itertools import product
 import attrs
 import pytest
 import torch
-from helpers import largest, names_of, refused, same_bits, same_number
+from helpers import begun, largest, names_of, refused, same_bits, same_number
 from helpers.optimizers import RICH, SCHEDULED, TABLE, T, gradient, matrices, parameters, steps_of
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -55,14 +55,9 @@ def test_takes_torchs_steps(ours, theirs, options, dtype):
     assert moved[2].state is params[2].state
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_plain_sgd_keeps_no_state(dtype):
-    p, dp = (lf.keys.normal(lf.Key(i), (3, 4), dtype=dtype) for i in range(2))
-    assert sgd().init((p,)) == ()
-    for lr in (0.5, 3e-3, 1):
-        (moved,), state = sgd(lr).update((p,), (dp,), ())
-        assert same_number(moved, p - lr * dp)
-        assert (moved.dtype, state) == (dtype, ())
+def test_plain_sgd_keeps_no_state():
+    moved, state = sgd(1).update(torch.ones(3), torch.ones(3), ())
+    assert (moved.tolist(), state, sgd().init(moved)) == ([0.0] * 3, (), ())
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
@@ -286,8 +281,8 @@ def test_a_users_optimizer_is_one_too():
     optimizer = lf.Optimizer("sign()", init=lambda params: torch.tensor(0), update=update)
     x, target = lf.keys.normal(lf.Key(0), (5, 3)), torch.tensor([0, 1, 2, 1, 0])
     net = lf.serial(lf.dense(4), lf.log_softmax())
-    state = lf.init_state(net, optimizer, lf.Key(0), x)
-    new, _ = lf.make_step(net, lf.losses.nll(), optimizer)(state, (x, target))
+    step, state = begun(net, lf.losses.nll(), x, optimizer)
+    new, _ = step(state, (x, target))
     assert type(new.params[0]) is type(state.params[0])
     moved = (new.params[0].weight - state.params[0].weight).abs()
     assert same_number(moved, torch.ones(3, 4))
@@ -301,10 +296,8 @@ def test_by_path_gives_each_leaf_to_the_first_match():
     moved, state = steps_of(optimizer, params, 10)
     paths, before = lf.tree.paths(params), lf.tree.leaves(params)
     assert paths == ["0.weight", "0.bias", "2.weight", "3.gain"]
-    for leaf, given_, alone in zip(
-        before, lf.tree.leaves(moved), (second, first, third, third), strict=True
-    ):
-        assert same_bits(given_, steps_of(alone, leaf, 10)[0])
+    each = zip((second, first, third, third), before, strict=True)
+    assert same_bits(lf.tree.leaves(moved), [steps_of(one, leaf, 10)[0] for one, leaf in each])
     assert moved[2].state is params[2].state
     assert lf.tree.paths(state[0].momentum) == ["0.bias"]
 

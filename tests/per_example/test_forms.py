@@ -196,7 +196,6 @@ def named(layer, x):
     return params, cache, lf.tree.map(torch.ones_like, y)
 
 
-ATTENTION = lf.multi_head_attention(2, batch_first=False)
 # By the message: the network, and the shape of its x.
 REFUSED = {
     r"^serial\[1\] residual\[0\] serial\[1\] batch_norm\(\): .* alone, got .* over the batch; "
@@ -209,7 +208,7 @@ REFUSED = {
     r"^serial\[1\] multi_head_attention\[3\] attention_heads\(2, .*\): expected a batch,":
         (lf.serial(lf.dense(4), lf.multi_head_attention(2), lf.dense(2)), (5, 3)),
     r"^serial\[1\] multi_head_attention\(2, batch_first=False\): .*; use batch_first=True$":
-        (lf.serial(lf.dense(4), ATTENTION), (5, 3, 2)),
+        (lf.serial(lf.dense(4), lf.multi_head_attention(2, batch_first=False)), (5, 3, 2)),
     r"^serial\[0\] gru\(4, batch_first=False\): .*; use batch_first=True$":
         (lf.serial(lf.gru(4, batch_first=False), lf.dense(2)), (5, 3, 2)),
     r"^serial\[0\] scan\(gru_cell\(4\), dim=0\): .*; use dim=1$":

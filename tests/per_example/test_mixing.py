@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from helpers import CASES, Case, assert_says, first_run, normal
+from helpers import CASES, Case, assert_says, first_run, normal, same_number
+from helpers.one_by_one import run_alone
 
 import lincoln_fn as lf
 from lincoln_fn.core.declaration import gradients_of
@@ -92,12 +93,9 @@ def test_the_classes_of_tokens_are_no_examples():
     logits, tokens = normal(3, 4, 7), torch.tensor([[0, 1, 2, 3], [4, 5, 6, 0], [1, 2, 3, 4]])
     net = lf.serial(lf.parallel(lf.dense(7), lf.identity()), lf.token_log_probs())
     params, y, cache = first_run(net, (logits, tokens))
-    each = lf.per_example.gradients(net, params, cache, torch.ones_like(y))
-    for n in range(3):
-        _, alone = net.forward(params, (logits[n : n + 1], tokens[n : n + 1]))
-        expected = net.grads(params, alone, torch.ones(1, 4))
-        for ours, theirs in zip(lf.tree.leaves(each), lf.tree.leaves(expected), strict=True):
-            assert torch.allclose(ours[n], theirs, atol=1e-6)
+    g = torch.ones_like(y)
+    each = run_alone(net, params, (logits, tokens), g)
+    assert same_number(lf.per_example.gradients(net, params, cache, g), each, error=1e-6)
 
 
 def own(name, forward, back):

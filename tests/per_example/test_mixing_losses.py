@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import normal
+from helpers import begun, normal
 from helpers.losses import TABLE
 from helpers.refusals import assert_says, refusals
 
@@ -11,7 +11,6 @@ from lincoln_fn import losses
 from lincoln_fn.losses.loss import moves_others
 
 X, CLASSES = normal(5, 3), torch.tensor([0, 1, 2, 0, 1])
-IMAGES = normal(5, 3, 2, 2)
 MASK = torch.tensor([True, False, True, True, True])
 
 
@@ -45,7 +44,7 @@ OTHERS = [
     (losses.example_weighted(losses.mse()), X, (X + 1, X[:, 0].abs())),
     (losses.example_weighted(losses.nt_xent()), (X, X + 1), (None, X[:, 0].abs())),
     (lf.rules.similarity_matching(3), X, CLASSES),
-    (lf.rules.similarity_matching(3), IMAGES, CLASSES),
+    (lf.rules.similarity_matching(3), normal(5, 3, 2, 2), CLASSES),
     (own(), X, X.flip(0)),
     (own(centred=True), X, X.flip(0)),
 ]  # fmt: skip
@@ -131,9 +130,8 @@ curvature.influence(NET, PARAMS, X, BALANCE, None, (X, None)) -> expected a loss
 
 
 def stepped(loss, target):
-    net, optimizer, gradient = lf.dense(3), lf.optim.sgd(0.1), lf.per_example.clipped(1.0)
-    step = lf.make_step(net, loss, optimizer, gradient=gradient)
-    return step(lf.init_state(net, optimizer, lf.Key(0), X), (X, target))
+    step, state = begun(lf.dense(3), loss, X, gradient=lf.per_example.clipped(1.0))
+    return step(state, (X, target))
 
 
 def test_a_loss_of_ones_own_is_tried_on_the_first_batch():

@@ -2,21 +2,17 @@
 
 import itertools
 import math
-import re
 import sys
 
 import pytest
 import torch
-from helpers import CASES, same_bits, same_number
-from helpers.one_by_one import one_by_one, random_like, to_float64
+from helpers import begun, same_number
+from helpers.one_by_one import check_noise, example, one_by_one, to_float64
 from helpers.refusals import refusals
 
 import lincoln_fn as lf
 from lincoln_fn import keys, per_example
-from lincoln_fn.fastpath.table import fast_by_example
 
-TRAINED = [case for case in CASES if lf.tree.leaves(case.params())]
-BATCHES = [case for case in TRAINED if not str(case).startswith("parallel(dense")]  # of two sizes
 X = keys.normal(lf.Key(1), (6, 3))
 LABELS = X.argmax(1)
 NET = lf.serial(lf.dense(5), lf.tanh(), lf.layer_norm(), lf.dense(3))
@@ -28,44 +24,6 @@ def measure(net, params, cache, g, **options):
     gradient = per_example.noise_scale(**{"decay": 0.0, "reduction": "sum", **options})
     state = gradient.init(net, params)
     return gradient.compute(net, params, cache, g, state, lf.Key(0))
-
-
-def by_definition(each):
-    """Compute the estimates from h_n, the gradients of single examples, parameter by parameter."""
-    signals, noises = [], []
-    for h in lf.tree.leaves(each):
-        h = h.reshape(len(h), -1)
-        count, mean = len(h), h.mean(0)
-        # The unbiased variance of h_n, and the squared mean without that of the mean.
-        noise = (h - mean).square().sum() / (count - 1)
-        signals.append(mean.square().sum() - noise / count)
-        noises.append(noise)
-    return torch.stack(signals), torch.stack(noises)
-
-
-@pytest.mark.parametrize("make", [lambda layer: layer, fast_by_example], ids=["formula", "fast"])
-@pytest.mark.parametrize("case", BATCHES, ids=str)
-def test_every_layer_of_the_table(case, make):
-    net, params, x = make(case.layer), to_float64(case.params()), to_float64(case.x)
-    y, cache = net.forward(params, x)
-    g = random_like(y)
-    if len(lf.tree.leaves(g)[0]) < 2:
-        with pytest.raises(lf.LayerError, match=r"^noise_scale: expected a batch of at least two"):
-            measure(net, params, cache, g)
-        return
-    try:
-        per_example.squared_norms(net, params, cache, g)
-    except lf.LayerError as refused:
-        with pytest.raises(lf.LayerError, match=re.escape(str(refused).partition("got")[0])):
-            measure(net, params, cache, g)
-        return
-    dparams, state = measure(net, params, cache, g)
-    each = one_by_one(net, params, cache, g)
-    assert same_number(dparams, lf.tree.map(lambda d: d.sum(0), each))
-    signal, noise = by_definition(each)
-    size = (signal + noise).abs().max().item()
-    assert same_number(state.signal, signal, terms=size)
-    assert same_number(state.noise, noise, terms=size)
 
 
 def test_the_estimates_have_no_bias():
@@ -88,12 +46,11 @@ def test_the_estimates_have_no_bias():
         assert same_number((signal, noise), (mean.square().sum(), (leaf - mean).square().sum() / 4))
 
 
-ROWS = keys.normal(lf.Key(2), (4, 9, 6))
 TOKENS = torch.tensor([[4, 2, 0, 1, 2], [3, 1, 5, 2, 2], [1, 1, 0, 0, 4]])
 WIDE = lf.serial(lf.dense(300), lf.tanh(), lf.dense(200))
 NETWORKS = {
     "few rows": (WIDE, X),
-    "many rows": (WIDE, ROWS),
+    "many rows": (WIDE, keys.normal(lf.Key(2), (4, 9, 6))),
     "a table of few rows": (lf.embedding(6, 3), TOKENS),
     "a large table": (lf.embedding(900, 3), TOKENS),
     "tied": (lf.tied(lf.embedding(6, 2), lf.serial(lf.dense(7), lf.dense(2))), TOKENS),
@@ -107,15 +64,8 @@ NETWORKS = {
 def test_examples_together_and_one_after_the_other(name, at_once, monkeypatch):
     monkeypatch.setattr(sys.modules[per_example.noise_scale.__module__], "_AT_ONCE", at_once)
     net, x = NETWORKS[name]
-    params, x = to_float64(net.init(lf.Key(4), x)), to_float64(x)
-    y, cache = net.forward(params, x)
-    g = random_like(y)
-    dparams, state = measure(net, params, cache, g)
-    assert same_number(dparams, net.grads(params, cache, g))
-    signal, noise = by_definition(one_by_one(net, params, cache, g))
-    size = (signal + noise).abs().max().item()
-    assert same_number(state.signal, signal, terms=size)
-    assert same_number(state.noise, noise, terms=size)
+    params, cache, g = example(net, x, 4)
+    check_noise(net, params, cache, g, one_by_one(net, params, cache, g))
 
 
 def of_loss(reduction, rows=slice(None)):
@@ -131,11 +81,8 @@ def test_a_mean_and_a_sum_have_the_same_scale():
 
 
 def run(gradient, batches, **options):
-    optimizer = lf.optim.sgd(0.0)
-    step = lf.make_step(NET, LOSS, optimizer, gradient=gradient, **options)
-    state = lf.init_state(
-        NET, optimizer, lf.Key(0), X, gradient=gradient, params=NET.init(lf.Key(2), X)
-    )
+    first = NET.init(lf.Key(2), X)
+    step, state = begun(NET, LOSS, X, lf.optim.sgd(0.0), gradient, params=first, **options)
     return list(per_example.with_noise(lf.train(step, state, batches)))
 
 
@@ -182,43 +129,18 @@ def test_a_record_keeps_its_noise_in_a_stream_around_it(tmp_path):
     assert [record.noise[""] for _, record in logged] == [r.noise[""] for _, r in steps]
 
 
-def test_a_run_goes_on_from_a_checkpoint(tmp_path):
-    gradient, optimizer = per_example.noise_scale(), lf.optim.sgd(0.0)
-    step = lf.make_step(NET, LOSS, optimizer, gradient=gradient)
-    state = lf.init_state(NET, optimizer, lf.Key(0), X, gradient=gradient)
-    after, _ = step(state, (X, LABELS))
-    lf.checkpoint.save(tmp_path / "state.safetensors", after)
-    loaded = lf.checkpoint.load(tmp_path / "state.safetensors", state)
-    assert same_bits(loaded.gradient_state, after.gradient_state)
-
-
-@pytest.mark.full
-def test_a_compiled_step_measures_the_same(uncompiled):
-    gradient, optimizer = per_example.noise_scale(), lf.optim.sgd(0.5)
-    step = lf.make_step(NET, LOSS, optimizer, gradient=gradient)
-    state = lf.init_state(NET, optimizer, lf.Key(3), X, gradient=gradient)
-    batch = X, LABELS
-    eager, graph = (go(go(state, batch)[0], batch)[0] for go in (step, lf.compile(step)))
-    assert same_number(graph, eager)
-
-
 def take(net, loss=LOSS, kept=None, **options):
     """Take one step."""
-    gradient, optimizer = per_example.noise_scale(**options), lf.optim.sgd(0.1)
-    step = lf.make_step(net, loss, optimizer, gradient=gradient)
-    state = lf.init_state(net, optimizer, lf.Key(0), X, gradient=gradient)
+    step, state = begun(net, loss, X, gradient=per_example.noise_scale(**options))
     return step(state if kept is None else lf.core.evolve(state, gradient_state=kept), (X, LABELS))
 
 
 def without_noise():
-    optimizer = lf.optim.sgd(0.1)
-    step = lf.make_step(NET, LOSS, optimizer)
-    state = lf.init_state(NET, optimizer, lf.Key(0), X)
+    step, state = begun(NET, LOSS, X)
     return next(per_example.with_noise(lf.train(step, state, [(X, LABELS)])))
 
 
 SCALES = per_example.NoiseScales({"0.weight": 1.0}, {"0.weight": 1.0})
-MIXING = lf.losses.nt_xent()
 BATCH_NORM = lf.serial(lf.dense(4), lf.batch_norm(), lf.dense(3))
 
 test_what_has_no_noise_is_refused_by_name = refusals(
@@ -227,7 +149,7 @@ per_example.noise_scale(1.5) -> ^noise_scale: expected decay
 per_example.noise_scale(reduction='none') -> ^noise_scale: expected reduction
 take(NET, reduction='sum') -> expected a loss with reduction='sum', got softmax_cross_entropy()
 take(NET, kept=()) -> ^noise_scale: expected the state of noise_scale, got (); write init_state(
-take(NET, MIXING) -> ^make_step: noise_scale(): expected
+take(NET, lf.losses.nt_xent()) -> ^make_step: noise_scale(): expected
 run(per_example.noise_scale(), [(X[:1], LABELS[:1])]) -> expected a batch of at least two examples
 take(BATCH_NORM) -> ^serial[1] batch_norm(): expected a layer that
 without_noise() -> ^with_noise: expected a state with noise, got gradient_state ()

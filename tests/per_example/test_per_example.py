@@ -5,7 +5,15 @@ import re
 import pytest
 import torch
 from helpers import CASES, first_run
-from helpers.one_by_one import check, example, one_by_one, random_like, run_alone, to_float64
+from helpers.one_by_one import (
+    check,
+    check_noise,
+    example,
+    one_by_one,
+    random_like,
+    run_alone,
+    to_float64,
+)
 from helpers.refusals import refusals
 
 import lincoln_fn as lf
@@ -40,6 +48,9 @@ def test_every_layer_of_the_table(case, make):
     refused = refusal(net, params, cache, g)
     if refused:
         assert re.search(REFUSED, refused)
+        named = re.escape(refused.partition("got")[0])
+        with pytest.raises(lf.LayerError, match=f"{named}|at least two examples"):
+            check_noise(net, params, cache, g, None)
     else:
         check(net, params, cache, g, one_by_one(net, params, cache, g))
 
@@ -62,7 +73,6 @@ def test_only_batch_norm_is_refused_in_every_case():
 
 X = keys.normal(lf.Key(1), (5, 3))
 TOKENS = torch.tensor([[4, 2, 0, 1, 2], [3, 1, 5, 2, 2], [1, 1, 0, 0, 4]])
-BLOCK = lf.serial(lf.dense(4), lf.tanh(), lf.dense(3))
 ROWS = keys.normal(lf.Key(2), (3, 4, 6))
 
 
@@ -72,7 +82,7 @@ def tied(width=7):
 
 # Those of one part alone are in the table of layers.
 COMPOSITIONS = {
-    "shared": (lf.shared(BLOCK), (X, 2 * X.flip(0))),
+    "shared": (lf.shared(lf.serial(lf.dense(4), lf.tanh(), lf.dense(3))), (X, 2 * X.flip(0))),
     "shared sequences": (lf.shared(lf.lstm(2)), (ROWS, ROWS[:, :2] + 1)),
     "shared norms": (lf.shared(lf.layer_norm()), (X, X * X)),
     "shared attention": (lf.shared(lf.multi_head_attention(2)), (ROWS, ROWS + ROWS.flip(1))),

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 import torch
-from helpers.compare import same_bits, same_number
+from helpers import cast, same_bits, same_number
 from helpers.processes import run_in_processes, started
 from helpers.refusals import refusals
 
@@ -13,7 +13,6 @@ import lincoln_fn as lf
 from lincoln_fn import distributed
 from lincoln_fn.replay import Run, attribute, metagradient, reweighted
 
-LOSS = lf.losses.softmax_cross_entropy()
 NET = lf.serial(lf.dense(6), lf.tanh(), lf.dropout(0.3), lf.dense(3))
 X, T = (
     lf.keys.normal(lf.Key(5), (23, 5), dtype=torch.float64),
@@ -29,14 +28,10 @@ def make_run(group, net=NET, shards=4, **options):
     optimizer = lf.optim.chain(lf.optim.clip_by_global_norm(0.3), lf.optim.adamw(0.05, eps=1e-2))
     if shards:
         options["reduce"] = distributed.mean(group, shards=shards)
-    step = lf.make_step(net, LOSS, optimizer, **options)
+    step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer, **options)
     shard = (group.rank, group.size)
     batches = lf.data.batches((X, T), 9, key=lf.Key(5), epochs=2, shard=shard)
-    params = lf.tree.map(
-        lambda leaf: leaf.double() if leaf.is_floating_point() else leaf,
-        net.init(lf.Key(0), X),
-        states=True,
-    )
+    params = cast(net.init(lf.Key(0), X))
     return Run(step, batches, lf.init_state(net, optimizer, lf.Key(0), X, params=params))
 
 

@@ -1,11 +1,11 @@
-"""Replay: the first difference between two runs, or between a run and its repetition."""
+"""Replay: the first difference between runs, and the origin of the first nan or infinity."""
 
 import math
 
 import attrs
 import pytest
 import torch
-from helpers.compare import same_number
+from helpers.compare import same_bits, same_number
 from helpers.refusals import refusals
 from helpers.replays import (
     ADAM,
@@ -17,6 +17,7 @@ from helpers.replays import (
     X,
     infinite_dx,
     network,
+    run_of,
     small_error,
     sound,
     start_of,
@@ -164,12 +165,11 @@ def spent():
     return state
 
 
-STEP = lf.make_step(network(sound), LOSS, SGD)
-RUN = lf.replay.Run(STEP, BATCHES, start_of(network(sound), SGD))
+RUN = run_of(network(sound), optimizer=SGD)
 test_what_does_not_fit_is_refused = refusals(
     """
 replay.first_difference(3) -> a to be a Run
-replay.first_difference(RUN, STEP) -> b to be a Run
+replay.first_difference(RUN, RUN.step) -> b to be a Run
 replay.first_non_finite(None) -> run to be a Run
 attrs.evolve(RUN, step=dense(3)) -> step to be what make_step returns
 attrs.evolve(RUN, batches=3) -> batches to be data.batches
@@ -221,3 +221,113 @@ def test_a_step_of_your_own_that_ends_is_a_difference_of_its_loss(sound_run):
     found = lf.replay.first_difference(run, attrs.evolve(run, step=step))
     assert (found.place.step, found.place.made_by, found.values) == (7, "loss", ())
     assert str(found) == "step 7: loss: value has another shape or dtype, or is in one run only"
+
+
+@pytest.fixture(scope="module")
+def infinite_run():
+    torch.set_num_threads(1)
+    return trained(network(infinite_dx))
+
+
+def test_an_infinity_made_in_backward_is_found_by_step_layer_and_example(infinite_run):
+    assert int(infinite_run.saved[-1].step) == 36
+    found = lf.replay.first_non_finite(infinite_run)
+    assert found.place == lf.replay.Place(41, "backward", "dx", (4, 2), "1.0.1", "faulty(dense(7))")
+    assert (found.value, found.batch, found.example) == (math.inf, 40, 4)
+    assert same_bits(X[found.row], BATCHES.at(40)[0][4])
+    assert str(found) == (
+        "step 41: backward of 1.0.1 faulty(dense(7)): dx[4, 2] is inf; batch 40, example 4, "
+        f"row {found.row} of the data"
+    )
+
+
+def test_only_the_steps_after_the_last_finite_state_are_repeated():
+    run = trained(network(infinite_dx), every=4)
+    nan = lf.tree.map(lambda leaf: leaf * math.nan, run.saved[-1].params)
+    later = [
+        lf.evolve(run.saved[-1], params=nan, step=torch.tensor(step)) for step in range(44, 60, 4)
+    ]
+    counted = Counted(run.step)
+    long = attrs.evolve(
+        run, saved=[*run.saved, *later], step=counted, net=network(infinite_dx), loss=LOSS
+    )
+    assert lf.replay.first_non_finite(long).place.step == 41
+    assert counted.taken == 1
+
+
+@pytest.mark.parametrize(("name", "index"), [("x", (5, 2)), ("target", (7, 1))])
+def test_a_value_of_the_data_is_found(name, index):
+    arrays = {"x": X.clone(), "target": TARGET.clone()}
+    arrays[name][index] = math.nan
+    batches = lf.data.batches((arrays["x"], arrays["target"]), 9, key=lf.Key(4), epochs=2)
+    found = lf.replay.first_non_finite(run_of(network(sound), batches))
+    assert (found.place.made_by, found.place.array, found.row) == ("data", name, index[0])
+    assert found.place.step == found.batch + 1
+    assert math.isnan(found.value)
+
+
+def logarithm():
+    """Make a layer whose forward is log |x|, whose gradient is 1 / x."""
+    return lf.Layer("log()", lambda _, x: (x.abs().log(), x), lambda _, x, g: (g / x, ()))
+
+
+def test_forward_and_its_example_are_found():
+    x = X.abs() + 0.5
+    x[33, 4] = 0.0
+    batches = lf.data.batches((x, TARGET), 9, epochs=2)
+    found = lf.replay.first_non_finite(run_of(lf.serial(logarithm(), lf.dense(2)), batches))
+    assert (found.place.made_by, found.place.path, found.place.layer) == ("forward", "0", "log()")
+    assert (found.value, found.place.step, found.example, found.row) == (-math.inf, 4, 6, 33)
+
+
+def test_the_example_of_a_gradient_of_parameters_is_found():
+    # A product that overflows: 1e30 of example 41 times a g of 1e20.
+    x, target = X.clone(), TARGET.clone()
+    x[41, 0] = 1e30
+    scale = lf.Layer("scale()", lambda _, x: (x * 1e-30, None), lambda _, c, g: (g * 1e20, ()))
+    net = lf.serial(lf.dense(2, bias=False), scale)
+    batches = lf.data.batches((x, target), 9, epochs=2)
+    optimizer = lf.optim.sgd(1e-30, momentum=0.9)
+    found = lf.replay.first_non_finite(run_of(net, batches, optimizer))
+    assert (found.place.made_by, found.place.array) == ("backward", "dparams.weight")
+    assert (found.place.step, found.example, found.row) == (5, 5, 41)
+
+
+def test_an_update_is_found_and_no_example_is_blamed():
+    net = network(sound)
+    plain = run_of(net, optimizer=lf.optim.sgd(lf.schedules.constant(0.1)))
+
+    def own(state, batch):
+        new, value = plain.step(state, batch)
+        spoilt = new.params[2].bias / torch.where(new.step == 3, 0.0, 1.0)
+        params = (*new.params[:2], lf.evolve(new.params[2], bias=spoilt))
+        return lf.evolve(new, params=params), value
+
+    run = attrs.evolve(plain, step=own, net=net, loss=LOSS)
+    found = lf.replay.first_non_finite(run)
+    where = found.place.step, found.place.made_by, found.place.array, found.example
+    assert where == (3, "update", "params.2.bias", None)
+    # Without the network, the step and the array are found.
+    alone = lf.replay.first_non_finite(attrs.evolve(run, net=None, loss=None))
+    assert alone.place == found.place
+
+
+def test_a_gradient_that_is_wrong_by_itself_blames_no_example():
+    def spoilt(step, gs):
+        return gs[0], lf.tree.map(lambda d: d + torch.where(step == 2, math.nan, 0), gs[1])
+
+    found = lf.replay.first_non_finite(run_of(network(spoilt)))
+    assert (found.place.step, found.place.array, found.example) == (2, "dparams.0.weight", None)
+
+
+def test_a_run_that_stays_finite_has_no_origin():
+    run = trained(network(sound), steps=12)
+    assert lf.replay.first_non_finite(run) is None
+
+
+def test_a_start_that_is_not_finite_is_said():
+    run = run_of(network(sound))
+    params = lf.tree.map(lambda leaf: leaf * math.inf, run.start.params)
+    start = lf.evolve(run.start, params=params)
+    found = lf.replay.first_non_finite(attrs.evolve(run, start=start))
+    assert (found.place.step, found.place.made_by) == (0, "start")

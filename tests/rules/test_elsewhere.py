@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from helpers import first_run, normal, same_bits, same_number
+from helpers import begun, first_run, normal, same_bits, same_number
+from helpers.one_by_one import check, one_by_one
 
 import lincoln_fn as lf
 from lincoln_fn import attribution, curvature, per_example, rules
@@ -37,22 +38,12 @@ def test_kolen_pollacks_matrices_have_gradients_of_single_examples():
     g = normal(*y.shape, seed=1).double()
     each = per_example.gradients(net, params, cache, g)
     assert same_bits(each[0].feedback[0], each[0].params.weight)
-    total = lf.tree.map(lambda d: d.sum(0), each)
-    assert same_number(total, net.grads(params, cache, g))
-    norms = per_example.squared_norms(net, params, cache, g)
-    expected = sum(d.flatten(1).square().sum(1) for d in lf.tree.leaves(each))
-    assert same_number(norms, expected)
+    check(net, params, cache, g, one_by_one(net, params, cache, g))
 
 
 def test_a_network_with_kolen_pollacks_matrices_learns_by_kfac():
-    net, optimizer = rules.kolen_pollack(PLAIN), lf.optim.sgd(0.1)
-    gradient = curvature.kfac(0.1)
-    step = lf.make_step(net, LOSS, optimizer, gradient=gradient)
-    state = lf.init_state(net, optimizer, lf.Key(0), X, gradient=gradient)
-    values = []
-    for _ in range(5):
-        state, value = step(state, (X, LABELS))
-        values.append(value.item())
+    step, state = begun(rules.kolen_pollack(PLAIN), LOSS, X, gradient=curvature.kfac(0.1))
+    values = [record.loss for _, record in lf.train(step, state, [(X, LABELS)] * 5)]
     assert values == sorted(values, reverse=True)
 
 

@@ -1,18 +1,17 @@
 """RelP's backward is that of a linear map with y = J x, and its forward is the network's own."""
 
+from itertools import product
+
 import pytest
 import torch
-from helpers import CASES, cast, same_bits, same_number
+from helpers import CASES, begun, cast, same_bits, same_number
 from helpers.compositions import check_split, random_like, run
 from helpers.refusals import refusals
+from helpers.relevance import normal
 
 import lincoln_fn as lf
-from lincoln_fn import keys, tree
+from lincoln_fn import tree
 from lincoln_fn.rules import backpropagation, relp
-
-
-def normal(*shape, seed=0):
-    return keys.normal(lf.Key(300 + seed), shape, dtype=torch.float64)
 
 
 def sums(net, params, x):
@@ -213,12 +212,10 @@ def test_the_split_has_the_bits_of_backward(name):
 def test_a_step_of_faster_functions_keeps_the_rule():
     net = lf.serial(made("llama")[0], lf.last_state())
     ruled, x, target = relp(net), normal(2, 6, 8).float(), torch.tensor([1, 3])
-    loss, optimizer = lf.losses.softmax_cross_entropy(), lf.optim.sgd(0.1)
-    states = [
-        step(lf.init_state(each, optimizer, lf.Key(1), x), (x, target))[0].params
-        for each in (ruled, net)
-        for step in (lf.make_step(each, loss, optimizer, fast=fast) for fast in (True, False))
-    ]
+    states, loss = [], lf.losses.softmax_cross_entropy()
+    for each, fast in product((ruled, net), (True, False)):
+        step, start = begun(each, loss, x, key=1, fast=fast)
+        states.append(step(start, (x, target))[0].params)
     assert same_number(states[0], states[1])
     assert not same_number(states[0], states[2])
     assert same_number(states[2], states[3])

@@ -9,7 +9,8 @@ import math
 import attrs
 import pytest
 import torch
-from helpers import CASES, assert_says, largest, normal, same_bits, same_number, same_statistics
+from helpers import CASES, assert_says, begun, largest, normal, run
+from helpers.compare import same_bits, same_number, same_statistics
 from helpers.compositions import random_like
 from helpers.rules import WRAPPERS, with_gradients
 
@@ -75,8 +76,7 @@ def test_an_lstm_goes_back_through_time_by_b():
     net = lf.rules.feedback_alignment(lf.lstm(5))
     params = net.init(lf.Key(5), SEQUENCE)
     g = normal(3, 4, 5, seed=2).double()
-    y, cache = net.forward(params, SEQUENCE)
-    dx, dparams = net.backward(params, cache, g)
+    y, dx, dparams = run(net, params, SEQUENCE, g)
 
     x, ours = SEQUENCE.clone().requires_grad_(), with_gradients(params.params)
     cell, (b_ih, b_hh) = ours.cells[0][0], params.feedback.matrices
@@ -188,9 +188,7 @@ def test_fixed_magnitudes_are_drawn_as_the_weights_and_are_not_negative():
 def test_kolen_pollack_brings_b_to_w_by_weight_decay():
     net = lf.rules.kolen_pollack(lf.serial(lf.dense(4), lf.tanh(), lf.dense(3)))
     x, target = normal(6, 5), normal(6, 3, seed=1)
-    optimizer = lf.optim.sgd(0.1, weight_decay=0.5)
-    state = lf.init_state(net, optimizer, lf.Key(0), x)
-    step = lf.make_step(net, lf.losses.mse(), optimizer)
+    step, state = begun(net, lf.losses.mse(), x, lf.optim.sgd(0.1, weight_decay=0.5))
     before = [p.params.weight - p.feedback[0] for p in (state.params[0], state.params[2])]
     for _ in range(3):
         state, _ = step(state, (x, target))
@@ -201,8 +199,7 @@ def test_kolen_pollack_brings_b_to_w_by_weight_decay():
 def test_straight_through_passes_g_and_keeps_the_layers_own_gradients():
     net, x, g = lf.rules.straight_through(lf.prelu()), normal(3, 4), normal(3, 4, seed=1)
     params = net.init(lf.Key(0), x)
-    _, cache = net.forward(params, x)
-    dx, dparams = net.backward(params, cache, g)
+    _, dx, dparams = run(net, params, x, g)
     assert same_bits(dx, g)
     assert same_number(dparams.weight, (g * x.clamp(max=0)).sum()[None])
     steps = lf.Layer("round()", lambda p, x: (x.round(), x), lambda p, c, g: (0 * g, ()))

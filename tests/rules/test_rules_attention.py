@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import largest, normal, same_bits, same_number
+from helpers import begun, largest, normal, same_bits, same_number
 from helpers.rules import WRAPPERS
 
 import lincoln_fn as lf
@@ -59,9 +59,8 @@ def test_a_transformer_trains_and_every_projection_has_an_angle():
     net = lf.serial(lf.embedding(9, 6), block, lf.masked_mean(), lf.dense(3))
     net = lf.rules.feedback_alignment(net)
     x, target = torch.arange(20).reshape(4, 5) % 9, torch.tensor([0, 2, 1, 1])
-    loss, optimizer = lf.losses.softmax_cross_entropy(), lf.optim.sgd(0.1)
-    step = lf.make_step(net, loss, optimizer)
-    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    loss = lf.losses.softmax_cross_entropy()
+    step, state = begun(net, loss, x)
     first = state.params
     for _ in range(2):
         state, _ = step(state, (x, target))

@@ -2,7 +2,6 @@
 
 import re
 
-import attrs
 import pytest
 import torch
 
@@ -21,14 +20,6 @@ def wrong_dense(change):
         return change(*dense.backward(params, cache, g), g)
 
     return lf.dense(4).replace(backward=backward)
-
-
-def weight(change):
-    return wrong_dense(lambda dx, d, g: (dx, attrs.evolve(d, weight=change(d.weight))))
-
-
-def bias(change):
-    return wrong_dense(lambda dx, d, g: (dx, attrs.evolve(d, bias=change(d.bias, g))))
 
 
 def input_of_dense(change):
@@ -92,19 +83,10 @@ SCALES, INCOMES = torch.tensor([1e6, 1.0, 0.5]), 1e6 * lf.keys.uniform(lf.Key(5)
 OF_INCOMES = torch.tensor([0.3, -0.7])
 # Of each the layer, its params (None: those of init), x, and what is said after its name.
 WRONG_GRADIENTS = {
-    "wrong factor": (weight(lambda w: 2.5 * w), None, X,
-        r"dparams\.weight is 2\.5 times too large$"),
-    "g ignored in db": (bias(lambda b, g: torch.ones_like(b)), None, X,
-        r"dparams\.bias is not linear in g: is g a factor of every term\?$"),
-    "summed away": (wrong_tanh(lambda dx: dx.sum(0)), (), X,
-        r"dx is summed over axis 0, which it should keep: shape \(3,\), expected \(5, 3\)$"),
-    "missing term": (single(lambda x: (x * x.sum(), x), lambda x, g: g * x.sum()), (), X,
-        r"dx misses the path through sum\(\) \(in `x.sum\(\)`\), as if it were a constant$"),
     "linear, and nothing known": (wrong_tanh(lambda dx: dx @ MIXED), (), X,
         r"dx is wrong in \d+ of 15 places, most at \[\d, \d\]: a term is missing or wrong "
         r"\(line \d+\)$"),
     "nan": (wrong_tanh(with_nan), (), X, "dx holds 3 values that are not finite"),
-    "infinite": (wrong_tanh(lambda dx: dx / 0), (), X, "dx holds 15 values that are not finite"),
     "structure of dx": (input_of_dense(lambda dx: (dx,)), None, X,
         r"expected gradients dparams\.weight, dparams\.bias, dx; got .*dx\.0"),
     "no dx": (input_of_dense(lambda dx: None), None, X,

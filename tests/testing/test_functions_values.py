@@ -307,11 +307,7 @@ def test_a_custom_vjp_of_jax_is_checked():
 
 
 @pytest.mark.parametrize(("got", "expected", "told"), [
-    ((4, 8), (8,), "is not summed over axis 0"),
     ((4, 5, 8), (5, 1), "is not summed over axes 0, 2"),
-    ((4, 8), (4, 1), "is not summed over axis 1"),
-    ((8,), (4, 8), "is summed over axis 0, which it should keep"),
-    ((8, 4), (4, 8), "is transposed"),
     ((7,), (8,), r"has shape (7,), expected (8,)"),
 ])  # fmt: skip
 def test_a_shape_is_told_by_its_axes(got, expected, told):

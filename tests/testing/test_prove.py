@@ -7,12 +7,11 @@ from fractions import Fraction
 import attrs
 import pytest
 import torch
-from helpers import CASES, FIRST, assert_says, normal
+from helpers import CASES, FIRST, assert_says, normal, run
 from helpers.losses import TABLE
 
 import lincoln_fn as lf
 from lincoln_fn.errors.arguments import call_with
-from lincoln_fn.layers import selu
 from lincoln_fn.testing import Proof, Refutation, Undecided, prove
 
 X = normal(5, 3)
@@ -76,8 +75,7 @@ def with_error(layer, i, size):
 def leaves_of(case):
     """List the numbers and names of the leaves of (params, x) with a gradient that is not 0."""
     layer, params, x = case.layer, case.params(), case.x
-    y, cache = layer.forward(params, x)
-    dx, dparams = layer.backward(params, cache, lf.tree.map(torch.ones_like, y))
+    _, dx, dparams = run(layer, params, x, lambda y: lf.tree.map(torch.ones_like, y))
     gradients = {"dparams": dparams, "dx": dx}
     pairs = zip(lf.tree.paths(gradients), lf.tree.leaves(gradients), strict=True)
     return [(i, name) for i, (name, leaf) in enumerate(pairs) if leaf.any()]
@@ -151,28 +149,8 @@ def near_gelu(params, cache, g, cubic=0.0447):
     return g * (p + x * p * (1 - p) * c * (1 + 3 * cubic * x * x)), ()
 
 
-def near_selu(params, cache, g):
-    dx, _ = selu.backward(params, cache, g)
-    return torch.where(cache > 0, 1.0507 * g, dx), ()
-
-
-def normalized(params, x):
-    size = x.norm(dim=-1, keepdim=True)
-    return x / (size + 1e-5), (x, size)
-
-
-def normalize_without_eps(params, cache, g):
-    x, size = cache
-    y = x / size
-    return (g - y * (g * y).sum(-1, keepdim=True)) / size, ()
-
-
-@pytest.mark.parametrize("layer", [
-    lf.gelu("tanh").replace(backward=near_gelu), lf.selu().replace(backward=near_selu),
-    lf.Layer("normalize()", normalized, normalize_without_eps),
-], ids=["gelu", "selu", "normalize"])  # fmt: skip
-def test_mistakes_below_a_tolerance_are_refused(layer):
-    verdict = prove(layer, (), X)
+def test_a_mistake_below_a_tolerance_is_refused():
+    verdict = prove(lf.gelu("tanh").replace(backward=near_gelu), (), X)
     assert isinstance(verdict, Refutation)
     assert verdict.leaf == "dx"
 

@@ -4,7 +4,7 @@ import re
 from functools import partial
 
 import pytest
-from helpers.submissions import planted
+from helpers.submissions import loops, planted
 from helpers.submissions.table import RIGHT, WRONG, said
 
 from lincoln_fn.grading.grade import MISTAKES
@@ -49,3 +49,18 @@ def test_of_planted_mistakes_most_are_told(mistakes, least):
 @pytest.mark.parametrize("right", planted.RIGHT, ids=str)
 def test_a_strange_layer_is_right(right):
     assert right.report().mistakes == ()
+
+
+@pytest.mark.full(but=("affine", "group norm", "rnn"))
+@pytest.mark.parametrize("submission", loops.WRONG, ids=str)
+def test_a_mistake_in_loops_is_caught_and_never_misnamed(submission):
+    name, sentence = said(submission)
+    assert re.search(submission.says, sentence)
+    # Backward returns what forward keeps as its gradient: there is no line to tell.
+    assert bool(name) == (str(submission) != "cross-entropy: not normalised")
+
+
+@pytest.mark.parametrize("submission", loops.RIGHT, ids=str)
+def test_right_code_in_loops_carries_no_remark(submission):
+    report = submission.report()
+    assert (report.verdict, report.remarks) == ("right", ())

@@ -101,6 +101,7 @@ CASES = [
     Case(lf.rotary_embedding(scaling=lf.rope_scaling.linear(2.0)),
         (normal(2, 5, 6), torch.tensor([3, 4, 5, 6, 7])),
         rotated(frequency=lambda i, n: 10000 ** (-2 * i / n) / 2)),
+    Case(lf.rotary_embedding(scaling=lf.rope_scaling.yarn(4.0, 4)), normal(2, 5, 6)),
     Case(lf.token_log_probs(), (normal(2, 3, 7), INDICES[:, :3]), of_tokens),
     Case(lf.token_log_probs(), (normal(3, 7), INDICES[0, :3], MASK), of_tokens),
     Case(lf.bilinear(4), pair(5), by_module(nn.Bilinear(3, 6, 4), BILINEAR)),
