@@ -24,12 +24,11 @@ A mutant is one small mistake in the code that gradients pass through: `backward
 Checks of arguments and errors are left as they are.
 
 Each mutant lives in a process of its own. First, the rows of the tables of layers and losses that
-use its module are collected once, and run in a fork for every mutant, whose functions' code takes
-the place of the module's. Then, for those that survive, so do the test files of the module's family
-and those of laws and formulas. A mutant that is in no function is then imported, in a process that
-has not imported the module before. A failure kills the mutant, and so do a crash and a timeout. The
-same tests must pass without a mutation, or the script stops. docs/mutations.md tells of the
-survivors.
+use its module are collected once, and run in a fork for every mutant, whose functions' code and
+constants take the place of the module's. Then, for those that survive, so do the test files of the
+module's family and those of laws and formulas. A failure kills the mutant, and so do a crash and a
+timeout. The same tests must pass without a mutation, or the script stops. docs/mutations.md tells
+of the survivors.
 """
 
 import argparse
@@ -45,7 +44,7 @@ from pathlib import Path
 import torch
 from helpers.mutation.code import PACKAGE, gradient_code
 from helpers.mutation.mistakes import Mutant, mutants_of
-from helpers.mutation.trials import try_imported, try_in_forks
+from helpers.mutation.trials import try_in_forks
 
 # What the parent has imported the mutants need not import.
 SHARED = ("hypothesis.strategies", "jaxtyping", "numpy", "optree", "torch._dynamo")
@@ -93,30 +92,18 @@ def main() -> None:
 def judge(mutants: list[Mutant], workers: int, timeout: int, full: bool) -> dict[str, str]:
     """Say of each mutant whether it was "killed", "killed by timeout" or "survived"."""
     codes: dict[str, int] = {}
-
-    def survivors() -> list[Mutant]:
-        return [mutant for mutant in mutants if not codes.get(mutant.name)]
-
     # A process for every task, forked from this one, which has imported nothing of the package.
     with get_context("fork").Pool(workers, maxtasksperchild=1) as pool:
         for rows in (True, False):
             by_path: dict[Path, list[Mutant]] = {}
-            for mutant in survivors():
-                by_path.setdefault(mutant.path, []).append(mutant)
+            for mutant in mutants:
+                if not codes.get(mutant.name):
+                    by_path.setdefault(mutant.path, []).append(mutant)
             tasks = [(path, own, timeout, full, rows) for path, own in by_path.items()]
             results = pool.starmap(try_in_forks, tasks, 1)
             for (path, own, *_), found in zip(tasks, results, strict=True):
                 require_passed(path, found[0])
                 codes.update(zip((mutant.name for mutant in own), found[1:], strict=True))
-        left = [mutant for mutant in survivors() if not mutant.is_in_function]
-        tasks = [
-            (path, None, 10 * timeout, full) for path in {mutant.path: None for mutant in left}
-        ]
-        for (path, *_), code in zip(tasks, pool.starmap(try_imported, tasks, 1), strict=True):
-            require_passed(path, code)
-        tasks = [(mutant.path, mutant, timeout, full) for mutant in left]
-        for mutant, code in zip(left, pool.starmap(try_imported, tasks, 1), strict=True):
-            codes[mutant.name] = code
     ends = dict.fromkeys((-signal.SIGPROF, -signal.SIGALRM), "killed by timeout")
     names = {0: "survived", **ends}
     return {name: names.get(code, "killed") for name, code in codes.items()}

@@ -12,9 +12,11 @@ import pytest
 import torch
 from helpers import CASES, first_run, normal, uniform
 from helpers.constructors import CONSTRUCTORS
+from helpers.initializers import ALL as INITIALIZERS
 from helpers.losses import TABLE
 from helpers.refusals import assert_says, refusals
-from helpers.sweep import OTHERS
+from helpers.schedules import SCHEDULES
+from helpers.sweep import OPTIMIZERS, OTHERS
 
 import lincoln_fn as lf
 from lincoln_fn import layers, losses, optim, schedules
@@ -24,39 +26,28 @@ from lincoln_fn.errors import arguments
 VALUES = [-1, 0, 2.5, math.inf, math.nan, "a", None, [], torch.ones(2)]
 
 
+# What the tables make first by a constructor: its arguments are valid together.
+MADE = [
+    *(case.layer for case in CASES), *(row.loss("mean") for row in TABLE),
+    *(loss for loss, _, _ in OTHERS), *OPTIMIZERS, *SCHEDULES, *INITIALIZERS,
+]  # fmt: skip
+SPECS = {made.spec.of: made.spec for made in reversed(MADE) if made.spec}
 # From x, or from the first entry of a tuple.
 EITHER = lf.Layer(
     "either()",
     lambda params, x: (x[0], True) if type(x) is tuple else (x, False),
     lambda params, is_tuple, g: ((g, None) if is_tuple else g, ()),
 )
-
-# By the argument's name, or by the constructor's and the argument's, what an argument without a
-# default is given while another is tried.
+# By the argument's name, what one without a default is given in a constructor that makes no row, or
+# by the constructor's and the argument's, where a row's fits too few inputs.
 VALID = {
-    "n_out": 3, "out_features": 3, "out_channels": 4, "kernel_size": 2, "norm_type": 2.0,
-    "output_size": 2, "num_embeddings": 7, "embedding_dim": 3, "num_groups": 2, "hidden_size": 3,
-    "size": 3, "num_heads": 2, "padding": 1, "value": 0.5, "upscale_factor": 2,
-    "downscale_factor": 2, "max_len": 9, "threshold": 0.5, "dim": 1, "unflattened_size": (2, -1),
-    "dtype": torch.bfloat16, "n": 2, "k": 2, "decay": 0.9, "max_norm": 1.0, "max_value": 1.0,
-    "warmup": 2, "steady": 2, "schedules.wsd decay": 3,
-    "factor": 0.1, "lr": 0.1, "gamma": 0.5, "start": 0.1, "end": 0.2, "steps": 4, "lrs": (0.1, 0.2),
-    "boundaries": (3,), "then": 0.1, "max_lr": 0.1, "total_steps": 20, "std": 0.1,
-    "sparsity": 0.5, "nonlinearity": "relu", "layer": lf.dense(3), "embedding": lf.embedding(7, 3),
-    "body": lf.tanh(), "optimizers": {"": optim.sgd(0.1)}, "parts": (optim.sgd(0.1),),
-    "layers": (lf.dense(3),), "entries": (0,), "dims": (0, 2, 1), "shape": (-1,),
-    "cell": lf.rnn_cell(4), "field": EITHER, "blocks": ((lf.tanh(), lf.dense(3)),),
-    "optimizer": optim.sgd(0.1), "group": lf.distributed.alone(),
-    "cap": 2.0, "num_classes": 3, "intermediate_size": 7,
-    "original_max_position_embeddings": 9, "max_position_embeddings": 9,
+    "coupling net": lf.dense(4), "graph function": lambda v: v.exp(), "ode field": EITHER,
+    "out_channels": 4, "kernel_size": 2, "layer": lf.dense(3), "hidden_size": 3,
+    "embedding": lf.embedding(7, 3), "body": lf.tanh(), "optimizer": optim.sgd(0.1),
+    "optimizers": {"": optim.sgd(0.1)}, "group": lf.distributed.alone(), "k": 2, "max_norm": 1.0,
+    "max_value": 1.0, "decay": 0.9, "factor": 0.1, "nonlinearity": "relu",
+    "max_position_embeddings": 9, "original_max_position_embeddings": 9,
     "short_factor": (1.0, 2.0), "long_factor": (3.0, 4.0),
-    "schedules": (schedules.constant(0.1), schedules.constant(0.2)), "index": 0,
-    "function": lambda v: v.exp(),
-    "net": lf.dense(4), "p": 0.5, "timestep_embedding embedding_dim": 4,
-    "tapped net": lf.serial(lf.tanh(), lf.dense(3)), "paths": ("0",),
-    "losses.through layer": lf.tanh(), "loss": lf.losses.mse(),
-    "router": lf.dense(3), "experts": (lf.dense(3),) * 3,
-    "exponent": 3, "amount": 0.5, "split_size": 2, "dilate dilation": 2, "sizes": (-1,),
 }  # fmt: skip
 # Arguments that another one needs.
 BESIDE = {
@@ -72,6 +63,7 @@ BESIDE = {
 INPUTS = {
     "dense": [normal(5, 4)],
     "permute": [normal(4), normal()],
+    "unflatten": [normal(6, 4)],
     "flip": [normal(4)],
     "broadcast_to": [normal(1)],
     "select": [(normal(2, 3), normal(2, 3), normal(2, 3))],
@@ -117,7 +109,9 @@ def valid(name, beside, but):
     for parameter in parameters_of(name):
         if parameter.name == but or parameter.default is not parameter.empty:
             continue
-        value = VALID.get(f"{name} {parameter.name}", VALID.get(parameter.name))
+        spec = SPECS.get(CONSTRUCTORS[name])
+        value = VALID.get(parameter.name) if spec is None else spec[parameter.name]
+        value = VALID.get(f"{name} {parameter.name}", value)
         assert value is not None, f"say in VALID what {parameter.name} of {name} may be"
         if parameter.kind is parameter.VAR_POSITIONAL:
             given += value

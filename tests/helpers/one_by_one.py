@@ -3,11 +3,8 @@
 import torch
 
 import lincoln_fn as lf
+from helpers.cases.case import cast as to_float64
 from helpers.compare import largest, same_number
-
-
-def to_float64(tree):
-    return lf.tree.map(lambda t: t.double() if t.is_floating_point() else t, tree, states=True)
 
 
 def random_like(y, seed=50):

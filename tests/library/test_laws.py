@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as arrays
 
 import lincoln_fn as lf
 from lincoln_fn import keys, losses
+from lincoln_fn.testing.contract import check_untouched, snapshot
 from lincoln_fn.testing.sample import random_like
 from lincoln_fn.training.data import batches
 
@@ -32,22 +33,12 @@ def tensors(shapes=SHAPES, dtypes=DTYPES, numbers=NUMBERS):
     return shapes.flatmap(filled)
 
 
-def without_notes(leaf):
-    """Leave out oneDNN's workspace in an lstm's cache: its backward overwrites it."""
-    return leaf[:0] if leaf.dtype is torch.uint8 else leaf
-
-
 def assert_pure(function, *arguments):
     """Call a function twice: it gives the same bit for bit, and leaves its arguments alone."""
-    arguments_seen = lf.tree.leaves(lf.tree.map(without_notes, arguments, states=True), states=True)
-    before = [(leaf, leaf._version, leaf.clone()) for leaf in arguments_seen]
+    before = snapshot(arguments=arguments)
     first, second = function(*arguments), function(*arguments)
-    assert same_bits(
-        *(lf.tree.map(without_notes, result, states=True) for result in (first, second))
-    )
-    for leaf, version, values in before:
-        assert leaf._version == version
-        assert same_bits(leaf, values)
+    check_untouched("a law", "the function", before)
+    assert same_bits(first, second)
     return first
 
 

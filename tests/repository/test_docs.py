@@ -12,29 +12,25 @@ import importlib
 import inspect
 import pkgutil
 import re
-import sys
 import types
 from functools import cache
 from pathlib import Path
 
+import gallery
+import jacobians
 import pytest
+import reference
+import source_pages
 import torch
 from helpers import names_of, same_number
 from helpers.cases import activations
 from helpers.pages import BLOCK, run_in_fresh_process
+from sections import ARGUMENTS, completed, facts_of, functions
+from source_files import MADE, SOURCE, paths, read
 
 import lincoln_fn as lf
 from lincoln_fn.core.signatures import unbound
 from lincoln_fn.plots.derivatives import jacobian_matrix
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "docs/_tools"))
-
-import gallery
-import jacobians
-import reference
-import source_pages
-from sections import ARGUMENTS, completed, facts_of, functions
-from source_files import MADE, SOURCE, paths, read
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))

@@ -1,26 +1,12 @@
 """The picture of the home page has the library's numbers, held against autograd."""
 
 import re
-import sys
-from pathlib import Path
 
-import pytest
+import flow
 import torch
 
-DOCS = Path(__file__).parents[2] / "docs"
 
-
-@pytest.fixture(scope="module")
-def flow():
-    sys.path.insert(0, str(DOCS / "_tools"))
-    try:
-        import flow
-    finally:
-        sys.path.pop(0)
-    return flow
-
-
-def by_autograd(flow):
+def by_autograd():
     """Compute the outputs, and the gradients of x, both hidden vectors and the prediction."""
     first, _, last = (
         None if params == () else (params.weight.clone().requires_grad_(), params.bias)
@@ -35,8 +21,8 @@ def by_autograd(flow):
     return (a, h, y), (x, h, h), value, gradients
 
 
-def test_every_number_is_autograds(flow):
-    outputs, caches, value, gradients = by_autograd(flow)
+def test_every_number_is_autograds():
+    outputs, caches, value, gradients = by_autograd()
     shown = re.findall(r"<text[^>]*>([^<]*)</text>", flow.figure())
     expected = [
         f"x = {flow.numbers(flow.X)}",
@@ -51,7 +37,7 @@ def test_every_number_is_autograds(flow):
     assert sorted(shown) == sorted(expected)
 
 
-def test_each_step_has_a_caption_and_shows_something(flow):
+def test_each_step_has_a_caption_and_shows_something():
     figure = flow.figure()
     captions = re.findall(r"<li>(.*?)</li>", figure)
     steps = {

@@ -1,13 +1,9 @@
 """The formulas of docstrings are found, translated to TeX and typeset; activations are drawn."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "docs/_tools"))
-
 import source_pages
 from asciimath import to_tex
 from curves import picture

@@ -1,15 +1,12 @@
 """The tables of what is proven say what `prove` and `digits` say."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 from helpers.cases.case import normal
 
 import lincoln_fn as lf
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "docs/_tools"))
 
 generate = pytest.importorskip("generate", reason="needs the extra `docs`")
 proofs = pytest.importorskip("proofs", reason="needs the extra `docs`")

@@ -1,13 +1,9 @@
 """The sections of docstrings that a page makes of signatures."""
 
 import ast
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "docs/_tools"))
-
 from sections import completed, facts_of
 
 LAYER = """

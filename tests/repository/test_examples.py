@@ -1,6 +1,5 @@
 """The examples run, and reach the figures that they promise."""
 
-import os
 import re
 import subprocess
 import sys
@@ -11,22 +10,6 @@ from helpers.children import run_child
 from helpers.examples import EXAMPLES, MNIST_FILES, needs_mnist, table
 
 import lincoln_fn as lf
-
-
-@pytest.fixture
-def run_script():
-    """Run an example as a user does, with warnings as errors."""
-
-    def run_example(name, *arguments, **environment):
-        return subprocess.run(
-            [sys.executable, "-W", "error", EXAMPLES / name, *arguments],
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return run_example
 
 
 @pytest.mark.full
@@ -73,8 +56,10 @@ def test_breast_cancer_measures_exactly_the_rows_it_held_out(run, monkeypatch):
 
 
 @pytest.mark.full
-def test_breast_cancer_runs_as_a_script_and_draws(run_script, picture):
-    done = run_script("breast_cancer.py", "--epochs", "40", "--plot", picture)
+def test_breast_cancer_runs_as_a_script_and_draws(picture):
+    script = [sys.executable, "-W", "error", EXAMPLES / "breast_cancer.py"]
+    command = [*script, "--epochs", "40", "--plot", picture]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert [row[0] for row in table(done.stdout.splitlines())] == [20, 40]
     assert picture.stat().st_size > 10_000  # more than an empty page

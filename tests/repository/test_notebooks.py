@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 from functools import cache
 from html import unescape
 from pathlib import Path
@@ -15,7 +14,6 @@ import lincoln_fn as lf
 pytestmark = pytest.mark.full
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "docs/_tools"))
 pytest.importorskip("ipykernel")
 notebooks = pytest.importorskip("notebooks", reason="jupytext or nbclient is not installed")
 v4 = notebooks.nbformat.v4

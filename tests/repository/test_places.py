@@ -24,7 +24,8 @@ SOURCE = "src/lincoln_fn"
 class Addition:
     """What is added: the name of its model, its own, and the places, each a file and the row.
 
-    The row of the model is copied behind itself, with the new name, unless the new row is given.
+    The row of the model is the first line that has its name, or what the place gives behind the
+    file. It is copied behind itself, with the new name, unless the place gives the new row, too.
     """
 
     model: str
@@ -37,11 +38,12 @@ class Addition:
         home = root / SOURCE / self.home
         source = self.renamed((home / f"{self.model}.py").read_text())
         (home / f"{self.name}.py").write_text(source)
-        for file, row, *new in self.rows:
+        for file, *given in self.rows:
             path = root / file
             text = path.read_text()
+            row = given[0] if given else re.search(rf".*(?<!\w){self.model}(?!\w).*\n", text)[0]
             assert row in text, (file, row)
-            path.write_text(text.replace(row, row + (new[0] if new else self.renamed(row)), 1))
+            path.write_text(text.replace(row, row + self.renamed(given[-1] if given else row), 1))
         return sum(map(bool, source.split("\n"))) + len(self.rows)
 
     def renamed(self, text):
@@ -55,80 +57,27 @@ SAID = {
         r"\| (\d+): [^|]+ \| `(\w+)` \| (\d+) \|", (ROOT / "docs/adding.md").read_text()
     )
 }
-TORCH_NN = f"{SOURCE}/interop/torch_nn.py"
-LINEAR = "    nn.Linear: same(ours.dense),\n"
+FACE, CASES = f"{SOURCE}/__init__.pyi", "tests/helpers/cases"
+TORCH_NN = f"{SOURCE}/interop/torch_nn.py", "    nn.Linear: same(ours.dense),\n"
 ADDITIONS = (
-    Addition(
-        "softsign", "gentle_sign", "layers",
-        (
-            (
-                f"{SOURCE}/__init__.pyi",
-                "from lincoln_fn.layers.softsign import softsign as softsign\n",
-            ),
-            (
-                "tests/helpers/cases/activations.py",
-                "    Case(lf.softsign(), WIDE, by_module(nn.Softsign())),\n",
-            ),
-            (TORCH_NN, LINEAR, "    nn.Softsign: same(ours.gentle_sign),\n"),
-        ),
-    ),
-    Addition(
-        "prelu", "gentle_slope", "layers",
-        (
-            (f"{SOURCE}/__init__.pyi", "from lincoln_fn.layers.prelu import prelu as prelu\n"),
-            (
-                "tests/helpers/cases/activations.py",
-                "    Case(lf.prelu(3), normal(5, 3), by_module(nn.PReLU(3), SLOPES)),\n",
-            ),
-            (TORCH_NN, LINEAR, "    nn.PReLU: same(ours.gentle_slope),\n"),
-            (
-                f"{SOURCE}/interop/names.py",
-                '    layers.prelu.Params: Naming(_WEIGHT, _sizes("1 num_parameters")),\n',
-            ),
-        ),
-    ),
-    Addition(
-        "shared", "gently_shared", "combine",
-        (
-            (
-                f"{SOURCE}/__init__.pyi",
-                "from lincoln_fn.layers.relu import relu as relu\n",
-                "from lincoln_fn.combine.gently_shared import gently_shared as gently_shared\n",
-            ),
-            (
-                "tests/helpers/cases/combinators.py",
-                "CASES = [\n",
-                "    Case(lf.gently_shared(BLOCK), (normal(5, 3), normal(2, 3, seed=1))),\n",
-            ),
-        ),
-    ),
-    Addition(
-        "mse", "gentle_square", "losses",
-        (
-            (f"{SOURCE}/losses/__init__.pyi", "from lincoln_fn.losses.mse import mse as mse\n"),
-            ("tests/helpers/losses.py", '    yield Row("mse", nn.MSELoss, X, T)\n'),
-        ),
-    ),
-    Addition(
-        "rprop", "gentle_steps", "optim",
-        (
-            (
-                f"{SOURCE}/optim/__init__.pyi",
-                "from lincoln_fn.optim.rprop import RpropState as RpropState, rprop as rprop\n",
-            ),
-            ("tests/helpers/optimizers.py", "    (optim.rprop, T.Rprop, {}),\n"),
-            ("docs/reference/index.md", "::: lincoln_fn.optim.rprop.rprop\n"),
-        ),
-    ),
-    Addition(
-        "mixtral", "gentle_experts", "interop/architectures",
-        (
-            (
-                "tests/interop/test_pretrained.py",
-                '    "mixtral": {**LLAMA, "num_local_experts": 3, "num_experts_per_tok": 2},\n',
-            ),
-        ),
-    ),
+    Addition("softsign", "gentle_sign", "layers", (
+        (FACE,), (f"{CASES}/activations.py",),
+        (*TORCH_NN, "    nn.Softsign: same(ours.softsign),\n"))),
+    Addition("prelu", "gentle_slope", "layers", (
+        (FACE,), (f"{CASES}/activations.py",), (*TORCH_NN, "    nn.PReLU: same(ours.prelu),\n"),
+        (f"{SOURCE}/interop/names.py",))),
+    Addition("shared", "gently_shared", "combine", (
+        (FACE, "from lincoln_fn.layers.relu import relu as relu\n",
+            "from lincoln_fn.combine.shared import shared as shared\n"),
+        (f"{CASES}/combinators.py", "CASES = [\n",
+            "    Case(lf.shared(BLOCK), (normal(5, 3), normal(2, 3, seed=1))),\n"))),
+    Addition("mse", "gentle_square", "losses", (
+        (f"{SOURCE}/losses/__init__.pyi",), ("tests/helpers/losses.py",))),
+    Addition("rprop", "gentle_steps", "optim", (
+        (f"{SOURCE}/optim/__init__.pyi",), ("tests/helpers/optimizers.py",),
+        ("docs/reference/index.md", "::: lincoln_fn.optim.rprop.rprop\n"))),
+    Addition("mixtral", "gentle_experts", "interop/architectures", (
+        ("tests/interop/test_pretrained.py",),)),
 )  # fmt: skip
 # The tests that demand a row of everything, and those of the rows that were added.
 TABLES = (

@@ -2,21 +2,17 @@
 
 import math
 import re
-import sys
-
-import pytest
-import torch
-from helpers import same_bits, same_number, uniform
-from helpers.examples import EXAMPLES, needs_mnist
-
-import lincoln_fn as lf
-from lincoln_fn import rules
-
-sys.path.insert(0, str(EXAMPLES))
 
 import feedback_alignment
 import mnist
+import pytest
 import rule_settings
+import torch
+from helpers import same_bits, same_number, uniform
+from helpers.examples import needs_mnist
+
+import lincoln_fn as lf
+from lincoln_fn import rules
 
 pytestmark = pytest.mark.full
 

@@ -8,22 +8,16 @@ By hand, for a site that is built as test_site_search.py says:
 import ast
 import inspect
 import json
-import sys
 import time
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.browser import CHROMIUM, open_browser
 from helpers.submissions.loops_dense import AFFINE
 from helpers.submissions.loops_images import INNER, conv
 from helpers.submissions.loops_norms import BATCH_NORM
 from helpers.submissions.loops_sequences import RNN, SOFTMAX
 from helpers.submissions.strange import LAYERS
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "docs/_tools"))
-
 from numpy_judge import judge
 
 JUDGE = "document.querySelector('figure.judge').judge"
@@ -122,15 +116,12 @@ def test_what_the_page_runs_is_read_by_its_python():
 
 
 @pytest.fixture(scope="module")
-def page(site, tmp_path_factory):
+def page(site, chromium):
     """Open the page from the disk."""
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium")
     if not (site / "assets/judge/packed/numpy.data.js").is_file():
         pytest.skip("the site was built without npm or network, and lacks Pyodide")
-    with open_browser(tmp_path_factory.mktemp("profile")) as page:
-        page.open((site / "prove-in-your-browser.html").as_uri())
-        yield page
+    chromium.open((site / "prove-in-your-browser.html").as_uri())
+    return chromium
 
 
 def test_gradients_are_judged_in_the_browser(page):

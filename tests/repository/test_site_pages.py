@@ -10,7 +10,6 @@ from html import unescape
 from itertools import pairwise
 
 import pytest
-from helpers.browser import CHROMIUM, open_browser
 
 pytest.importorskip("material", reason="needs the extra `docs`")
 
@@ -43,32 +42,24 @@ CONTRASTS = """(() => {
 })()"""
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium")
-    with open_browser(tmp_path_factory.mktemp("profile")) as page:
-        yield page
-
-
-def test_no_page_is_longer_than_thirteen_screens(site, browser):
+def test_no_page_is_longer_than_thirteen_screens(site, chromium):
     heights = {}
     for file in {*site.rglob("*.html")} - {site / "404.html"}:  # which has no style on the disk
-        browser.open(file.as_uri())
-        heights[file] = browser.run("document.documentElement.scrollHeight")
+        chromium.open(file.as_uri())
+        heights[file] = chromium.run("document.documentElement.scrollHeight")
     assert len(heights) > 200
     print(max((height, str(file)) for file, height in heights.items()))
     assert not {file: height for file, height in heights.items() if height > TALLEST}
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_code_stands_out_from_its_ground(site, browser, scheme):
+def test_code_stands_out_from_its_ground(site, chromium, scheme):
     for name in ("index", "layers/tanh", "reference/training", "guides/checker"):
-        browser.open((site / f"{name}.html").as_uri())
-        browser.run("document.body.style.transition = 'none'")
-        browser.run(f"document.body.setAttribute('data-md-color-scheme', '{scheme}')")
-        browser.run("new Promise((resolve) => setTimeout(resolve, 1000))")  # colours fade
-        contrasts = browser.run(CONTRASTS)
+        chromium.open((site / f"{name}.html").as_uri())
+        chromium.run("document.body.style.transition = 'none'")
+        chromium.run(f"document.body.setAttribute('data-md-color-scheme', '{scheme}')")
+        chromium.run("new Promise((resolve) => setTimeout(resolve, 1000))")  # colours fade
+        contrasts = chromium.run(CONTRASTS)
         assert len(contrasts) > 5
         assert min(contrasts.values()) >= 4.5, (name, contrasts)
 

@@ -5,22 +5,14 @@ By hand, for a site that is built as test_site_search.py says:
     LINCOLN_FN_SITE=site python -m pytest tests/repository/test_site_training.py
 """
 
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
-from helpers.browser import CHROMIUM, open_browser
 from helpers.compare import same_number
 
 pytest.importorskip("material", reason="needs the extra `docs`")
 pytest.importorskip("onnx")
-
-if CHROMIUM is None:
-    pytest.skip("needs Chromium", allow_module_level=True)
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "docs/_tools"))
 
 import browser
 import packed
@@ -46,13 +38,12 @@ PATIENCE = 60  # seconds
 
 
 @pytest.fixture(scope="module")
-def page(site, tmp_path_factory):
+def page(site, chromium):
     """Open the page from the disk."""
     if not (site / packed.folder("training") / "runtime.wasm.js").is_file():
         pytest.skip("the site was built without npm or network, and lacks onnxruntime-web")
-    with open_browser(tmp_path_factory.mktemp("profile")) as page:
-        page.open((site / "train-in-your-browser.html").as_uri())
-        yield page
+    chromium.open((site / "train-in-your-browser.html").as_uri())
+    return chromium
 
 
 def test_nothing_is_loaded_before_it_is_asked_for(page, site):

@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import nn
+from torch.func import functional_call
 
 import lincoln_fn as lf
 from helpers.cases.case import Case, normal, torch_names
@@ -154,69 +155,50 @@ def forbidden(mask, query, key, heads, is_causal=False):
     return ~full if full.dtype is torch.bool else full
 
 
-def attention(heads, sizes, is_causal=False, **options):
-    n, kdim, vdim = sizes
-    module = nn.MultiheadAttention(n, heads, kdim=kdim, vdim=vdim, batch_first=True, **options)
-
-    def run(params, x):
-        if isinstance(x, tuple) and len(x) > 2:
-            query, key, value, mask = x if len(x) == 4 else (*x, None)
-        else:
-            query, mask = x if isinstance(x, tuple) else (x, None)
-            key = value = query
-        mask = forbidden(mask, query, key, heads, is_causal)
-        arguments = {"attn_mask": mask, "need_weights": False}
-        named, given = torch_names(params), (query, key, value)
-        return torch.func.functional_call(module, named, given, arguments)[0]
-
-    run.module = module
-    return run
+# By constructor: torch's class, how many inputs there are, and by the name of a mask the query and
+# the key that it is of.
+KINDS = {
+    lf.multi_head_attention: (nn.MultiheadAttention, 3, {"attn_mask": (0, 1)}),
+    lf.transformer_encoder_block: (nn.TransformerEncoderLayer, 1, {"src_mask": (0, 0)}),
+    lf.transformer_decoder_block: (
+        nn.TransformerDecoderLayer, 2, {"tgt_mask": (0, 0), "memory_mask": (0, 1)}),
+}  # fmt: skip
+SAME = ("bias", "dim_feedforward", "activation", "layer_norm_eps", "norm_first")
 
 
-def length_first(run):
-    """Give torch's sequences, whose first axis is the length, as if the batch were the first."""
+def by_torch(layer, *sizes):
+    """Run torch's module of a layer's arguments, without dropout, of features of these sizes."""
+    given, (of, count, names) = layer.spec.arguments, KINDS[layer.spec.of]
+    heads, is_batch_first = given["num_heads"], given.get("batch_first", True)
+    options = {name: given[name] for name in SAME if name in given}
+    options |= dict(zip(("kdim", "vdim"), sizes[1:], strict=False))
+    module = of(sizes[0], heads, dropout=0.0, batch_first=True, **options)
 
     def turned(part):
-        return part.transpose(0, 1)
-
-    def turned_run(params, x):
-        x = (*map(turned, x[:3]), *x[3:]) if isinstance(x, tuple) else turned(x)
-        return turned(run(params, x))
-
-    return turned_run
-
-
-def encoder(features, heads, hidden, is_causal=False, **options):
-    module = nn.TransformerEncoderLayer(
-        features, heads, hidden, dropout=0.0, batch_first=True, **options
-    )
+        return part if is_batch_first else part.transpose(0, 1)
 
     def run(params, x):
-        x, mask = x if isinstance(x, tuple) else (x, None)
-        named = torch_names(params, lf.transformer_encoder_block(heads))
-        arguments = {"src_mask": forbidden(mask, x, x, heads, is_causal)}
-        return torch.func.functional_call(module, named, (x,), arguments)
+        x = x if isinstance(x, tuple) else (x,)
+        inputs, masks = x[:count], x[count:]
+        if len(x) < count:  # self-attention, of x and a mask
+            inputs, masks = 3 * x[:1], x[1:]
+        inputs, causal = [*map(turned, inputs)], given["is_causal"]
+        arguments = {"need_weights": False} if count == 3 else {}
+        for (name, (q, k)), mask in zip(names.items(), (*masks, None, None), strict=False):
+            arguments[name] = forbidden(mask, inputs[q], inputs[k], heads, causal)
+            causal = False
+        y = functional_call(module, torch_names(params, layer), tuple(inputs), arguments)
+        return turned(y[0] if count == 3 else y)
 
     run.module = module
     return run
 
 
-def decoder(features, heads, hidden, is_causal=True, **options):
-    module = nn.TransformerDecoderLayer(
-        features, heads, hidden, dropout=0.0, batch_first=True, **options
-    )
-
-    def run(params, x):
-        target, memory, mask, memory_mask = x if len(x) == 4 else (*x, None, None)
-        named = torch_names(params, lf.transformer_decoder_block(heads))
-        arguments = {
-            "tgt_mask": forbidden(mask, target, target, heads, is_causal),
-            "memory_mask": forbidden(memory_mask, target, memory, heads),
-        }
-        return torch.func.functional_call(module, named, (target, memory), arguments)
-
-    run.module = module
-    return run
+def beside(layer, x, note=""):
+    """Pair a layer with torch's module of the same arguments."""
+    parts = x[:3] if isinstance(x, tuple) and len(x) > 2 else (x[0] if isinstance(x, tuple) else x,)
+    sizes = [part.shape[-1] for part in parts] if layer.spec.of is MHA else [parts[0].shape[-1]]
+    return Case(layer, x, by_torch(layer, *sizes), note=note)
 
 
 def stacked(block, count):
@@ -243,7 +225,7 @@ HEADS = lf.attention_heads
 GQA, ROTATED = lf.grouped_query_attention, rotated()
 SDPA, MHA = lf.scaled_dot_product_attention, lf.multi_head_attention
 ENCODER, DECODER = lf.transformer_encoder_block, lf.transformer_decoder_block
-SELF = (6, 6, 6)
+ENCODING, DECODING = (by_torch(made(2, 7, 0.0), 6) for made in (ENCODER, DECODER))
 
 CASES = [
     Case(SDPA(), QKV, attend()),
@@ -254,7 +236,6 @@ CASES = [
     Case(SDPA(), (*QKV, allowed(2, 5, 4)), attend()),
     Case(SDPA(), (*QKV, allowed(2, 1, 4)), attend(), note="keys"),
     Case(SDPA(), (*QKV, normal(2, 5, 4, seed=4)), attend(), note="added"),
-    Case(SDPA(), (*QKV, normal(2, 1, 4, seed=4)), attend(), note="added"),
     Case(SDPA(is_causal=True), (*QKV, allowed(5, 4)), attend(is_causal=True)),
     Case(SDPA(is_causal=True), (*QKV, normal(1, 5, 4, seed=4)), attend(is_causal=True),
         note="added"),
@@ -281,7 +262,6 @@ CASES = [
     Case(HEADS(4, 2), tuple(part[0] for part in GROUPED), heads(4, 2)),
     Case(HEADS(4, 2, dropout=0.3), GROUPED, predict_is_forward=False),
     Case(GQA(2, 1, head_dim=4), X, grouped(2, 1, ROTATED, is_causal=True)),
-    Case(GQA(3), normal(2, 5, 6), grouped(3, 3, ROTATED, is_causal=True)),
     Case(GQA(4, 2, head_dim=6, qk_norm=lf.rms_norm(eps=1e-6), bias=True, output_bias=False), X,
         grouped(4, 2, ROTATED, root_mean_square_norm, is_causal=True)),
     Case(GQA(4, 2, head_dim=4, sliding_window=2, softcap=0.5, scale=0.8, bias=True),
@@ -300,32 +280,31 @@ CASES = [
     Case(lf.geglu(7), normal(5, 6), gated(nn.functional.gelu)),
     Case(lf.geglu(7, "tanh", bias=True), normal(5, 6),
         gated(lambda x: nn.functional.gelu(x, approximate="tanh"))),
-    Case(MHA(2), X, attention(2, SELF)),
-    Case(MHA(1), X, attention(1, SELF)),
-    Case(MHA(3, bias=False), X, attention(3, SELF, bias=False)),
-    Case(MHA(2, is_causal=True), X, attention(2, SELF, is_causal=True)),
-    Case(MHA(2), (X, None), attention(2, SELF)),
-    Case(MHA(2), (X, allowed(2, 5)), attention(2, SELF), note="padding"),
-    Case(MHA(2), (X, normal(2, 5, seed=4)), attention(2, SELF), note="added padding"),
-    Case(MHA(2, is_causal=True), (X, allowed(2, 5)), attention(2, SELF, is_causal=True)),
-    Case(MHA(2), (X, allowed(1, 1, 5, 5)), attention(2, SELF)),
-    Case(MHA(3), (X, normal(2, 3, 5, 5, seed=4)), attention(3, SELF), note="added"),
+    beside(MHA(2), X),
+    beside(MHA(3, bias=False), X),
+    beside(MHA(2, is_causal=True), X),
+    beside(MHA(2), (X, None)),
+    beside(MHA(2), (X, allowed(2, 5)), note="padding"),
+    beside(MHA(2), (X, normal(2, 5, seed=4)), note="added padding"),
+    beside(MHA(2, is_causal=True), (X, allowed(2, 5))),
+    beside(MHA(2), (X, allowed(1, 1, 5, 5))),
+    beside(MHA(3), (X, normal(2, 3, 5, 5, seed=4)), note="added"),
     # Of so many rows, one product makes query, key and value.
-    Case(MHA(2), LONG, attention(2, SELF)),
-    Case(MHA(3, bias=False), LONG, attention(3, SELF, bias=False)),
-    Case(MHA(2), (LONG, normal(8, 9, seed=4)), attention(2, SELF), note="added padding"),
-    Case(MHA(2), (LONG, normal(8, 4, 6, seed=7), normal(8, 4, 6, seed=8)), attention(2, SELF)),
-    Case(MHA(2), CROSS, attention(2, (6, 7, 3))),
-    Case(MHA(2), (X, MEMORY, MEMORY), attention(2, SELF)),
-    Case(MHA(2), (*CROSS, allowed(2, 4)), attention(2, (6, 7, 3)), note="padding"),
-    Case(MHA(3), (*CROSS, normal(1, 3, 1, 4, seed=4)), attention(3, (6, 7, 3)), note="added"),
-    Case(MHA(2), normal(5, 6), attention(2, SELF)),
+    beside(MHA(2), LONG),
+    beside(MHA(3, bias=False), LONG),
+    beside(MHA(2), (LONG, normal(8, 9, seed=4)), note="added padding"),
+    beside(MHA(2), (LONG, normal(8, 4, 6, seed=7), normal(8, 4, 6, seed=8))),
+    beside(MHA(2), CROSS),
+    beside(MHA(2), (X, MEMORY, MEMORY)),
+    beside(MHA(2), (*CROSS, allowed(2, 4)), note="padding"),
+    beside(MHA(3), (*CROSS, normal(1, 3, 1, 4, seed=4)), note="added"),
+    beside(MHA(2), normal(5, 6)),
     Case(MHA(2, is_causal=True), (normal(5, 6), normal(4, 7), normal(4, 3)),
         predict_is_forward=True),
-    Case(MHA(2, batch_first=False), X, length_first(attention(2, SELF))),
-    Case(MHA(3, batch_first=False),
+    beside(MHA(2, batch_first=False), X),
+    beside(MHA(3, batch_first=False),
         (normal(5, 2, 6), normal(4, 2, 7), normal(4, 2, 3), normal(2, 4, seed=4)),
-        length_first(attention(3, (6, 7, 3))), note="added padding"),
+        note="added padding"),
     Case(MHA(2, dropout=0.3), (X, allowed(2, 5)), predict_is_forward=False),
     Case(MHA(2, dropout=0.3), CROSS, predict_is_forward=False),
     Case(lf.select(1), QKV, lambda params, x: x[1] * 1),
@@ -336,30 +315,26 @@ CASES = [
     Case(lf.with_context(lf.add(), lf.serial(lf.select(0, 0, 2), lf.multiply())),
         (normal(2, 3), normal(2, 3, seed=1), normal(2, 3, seed=2)),
         lambda params, x: (x[0] + x[1] + x[2]).square() * x[2]),
-    Case(ENCODER(2, 7, 0.0), X, encoder(6, 2, 7)),
-    Case(ENCODER(3, 7, 0.0, "gelu"), X, encoder(6, 3, 7, activation="gelu")),
-    Case(ENCODER(2, 7, 0.0, norm_first=True), X, encoder(6, 2, 7, norm_first=True)),
-    Case(ENCODER(2, 7, 0.0, layer_norm_eps=0.1, bias=False), X,
-        encoder(6, 2, 7, layer_norm_eps=0.1, bias=False)),
-    Case(ENCODER(2, 7, 0.0, is_causal=True), X, encoder(6, 2, 7, is_causal=True)),
-    Case(ENCODER(2, 7, 0.0), (X, allowed(2, 5)), encoder(6, 2, 7), note="padding"),
-    Case(ENCODER(2, 7, 0.0), (X, normal(1, 2, 5, 5, seed=4)), encoder(6, 2, 7), note="added"),
+    beside(ENCODER(2, 7, 0.0), X),
+    beside(ENCODER(3, 7, 0.0, "gelu"), X),
+    beside(ENCODER(2, 7, 0.0, norm_first=True), X),
+    beside(ENCODER(2, 7, 0.0, layer_norm_eps=0.1, bias=False), X),
+    beside(ENCODER(2, 7, 0.0, is_causal=True), X),
+    beside(ENCODER(2, 7, 0.0), (X, allowed(2, 5)), note="padding"),
+    beside(ENCODER(2, 7, 0.0), (X, normal(1, 2, 5, 5, seed=4)), note="added"),
     Case(ENCODER(2, 7), (X, allowed(2, 5)), predict_is_forward=False),
-    Case(DECODER(2, 7, 0.0), (X, MEMORY), decoder(6, 2, 7)),
-    Case(DECODER(2, 7, 0.0, norm_first=True), (X, MEMORY), decoder(6, 2, 7, norm_first=True)),
-    Case(DECODER(3, 7, 0.0, "gelu", bias=False), (X, MEMORY),
-        decoder(6, 3, 7, activation="gelu", bias=False)),
-    Case(DECODER(2, 7, 0.0, is_causal=False), (X, MEMORY), decoder(6, 2, 7, is_causal=False)),
-    Case(DECODER(2, 7, 0.0, norm_first=True), (X, MEMORY, allowed(2, 5), allowed(2, 4, seed=1)),
-        decoder(6, 2, 7, norm_first=True), note="padding"),
-    Case(DECODER(2, 7, 0.0), (X, MEMORY, None, normal(2, 1, 5, 4, seed=4)), decoder(6, 2, 7),
-        note="added"),
+    beside(DECODER(2, 7, 0.0), (X, MEMORY)),
+    beside(DECODER(2, 7, 0.0, norm_first=True), (X, MEMORY)),
+    beside(DECODER(3, 7, 0.0, "gelu", bias=False), (X, MEMORY)),
+    beside(DECODER(2, 7, 0.0, is_causal=False), (X, MEMORY)),
+    beside(DECODER(2, 7, 0.0, norm_first=True),
+        (X, MEMORY, allowed(2, 5), allowed(2, 4, seed=1)), note="padding"),
+    beside(DECODER(2, 7, 0.0), (X, MEMORY, None, normal(2, 1, 5, 4, seed=4)), note="added"),
     Case(DECODER(2, 7, norm_first=True), (X, MEMORY, None, None), predict_is_forward=False),
-    Case(lf.repeat(2, ENCODER(2, 7, 0.0)), X, stacked(encoder(6, 2, 7), 2)),
-    Case(lf.with_context(*[ENCODER(2, 7, 0.0)] * 3), (X, allowed(2, 5)),
-        stacked(encoder(6, 2, 7), 3)),
-    Case(lf.serial(lf.parallel(lf.identity(), ENCODER(3, 7, 0.0)), DECODER(2, 8, 0.0)), (X, MEMORY),
-        lambda p, x: decoder(6, 2, 8)(p[1], (x[0], encoder(6, 3, 7)(p[0][1], x[1])))),
+    Case(lf.repeat(2, ENCODER(2, 7, 0.0)), X, stacked(ENCODING, 2)),
+    Case(lf.with_context(*[ENCODER(2, 7, 0.0)] * 3), (X, allowed(2, 5)), stacked(ENCODING, 3)),
+    Case(lf.serial(lf.parallel(lf.identity(), ENCODER(2, 7, 0.0)), DECODER(2, 7, 0.0)), (X, MEMORY),
+        lambda p, x: DECODING(p[1], (x[0], ENCODING(p[0][1], x[1])))),
     Case(lf.with_context(*[DECODER(2, 7, 0.0)] * 2), (X, MEMORY, None, allowed(2, 4)),
-        stacked(decoder(6, 2, 7), 2)),
+        stacked(DECODING, 2)),
 ]  # fmt: skip

@@ -39,7 +39,6 @@ CONV = [
     *(both("conv1d", normal(2, 5, 7), 4, 3, padding=(2,), padding_mode=mode) for mode in MODES),
     # Two axes.
     both("conv2d", normal(2, 3, 5, 6), 4, 3),
-    both("conv2d", normal(3, 5, 6), 4, 3),
     both("conv2d", normal(2, 3, 5, 6), 4, 3, bias=False),
     both("conv2d", normal(2, 3, 5, 6), 4, (5, 6), note="as large as x"),
     both("conv2d", normal(2, 3, 6, 7), 4, (2, 3), (2, 3), (1, 2)),
@@ -70,7 +69,6 @@ CONV_TRANSPOSE = [
     both("conv_transpose2d", normal(1, 3, 5, 6), 4, 3, bias=False),
     both("conv_transpose2d", normal(2, 4, 5, 7), 6, (2, 3), (3, 2), (1, 2), (2, 1), groups=2),
     both("conv_transpose2d", normal(2, 4, 5, 7), 4, 3, groups=4, dilation=(1, 2)),
-    both("conv_transpose2d", normal(2, 3, 5, 6), 4, 3, inits=INITS),
     both("conv_transpose3d", normal(2, 3, 4, 5, 6), 4, (1, 2, 3), (1, 2, 2), (0, 1, 0)),
     both("conv_transpose3d", normal(6, 3, 4, 5), 4, 2, 2, 0, (0, 1, 1), groups=2),
 ]  # fmt: skip

@@ -42,14 +42,12 @@ class Mutant:
         name: the line and the kind, such as "layers/gelu.py:57 sign #3".
         diff: the line, with what was there and what is there now in braces.
         source: the whole file.
-        is_in_function: whether it is in a function, and not in a constant of the module.
     """
 
     path: Path
     name: str
     diff: str
     source: bytes
-    is_in_function: bool
 
 
 def mutants_of(path: Path, functions: list[ast.AST]) -> Iterator[Mutant]:
@@ -77,7 +75,6 @@ def mutants_of(path: Path, functions: list[ast.AST]) -> Iterator[Mutant]:
                     f"{path.relative_to(PACKAGE)}:{node.lineno} {kind} #{count}",
                     _in_one_line(source[first:start], source[start:end], text, source[end:last]),
                     source[:start] + f"({text})".encode() + source[end:],
-                    isinstance(function, ast.FunctionDef),
                 )
 
 

@@ -1,9 +1,8 @@
 """The trials: tests run on the code as it is and on a mutant, in processes of their own."""
 
+import ast
 import contextlib
 import functools
-import importlib.abc
-import importlib.util
 import inspect
 import os
 import re
@@ -50,14 +49,6 @@ def in_fork(trial: Callable[[], int], timeout: int) -> int:
         os._exit(pytest.ExitCode.INTERNAL_ERROR)
 
 
-class ShortSuite:
-    """A plugin of pytest that leaves out what the short suite does, though files are named."""
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, items):
-        items[:], _ = short_suite.divided(items)
-
-
 @attrs.define(eq=False)
 class Trials:
     """A plugin of pytest that runs what was collected in a fork for every mutant of a file.
@@ -66,6 +57,7 @@ class Trials:
         path: a file of the package.
         mutants: the file's mutants.
         timeout: seconds of the processor for each run.
+        full: whether all tests run, and not those of the short suite.
         rows: whether only the rows of tables run, and not what a failure is less likely in.
         codes: the exit codes, the first that of the code without a mutation.
     """
@@ -73,10 +65,13 @@ class Trials:
     path: Path
     mutants: list[Mutant]
     timeout: int
+    full: bool
     rows: bool
     codes: list[int] = attrs.Factory(list)
 
     def pytest_collection_modifyitems(self, items):
+        if not self.full:
+            items[:], _ = short_suite.divided(items)
         users = users_of(self.path)
         chosen = (item for item in items if may_use(module_of_row(item), users, self.rows))
         # A failing proof takes longer than a comparison, for it looks for the mistake.
@@ -98,9 +93,24 @@ class Trials:
             function = inspect.unwrap(getattr(module, code.co_name, None))
             if isinstance(function, FunctionType):
                 function.__code__ = code
+        replace_constants(module, self.path.read_bytes(), source)
         with contextlib.suppress(session.Failed):
             runtestloop(session)
         return bool(session.testsfailed)
+
+
+def replace_constants(module, before, after):
+    """Set the constants of a module that differ in another source, where they are imported too."""
+    for old, new in zip(ast.parse(before).body, ast.parse(after).body, strict=True):
+        match new:
+            case ast.Assign([ast.Name(name)]) | ast.AnnAssign(ast.Name(name)) if ast.dump(
+                old
+            ) != ast.dump(new):
+                was, made = getattr(module, name), dict(vars(module))
+                exec(compile(ast.Module([new], []), module.__file__, "exec"), made)
+                for user in [*sys.modules.values()]:
+                    if getattr(user, name, None) is was:
+                        setattr(user, name, made[name])
 
 
 def may_use(module, users, rows):
@@ -128,10 +138,10 @@ def try_in_forks(
     path: Path, mutants: list[Mutant], timeout: int, full: bool, rows: bool
 ) -> list[int]:
     """Try the mutants of a file: an exit code for none, and for each."""
-    trials = Trials(path, mutants, timeout, rows)
+    trials = Trials(path, mutants, timeout, full, rows)
     sys.path.insert(0, str(PACKAGE.parent))
     with open(os.devnull, "w") as silence, contextlib.redirect_stdout(silence):
-        pytest.main([*OPTIONS, *files_for(path, full, rows)], plugins(full, trials))
+        pytest.main([*OPTIONS, *files_for(path, full, rows)], [trials])
     return trials.codes or [pytest.ExitCode.INTERNAL_ERROR]
 
 
@@ -141,40 +151,6 @@ def files_for(path: Path, full: bool, rows: bool) -> list[str]:
     others = sorted({str(file.relative_to(TESTS)) for file in family_of(path)} - {*tables})
     names = tables if rows else (*tables, *others, *GENERAL)
     return [str(TESTS / name) for name in names if full or not short_suite.leaves_out(TESTS / name)]
-
-
-def plugins(full: bool, *given: object) -> list[object]:
-    """Add the plugin that leaves tests out, unless all are to run."""
-    return [*given] if full else [*given, ShortSuite()]
-
-
-@attrs.frozen
-class Mutated(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
-    """Import one module from the mutated source."""
-
-    module: str
-    path: Path
-    source: bytes
-
-    def find_spec(self, name, path, target=None):
-        if name == self.module:
-            return importlib.util.spec_from_file_location(name, self.path, loader=self)
-        return None
-
-    def get_source(self, name):
-        return self.source.decode()
-
-
-def try_imported(path: Path, mutant: Mutant | None, timeout: int, full: bool) -> int:
-    """Try the code as it is, or a mutant, in a process that imports it: an exit code."""
-
-    def trial():
-        sys.path.insert(0, str(PACKAGE.parent))
-        if mutant is not None:
-            sys.meta_path.insert(0, Mutated(module_of(path), path, mutant.source))
-        return pytest.main([*OPTIONS, *files_for(path, full, rows=False)], plugins(full))
-
-    return in_fork(trial, timeout)
 
 
 def module_of(path: Path) -> str:
