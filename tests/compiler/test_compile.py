@@ -225,14 +225,14 @@ def test_indices_from_the_end_are_in_range():
     assert same_number(value, X[:, 0].sum())
 
 
-@pytest.mark.parametrize(
-    ("loss", "right", "wrong"),
-    [
-        (lf.losses.soft_margin(), 1.0, 0.5),
-        (lf.losses.sigmoid_cross_entropy(), 1.0, 1.5),
-        (lf.losses.sigmoid_cross_entropy(), 0.0, -0.5),
-    ],
-)
+UNSEEN = [
+    (lf.losses.soft_margin(), 1.0, 0.5),
+    (lf.losses.sigmoid_cross_entropy(), 1.0, 1.5),
+    (lf.losses.sigmoid_cross_entropy(), 0.0, -0.5),
+]
+
+
+@pytest.mark.parametrize(("loss", "right", "wrong"), UNSEEN)
 def test_labels_that_no_check_can_see_make_the_value_nan(loss, right, wrong):
     target = torch.full((6, 5), right)
     assert traced_value(lf.identity(), loss, (X, target)).isfinite()

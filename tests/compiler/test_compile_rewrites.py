@@ -11,14 +11,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 import lincoln_fn as lf
 from lincoln_fn.compiler import graphs
 from lincoln_fn.compiler.inductor.settings import IS_KNOWN
-from lincoln_fn.compiler.passes import pooling, products
-from lincoln_fn.compiler.passes.rewriting import (
-    _is_number,
-    materialize,
-    mm_by_onednn,
-    to_torch,
-    write_numbers,
-)
+from lincoln_fn.compiler.passes import pooling, products, rewriting
+from lincoln_fn.compiler.passes.rewriting import _is_number, materialize, mm_by_onednn
 from lincoln_fn.fastpath import product
 
 aten = torch.ops.aten
@@ -215,7 +209,7 @@ OTHERS = {
 def test_other_pooling_is_left_to_aten(pool, options):
     graph, _ = pooled(pool, **options)
     pooling.rewrite(graph)
-    to_torch(graph)
+    rewriting.to_torch(graph)
     called = [str(target) for target in targets(graph) if "pool" in str(target)]
     own = "lincoln_fn.max_pool2d_with_indices"
     assert called == [f"{own}.default", f"{own}_backward.default"]
@@ -238,7 +232,7 @@ def test_pooling_whose_indices_are_used_otherwise_is_left_to_aten():
 def test_numbers_that_tensors_are_made_with_are_written_before():
     graph, arguments = traced(NET, drawn(0, 6, 5), optimizer=lf.optim.adamw(0.1))
     assert len(graph.graph.find_nodes(op="call_function", target=aten.pow.Scalar)) == 2
-    assert_same_after(write_numbers, graph, arguments)
+    assert_same_after(rewriting.write_numbers, graph, arguments)
     assert "materialize" in graph.code
     ways = {
         number.target

@@ -261,14 +261,13 @@ def test_the_optimizers_whose_updates_are_found(name, of_any_size):
     assert fates_of(optimizer)[1].count(op.change) == 2
 
 
-@pytest.mark.parametrize(
-    "optimizer",
-    [
-        lf.optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
-        lf.optim.adamw(0.01, amsgrad=True),
-        lf.optim.chain(lf.optim.ema(0.9), lf.optim.adam(0.01)),
-    ],
-    ids=str,
-)
+MADE_ALIKE = [
+    lf.optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
+    lf.optim.adamw(0.01, amsgrad=True),
+    lf.optim.chain(lf.optim.ema(0.9), lf.optim.adam(0.01)),
+]
+
+
+@pytest.mark.parametrize("optimizer", MADE_ALIKE, ids=str)
 def test_steps_make_what_the_pure_step_makes(optimizer, of_any_size):
     assert_compiles(NET, optimizer, X, TARGET, donate=True)

@@ -48,15 +48,15 @@ def test_a_batch_with_fewer_examples_than_microbatches_has_empty_ones():
     assert same_bits(state, shards[1])
 
 
-@pytest.mark.parametrize(
-    ("loss", "batch"),
-    [
-        (lf.losses.softmax_cross_entropy(reduction="sum"), mixed_batch(9)),
-        (lf.losses.softmax_cross_entropy(weight=torch.tensor([1.0, 3.0, 0.5])), mixed_batch(9)),
-        (two_losses(), two_targets(7)),
-    ],
-    ids=["sum", "classes of other weights", "two losses"],
-)
+WEIGHTED = lf.losses.softmax_cross_entropy(weight=torch.tensor([1.0, 3.0, 0.5]))
+LOSSES = {
+    "sum": (lf.losses.softmax_cross_entropy(reduction="sum"), mixed_batch(9)),
+    "classes of other weights": (WEIGHTED, mixed_batch(9)),
+    "two losses": (two_losses(), two_targets(7)),
+}
+
+
+@pytest.mark.parametrize(("loss", "batch"), LOSSES.values(), ids=LOSSES)
 def test_the_loss_is_that_of_the_whole_batch(loss, batch):
     stages = mixed()[:2] if loss.name.startswith("weighted") else mixed()
     net, reduce = pipeline(stages, one_f_one_b(len(stages), 3), alone())
@@ -68,13 +68,12 @@ def test_the_loss_is_that_of_the_whole_batch(loss, batch):
     assert same_bits(dparams, their_dparams)
 
 
+STAGES = {"writer": (writer(), writer_batch(6), TIED), "mixed": (mixed(), mixed_batch(6), ())}
+
+
 @pytest.mark.full(but=("h2",))
 @pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.parametrize(
-    ("stages", "batch", "tied"),
-    [(writer(), writer_batch(6), TIED), (mixed(), mixed_batch(6), ())],
-    ids=["writer", "mixed"],
-)
+@pytest.mark.parametrize(("stages", "batch", "tied"), STAGES.values(), ids=STAGES)
 def test_no_product_is_computed_twice(stages, batch, tied, name):
     x, target = batch
     net, reduce = pipeline(stages, SCHEDULES[name](4, 3), alone(), tied=tied)

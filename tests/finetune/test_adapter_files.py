@@ -101,22 +101,22 @@ def test_dropout_and_other_ranks_are_kept(tmp_path):
     assert config["alpha_pattern"] == {"model.layers.0.mlp.up_proj": 6.0}
 
 
-@pytest.mark.parametrize(
-    ("shapes", "options", "message"),
-    [
-        (SHAPES, {"use_dora": True}, "use_dora: unknown option, got True"),
-        (SHAPES, {"peft_type": "LOHA"}, "peft_type: expected 'LORA', got 'LOHA'"),
-        (SHAPES, {"bias": "all"}, "bias: expected 'none', got 'all'"),
-        (SHAPES, {"modules_to_save": ["lm_head"]}, "modules_to_save: unknown option"),
-        (SHAPES, {"init_lora_weights": "pissa"}, "init_lora_weights: expected True or .*'pissa'"),
-        ({"model.layers.1.mlp.up_proj": [(2, 6), (5, 2)]}, {},
-         r"layers.1.mlp.up_proj.lora_A.weight: expected the name of a dense layer of the model"),
-        ({QUERY: [(2, 6), (8, 3)]}, {}, r"expected shapes \(r, 6\) and \(8, r\) of A and B, got"),
-        ({QUERY: [(0, 6), (8, 0)]}, {}, r"expected shapes \(r, 6\) and \(8, r\) of A and B, got"),
-        ({"model.norm": [(2, 6), (6, 2)]}, {}, "norm.lora_A.weight: expected the name of a dense"),
-        ({QUERY: [(2, 6)]}, {}, r"of A and B, got \(2, 6\) and None"),
-    ],
-)  # fmt: skip
+UNKNOWN = [
+    (SHAPES, {"use_dora": True}, "use_dora: unknown option, got True"),
+    (SHAPES, {"peft_type": "LOHA"}, "peft_type: expected 'LORA', got 'LOHA'"),
+    (SHAPES, {"bias": "all"}, "bias: expected 'none', got 'all'"),
+    (SHAPES, {"modules_to_save": ["lm_head"]}, "modules_to_save: unknown option"),
+    (SHAPES, {"init_lora_weights": "pissa"}, "init_lora_weights: expected True or .*'pissa'"),
+    ({"model.layers.1.mlp.up_proj": [(2, 6), (5, 2)]}, {},
+     r"layers.1.mlp.up_proj.lora_A.weight: expected the name of a dense layer of the model"),
+    ({QUERY: [(2, 6), (8, 3)]}, {}, r"expected shapes \(r, 6\) and \(8, r\) of A and B, got"),
+    ({QUERY: [(0, 6), (8, 0)]}, {}, r"expected shapes \(r, 6\) and \(8, r\) of A and B, got"),
+    ({"model.norm": [(2, 6), (6, 2)]}, {}, "norm.lora_A.weight: expected the name of a dense"),
+    ({QUERY: [(2, 6)]}, {}, r"of A and B, got \(2, 6\) and None"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("shapes", "options", "message"), UNKNOWN)
 def test_an_adapter_that_is_not_known_is_refused(shapes, options, message, tmp_path):
     net, params = made(LLAMA)
     written(tmp_path, shapes, **options)

@@ -10,14 +10,8 @@ from helpers.refusals import assert_says, refusals
 from torch import nn
 
 import lincoln_fn as lf
-from lincoln_fn.interop import (
-    from_state_dict,
-    from_torch,
-    to_state_dict,
-    transformer,
-    transformer_decoder,
-    transformer_encoder,
-)
+from lincoln_fn import interop
+from lincoln_fn.interop import from_state_dict, from_torch, to_state_dict
 
 N, HEADS, FEATURES, SOURCE, TARGET = 3, 2, 6, 5, 4
 STYLES = [{}, {"activation": "gelu", "norm_first": True, "bias": False, "layer_norm_eps": 0.1}]
@@ -192,9 +186,8 @@ def test_is_causal_is_a_mask_or_blocks_that_are():
         tgt_is_causal=True,
     )
     block = lf.transformer_decoder_block(HEADS, 8, 0.0, is_causal=True)
-    other = transformer(
-        layer.parts[0], transformer_decoder(block, block, block, norm=lf.layer_norm())
-    )
+    blocks = interop.transformer_decoder(block, block, block, norm=lf.layer_norm())
+    other = interop.transformer(layer.parts[0], blocks)
     y = layer.predict(params, (*x, None, causal[None, None], None))
     assert same_number(other.predict(params, x), y)
     assert not same_number(layer.predict(params, x), y)
@@ -232,10 +225,10 @@ def test_what_is_shown_makes_the_layer():
     )
     layer, _ = from_torch(encoder(nn.LayerNorm(FEATURES), count=1))
     assert repr(layer) == shown
-    names = {**names_of(lf), "transformer_encoder": transformer_encoder}
-    assert repr(eval(shown, names)) == shown
-    assert repr(transformer_decoder(lf.tanh(), lf.relu())) == "transformer_decoder(tanh(), relu())"
-    both = transformer(transformer_encoder(lf.tanh()), lf.relu())
+    assert repr(eval(shown, names_of(lf) | names_of(interop))) == shown
+    two = interop.transformer_decoder(lf.tanh(), lf.relu())
+    assert repr(two) == "transformer_decoder(tanh(), relu())"
+    both = interop.transformer(interop.transformer_encoder(lf.tanh()), lf.relu())
     assert repr(both) == "transformer(transformer_encoder(tanh()), relu())"
 
 
@@ -274,10 +267,10 @@ LAYER.forward(PARAMS, (*SOURCES, None)) -> ^transformer: expected x to be (sourc
     masks
 LAYER.forward(PARAMS, (SOURCES[0][..., :3], SOURCES[1])) -> ^transformer[0] transformer_encoder[0]
     transformer_encoder_block[1]
-transformer_encoder(norm=layer_norm()) -> ValueError: ^transformer_encoder: expected at least one
-    block
-transformer_decoder(norm=layer_norm()) -> ValueError: ^transformer_decoder: expected at least one
-    block
+interop.transformer_encoder(norm=layer_norm()) -> ValueError: ^transformer_encoder: expected at
+    least one block
+interop.transformer_decoder(norm=layer_norm()) -> ValueError: ^transformer_decoder: expected at
+    least one block
 """,
     globals(),
 )

@@ -197,17 +197,17 @@ def changed_by(change):
     return before, [run(x).tolist() for _ in range(4)]
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda held: setattr(held, "scale", torch.full((1,), 2.0)),
-        lambda held: held.tensor.mul_(2),
-        lambda held: SCALE.mul_(2),
-        lambda held: setattr(SETTINGS, "factor", 2.0),
-        lambda held: setattr(Constants, "factor", 2.0),
-        lambda held: globals().update(SCALE=torch.full((1,), 2.0)),
-    ],
-)
+CHANGES = [
+    lambda held: setattr(held, "scale", torch.full((1,), 2.0)),
+    lambda held: held.tensor.mul_(2),
+    lambda held: SCALE.mul_(2),
+    lambda held: setattr(SETTINGS, "factor", 2.0),
+    lambda held: setattr(Constants, "factor", 2.0),
+    lambda held: globals().update(SCALE=torch.full((1,), 2.0)),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_what_a_function_reads_may_change(change, monkeypatch):
     monkeypatch.setitem(globals(), "SCALE", torch.ones(1))
     monkeypatch.setattr(SETTINGS, "factor", 1.0)

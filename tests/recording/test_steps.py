@@ -93,29 +93,27 @@ def test_compositions_have_the_bits_of_eager_ones(name, donate):
     assert follow(NETS[name], CE, optim.adamw(0.01), (X, LABELS), donate=donate) >= 2
 
 
-@pytest.mark.parametrize(
-    "optimizer",
-    [
-        optim.sgd(lf.schedules.cosine(0.1, 9), momentum=0.9),
-        optim.chain(optim.clip_by_global_norm(0.1), optim.accumulate(2), optim.adam()),
-        optim.chain(optim.ema(0.9), optim.sgd(0.1)),
-        optim.soap(),
-    ],
-    ids=str,
-)
+OPTIMIZERS = [
+    optim.sgd(lf.schedules.cosine(0.1, 9), momentum=0.9),
+    optim.chain(optim.clip_by_global_norm(0.1), optim.accumulate(2), optim.adam()),
+    optim.chain(optim.ema(0.9), optim.sgd(0.1)),
+    optim.soap(),
+]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 @pytest.mark.parametrize("donate", [False, True])
 def test_optimizers_have_the_bits_of_eager_ones(optimizer, donate):
     assert follow(SMALL, CE, optimizer, (X, LABELS), steps=8, donate=donate)
 
 
-@pytest.mark.parametrize(
-    "gradient",
-    [
-        lf.per_example.clipped(1.0, noise=0.5, batch_size=6), lf.per_example.noise_scale(),
-        lf.curvature.kfac(),
-    ],
-    ids=str,
-)  # fmt: skip
+GRADIENTS = [
+    lf.per_example.clipped(1.0, noise=0.5, batch_size=6), lf.per_example.noise_scale(),
+    lf.curvature.kfac(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS, ids=str)
 def test_a_gradient_of_another_kind_is_recorded_with_its_step(gradient):
     loss = lf.losses.softmax_cross_entropy(reduction=gradient.reduction or "mean")
     assert follow(SMALL, loss, optim.sgd(0.1), (X, LABELS), steps=8, gradient=gradient)

@@ -174,18 +174,18 @@ def test_training_in_eight_threads_at_once_has_the_bits_of_training_alone(three_
 
 
 # Steps of a millisecond, then some of 20 in a row, until they have taken two seconds.
-@pytest.mark.parametrize(
-    ("steps", "load", "expected"),
-    [
-        ([(8, 0.001)] + 100 * [(8, 0.02)], 3.0, 1),
-        ([(8, 0.001)] + 99 * [(8, 0.02)], 3.0, 0),
-        ([(8, 0.001)] + 1000 * [(8, 0.02)], 2.0, 0),
-        ([(8, 0.001)] + 1000 * [(8, 0.009)], 3.0, 0),
-        ([(8, 0.001)] + 1000 * [(64, 0.02)], 3.0, 0),
-        (3 * ([(8, 0.001)] + 50 * [(8, 0.02)]), 3.0, 0),
-        ([(8, 9.0)] + 1000 * [(8, 0.02)], 3.0, 0),
-    ],
-)
+PACES = [
+    ([(8, 0.001)] + 100 * [(8, 0.02)], 3.0, 1),
+    ([(8, 0.001)] + 99 * [(8, 0.02)], 3.0, 0),
+    ([(8, 0.001)] + 1000 * [(8, 0.02)], 2.0, 0),
+    ([(8, 0.001)] + 1000 * [(8, 0.009)], 3.0, 0),
+    ([(8, 0.001)] + 1000 * [(64, 0.02)], 3.0, 0),
+    (3 * ([(8, 0.001)] + 50 * [(8, 0.02)]), 3.0, 0),
+    ([(8, 9.0)] + 1000 * [(8, 0.02)], 3.0, 0),
+]
+
+
+@pytest.mark.parametrize(("steps", "load", "expected"), PACES)
 def test_slow_steps_beside_other_work_are_logged_once(steps, load, expected, heard, monkeypatch):
     monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
     watch = _waiting.watch_pace(2)

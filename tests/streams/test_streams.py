@@ -3,7 +3,6 @@
 import importlib.util
 import io
 import math
-import re
 from functools import cache
 
 import attrs
@@ -181,16 +180,16 @@ def test_a_record_counts_the_examples_of_its_batch():
     assert [record.examples for _, record in lf.train(STEP, START, batches)] == [10, 7, 1]
 
 
-@pytest.mark.parametrize(
-    ("batch", "examples"),
-    [
-        (((torch.zeros(3, 2), torch.zeros(3)), torch.zeros(3)), 3),
-        ({"x": torch.zeros(6, 2)}, 6),
-        ((torch.tensor(1.0), torch.zeros(3)), None),
-        ((1, 2), None),
-        ((), None),
-    ],
-)
+COUNTS = [
+    (((torch.zeros(3, 2), torch.zeros(3)), torch.zeros(3)), 3),
+    ({"x": torch.zeros(6, 2)}, 6),
+    ((torch.tensor(1.0), torch.zeros(3)), None),
+    ((1, 2), None),
+    ((), None),
+]
+
+
+@pytest.mark.parametrize(("batch", "examples"), COUNTS)
 def test_a_record_counts_where_it_can(batch, examples):
     ((_, record),) = lf.train(lambda state, batch: (state, torch.tensor(0.5)), START, [batch])
     assert record.examples == examples
@@ -215,19 +214,19 @@ def test_two_evaluations_add_up():
 # best
 
 
-@pytest.mark.parametrize(
-    ("scores", "mode", "expected"),
-    [
-        ((0.5, 0.9, 0.7), "max", 101),
-        ((0.5, 0.9, 0.7), "min", 100),
-        ((0.5, 0.9, 0.9), "max", 101),
-        ((0.5, 0.3, 0.3), "min", 101),
-        ((None, math.nan, 0.1, None, math.nan), "max", 102),
-        ((math.nan, 0.2, 0.1), "min", 102),
-        ((-math.inf, None, -math.inf), "max", 100),
-        ((1.0, math.inf), "max", 101),
-    ],
-)
+BEST = [
+    ((0.5, 0.9, 0.7), "max", 101),
+    ((0.5, 0.9, 0.7), "min", 100),
+    ((0.5, 0.9, 0.9), "max", 101),
+    ((0.5, 0.3, 0.3), "min", 101),
+    ((None, math.nan, 0.1, None, math.nan), "max", 102),
+    ((math.nan, 0.2, 0.1), "min", 102),
+    ((-math.inf, None, -math.inf), "max", 100),
+    ((1.0, math.inf), "max", 101),
+]
+
+
+@pytest.mark.parametrize(("scores", "mode", "expected"), BEST)
 def test_best_gives_the_state_with_the_best_score(scores, mode, expected):
     state, record = streams.best(scored(*scores), "f1", mode=mode)
     assert state == expected
@@ -254,17 +253,17 @@ NO_SCORES = "scores []; evaluated adds them, every so many steps"
 STOPPING = {"patience": 1}
 
 
-@pytest.mark.parametrize(
-    ("stream", "options", "scores", "name", "got"),
-    [
-        (streams.best, {}, (), "f1", NO_SCORES),
-        (streams.best, {}, (None, None), "f1", NO_SCORES),
-        (streams.best, {}, (math.nan, None), "f1", "only nan"),
-        (streams.best, {}, (0.5,), "accuracy", "scores ['accuracy']"),
-        (streams.early_stopping, STOPPING, (None, None), "f1", NO_SCORES),
-        (streams.early_stopping, STOPPING, (0.5, 0.6), "accuracy", "scores ['accuracy']"),
-    ],
-)
+WITHOUT = [
+    (streams.best, {}, (), "f1", NO_SCORES),
+    (streams.best, {}, (None, None), "f1", NO_SCORES),
+    (streams.best, {}, (math.nan, None), "f1", "only nan"),
+    (streams.best, {}, (0.5,), "accuracy", "scores ['accuracy']"),
+    (streams.early_stopping, STOPPING, (None, None), "f1", NO_SCORES),
+    (streams.early_stopping, STOPPING, (0.5, 0.6), "accuracy", "scores ['accuracy']"),
+]
+
+
+@pytest.mark.parametrize(("stream", "options", "scores", "name", "got"), WITHOUT)
 def test_a_score_that_never_comes_is_named_at_the_end(stream, options, scores, name, got):
     source = Watched(scored(*scores, name=name))
     message = f"{stream.__name__}: expected a record with a score 'f1', got {got}"
@@ -275,22 +274,22 @@ def test_a_score_that_never_comes_is_named_at_the_end(stream, options, scores, n
 # early_stopping
 
 
-@pytest.mark.parametrize(
-    ("scores", "options", "length"),
-    [
-        ((1, 2, 1, 1, 3), {"patience": 2}, 4),
-        ((1, 2, 1, 3, 1, 1, 4), {"patience": 2}, 6),  # a gain begins the count anew
-        ((1, 2, 2, 3), {"patience": 1}, 3),  # the same is no gain
-        ((1, None, None, 0, None, 5), {"patience": 1}, 4),  # only evaluations count
-        ((3, 2, 2.5, 1), {"patience": 1, "mode": "min"}, 3),
-        ((1, 1.4, 1.45, 2), {"patience": 2, "min_delta": 0.5}, 3),
-        ((1, 1.4, 1.6, 1.7, 1.8), {"patience": 2, "min_delta": 0.5}, 5),
-        ((3, 2.8, 1), {"patience": 1, "min_delta": 0.5, "mode": "min"}, 2),
-        ((math.nan, math.nan, 1), {"patience": 2}, 2),
-        ((math.nan, -math.inf, 1), {"patience": 2}, 3),
-        ((1, 2, 3), {"patience": 1}, 3),
-    ],
-)
+STOPS = [
+    ((1, 2, 1, 1, 3), {"patience": 2}, 4),
+    ((1, 2, 1, 3, 1, 1, 4), {"patience": 2}, 6),  # a gain begins the count anew
+    ((1, 2, 2, 3), {"patience": 1}, 3),  # the same is no gain
+    ((1, None, None, 0, None, 5), {"patience": 1}, 4),  # only evaluations count
+    ((3, 2, 2.5, 1), {"patience": 1, "mode": "min"}, 3),
+    ((1, 1.4, 1.45, 2), {"patience": 2, "min_delta": 0.5}, 3),
+    ((1, 1.4, 1.6, 1.7, 1.8), {"patience": 2, "min_delta": 0.5}, 5),
+    ((3, 2.8, 1), {"patience": 1, "min_delta": 0.5, "mode": "min"}, 2),
+    ((math.nan, math.nan, 1), {"patience": 2}, 2),
+    ((math.nan, -math.inf, 1), {"patience": 2}, 3),
+    ((1, 2, 3), {"patience": 1}, 3),
+]
+
+
+@pytest.mark.parametrize(("scores", "options", "length"), STOPS)
 def test_early_stopping_ends_after_so_many_evaluations_without_gain(scores, options, length):
     source = Watched(scored(*scores))
     taken = list(streams.early_stopping(source, "f1", **options))
@@ -343,34 +342,34 @@ DEEP = lf.serial(
 )
 
 
-@pytest.mark.parametrize(
-    ("net", "path", "owner"),
-    [
-        (DEEP, "params.0.1.weight", "serial[0] checkpointed[0] serial[1] dense(5)"),
-        (DEEP, "params.1.0.0.params.bias", "serial[1] residual[0] serial[0] frozen[0] dense(5)"),
-        (DEEP, "params.1.0.1.running.var", "serial[1] residual[0] serial[1] batch_norm()"),
-        (DEEP, "params.2.1.weight", "serial[2] branch[1] dense(2)"),
-        (DEEP, "params.3.1.bias", "serial[3] repeat[1] dense(4)"),
-        (DEEP, "params.4.0.weight", "serial[4] ode[0] reversible[0] dense(2)"),
-        (DEEP, "params.5.1.weight", "serial[5] tapped[0] serial[1] dense(2)"),
-        (DEEP, "params.7.0.bias", "serial[7] straight_through[0] serial[0] dense(2)"),
-        (DEEP, "params.8.params.weight", "serial[8] feedback_alignment[0] dense(2)"),
-        (DEEP, "params.8.feedback.matrices.0", "serial[8] feedback_alignment[1] fixed()"),
-        (
-            DEEP, "params.10.1.0.0.1.query.weight",
-            "serial[10] transformer_encoder_block[1] serial[0] residual[0] serial[1] "
-            "multi_head_attention[0] projection()",
-        ),
-        (lf.dense(2), "params.bias", "dense(2)"),
-        (NET, "opt_state.m.0.weight", None),  # which belongs to no layer
-    ],
-)  # fmt: skip
+OWNERS = [
+    (DEEP, "params.0.1.weight", "serial[0] checkpointed[0] serial[1] dense(5)"),
+    (DEEP, "params.1.0.0.params.bias", "serial[1] residual[0] serial[0] frozen[0] dense(5)"),
+    (DEEP, "params.1.0.1.running.var", "serial[1] residual[0] serial[1] batch_norm()"),
+    (DEEP, "params.2.1.weight", "serial[2] branch[1] dense(2)"),
+    (DEEP, "params.3.1.bias", "serial[3] repeat[1] dense(4)"),
+    (DEEP, "params.4.0.weight", "serial[4] ode[0] reversible[0] dense(2)"),
+    (DEEP, "params.5.1.weight", "serial[5] tapped[0] serial[1] dense(2)"),
+    (DEEP, "params.7.0.bias", "serial[7] straight_through[0] serial[0] dense(2)"),
+    (DEEP, "params.8.params.weight", "serial[8] feedback_alignment[0] dense(2)"),
+    (DEEP, "params.8.feedback.matrices.0", "serial[8] feedback_alignment[1] fixed()"),
+    (
+        DEEP, "params.10.1.0.0.1.query.weight",
+        "serial[10] transformer_encoder_block[1] serial[0] residual[0] serial[1] "
+        "multi_head_attention[0] projection()",
+    ),
+    (lf.dense(2), "params.bias", "dense(2)"),
+    (NET, "opt_state.m.0.weight", None),  # which belongs to no layer
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("net", "path", "owner"), OWNERS)
 def test_finite_names_the_step_the_layer_and_the_path(net, path, owner):
     assert path in lf.tree.paths(begun(net), states=True)
     message = ": ".join(filter(None, ("step 7", owner, "not finite", path)))
     for value in (math.nan, math.inf, -math.inf):
-        with pytest.raises(lf.NonFiniteError, match=f"^{re.escape(message)}$"):
-            list(streams.finite(broken(net, spoilt(path, value)), net))
+        stream = streams.finite(broken(net, spoilt(path, value)), net)
+        assert_says(f"NonFiniteError: ^{message}$", list, stream)
 
 
 CLIPPED = lf.optim.chain(lf.optim.clip_by_value(1.0), lf.optim.adam())
@@ -381,8 +380,8 @@ def test_finite_finds_a_gradient_of_nan_behind_a_finite_loss(optimizer):
     net, x = lf.serial(lf.dense(2, bias=False), lf.sqrt(), lf.dense(1)), torch.zeros(3, 4)
     step, state = begin(net, x, MSE, optimizer)
     assert step(state, (x, torch.ones(3, 1)))[1].isfinite()
-    with pytest.raises(lf.NonFiniteError, match=r"^step 1: .*not finite: .*\.0\.weight"):
-        list(streams.finite(lf.train(step, state, [(x, torch.ones(3, 1))]), net))
+    stream = streams.finite(lf.train(step, state, [(x, torch.ones(3, 1))]), net)
+    assert_says("NonFiniteError: ^step 1: ... not finite: ... .0.weight", list, stream)
 
 
 def test_a_sum_that_overflows_is_no_fault():
@@ -403,9 +402,9 @@ def test_a_step_that_spoils_its_parameters_is_found_before_the_next():
 
     huge = lf.make_step(NET, lf.losses.nll(), lf.Optimizer("huge()", lambda params: (), update))
     batches = Watched([(X, T), (X, T)])
-    message = r"^step 1: serial\[0\] dense\(4\): not finite: params.0.weight, params.0.bias, "
-    with pytest.raises(lf.NonFiniteError, match=message):
-        list(streams.finite(lf.train(huge, START, batches), NET))
+    message = "^step 1: serial[0] dense(4): not finite: params.0.weight, params.0.bias, "
+    stream = streams.finite(lf.train(huge, START, batches), NET)
+    assert_says(f"NonFiniteError: {message}", list, stream)
     assert batches.taken == 1
 
 
@@ -416,5 +415,5 @@ def test_a_users_composition_without_such_params_is_named_as_a_whole():
         init=lambda parts, key, x: parts[0].init(key, x), call=lambda parts: "mine()",
     )  # fmt: skip
     assert isinstance(net.init(KEY, X), dense.Params)
-    with pytest.raises(lf.NonFiniteError, match=r"^step 7: mine\(\): not finite: params.weight$"):
-        list(streams.finite(broken(net, spoilt("params.weight")), net))
+    stream = streams.finite(broken(net, spoilt("params.weight")), net)
+    assert_says("NonFiniteError: ^step 7: mine(): not finite: params.weight$", list, stream)

@@ -47,15 +47,14 @@ CASES = [(name, optimizer) for name in NETS for optimizer in OPTIMIZERS]
 COMPILED = [("states", OPTIMIZERS[2]), ("convolution", OPTIMIZERS[1])]
 
 
+RUNS = [
+    *((*case, False) for case in CASES),
+    *(pytest.param(*case, True, marks=compiles) for case in COMPILED),
+]
+
+
 @pytest.mark.full(but=("False",))
-@pytest.mark.parametrize(
-    ("name", "optimizer", "compiled"),
-    [
-        *((*case, False) for case in CASES),
-        *(pytest.param(*case, True, marks=compiles) for case in COMPILED),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("name", "optimizer", "compiled"), RUNS, ids=str)
 def test_the_numbers_are_those_of_the_pure_step(name, optimizer, compiled):
     net, x = NETS[name]
     donating, state = begun(net, optimizer, x, compiled)

@@ -185,16 +185,16 @@ def test_a_softmax_before_a_loss_that_computes_it_is_warned_of(net, loss, other)
     assert [warning.filename for warning in caught] == [__file__]
 
 
-@pytest.mark.parametrize(
-    ("net", "loss"),
-    [
-        (LOGITS, losses.softmax_cross_entropy()),
-        (lf.serial(LOGITS, lf.softmax()), losses.cross_entropy()),
-        (lf.serial(LOGITS, lf.log_softmax()), losses.softmax_cross_entropy()),
-        (lf.serial(lf.softmax(), LOGITS), losses.softmax_cross_entropy()),
-        (lf.serial(LOGITS, lf.sigmoid()), losses.mse()),
-        (lf.residual(lf.serial(LOGITS, lf.softmax())), losses.softmax_cross_entropy()),
-    ],
-)
+OTHER_ENDS = [
+    (LOGITS, losses.softmax_cross_entropy()),
+    (lf.serial(LOGITS, lf.softmax()), losses.cross_entropy()),
+    (lf.serial(LOGITS, lf.log_softmax()), losses.softmax_cross_entropy()),
+    (lf.serial(lf.softmax(), LOGITS), losses.softmax_cross_entropy()),
+    (lf.serial(LOGITS, lf.sigmoid()), losses.mse()),
+    (lf.residual(lf.serial(LOGITS, lf.softmax())), losses.softmax_cross_entropy()),
+]
+
+
+@pytest.mark.parametrize(("net", "loss"), OTHER_ENDS)
 def test_any_other_end_is_not_warned_of(net, loss):
     lf.make_step(net, loss, SGD)

@@ -218,16 +218,16 @@ def scripted(scores):
     return lambda prediction, target: next(given)
 
 
-@pytest.mark.parametrize(
-    ("scores", "mode", "lines", "best"),
-    [
-        ([0.5, 0.9, 0.7, 0.8, 1.0], "max", 4, 2),
-        ([0.5, 0.2, 0.3, 0.2, 0.1], "min", 4, 2),
-        ([math.nan, 0.1, 0.1, math.nan, 1.0], "max", 4, 2),
-        ([math.nan] * 5, "max", 2, 2),
-        ([0.1, 0.2, 0.3, 0.4, 0.5], "max", 5, 5),
-    ],
-)
+RUNS = [
+    ([0.5, 0.9, 0.7, 0.8, 1.0], "max", 4, 2),
+    ([0.5, 0.2, 0.3, 0.2, 0.1], "min", 4, 2),
+    ([math.nan, 0.1, 0.1, math.nan, 1.0], "max", 4, 2),
+    ([math.nan] * 5, "max", 2, 2),
+    ([0.1, 0.2, 0.3, 0.4, 0.5], "max", 5, 5),
+]
+
+
+@pytest.mark.parametrize(("scores", "mode", "lines", "best"), RUNS)
 def test_training_stops_early_and_gives_the_best_state(scores, mode, lines, best):
     metric = {"f1": scripted(scores)}
     state, history = fit(valid=ONE_BATCH, metric=metric, patience=2, mode=mode, epochs=5)

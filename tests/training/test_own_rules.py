@@ -50,12 +50,11 @@ def test_a_rule_of_ones_own_for_a_composition_is_obeyed():
     assert same_number(new.params[0], lf.tree.map(lambda old: old - 1, state.params[0]))
 
 
+OTHERS = [((torch.zeros(2),), "(float32[2],)"), (((),), "((),)"), ((), "()"), (None, "None")]
+
+
 @pytest.mark.parametrize("donate", [False, True])
-@pytest.mark.parametrize(
-    ("dparams", "got"),
-    [((torch.zeros(2),), "(float32[2],)"), (((),), "((),)"), ((), "()"), (None, "None")],
-    ids=str,
-)
+@pytest.mark.parametrize(("dparams", "got"), OTHERS, ids=str)
 def test_a_gradient_that_does_not_mirror_its_parameter_is_refused(dparams, got, donate):
     scale = lf.Layer(
         "scale()",

@@ -56,12 +56,10 @@ def trained(name, optimizer, steps=3, **options):
 def check_same_step(net, x, target, optimizer, loss=CE, *, steps=2, error=None, **options):
     """Check steps that update a state in place against the ordinary ones: bits, or numbers."""
     options = {"donate": True, "record": False, **options}
-    ends = [
-        taken(
-            *begin(net, x, loss, optimizer, key=1, update=update, **options), *[(x, target)] * steps
-        )
-        for update in ("walk", "after")
-    ]
+    ends, batches = [], [(x, target)] * steps
+    for update in ("walk", "after"):
+        begun = begin(net, x, loss, optimizer, key=1, update=update, **options)
+        ends.append(taken(*begun, *batches))
     assert same_bits(*ends) if error is None else same_number(*ends, error=error)
 
 
@@ -218,10 +216,7 @@ LOOPS = lf.serial().composition
 
 
 REFUSED = [
-    (
-        lf.optim.sharded(lf.optim.adamw(), lf.distributed.alone()),
-        "got sharded ... leave out update",
-    ),
+    (lf.optim.sharded(lf.optim.adamw(), lf.distributed.alone()), "got sharded ... leave out up"),
     (lf.optim.Optimizer("own()", lambda p: (), lambda p, g, s: (p, s)), "got own() ... leave out"),
     (lf.optim.chain(lf.optim.accumulate(2), CLIP, lf.optim.sgd()), "clip_by ... put it first"),
     (lf.optim.by_path({"*": lf.optim.chain(CLIP, lf.optim.sgd())}), "clip_by ... put it first"),
