@@ -261,6 +261,7 @@ def test_indices_from_the_end_are_in_range():
     assert same_number(value, X[:, 0].sum())
 
 
+@pytest.mark.full(but=("[loss0-",))
 @pytest.mark.parametrize(
     ("loss", "right", "wrong"),
     [
@@ -339,6 +340,7 @@ def test_a_loss_of_several_numbers_is_refused_as_eagerly():
             refusing(state, (X, X[:, :2]))
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("uncompiled")
 def test_each_precision_of_products_has_a_graph_of_its_own():
     net, loss, optimizer = lf.dense(3), lf.losses.softmax_cross_entropy(), optim.sgd(0.1)

@@ -40,7 +40,7 @@ def test_the_products_of_a_step_are_found(momentum):
     assert not {aten.mm.default, aten.addmm.default} & set(called)
 
 
-@pytest.mark.full(but=("[6-3276", "[6-3277", "[110"))
+@pytest.mark.full(but=("[6-3276", "[6-3277"))
 @pytest.mark.parametrize(
     ("rows", "size", "small"),
     [(6, 5, True), (6, 3276, True), (6, 3277, False), (13, 3200, True), (64, 1000, True),
@@ -211,7 +211,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.full(but=("overlapping", "few channels"))
+@pytest.mark.full(but=("overlapping",))
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_pooling_is_left_to_aten(name):
     pool, options = OTHERS[name]

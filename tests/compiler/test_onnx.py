@@ -253,6 +253,7 @@ def test_a_graph_in_torchs_spelling_is_exported(tmp_path):
     assert same_number(torch.as_tensor(y), net.predict(params, WORDS))
 
 
+@pytest.mark.full
 def test_defaults_may_have_a_file_of_their_own(tmp_path):
     net, loss, optimizer, x, target = STEPS["regression"]
     step, state = lf.make_step(net, loss, optimizer), lf.init_state(net, optimizer, lf.Key(0), x)
@@ -276,6 +277,7 @@ def test_defaults_may_have_a_file_of_their_own(tmp_path):
         lf.export(lf.relu(), (), x, path, defaults=defaults)
 
 
+@pytest.mark.full
 def test_a_step_with_donate_leaves_the_state_as_it_was(tmp_path):
     net, loss, optimizer, x, target = STEPS["regression"]
     state = lf.init_state(net, optimizer, lf.Key(0), x)
@@ -325,6 +327,7 @@ def test_what_a_format_cannot_do_is_refused(path, options, message):
         lf.export_step(lf.make_step(net, loss, optimizer), state, (x, target), path, **options)
 
 
+@pytest.mark.full
 def test_numbers_that_onnx_does_not_have_are_refused(tmp_path):
     net, optimizer, x = lf.dense(3, bias=False), lf.optim.muon(0.1), normal(6, 5)
     step = lf.make_step(net, lf.losses.mse(), optimizer)
@@ -362,6 +365,7 @@ WHOLE = torch.tensor([[5, -7, 0], [1, 2, -1]])
 SMALL = [torch.bool, torch.uint8, torch.int8, torch.int16]
 
 
+@pytest.mark.full(but=("torch.int8]",))
 @pytest.mark.parametrize("dtype", [*SMALL, torch.int32, torch.float16], ids=str)
 def test_numbers_of_few_bits(dtype):
     def every(x, y):
@@ -421,6 +425,7 @@ def operations_of(path):
     return [node.op_type for node in onnx.load(path).graph.node]
 
 
+@pytest.mark.full
 def test_pooling_is_exported_before_a_relu(tmp_path):
     net = lf.serial(lf.conv2d(4, 3), lf.relu(), lf.max_pool2d(2), lf.flatten(), lf.dense(3))
     optimizer, path = lf.optim.sgd(0.1), tmp_path / "step.onnx"

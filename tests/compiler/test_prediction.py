@@ -66,6 +66,7 @@ def test_errors_are_the_eager_layers(name):
         lf.compile(NET).predict(PARAMS, BAD[name])
 
 
+@pytest.mark.full(but=("[7]",))
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("wrong", [-1, 7, 10**9])
 def test_an_index_out_of_range_is_refused(wrong):

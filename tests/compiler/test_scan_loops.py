@@ -146,6 +146,7 @@ def test_the_note_of_a_loop_on_disk_depends_on_its_body():
     assert notes[0] != notes[1] == notes[2]
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("uncompiled")
 def test_a_state_that_changes_its_shape_is_traced_step_by_step():
     net = behind_dense(lf.scan(growing(), has_output=True))
@@ -155,6 +156,7 @@ def test_a_state_that_changes_its_shape_is_traced_step_by_step():
     assert same_state(*trained(net, x))
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("uncompiled")
 def test_a_visitor_of_ones_own_sees_each_step():
     net = lf.scan(lf.gru_cell(5))
@@ -173,6 +175,7 @@ def test_a_visitor_of_ones_own_sees_each_step():
     assert lf.compile(count_steps)(params, X)[1] == STEPS
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("uncompiled")
 def test_the_cache_of_a_compiled_forward_pass_is_read_outside_of_it():
     net, x = lf.scan(OWN), (X, STATE)

@@ -151,6 +151,7 @@ def _sites(tree):
     return [tree] if isinstance(tree, lf.Site) else [s for part in tree for s in _sites(part)]
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("uncompiled")
 def test_a_compiled_step_and_a_checkpoint_agree(tmp_path):
     x, target = keys.normal(lf.Key(1), (6, 4)), torch.tensor([0, 1, 2, 0, 1, 2])

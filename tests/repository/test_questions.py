@@ -70,6 +70,7 @@ def test_a_question_is_found(code, kind):
     assert next(questions_in(code), None) == kind
 
 
+@pytest.mark.full
 def test_no_room_asks_what_the_spec_says():
     found = {kind: set() for kind in ("unbound", "a label", *OTHERS)}
     for file in LIBRARY.rglob("*.py"):

@@ -45,6 +45,7 @@ def test_all_patches_of_a_kind_in_one_batch_are_those_of_single_runs(example, mo
             assert same_number(row[1], (y * pair.weights).sum() - before, terms=10.0)
 
 
+@pytest.mark.full
 def test_the_tables_have_a_row_for_each_estimate_and_a_column_for_each_kind(example, model, capsys):
     relp = example("relp")
     relp.correlations(model, PROMPTS)

@@ -101,6 +101,7 @@ def test_init_takes_operations_in_proportion_to_the_depth(around):
     assert eight - four == 2 * (four - two)
 
 
+@pytest.mark.full
 def test_a_step_of_500_compositions_within_each_other():
     net, loss, optimizer = nest(lf.residual, 500), lf.losses.mse(), lf.optim.adam()
     state = lf.init_state(net, optimizer, lf.Key(0), X)
