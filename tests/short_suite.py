@@ -21,7 +21,7 @@ import re
 import pytest
 
 # Rows that stay of a test that has more, unless its rows are of layers or losses.
-ROWS = 16
+ROWS = 4
 
 # A file whose tests are all left out says so in its head, and is not imported.
 _ALL = re.compile(r"^pytestmark = (\[[^]]*)?pytest\.mark\.full\b", re.MULTILINE)

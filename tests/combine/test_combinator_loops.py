@@ -103,7 +103,7 @@ WALKED = NETS | STATEFUL | {
 PROVEN = NETS | STATEFUL
 
 
-@pytest.mark.full(but=("two inputs", "in time", "channels", "tokens", "with a state", "residual"))
+@pytest.mark.full(but=("two inputs", "in time", "channels", "with a state"))
 @pytest.mark.parametrize("name", PROVEN)
 def test_gradients_are_proven(name):
     layer, x = PROVEN[name]
@@ -122,7 +122,7 @@ def test_gradients_are_proven_within_other_compositions(layer, x, same, context)
     lf.testing.check_layer(layer, layer.init(lf.Key(1), x), x, predict_is_forward=same)
 
 
-@pytest.mark.full(but=("scan: own", "rk4, continuous", "three blocks"))
+@pytest.mark.full(but=("scan: own",))
 @pytest.mark.parametrize("name", WALKED)
 def test_walks_have_the_bits_of_backward(name):
     check_walks(*WALKED[name])
@@ -163,7 +163,7 @@ COMPILED = {
 }
 
 
-@pytest.mark.full(but=("discrete",))
+@pytest.mark.full
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("name", COMPILED)
 def test_a_compiled_step_gives_the_same(name):

@@ -79,6 +79,7 @@ def test_the_cache_is_x_and_z():
     assert same_number(kept, z)
 
 
+@pytest.mark.full(but=("[iteration]",))
 @pytest.mark.parametrize("solver", ["anderson", "iteration"])
 def test_memory_does_not_grow_with_the_steps_of_the_solver(solver):
     peaks = []

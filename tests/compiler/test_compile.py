@@ -232,6 +232,7 @@ UNSEEN = [
 ]
 
 
+@pytest.mark.full(but=("[loss0-",))
 @pytest.mark.parametrize(("loss", "right", "wrong"), UNSEEN)
 def test_labels_that_no_check_can_see_make_the_value_nan(loss, right, wrong):
     target = torch.full((6, 5), right)
@@ -280,6 +281,7 @@ def test_a_loss_of_several_numbers_is_refused_as_eagerly():
         assert_says("^mse ... : expected one number, got (6, 2)", refusing, state, (X, X[:, :2]))
 
 
+@pytest.mark.full
 def test_each_precision_of_products_has_a_graph_of_its_own(precision, uncompiled):
     step, state = begin(lf.dense(3), X)
     compiled = lf.compile(step)

@@ -56,6 +56,7 @@ def test_a_traced_step_has_the_kernel_and_computes_what_the_eager_step_does(name
     assert same_number([*found], expected, dtype=torch.float32)
 
 
+@pytest.mark.full
 def test_where_the_weights_are_few_a_traced_step_has_the_formula():
     graph, _ = traced(NETS["window"], X[:, 1:], TARGET[:, 1:])
     assert not {*FLASH, *FLASH_BACKWARD} & {*targets(graph)}

@@ -250,6 +250,7 @@ def test_a_graph_in_torchs_spelling_is_exported(tmp_path):
     assert same_number(torch.as_tensor(y), net.predict(params, WORDS))
 
 
+@pytest.mark.full
 def test_defaults_may_have_a_file_of_their_own(tmp_path):
     net, loss, optimizer, x, target = STEPS["regression"]
     step, state = begin(net, x, loss, optimizer)
@@ -273,6 +274,7 @@ def test_defaults_may_have_a_file_of_their_own(tmp_path):
     assert_says(message, lf.export, lf.relu(), (), x, path, defaults=defaults)
 
 
+@pytest.mark.full
 def test_a_step_with_donate_leaves_the_state_as_it_was(tmp_path):
     net, loss, optimizer, x, target = STEPS["regression"]
     step, state = begin(net, x, loss, optimizer, donate=True)
@@ -348,6 +350,7 @@ WHOLE = torch.tensor([[5, -7, 0], [1, 2, -1]])
 SMALL = [torch.bool, torch.uint8, torch.int8, torch.int16]
 
 
+@pytest.mark.full(but=("torch.int8]",))
 @pytest.mark.parametrize("dtype", [*SMALL, torch.int32, torch.float16], ids=str)
 def test_numbers_of_few_bits(dtype):
     def every(x, y):
@@ -407,6 +410,7 @@ def operations_of(path):
     return [node.op_type for node in onnx.load(path).graph.node]
 
 
+@pytest.mark.full
 def test_pooling_is_exported_before_a_relu(tmp_path):
     net = lf.serial(lf.conv2d(4, 3), lf.relu(), lf.max_pool2d(2), lf.flatten(), lf.dense(3))
     (step, state), path = begin(net, IMAGES), tmp_path / "step.onnx"

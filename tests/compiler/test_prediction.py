@@ -59,6 +59,7 @@ def test_errors_are_the_eager_layers(name):
     assert error_of(lf.compile(NET).predict, PARAMS, BAD[name]) == expected
 
 
+@pytest.mark.full(but=("[7]",))
 @pytest.mark.parametrize("wrong", [-1, 7, 10**9])
 def test_an_index_out_of_range_is_refused(wrong, uncompiled):
     net = CASES["attention"][0]

@@ -142,6 +142,7 @@ def test_the_note_of_a_loop_on_disk_depends_on_its_body():
     assert notes[0] != notes[1] == notes[2]
 
 
+@pytest.mark.full
 def test_a_state_that_changes_its_shape_is_traced_step_by_step(uncompiled):
     net = behind_dense(lf.scan(growing(), has_output=True))
     x = X, STATE
@@ -150,6 +151,7 @@ def test_a_state_that_changes_its_shape_is_traced_step_by_step(uncompiled):
     assert same_state(*trained(net, x))
 
 
+@pytest.mark.full
 def test_a_visitor_of_ones_own_sees_each_step(uncompiled):
     net = lf.scan(lf.gru_cell(5))
     params = net.init(lf.Key(0), X)
@@ -167,6 +169,7 @@ def test_a_visitor_of_ones_own_sees_each_step(uncompiled):
     assert lf.compile(count_steps)(params, X)[1] == STEPS
 
 
+@pytest.mark.full
 def test_the_cache_of_a_compiled_forward_pass_is_read_outside_of_it(uncompiled):
     net, x = lf.scan(OWN), (X, STATE)
     params = net.init(lf.Key(5), x)

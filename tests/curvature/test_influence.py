@@ -39,6 +39,7 @@ def params_of(theta):
     return dense.Params(theta[:12].reshape(4, 3), theta[12:])
 
 
+@pytest.mark.full(but=("[hessian]",))
 @pytest.mark.parametrize("kind", ["gauss_newton", "hessian"])
 def test_it_is_the_derivative_of_the_test_loss_in_the_examples_weight(kind):
     ones, step = torch.ones(N).double(), 1e-4

@@ -333,6 +333,7 @@ def is_refused(case):
     return False
 
 
+@pytest.mark.full
 def test_a_layer_without_a_row_works_by_position_or_is_found_by_trying():
     tried = [case for case in CASES if case.layer.composition is None and not row_of(case.layer)]
     names = [re.match(r"[a-z_0-9]+?(?=(\dd)?\()", case.layer.name)[0] for case in tried]

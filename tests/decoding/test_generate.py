@@ -161,6 +161,7 @@ samplers.chain() -> chain: expected at least one of samplers
 )
 
 
+@pytest.mark.full(but=("gru-left", "gpt-right"))
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 def test_a_text_of_a_prompt_among_longer_ones_is_that_of_the_prompt_alone(net, side):
@@ -275,6 +276,7 @@ def test_a_search_with_all_beams_finds_the_best_of_all_texts(net, penalty, stop)
         assert texts[i, 0].tolist() == [*ranked[0][1], *ranked[0][1][-1:] * 2][:2]
 
 
+@pytest.mark.full(but=("[gpt]", "[gru]"))
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 def test_a_score_is_the_log_probability_of_its_text(net):
     params = lf.tree.map(lambda leaf: 2 * leaf, net.init(lf.Key(2), TOKENS))
@@ -293,11 +295,13 @@ def test_scores_of_half_precision_are_added_in_float32():
     assert (scores != scores.bfloat16()).any()  # it has digits that bfloat16 has not
 
 
+@pytest.mark.full
 def test_a_search_with_one_beam_is_greedy():
     texts, _ = searched(num_beams=1, max_new_tokens=9)
     assert same_bits(texts[:, 0], written(lf.decode(NET), sampler=samplers.greedy()))
 
 
+@pytest.mark.full
 def test_context_goes_with_each_beam():
     params = WITH_CONTEXT.init(lf.Key(0), (PROMPT, MEMORY))
     texts, scores = searched((PROMPT, MEMORY), WITH_CONTEXT, params)

@@ -27,7 +27,7 @@ from lincoln_fn.distributed.pipeline_parallel.pipeline import stage_functions
 PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
 
 
-@pytest.mark.full(but=("1f1b", "h2"))
+@pytest.mark.full(but=("1f1b",))
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_each_schedule_gives_the_bits_of_the_same_shards_without_a_pipeline(name):
     batches = [mixed_batch(11), mixed_batch(12), mixed_batch(9)]
@@ -151,6 +151,7 @@ def test_compiled_stages_give_the_same_bits_with_each_schedule(uncompiled):
     assert same_bits(first, second)
 
 
+@pytest.mark.full
 def test_microbatches_of_one_size_have_one_graph(uncompiled):
     layer, (x, _) = lf.serial(lf.dense(5), lf.dropout(0.2)), mixed_batch(9)
     made, params = stage_functions(1, layer, compiled=True), layer.init(lf.Key(0), x)

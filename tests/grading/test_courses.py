@@ -264,6 +264,7 @@ def relu_backward(dout, x): return dout * above(x)
 """
 
 
+@pytest.mark.full(but=("[unused.py]",))
 @pytest.mark.parametrize("package", ["net/__init__.py", "unused.py"])
 def test_a_module_that_lacks_an_import_costs_only_what_uses_it(capsys, tmp_path, package):
     (tmp_path / "course.ini").write_text(OWN_TABLE)
@@ -296,6 +297,7 @@ def relu_backward(dout, cache): return dout * (cache.x > 0)
 """
 
 
+@pytest.mark.full
 def test_a_file_may_have_records_whose_annotations_are_texts(capsys, tmp_path):
     (tmp_path / "layers.py").write_text(RECORDS)
     rows = graded(capsys, "cs231n", tmp_path / "layers.py")

@@ -85,6 +85,7 @@ WRITTEN = {
 }  # fmt: skip
 
 
+@pytest.mark.full(but=("[a number has the name", "[a forward is blank]", "[an object's method"))
 @pytest.mark.parametrize("name", WRITTEN)
 def test_an_exercise_is_graded_however_it_is_written(name, tmp_path):
     text, expected, *where = WRITTEN[name]
@@ -120,6 +121,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.full(but=("[its own file]",))
 @pytest.mark.parametrize("change", CHANGES)
 def test_an_exercise_gives_no_other_points_and_takes_none(change, tmp_path):
     changing = RELU.replace("return dout", f"{CHANGES[change]}\n    return dout")
@@ -131,6 +133,7 @@ def test_an_exercise_gives_no_other_points_and_takes_none(change, tmp_path):
     assert found == {**right, ("affine", "dw"): 0}
 
 
+@pytest.mark.full
 def test_a_module_that_is_missing_is_told_where_it_is_used(tmp_path):
     (row,) = (row for row in graded(tmp_path, RELU.replace("numpy", "numpi")) if row[1])
     assert row[:3] == ("relu", "dx", 0)
@@ -138,6 +141,7 @@ def test_a_module_that_is_missing_is_told_where_it_is_used(tmp_path):
     assert rows[0][3:] == ("does not load", "raises ModuleNotFoundError: No module named 'numpi'")
 
 
+@pytest.mark.full
 def test_what_a_file_raises_is_said_in_one_line_without_control_characters(tmp_path):
     told = "raise ValueError('red\\x1b[31m\\r\\nrow,2\\x85')"
     (row,) = graded(tmp_path, told)
@@ -191,6 +195,7 @@ def plant(source, tmp_path, text=RELU, compiled=None):
     return compiled
 
 
+@pytest.mark.full(but=("[helper-True]",))
 @pytest.mark.parametrize("is_package", [False, True])
 @pytest.mark.parametrize("name", ["layers", "helper"])
 def test_compiled_code_does_not_run_in_place_of_a_source(is_package, name, tmp_path):

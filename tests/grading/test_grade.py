@@ -56,6 +56,7 @@ SAID = {
 }  # fmt: skip
 
 
+@pytest.mark.full(but=("[0]",))
 @pytest.mark.parametrize("level", SAID)
 def test_each_wrong_gradient_loses_its_marks_and_hints_have_levels(level):
     graded = grade(handed_in(half), REFERENCE, CASES, hints=level)
@@ -65,6 +66,7 @@ def test_each_wrong_gradient_loses_its_marks_and_hints_have_levels(level):
     assert names == ([("averaged",), ("not summed",), ()] if level == 2 else [()] * 3)
 
 
+@pytest.mark.full(but=("[1]",))
 @pytest.mark.parametrize("level", [0, 1, 2])
 def test_no_form_of_a_grade_has_a_number_that_is_expected(level):
     wrong = lf.tanh().replace(backward=lambda params, y, g: (g * (1 - y**2 + torch.sin(5 * y)), ()))
@@ -296,6 +298,7 @@ def test_hyperparameters_of_the_reference_reach_a_submission_that_takes_them():
     assert grade(handed_in(backward, softmax), reference, cases).points == 1
 
 
+@pytest.mark.full
 def test_a_file_a_module_and_its_names_are_submissions():
     spec = importlib.util.spec_from_file_location("own_softmax", SOFTMAX)
     module = importlib.util.module_from_spec(spec)
@@ -327,6 +330,7 @@ BAD_FILES = {
 }
 
 
+@pytest.mark.full(but=("[import nothing", "[while True"))
 @pytest.mark.parametrize("text", BAD_FILES)
 def test_a_file_that_cannot_be_loaded_is_marked(text, tmp_path):
     (tmp_path / "mine.py").write_text(text)

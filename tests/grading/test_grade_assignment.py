@@ -38,7 +38,7 @@ def defined(text):
     return names
 
 
-@pytest.mark.full(but=("[elu", "[instance", "[max_pool"))
+@pytest.mark.full(but=("[elu",))
 @pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_blanked_file_earns_nothing_and_the_file_itself_everything(name, tmp_path):
@@ -82,6 +82,7 @@ FOR_ONE_SHAPE = {
 }  # fmt: skip
 
 
+@pytest.mark.full(but=("[dense]", "[softmax]"))
 @pytest.mark.usefixtures("in_this_process")
 @pytest.mark.filterwarnings("ignore:The use of `x.T`:UserWarning")
 @pytest.mark.parametrize("name", FOR_ONE_SHAPE)

@@ -58,6 +58,7 @@ def test_it_is_printed_as_a_table():
     ]
 
 
+@pytest.mark.full
 def test_a_block_with_a_name_of_its_own_keeps_its_arguments():
     net = lf.repeat(2, lf.transformer_encoder_block(2, 16))
     lines = str(summary(net, torch.zeros(2, 5, 8))).splitlines()

@@ -99,7 +99,7 @@ def rewritten(folder, change):
     save_file(tensors, file)
 
 
-@pytest.mark.full(but=("bert-BertModel", "gpt2-GPT2LM", "mamba-MambaFor", "t5-T5For"))
+@pytest.mark.full(but=("bert-BertModel", "gpt2-GPT2LM", "mamba-MambaFor"))
 @pytest.mark.parametrize(("kind", "name"), ARCHITECTURES)
 def test_what_is_loaded_is_what_was_saved(kind, name, tmp_path):
     config = tiny(kind, name)
@@ -139,6 +139,7 @@ def test_a_table_of_names_is_read_in_both_directions_and_may_not_forget_a_parame
     }  # fmt: skip
 
 
+@pytest.mark.full
 def test_dropouts_keys_follow_the_key(tmp_path):
     saved(tmp_path, tiny())
     net, params, _ = from_pretrained(tmp_path, key=lf.Key(1))
@@ -167,6 +168,7 @@ def test_options_of_rotary_positions_have_old_and_new_names():
     assert "rotary_embedding(theta=50.0, scaling=linear(2.0))" in names.pop()
 
 
+@pytest.mark.full
 def test_layers_without_a_list_of_types_are_those_of_first_configs():
     old = {"rope_theta": 50.0, "rope_local_base_freq": 20.0, "sliding_window": 4,
            "sliding_window_pattern": 2, "num_hidden_layers": 3}  # fmt: skip
@@ -243,6 +245,7 @@ def test_a_frozen_network_is_saved_as_the_network(tmp_path):
     assert same_bits(numbers(from_pretrained(other)[1]), numbers(params))
 
 
+@pytest.mark.full
 def test_names_in_use_elsewhere_are_known(tmp_path):
     """Without the prefix, with TensorFlow's names, masks, and a copy of the tied matrix."""
     _, params = saved(tmp_path, tiny("gpt2", "GPT2LMHeadModel"))
@@ -291,6 +294,7 @@ def test_one_error_lists_everything_that_is_not_known(tmp_path):
     ]
 
 
+@pytest.mark.full
 def test_what_is_ignored_by_name_is_left_out(tmp_path):
     _, params = saved(tmp_path, tiny("gpt2", "GPT2LMHeadModel", soft_cap=0))
     rewritten(tmp_path, lambda tensors: tensors.update({"value_head.bias": torch.ones(1)}))

@@ -232,6 +232,7 @@ def test_what_is_shown_makes_the_layer():
     assert repr(both) == "transformer(transformer_encoder(tanh()), relu())"
 
 
+@pytest.mark.full(but=("[encoder]",))
 @pytest.mark.parametrize("still", ["encoder", "decoder"])
 def test_a_part_that_is_not_trained_is_frozen(still):
     module = whole(batch_first=True)

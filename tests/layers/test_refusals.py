@@ -47,6 +47,13 @@ def broadcasting(params):
             yield lf.tree.map(lambda _, others=others: next(others), params)
 
 
+@pytest.mark.full(
+    but=(
+        *("[dense(4)-5x3", "[relu()-5x3", "[add()-", "[conv2d(4, 3)-2x3x5x6", "[layer_norm()-5x3"),
+        *("[batch_norm()-5x3", "[embedding(7, 3)-", "[max_pool2d(2)-", "[lstm(4)-2x5x3", "[sum()-"),
+        *("[dropout()-5x3", "[flatten()-", "[attention_heads(2)-2x5x6+2x4x6+2x4x6", "[where()-"),
+    )
+)
 @pytest.mark.parametrize(("case", "layer"), SINGLE)
 def test_what_is_of_another_layer_is_refused(case, layer):
     params, x = case.params(), case.x

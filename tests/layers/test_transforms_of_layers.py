@@ -78,6 +78,20 @@ def arguments(case, dtype):
     return params, x, cast(drawn, dtype)
 
 
+@pytest.mark.full(
+    but=(
+        *(
+            "[dense(4)-5x3]",
+            "[softmax()-5x3]",
+            "[gelu()-5x3]",
+            "[conv2d(4, 3)-2x3x5x6]",
+            "[where()-",
+        ),
+        *("[layer_norm()-5x3]", "[batch_norm()-5x3]", "[embedding(7, 3)-2x4]", "[lstm(4)-2x5x3]"),
+        *("[max_pool2d(2)-2x3x7x9]", "[avg_pool2d(2)-2x3x7x9]", "[dropout()-5x3]", "[reversible("),
+        *("[attention_heads(2)-2x5x6+2x4x6+2x4x6]", "[graph_conv()-5x3+2x6]", "[ode(", "[scan("),
+    )
+)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_function_has_its_derivative_in_params_x_and_g(case):
     layer = hold_stopped(case.layer)  # a stopped gradient is not that of a difference

@@ -50,7 +50,7 @@ def step_and_state(kind, net=NET, optimizer=ADAM, x=X, **options):
     return lf.compile(step) if "compiled" in kind else step, cast(state)
 
 
-@pytest.mark.full(but=("adam",))
+@pytest.mark.full(but=("formula-adam", "fast-adam"))
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("optimizer", [ADAM, optim.sgd(0.1, momentum=0.9)], ids=str)
 @pytest.mark.parametrize("kind", ["formula", "fast", "compiled"])
@@ -73,6 +73,7 @@ def test_a_step_has_its_derivative_in_the_last_layer_alone(fast):
     assert_differentiable(of_last, state.params[-1])
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("uncompiled")
 def test_a_graph_that_is_there_is_not_run_under_a_derivative():
     step, state = step_and_state("compiled", optimizer=optim.sgd(0.1))

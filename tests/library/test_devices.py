@@ -79,6 +79,7 @@ def waits_of(row):
     return set(gpu.synchronised)
 
 
+@pytest.mark.full
 def test_losses_wait_as_the_page_says():
     waits = [(row.name, waits_of(row)) for row in losses.TABLE]
     assert all(found <= {READ, MOVED} for _, found in waits), waits
@@ -136,7 +137,6 @@ STEPS = {
 }
 
 
-@pytest.mark.whole
 @pytest.mark.parametrize("on_device", [False, True], ids=["key on the CPU", "key on the device"])
 @pytest.mark.parametrize("kind", STEPS)
 def test_a_step(kind, on_device):

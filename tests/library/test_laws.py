@@ -131,6 +131,7 @@ NET = lf.serial(lf.dense(4), lf.tanh(), lf.dense(3), lf.log_softmax())
 SGD = lf.optim.sgd(0.1)
 
 
+@pytest.mark.full
 @given(
     n=st.integers(0, 9), m=st.integers(0, 9), size=st.integers(1, 8), key=SEEDS,
     dtype=st.sampled_from([torch.float32, torch.float64]),

@@ -103,6 +103,7 @@ def test_a_compiled_prediction_and_function_leave_their_graphs_behind():
         assert repr(made) == "(serial(dense(3), tanh()), compile(affine))", way
 
 
+@pytest.mark.full
 def test_a_state_of_each_optimizer_and_a_key():
     for optimizer in (optim.sgd(0.1), *RICH[:-1]):
         state = begin(optimizer)

@@ -37,6 +37,7 @@ def expected(state):
     return NLL.forward(kind, TARGET[0])[0].item(), MSE.forward(place, TARGET[1])[0].item()
 
 
+@pytest.mark.full(but=("[False-",))
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("donate", [False, True])
 @pytest.mark.parametrize("compiled", [False, True])

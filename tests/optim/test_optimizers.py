@@ -44,6 +44,7 @@ def sizes_on_the_way(params, expected):
     return [max(map(largest, pair)) for pair in zip(lf.tree.leaves(params), expected, strict=True)]
 
 
+@pytest.mark.full(but=("float64",))
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize(("ours", "theirs", "options"), TABLE, ids=IDS)
 def test_takes_torchs_steps(ours, theirs, options, dtype):

@@ -81,6 +81,7 @@ def test_pyplot_is_never_touched():
 # In a notebook
 
 
+@pytest.mark.full(but=("[axes]",))
 @pytest.mark.parametrize(("draw", "size"), [
     (lambda: plots.learning_curve(HISTORY), (640, 480)),
     (lambda: plots.learning_curve(HISTORY).figure, (640, 480)),

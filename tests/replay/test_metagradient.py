@@ -121,7 +121,7 @@ TRAININGS = {
 
 
 # The adjoint of each optimizer is proven in testing/test_prove_subjects.py.
-@pytest.mark.full(but=("adamw", "clipped", "batch norm"))
+@pytest.mark.full(but=("adamw",))
 @pytest.mark.parametrize("name", TRAININGS)
 def test_it_is_the_slope_of_runs_that_are_trained_again(name):
     training = TRAININGS[name]

@@ -70,6 +70,7 @@ def test_shards_find_the_number_of_the_whole_batch():
     assert same_number(arrays(divided), arrays(whole), length=256 * STEPS)
 
 
+@pytest.mark.full
 def test_other_weights_are_those_of_the_whole_batch():
     weights = lf.keys.uniform(lf.Key(7), (23,))
     runs = (make_run(distributed.alone(), shards=n) for n in (None, 4))

@@ -42,7 +42,7 @@ def test_every_workload_has_a_small_one_of_the_same_layers():
             assert kinds == of_small
 
 
-@pytest.mark.full(but=("mlp-small", "lenet-8-sgd", "char-lstm-sgd"))
+@pytest.mark.full(but=("mlp-small",))
 @pytest.mark.parametrize("optimizer", LEARNING_RATES)
 @pytest.mark.parametrize("workload", SMALL.values(), ids=lambda workload: workload.name)
 def test_losses_of_ours_and_torch_agree(workload, optimizer):
@@ -183,6 +183,7 @@ def test_the_exponent_of_known_data(power):
     assert same_number(growth.exponent(sizes, costs), power)
 
 
+@pytest.mark.full
 def test_the_memory_counter_counts_a_known_program():
     def make():
         a = torch.zeros(1000)
@@ -203,6 +204,7 @@ def test_the_memory_counter_counts_a_known_program():
     assert tensors <= allocated <= tensors + 64  # numbers such as the 1
 
 
+@pytest.mark.full
 def test_the_memory_counter_sees_what_autograd_keeps_and_lets_go():
     def make():
         w = torch.zeros(1000, requires_grad=True)

@@ -182,6 +182,7 @@ def test_a_file_says_what_it_is_how_it_is_derived_and_what_it_keeps():
         assert any(paragraph.is_formulas for paragraph in read(path).docstring), path
 
 
+@pytest.mark.full
 def test_a_page_has_the_derivation_the_code_and_the_constructors():
     for path in PATHS:
         text = made_page(path)
@@ -326,6 +327,7 @@ def functions_on_pages():
                 yield file, name, node
 
 
+@pytest.mark.full
 def test_a_page_says_what_a_function_takes_what_it_returns_and_what_it_raises():
     count, known = 0, set()
     for file, name, node in functions_on_pages():

@@ -58,6 +58,7 @@ def test_a_question_is_found(code, kind):
     assert questions_in(code) == ({kind} if kind else set())
 
 
+@pytest.mark.full
 def test_no_room_asks_what_the_spec_says():
     found = {kind: set() for kind in QUESTIONS}
     for file in LIBRARY.rglob("*.py"):

@@ -41,6 +41,7 @@ def names_used():
             yield from re.findall(r"\w+", line)
 
 
+@pytest.mark.full
 def test_every_public_function_is_used():
     public = {
         f"{home.__name__}.{name}"

@@ -119,6 +119,7 @@ def test_a_stream_closes_what_it_wraps(name, how, tmp_path):
     assert source.taken == (3 if how == "end" else 1)
 
 
+@pytest.mark.full
 @given(chosen=st.lists(st.sampled_from(NAMES), max_size=5))
 def test_a_composition_hands_on_the_very_states_and_records(chosen, tmp_path_factory):
     made = wrappers(tmp_path_factory.mktemp("streams"))

@@ -61,6 +61,7 @@ def test_a_mistake_in_an_intermediate_is_told_by_its_line(backward, text, says):
     assert str(mistake).startswith(told)
 
 
+@pytest.mark.full
 def test_two_mistakes_in_one_gradient_are_both_told():
     layer = lf.Layer("norm()", normalised, of_two_lines)
     (mistake,) = check_layer(layer, (), X, all=True).mistakes

@@ -77,6 +77,7 @@ NAMED = {
 }  # fmt: skip
 
 
+@pytest.mark.full(but=("[layer norm, without w]", "[x of ones]", "[a symmetric x]"))
 @pytest.mark.parametrize("name", NAMED)
 def test_a_mistake_that_the_given_point_hides_is_named_and_its_place_told(name):
     (layer, params, x), says = NAMED[name]

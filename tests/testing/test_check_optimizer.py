@@ -210,6 +210,7 @@ MISUSED = {
 }  # fmt: skip
 
 
+@pytest.mark.full(but=("[a forgotten bar]", "[a tuple]", "[a key error]", "[no state]", "[no lr]"))
 @pytest.mark.parametrize(("optimizer", "told"), MISUSED.values(), ids=MISUSED)
 def test_errors_are_in_the_words_of_optimizers(optimizer, told):
     with pytest.raises(GradientError, match=rf"^mine\(\): {told}"):

@@ -169,6 +169,7 @@ def test_a_gradient_of_what_is_not_floating_is_told(x, told):
         check_layer(layer, torch.ones(3), x)
 
 
+@pytest.mark.full
 def test_a_small_sum_of_large_terms_is_no_kink():
     def backward(t, x, g):
         d = g * (1 - torch.tanh(t * x) ** 2)

@@ -198,6 +198,7 @@ def test_the_inputs_are_left_as_they_were():
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+@pytest.mark.full
 def test_a_second_derivative_that_is_silently_wrong_is_a_remark_and_if_asked_a_mistake():
     def forward(ctx, x, w):
         ctx.save_for_backward(x * 1, w)

@@ -334,7 +334,7 @@ COMMANDS = {
 }
 
 
-@pytest.mark.full(but=("kernel", "wrong pair", "no reference"))
+@pytest.mark.full(but=("[kernel]", "no reference"))
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_command_prints_a_report_or_a_record_and_ends_with_the_verdict(name, capsys):
     function, inputs, more, wrong = COMMANDS[name]

@@ -129,6 +129,7 @@ def test_an_x_without_examples_has_a_norm():
     check_same_step(net, X, T, lf.optim.chain(CLIP, lf.optim.sgd(1.0)), error=0.0)
 
 
+@pytest.mark.full
 def test_accumulated_gradients_are_those_of_the_ordinary_step():
     for optimizer in (
         lf.optim.chain(lf.optim.accumulate(2), lf.optim.adamw(0.1)),
@@ -138,6 +139,7 @@ def test_accumulated_gradients_are_those_of_the_ordinary_step():
         assert same_number(given, trained("tied", optimizer, steps=4))
 
 
+@pytest.mark.full
 def test_a_recorded_step_stays_recorded(logged):
     for optimizer in (lf.optim.adamw(), lf.optim.chain(CLIP, lf.optim.adamw())):
         trained("tied", optimizer, steps=5, update="walk", donate=True)

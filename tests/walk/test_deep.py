@@ -90,6 +90,7 @@ def test_init_takes_operations_in_proportion_to_the_depth(around):
     assert eight - four == 2 * (four - two)
 
 
+@pytest.mark.full
 def test_a_step_of_500_compositions_within_each_other():
     step, state = begin(nest(lf.residual, 500), X, MSE, lf.optim.adam())
     new, value = step(state, (X, X))

@@ -56,8 +56,6 @@ def _shift_right(z: Tensor, by: int) -> Tensor:
 
 
 def _mix(z: Tensor) -> Tensor:
-    if z.is_meta:  # no numbers, and each operation there takes ten times as long as on one number
-        return z
     z = (z ^ _shift_right(z, 30)).mul_(_A)
     z = z.bitwise_xor_(_shift_right(z, 27)).mul_(_B)
     return z.bitwise_xor_(_shift_right(z, 31))
@@ -126,6 +124,8 @@ class Key(State):
         return self._child(data, _FOLDED)
 
     def _child(self, data: int | Tensor, stream: int) -> Key:
+        if self.bits.is_meta:  # no numbers, and an operation there takes long
+            return self
         salt = _to_signed(data * _C % (1 << 64)) if isinstance(data, int) else data * _C
         return self._with(_mix((self.bits ^ stream) + salt))
 
@@ -228,6 +228,8 @@ def bits(key: Key, shape: Shape) -> Tensor:
 
 def _bits(key: Key, shape: Shape, axis: int = 0) -> Tensor:
     """Draw bits whose batch's rows are an axis."""
+    if key.bits.is_meta:
+        return key.bits.new_empty(shape)
     # Not in place, because a key that is mapped over by vmap has another axis.
     return _mix(_counters(key, shape, axis).mul_(_C) ^ key.bits).view(shape)
 
