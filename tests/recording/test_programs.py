@@ -1,4 +1,4 @@
-"""Programs: what is left out, what runs once, what is freed, and how they are compared."""
+"""Programs: what is left out, what is freed, and how they are compared."""
 
 import gc
 
@@ -25,17 +25,6 @@ def test_what_leads_nowhere_is_left_out():
     program = program_of(function, X, Y)
     assert names(simplify(program)) == ["mm"]
     assert same_bits(generate(program)([X, Y])[0], X @ Y)
-
-
-def test_what_depends_on_no_input_is_computed_once():
-    def function(x):
-        mask = torch.ones(4, 4).tril() * torch.tensor(2.0)
-        return (x @ mask,)
-
-    program = program_of(function, X)
-    assert names(simplify(program)) == ["mm"]
-    run = generate(program)
-    assert same_bits(run([X])[0], run([X])[0])
 
 
 def test_what_is_asked_of_no_tensor_is_no_number_that_is_read():

@@ -21,8 +21,6 @@ from torch import Tensor
 # An operation's own overload, as torch's dispatcher knows it.
 Overload: TypeAlias = Any  # Any: torch._ops.OpOverload, whose schema has no types
 
-# What depends on no input is computed once, if it has at most so many bytes.
-_ONCE: Final = 2**22
 # A result of at most so many bytes may stay in memory from one use to a later one.
 _SMALL: Final = 2**12
 
@@ -62,8 +60,7 @@ class Program:
     """Operations in order, from some inputs to some outputs.
 
     `fresh` are the constants that each run makes anew from the same numbers, as torch.tensor(2.0)
-    does. `memory` gives for each tensor the number of the first tensor in its memory. `once` are
-    operations that run before all others, in the first run alone.
+    does. `memory` gives for each tensor the number of the first tensor in its memory.
     """
 
     inputs: int
@@ -72,7 +69,6 @@ class Program:
     fresh: frozenset[int]
     memory: tuple[int, ...]
     outputs: tuple[int, ...]
-    once: tuple[Operation, ...] = ()
 
     def first_difference(self, other: Program) -> int | None:
         """Return the place of the first operation that differs; None if all is the same."""
@@ -102,27 +98,13 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
 
 
 def simplify(program: Program) -> Program:
-    """Leave out what is computed again or leads nowhere, and set apart what depends on no input."""
-    lasting = _without_repetitions(program)
+    """Leave out what is computed again, and what leads nowhere."""
     used, needed = {*program.outputs}, []
-    for op in reversed(lasting):
+    for op in reversed(_without_repetitions(program)):
         if op.acts or used.intersection(op.results):
             needed.append(op)
             used.update(op.tensors)
-    # What runs once may have no result that is changed, or returned.
-    memory, written = program.memory, [op.written for op in needed]
-    apart = {memory[number] for number in (*program.outputs, *set().union(*written))}
-    still = {number for number in program.fresh if memory[number] not in apart}
-    once, each = [], []
-    for op in reversed(needed):
-        results = {number for number in op.results if number is not None}
-        is_apart = any(memory[number] in apart for number in results)
-        if op.acts or is_apart or op.nbytes > _ONCE or not still.issuperset(op.tensors):
-            each.append(op)
-        else:
-            still |= results
-            once.append(op)
-    return attrs.evolve(program, operations=tuple(each), once=tuple(once))
+    return attrs.evolve(program, operations=tuple(reversed(needed)))
 
 
 def _without_repetitions(program: Program) -> list[Operation]:
@@ -182,40 +164,32 @@ def by_function(overload: Overload) -> Callable[..., Any]:
 def generate(program: Program, function_of: FunctionOf = by_function) -> Run:
     """Make the function of a program, which frees each tensor after its last use."""
     program = simplify(program)
-    overloads = {op.overload for op in (*program.once, *program.operations)}
     known: dict[str, Any] = {  # Any: whatever the function calls
         **_NAMES,
-        **{name_of(overload): function_of(overload) for overload in overloads},
+        **{name_of(op.overload): function_of(op.overload) for op in program.operations},
         **{f"constant_{n}": constant for n, constant in program.constants.items()},
     }
     exec(_text(program), known)
-    run: Run = known["make"]()
+    run: Run = known["run"]
     return run
 
 
 def _text(program: Program) -> str:
-    """Write a function that makes the program's: what runs once stands in the outer one."""
+    """Write the program's function."""
     written = [{program.memory[n] for n in op.written} for op in program.operations]
     changed = set[int]().union(*written)
     inputs = range(program.inputs)
-    first, each = [], [f"{_listed(inputs)} = inputs"]
-    for n in program.constants:
-        if n in changed:
-            each.append(f"t{n} = constant_{n}.clone()")
-        else:
-            first.append(f"t{n} = constant_{n}")
-    first += [line for op in program.once for line in _lines(op)]
+    each = [f"{_listed(inputs)} = inputs"]
+    each += [f"t{n} = constant_{n}{'.clone()' if n in changed else ''}" for n in program.constants]
     # Once an operation may have written into an input, no call is left to Python.
     lines = _lines_by_operation(program)
     writes = (i for i, numbers in enumerate(written) if not numbers.isdisjoint(inputs))
     begin = next(writes, len(lines))
     blocks = (
-        ("", ["def make():"]),
-        ("    ", [*first, "def run(inputs):", "    try:"]),
-        (" " * 12, [*each, *chain(*lines[:begin])]),
-        (" " * 8, ["except Exception:", "    return None", *chain(*lines[begin:])]),
-        (" " * 8, [f"return {_listed(program.outputs)}"]),
-        ("    ", ["return run"]),
+        ("", ["def run(inputs):", "    try:"]),
+        (" " * 8, [*each, *chain(*lines[:begin])]),
+        (" " * 4, ["except Exception:", "    return None", *chain(*lines[begin:])]),
+        (" " * 4, [f"return {_listed(program.outputs)}"]),
     )
     return "".join(f"{indent}{line}\n" for indent, block in blocks for line in block)
 
@@ -223,19 +197,15 @@ def _text(program: Program) -> str:
 def _lines_by_operation(program: Program) -> list[list[str]]:
     """Write the lines of each operation, with those that free what it is the last to use."""
     lines = []
-    stays = {*program.outputs, *program.constants}.union(*(op.results for op in program.once))
+    stays = {*program.outputs}
     for op in reversed(program.operations):
         unused = [n for n in {*op.results, *op.tensors} - stays if n is not None]
         stays.update(unused)
-        end = [f"del {', '.join(f't{n}' for n in unused)}"] if unused else []
-        lines.append([*_lines(op), *end])
+        call = op.call.format(*(f"t{n}" for n in op.tensors))
+        ends = [line for end in op.ends for line in (f"if {end}:", "    return None")]
+        free = [f"del {', '.join(f't{n}' for n in unused)}"] if unused else []
+        lines.append([f"{op.target} = {call}" if op.target else call, *ends, *free])
     return lines[::-1]
-
-
-def _lines(op: Operation) -> list[str]:
-    call = op.call.format(*(f"t{n}" for n in op.tensors))
-    ends = (line for end in op.ends for line in (f"if {end}:", "    return None"))
-    return [f"{op.target} = {call}" if op.target else call, *ends]
 
 
 def _listed(numbers: Iterable[int]) -> str:
