@@ -25,8 +25,7 @@ from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, Spec, unchanged, 
 from lincoln_fn.walk.arrangement import ENTRIES, Arrangement, Record, gather_by, visit_parts
 from lincoln_fn.walk.init import init_in_turn, remembering
 from lincoln_fn.walk.parts import Parts, always, make_room
-from lincoln_fn.walk.visitors import VisitBack, VisitThere
-from lincoln_fn.walk.visits import BACKWARD, DPARAMS, DX, FORWARD, PREDICT
+from lincoln_fn.walk.visitors import BACKWARD, DPARAMS, DX, FORWARD, PREDICT, VisitBack, VisitThere
 
 There: TypeAlias = Callable[[VisitThere, Params, Arrays], tuple[Arrays, Record]]
 Back: TypeAlias = Callable[[VisitBack, Params, Cache, Arrays], tuple[Arrays, Record]]
