@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import pairwise
+from itertools import chain, pairwise
+from operator import length_hint
 from typing import Annotated, TypeAlias
 
 import attrs
 from torch import Tensor
 
-from lincoln_fn.core import BY_HAND, Key, Layer, PositiveInt, checked, require, unexpected, warn
+from lincoln_fn import core
+from lincoln_fn.core import BY_HAND, Arrays, Key, Layer, PositiveInt, require, unexpected, warn
 from lincoln_fn.losses import Loss
 from lincoln_fn.optim import Optimizer
+from lincoln_fn.optim.internal import is_waiting
 from lincoln_fn.runtime import count_cores, watch_pace
-from lincoln_fn.training import epoch_data
-from lincoln_fn.training.data import Batch, Batches
-from lincoln_fn.training.epoch_data import Data
+from lincoln_fn.training.batch_checks import check_batch, check_walkable, is_array
+from lincoln_fn.training.data import Array, Batch, Batches, Mapped, batches, innermost, is_used_once
 from lincoln_fn.training.evaluate import check_metric, check_metrics, evaluate
 from lincoln_fn.training.history import FitRecord, History, Mode, is_gain
 from lincoln_fn.training.make_step import make_step
@@ -25,12 +27,13 @@ from lincoln_fn.training.protocols import Gradient, Reduce
 from lincoln_fn.training.step import Step
 from lincoln_fn.training.train import StepRecord, TrainState, init_state, take_steps
 
+Data: TypeAlias = Annotated[tuple[Array, Array] | Iterable[Batch], BY_HAND]
 _Metric: TypeAlias = Callable[[Tensor, Tensor], float]
 # One metric, or several by name.
 MetricOrMetrics: TypeAlias = Annotated[_Metric | Mapping[str, _Metric], BY_HAND]
 
 
-@checked
+@core.checked
 def fit(
     net: Layer,
     loss: Loss,
@@ -106,11 +109,11 @@ def fit(
     _check_metrics(metric, valid, patience)
     metrics = metric if isinstance(metric, Mapping) or metric is None else {"metric": metric}
     shard = (0, 1) if reduce is None else reduce.shard
-    source = epoch_data.as_batches("data", data, batch_size, shard, used_once=epochs == 1)
-    held_out = None if valid is None else epoch_data.as_batches("valid", valid, batch_size, shard)
-    epoch_data.check_batch_size(batch_size, data, valid)
+    source = as_batches("data", data, batch_size, shard, used_once=epochs == 1)
+    held_out = None if valid is None else as_batches("valid", valid, batch_size, shard)
+    check_batch_size(batch_size, data, valid)
     if state is None:
-        example, source = epoch_data.first_input(source)
+        example, source = first_input(source)
         state = init_state(net, optimizer, key, example, gradient=gradient)
     if isinstance(data, tuple) and isinstance(source, Batches):
         source = attrs.evolve(source, key=state.key)
@@ -118,7 +121,7 @@ def fit(
     history: list[FitRecord] = []
     best: tuple[TrainState, float] | None = None
     waited, started, first_step = 0, time.perf_counter(), int(state.step)
-    total = epoch_data.count_steps(source, epochs, first_step)
+    total = count_steps(source, epochs, first_step)
     with display(total, shown=progress and shard[0] == 0) as show:
         for epoch, state, records in _lines(step, state, source, epochs, every, show):
             scores = {}
@@ -134,7 +137,7 @@ def fit(
             if waited == patience:
                 _warn_of_falling(history, mode)
                 break
-    epoch_data.warn_of_no_update(source, epochs, first_step, state)
+    warn_of_no_update(source, epochs, first_step, state)
     return (state if best is None else best[0]), History(history)
 
 
@@ -167,14 +170,14 @@ def _lines(
     records: list[StepRecord] = []
     for epoch in range(1, epochs + 1):
         before = int(state.step)
-        coming = epoch_data.batches_of_epoch(source, epoch, begun=first_step, step=before)
+        coming = batches_of_epoch(source, epoch, begun=first_step, step=before)
         for state, taken in take_steps("fit", step, state, coming, watch):
             records.append(taken)
             show.step(taken)
             if every and taken.step % every == 0:
                 yield epoch, state, records
                 records = []
-        epoch_data.check_epoch(source, epoch, int(state.step) - before)
+        check_epoch(source, epoch, int(state.step) - before)
         if records and (every is None or epoch == epochs):
             yield epoch, state, records
             records = []
@@ -205,3 +208,96 @@ def _summarise(
     }
     metric = next(iter(scores.values()), None)
     return FitRecord(int(state.step), epoch, loss, metric, seconds, parts, scores)
+
+
+def as_batches(
+    name: str,
+    data: Data,
+    batch_size: int | None,
+    shard: tuple[int, int],
+    *,
+    used_once: bool = False,
+) -> Iterable[Batch]:
+    """Make batches of the argument `name`, or raise a `LayerError`."""
+    if isinstance(data, tuple):
+        if len(data) != 2:
+            mend = "; give batches as a list" if isinstance(data[0], tuple | list) else ""
+            expected = f"{name} given as a tuple (x, target)"
+            raise unexpected("fit", expected, f"{len(data)} entries{mend}")
+        if batch_size is None:
+            expected = f"a batch_size for {name} given as arrays"
+            raise unexpected("fit", expected, "None", "write batch_size=32, or give batches")
+        arrays: tuple[Arrays, ...] = data  # for mypy, two arrays may also be a batch
+        return batches(arrays, batch_size, shard=shard)
+    if is_used_once(data) and not used_once:
+        expected = f"{name} that can be walked once an epoch"
+        raise unexpected("fit", expected, "an iterator", "give a list or a DataLoader, or epochs=1")
+    if isinstance(data, list) and data and is_array(data[0]):
+        raise unexpected("fit", "arrays as a tuple (x, target)", "a list", core.A_TUPLE)
+    check_walkable("fit", data)
+    return data
+
+
+def check_batch_size(batch_size: int | None, *sources: Data | None) -> None:
+    """Refuse a batch_size where no source is given as arrays: batches have a size of their own."""
+    fits = batch_size is None or any(isinstance(source, tuple) for source in sources)
+    mend = f"leave it out, or give arrays (x, target) or DataLoader(dataset, {batch_size})"
+    require(fits, "fit", "no batch_size for data given as batches", batch_size, mend)
+
+
+def first_input(source: Iterable[Batch]) -> tuple[Arrays, Iterable[Batch]]:
+    """Return an example x, and all batches, including the one that x was taken from."""
+    if isinstance(source, Batches):
+        return source.at(0)[0], source
+    walked = iter(source)
+    for batch in walked:
+        check_batch("fit", batch)
+        return batch[0], chain([batch], walked) if is_used_once(source) else source
+    raise unexpected("fit", "at least one batch", "none")
+
+
+def batches_of_epoch(
+    source: Iterable[Batch], epoch: int, *, begun: int, step: int
+) -> Iterable[Batch]:
+    """Return the batches up to the end of an epoch, from 1, that a run has not seen yet.
+
+    Only `data.batches` know their batches by number; others give an epoch at each iteration.
+    """
+    if isinstance(source, Mapped):
+        inner = batches_of_epoch(source.source, epoch, begun=begun, step=step)
+        return attrs.evolve(source, source=inner)
+    if isinstance(source, Batches):
+        first = source.start or begun
+        return attrs.evolve(source, epochs=epoch * source.epochs, start=first + step - begun)
+    return source
+
+
+def check_epoch(source: Iterable[Batch], epoch: int, steps: int) -> None:
+    """Check that an epoch had a batch; of `data.batches`, a resumed run may have had all before."""
+    if not steps and not isinstance(innermost(source), Batches):
+        mend = "give a list, a DataLoader or data.batches with a batch in each epoch"
+        raise unexpected("fit", f"at least one batch in epoch {epoch}", "none", mend)
+
+
+def warn_of_no_update(source: Iterable[Batch], epochs: int, begun: int, state: TrainState) -> None:
+    """Warn of a run from step `begun` to a state that has the same parameters."""
+    steps, inner = int(state.step) - begun, innermost(source)
+    if steps and is_waiting(state.opt_state, steps):
+        problem = f"accumulate waits for more than the {steps} batches given"
+        mend = "give more batches or epochs, or accumulate fewer"
+        warn(f"fit: {problem}, so no parameter has changed; {mend}")
+    if not steps and isinstance(inner, Batches):  # `check_epoch` refuses others without a step
+        end = epochs * inner.epochs * inner.per_epoch
+        problem = f"state is at step {begun}, and epochs={epochs} end at {end}"
+        mend = "epochs include those before, so write more of them to train on"
+        other = "for other data or another batch_size, take init_state(..., params=state.params)"
+        warn(f"fit: trains nothing, since {problem}; {mend}; {other}")
+
+
+def count_steps(source: Iterable[Batch], epochs: int, begun: int) -> int | None:
+    """Count the steps of a run, if its data has a length."""
+    whole = source
+    if isinstance(innermost(source), Batches):
+        whole, epochs = batches_of_epoch(source, epochs, begun=begun, step=begun), 1
+    length = length_hint(whole, -1)
+    return None if length < 0 else length * epochs
