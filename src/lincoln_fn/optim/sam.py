@@ -15,14 +15,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Params, Positive, bare, constructor, record, tree
-from lincoln_fn.optim.leaves import (
-    check_state,
-    check_whole,
-    find_state,
-    no_steps,
-    state_tree,
-    update_leaves,
-)  # fmt: skip
+from lincoln_fn.optim import leaves
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
 from lincoln_fn.optim.transforms import Transform, norm_of, transform, widened
 
@@ -40,14 +33,16 @@ class SamState:
 
 
 def _init(inner: Optimizer, params: Params) -> SamState:
-    check_whole("sam", params)
-    return SamState(no_steps(params), state_tree(torch.clone, params), inner.init(params))
+    leaves.check_whole("sam", params)
+    return SamState(
+        leaves.no_steps(params), leaves.state_tree(torch.clone, params), inner.init(params)
+    )
 
 
 def _update(
     inner: Optimizer, params: Params, grads: Params, state: SamState, *, rho: float
 ) -> tuple[Params, SamState]:
-    check_state("sam", state, SamState)
+    leaves.check_state("sam", state, SamState)
     before, start = _before("sam", params, grads, state)
     factor = rho / (norm_of(grads) + _EPS)
     moved = tree.map(lambda p, dp: p + (factor * widened(dp)).to(p.dtype), params, grads)
@@ -66,7 +61,7 @@ def _before(name: str, params: Params, grads: Params, state: SamState) -> tuple[
         p = torch.where(state.is_away == 1, start, p)
         return p, p
 
-    return update_leaves(name, rule, params, grads, state.start)
+    return leaves.update_leaves(name, rule, params, grads, state.start)
 
 
 @constructor
@@ -104,5 +99,5 @@ def sam_params(state: OptimizerState, params: Params) -> Params:
         >>> sam_params(state, torch.tensor(4.0))
         tensor(3.)
     """
-    own = find_state("sam_params", state, SamState, "sam")
+    own = leaves.find_state("sam_params", state, SamState, "sam")
     return _before("sam_params", params, params, own)[0]

@@ -30,13 +30,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from lincoln_fn.compiler.inductor.settings import (
-    IS_KNOWN,
-    cache_folder,
-    is_own_file,
-    problem_of,
-    processor,
-)
+from lincoln_fn.compiler.inductor import settings
 from lincoln_fn.compiler.passes.donation import Fate, Flat
 from lincoln_fn.compiler.tracing import Traced, graphs_in
 from lincoln_fn.runtime import precision
@@ -88,7 +82,7 @@ class Library:
 
 def library_of(compiled: Private) -> Library | None:
     """Find the library that a graph's function calls; None if it needs anything else."""
-    if not IS_KNOWN or compiled.constants:
+    if not settings.IS_KNOWN or compiled.constants:
         return None
     entry: Private = inspect.getclosurevars(compiled.current_callable).nonlocals.get("f")
     if getattr(entry, "__name__", None) != _ENTRY:
@@ -101,13 +95,13 @@ def note_on(traced: Traced, *, donate: bool) -> Path | None:
     # Imported here, because it takes as long as the rest of the library.
     from torch._inductor import config
 
-    settings: Private = config  # its functions are set when it is imported
+    inductor: Private = config  # its functions are set when it is imported
     graphs = graphs_in(traced.graph)
     nodes = [node for graph in graphs for node in graph.graph.nodes]
     if (
-        not IS_KNOWN
-        or settings.force_disable_caches
-        or not settings.fx_graph_cache
+        not settings.IS_KNOWN
+        or inductor.force_disable_caches
+        or not inductor.fx_graph_cache
         or not all(x.device.type == "cpu" for x in traced.inputs)
         or any(node.op == "call_module" or _is_constant(node) for node in nodes)
         or not all(_is_known(node.target) for node in nodes if node.op == "call_function")
@@ -118,8 +112,8 @@ def note_on(traced: Traced, *, donate: bool) -> Path | None:
         torch.version.git_version,
         sys.implementation.cache_tag,
         digest(),
-        settings.get_hash(),
-        processor(),
+        inductor.get_hash(),
+        settings.processor(),
         torch.get_num_threads(),
         torch.get_default_dtype(),
         torch.are_deterministic_algorithms_enabled(),
@@ -129,7 +123,7 @@ def note_on(traced: Traced, *, donate: bool) -> Path | None:
         [graph.code for graph in graphs],
     )
     name = hashlib.sha256(repr(facts).encode()).hexdigest()
-    return Path(cache_folder(), "lincoln_fn", f"{name}.json")
+    return Path(settings.cache_folder(), "lincoln_fn", f"{name}.json")
 
 
 def find(note: Path | None) -> Graph | None:
@@ -138,7 +132,7 @@ def find(note: Path | None) -> Graph | None:
         return None
     file = note.with_suffix(_SUFFIX)
     try:
-        if not (is_own_file(note) and is_own_file(file)):
+        if not (settings.is_own_file(note) and settings.is_own_file(file)):
             return None
         facts = json.loads(note.read_text())
         fates = facts["fates"]
@@ -170,7 +164,7 @@ def keep(note: Path | None, graph: Graph) -> None:
         return
     try:
         note.parent.mkdir(mode=0o700, exist_ok=True)
-        problem = problem_of(note.parent)
+        problem = settings.problem_of(note.parent)
         if problem is None:
             _write(note, graph.run.file.read_bytes(), graph.fates)
     except OSError as error:
