@@ -47,6 +47,28 @@ def test_a_complex_number_keeps_the_signs_of_zeros_and_infinity():
         assert same_bits(generate(program)([z])[0], torch.full_like(z, number))
 
 
+def test_what_is_computed_several_times_is_computed_once():
+    def function(x, y):
+        return ((x @ y).exp() * (x @ y).exp().sum(0, keepdim=True) + x.mT.mT @ y,)
+
+    program = program_of(function, X, Y)
+    assert names(simplify(program)) == ["mm", "exp", "sum", "mul", "add"]
+    assert same_bits(generate(program)([X, Y])[0], function(X, Y)[0])
+
+    def other(x, state):
+        before, after = x * 2, x * 2
+        after.add_(1)
+        sums = [state.sum(), state.add_(1).sum()]
+        return before, after, x * 3, x * 3, sums[0] - sums[1], x + 0.0, x + -0.0
+
+    program = program_of(lambda state, x: other(x, state), X.clone(), X, donated=1)
+    assert len(simplify(program).operations) == len(program.operations)
+    outputs = generate(program)([X.clone(), X])
+    for given, wanted in zip(outputs, other(X, X.clone()), strict=True):
+        assert same_bits(given, wanted)
+    assert len({output.data_ptr() for output in outputs}) == 7
+
+
 def test_what_is_returned_or_written_into_is_made_each_time():
     def function(x):
         zeros, total = torch.zeros(4), torch.tensor(0.0)

@@ -38,11 +38,12 @@ def loses_digits(mean: Tensor, rstd: Tensor) -> bool:
 
 
 def gradients(
-    kernel: Function, weight: Tensor | None, bias: Tensor | None, *arguments: Argument
+    kernel: Function, params: Argument, *arguments: Argument
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Compute dx, and dw and db of what there is: under jvp a kernel returns all of them."""
-    dx, dweight, dbias = kernel(*arguments, [True, weight is not None, bias is not None])
-    return dx, None if weight is None else dweight, None if bias is None else dbias
+    has_weight, has_bias = params.weight is not None, params.bias is not None
+    dx, dweight, dbias = kernel(*arguments, [True, has_weight, has_bias])
+    return dx, dweight if has_weight else None, dbias if has_bias else None
 
 
 @core.record
@@ -83,11 +84,9 @@ def layer_backward(
     params: layer_norm.Params, cache: LayerCache, g: Rows
 ) -> tuple[Tensor, layer_norm.Params]:
     """Compute dx, dw and db of layer norm."""
-    x, weight, bias = cache.x, params.weight, params.bias
-    sizes = x.shape[x.ndim - cache.axes :]
-    kernel = torch.ops.aten.native_layer_norm_backward
-    own = g, x, sizes, cache.mean, cache.rstd, weight, bias
-    dx, *dparams = gradients(kernel, weight, bias, *own)
+    x = cache.x
+    own = g, x, x.shape[x.ndim - cache.axes :], cache.mean, cache.rstd, params.weight, params.bias
+    dx, *dparams = gradients(torch.ops.aten.native_layer_norm_backward, params, *own)
     return dx, layer_norm.Params(*dparams)
 
 
@@ -138,10 +137,8 @@ def group_backward(
     """Compute dx, dw and db of group norm."""
     x, mean, rstd = cache.x, cache.mean, cache.rstd
     batch, channels, area = x.shape[0], x.shape[1], x.shape[2:].numel()
-    weight, bias = params.weight, params.bias
-    kernel, sizes = torch.ops.aten.native_group_norm_backward, (batch, channels, area)
-    own = g.contiguous(), x, mean, rstd, weight, *sizes, mean.shape[1]
-    dx, *dparams = gradients(kernel, weight, bias, *own)
+    own = g.contiguous(), x, mean, rstd, params.weight, batch, channels, area, mean.shape[1]
+    dx, *dparams = gradients(torch.ops.aten.native_group_norm_backward, params, *own)
     return dx, group_norm.Params(*dparams)
 
 
@@ -195,11 +192,10 @@ def batch_backward(
 ) -> tuple[Tensor, batch_norm.Params]:
     """Compute dx, dw and db of batch norm."""
     core.check_cotangent("batch_norm", g, cache.x, cache.shape)
-    weight, bias = params.weight, params.bias
     # The two None stand for running statistics, unused in training.
+    own = cache.x, params.weight, None, None, cache.mean, cache.rstd, True, cache.eps
     kernel = torch.ops.aten.native_batch_norm_backward
-    own = cache.x, weight, None, None, cache.mean, cache.rstd, True, cache.eps
-    dx, dweight, dbias = gradients(kernel, weight, bias, _in_order(g), *own)
+    dx, dweight, dbias = gradients(kernel, params, _in_order(g), *own)
     return _in_shape(dx, cache.shape), batch_norm.Params(dweight, dbias, params.running)
 
 

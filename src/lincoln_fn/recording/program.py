@@ -21,6 +21,9 @@ from torch import Tensor
 # An operation's own overload, as torch's dispatcher knows it.
 Overload: TypeAlias = Any  # Any: torch._ops.OpOverload, whose schema has no types
 
+# A result of at most so many bytes may stay in memory from one use to a later one.
+_SMALL: Final = 2**12
+
 
 def name_of(overload: Overload) -> str:
     """Name an operation as a program's text does, such as "aten_mm_default"."""
@@ -44,6 +47,7 @@ class Operation:
     written: frozenset[int]
     ends: tuple[str, ...]
     overload: Overload = attrs.field(eq=False)
+    nbytes: int = attrs.field(eq=False)
 
     @property
     def acts(self) -> bool:
@@ -94,13 +98,37 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
 
 
 def simplify(program: Program) -> Program:
-    """Leave out what leads nowhere."""
+    """Leave out what is computed again, and what leads nowhere."""
     used, needed = {*program.outputs}, []
-    for op in reversed(program.operations):
+    for op in reversed(_without_repetitions(program)):
         if op.acts or used.intersection(op.results):
             needed.append(op)
             used.update(op.tensors)
     return attrs.evolve(program, operations=tuple(reversed(needed)))
+
+
+def _without_repetitions(program: Program) -> list[Operation]:
+    """Compute once what several operations compute of the same tensors.
+
+    It holds for tensors whose memory nobody writes into, and for small results that are not
+    returned: what is computed again to save memory stays so.
+    """
+    memory, operations = program.memory, []
+    apart = {memory[number] for op in program.operations for number in op.written}
+    returned = {memory[number] for number in program.outputs}
+    names: dict[int, int] = {}
+    first: dict[tuple[str, tuple[int, ...]], tuple[int | None, ...]] = {}
+    for op in program.operations:
+        op = attrs.evolve(op, tensors=tuple(names.get(n, n) for n in op.tensors))
+        results = {memory[number] for number in op.results if number is not None}
+        is_apart = results & returned or apart & {*results, *(memory[n] for n in op.tensors)}
+        is_own = op.acts or is_apart or op.nbytes > _SMALL
+        same = op.results if is_own else first.setdefault((op.call, op.tensors), op.results)
+        if same is op.results:
+            operations.append(op)
+        both = zip(op.results, same, strict=True)
+        names |= {n: m for n, m in both if n is not None and m is not None and n != m}
+    return operations
 
 
 # From the inputs to the outputs; None where a number that the program has read is another one now,

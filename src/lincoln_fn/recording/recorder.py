@@ -151,9 +151,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         texts += [f"{key}={self._text(value, tensors)}" for key, value in kwargs.items()]
         call = f"{name_of(func)}({', '.join(texts)})"
         shared = _tensors((args, list(kwargs.values()))) if shares else []
-        target, results, ends = self._outputs(result, shared, has_free_shapes)
+        target, results, ends, nbytes = self._outputs(result, shared, has_free_shapes)
         written = frozenset(map(self._number, _tensors(changed)))
-        op = Operation(call, tuple(tensors), target, results, written, ends, func)
+        op = Operation(call, tuple(tensors), target, results, written, ends, func, nbytes)
         if written or self._has_written:
             self._check_writes(op, name)
         self._operations.append(op)
@@ -162,17 +162,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
 
     def _outputs(
         self, result: Argument, shared: Sequence[Tensor], has_free_shapes: bool
-    ) -> tuple[str, tuple[int | None, ...], tuple[str, ...]]:
-        """Number what an operation returns: its `target`, `results` and `ends`."""
+    ) -> tuple[str, tuple[int | None, ...], tuple[str, ...], int]:
+        """Number what an operation returns: its `target`, `results`, `ends` and `nbytes`."""
         outputs = result if isinstance(result, tuple | list) else [] if result is None else [result]
         if not all(out is None or isinstance(out, Tensor) for out in outputs):
-            return "value", (), (self._end_of(result),)
+            return "value", (), (self._end_of(result),), 0
         results = tuple(None if out is None else self._number(out, shared) for out in outputs)
         names = ["_" if n is None else f"t{n}" for n in results]
         target = "".join(names if isinstance(result, Tensor) else [f"{name}, " for name in names])
         pairs = zip(names, outputs, strict=True) if has_free_shapes else ()
         ends = tuple(f"{name}.shape != {tuple(out.shape)}" for name, out in pairs)
-        return target, results, ends
+        return target, results, ends, sum(t.numel() * t.element_size() for t in _tensors(outputs))
 
     def _check_writes(self, op: Operation, name: str) -> None:
         """Check that an operation writes only into what is donated, or made by the function."""

@@ -5,8 +5,8 @@ from lincoln_fn.walk.arrangement import (
 from lincoln_fn.walk.composition import Composition as Composition, composition as composition
 from lincoln_fn.walk.parts import check_entries as check_entries, is_trained as is_trained
 from lincoln_fn.walk.paths import map_params as map_params
-from lincoln_fn.walk.sites import Site as Site, cotangents as cotangents, grads_at as grads_at
 from lincoln_fn.walk.visitors import VisitBack as VisitBack, VisitThere as VisitThere
 from lincoln_fn.walk.walks import (
-    back as back, forward_to_train as forward_to_train, gradients as gradients, there as there,
+    Site as Site, back as back, cotangents as cotangents, forward_to_train as forward_to_train,
+    gradients as gradients, grads_at as grads_at, there as there,
 )

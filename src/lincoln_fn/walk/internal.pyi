@@ -26,12 +26,12 @@ from lincoln_fn.walk.paths import (
     Pair as Pair, change_parts as change_parts, is_target as is_target, map_paths as map_paths,
     paths as paths, unknown_path as unknown_path,
 )
-from lincoln_fn.walk.sites import (
-    Site as Site, cotangents as cotangents, grads_at as grads_at, skipped as skipped,
-)
 from lincoln_fn.walk.visitors import (
     ALL as ALL, BACKWARD as BACKWARD, DPARAMS as DPARAMS, PREDICT as PREDICT,
     VisitBack as VisitBack, VisitThere as VisitThere, Wants as Wants, allows_loops as allows_loops,
     sum_uses as sum_uses, untrained as untrained,
 )
-from lincoln_fn.walk.walks import there as there, walk_back as walk_back
+from lincoln_fn.walk.walks import (
+    Site as Site, cotangents as cotangents, grads_at as grads_at, skipped as skipped,
+    there as there, walk_back as walk_back,
+)

@@ -60,8 +60,7 @@ def model_of(
     write = Writer(next(iter(names.batch), ""))
     batches = _batch_sizes(program, batch) if dynamic_batch else (0,)
     graphs = [
-        _graph(program, first, _resized(batch, n) if dynamic_batch else batch, len(names.outputs))
-        for n in batches
+        _graph(program, first, _resized(batch, n) if dynamic_batch else batch) for n in batches
     ]
     try:
         inputs, outputs = convert(write, graphs, batches, [*names.first, *names.batch])
@@ -87,29 +86,42 @@ def _model(
         numpy_helper.from_array(leaf.detach().contiguous().numpy(), name)
         for leaf, name in zip(firsts, names.first, strict=True)
     ]
-    results = [described(*result) for result in zip(names.outputs, outputs, strict=True)]
+    # A prediction's program also returns a number, which has no name.
+    named = list(zip(names.outputs, outputs, strict=False))
+    results = [described(*result) for result in named]
     given = [described(value.name, value) for value in inputs]
-    nodes = _named(write, [value.name for value in outputs], names.outputs)
-    tensors = [*defaults, *write.constants.values()]
-    return _checked(helper.make_graph(nodes, "program", given, results, tensors))
+    nodes = _needed(_renamed(write, named), names.outputs)
+    read = {name for node in nodes for name in node.input}
+    constants = [tensor for tensor in write.constants.values() if tensor.name in read]
+    return _checked(helper.make_graph(nodes, "program", given, results, [*defaults, *constants]))
 
 
-def _named(write: Writer, made: Sequence[str], names: Sequence[str]) -> list[NodeProto]:
+def _renamed(write: Writer, named: Sequence[tuple[str, Value]]) -> list[NodeProto]:
     """Give results their names: in the node that makes each, or by a node of its own."""
     from onnx import helper
 
     nodes = [*write.nodes.values()]
     free = {name for node in nodes for name in node.output}
     changed: dict[str, str] = {}
-    for old, name in zip(made, names, strict=True):
-        if old in free and old not in changed:
-            changed[old] = name
+    for name, value in named:
+        if value.name in free and value.name not in changed:
+            changed[value.name] = name
         else:  # an input, a constant, or another result, too
-            nodes.append(helper.make_node("Identity", [old], [name]))
+            nodes.append(helper.make_node("Identity", [value.name], [name]))
     for node in nodes:
         node.input[:] = [changed.get(name, name) for name in node.input]
         node.output[:] = [changed.get(name, name) for name in node.output]
     return nodes
+
+
+def _needed(nodes: Sequence[NodeProto], outputs: Sequence[str]) -> list[NodeProto]:
+    """Leave out nodes whose results nothing reads."""
+    read, needed = set(outputs), []
+    for node in reversed(nodes):
+        if not read.isdisjoint(node.output):
+            read.update(node.input)
+            needed.append(node)
+    return needed[::-1]
 
 
 def split(model: ModelProto, names: Sequence[str]) -> tuple[ModelProto, ModelProto]:
@@ -136,16 +148,14 @@ def _checked(graph: GraphProto) -> ModelProto:
     return model
 
 
-def _graph(program: Program, first: Arrays, batch: Arrays, count: int) -> GraphModule:
-    """Trace the first outputs of a program, without in-place operations, in core operations."""
+def _graph(program: Program, first: Arrays, batch: Arrays) -> GraphModule:
+    """Trace a program, without in-place operations, in torch's core operations."""
     traced = write_down(program, first, batch, here=False)
     fakes = detect_fake_mode(traced.inputs)
     assert fakes is not None  # the inputs are fake
     with fakes, torch.no_grad():
         whole = torch.func.functionalize(traced.graph)
         graph = make_fx(whole, decomposition_table=decompositions())(*traced.inputs)
-    end = graph.graph.output_node()
-    end.args = (end.args[0][:count],)  # a prediction's program also returns a number
     graph.graph.eliminate_dead_code()
     return graph
 
