@@ -15,7 +15,8 @@ from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, keys
 from lincoln_fn.testing import point
 from lincoln_fn.testing.diagnosis import TOLERANCE, Finding, GradientError, Verdict, close
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.explain import Mistake, name_mistakes, worst_place
+from lincoln_fn.testing.explain import name_mistakes, worst_place
+from lincoln_fn.testing.hypotheses import Mistake
 from lincoln_fn.testing.oracles import scales
 from lincoln_fn.testing.sample import Sample, Subject, sample
 from lincoln_fn.walk.internal import map_paths, paths
