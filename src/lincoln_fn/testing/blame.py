@@ -1,4 +1,10 @@
-"""Which gradient of which part of a layer is wrong, or which function fails."""
+"""Which gradient of which part of a layer is wrong, or which function fails.
+
+A plain comparison has failed; kinks, ties and digits are considered. Next to every kink a function
+is smooth. So a gradient is judged at points close by, where no tie and no kink is left: what is
+wrong there is a mistake. What is right there may still differ from an oracle at x itself. On a kink
+any value between the slopes around is right, and the place is left out; elsewhere it is a mistake.
+"""
 
 from __future__ import annotations
 
