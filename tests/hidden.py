@@ -23,7 +23,7 @@ from helpers.cases.normalisation import varied_init
 import lincoln_fn as lf
 from lincoln_fn import keys, tree
 from lincoln_fn.testing import GradientError, blame, check_layer
-from lincoln_fn.testing.explain import Mistake
+from lincoln_fn.testing.hypotheses import Mistake
 from lincoln_fn.testing.sample import doubled, random_like
 
 # Of a composition of more leaves, only what is right at initial params: its parts are rows, too.

@@ -11,7 +11,7 @@ from lincoln_fn import attribution, keys, tree
 from lincoln_fn.attribution import kinds, rules
 from lincoln_fn.testing.exact.field import FREE, Field, P
 from lincoln_fn.testing.prove import Trial
-from lincoln_fn.testing.subject import Subject
+from lincoln_fn.testing.sample import Subject
 
 
 def relevance_of(layer, params, x, y_relevance, rule):

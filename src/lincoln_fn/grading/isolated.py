@@ -1,4 +1,8 @@
-"""A function run in a process of its own, with a limit on its time."""
+"""A function run in a process of its own, with a limit on its time, and what the process answers.
+
+The answer is JSON, of which a value of a known type is made, or an error: a process that runs a
+stranger's code may write into its pipe what it likes.
+"""
 
 from __future__ import annotations
 

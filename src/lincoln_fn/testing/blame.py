@@ -1,4 +1,10 @@
-"""Which gradient of which part of a layer is wrong, or which function fails."""
+"""Which gradient of which part of a layer is wrong, or which function fails.
+
+A plain comparison has failed; kinks, ties and digits are considered. Next to every kink a function
+is smooth. So a gradient is judged at points close by, where no tie and no kink is left: what is
+wrong there is a mistake. What is right there may still differ from an oracle at x itself. On a kink
+any value between the slopes around is right, and the place is left out; elsewhere it is a mistake.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +21,8 @@ from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, keys
 from lincoln_fn.testing import point
 from lincoln_fn.testing.diagnosis import TOLERANCE, Finding, GradientError, Verdict, close
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.explain import Mistake, name_mistakes, worst_place
+from lincoln_fn.testing.explain import name_mistakes, worst_place
+from lincoln_fn.testing.hypotheses import Mistake
 from lincoln_fn.testing.oracles import scales
 from lincoln_fn.testing.sample import Sample, Subject, sample
 from lincoln_fn.walk.internal import map_paths, paths

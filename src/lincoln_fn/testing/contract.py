@@ -191,3 +191,10 @@ def check_walks(at: Sample) -> None:
 
     check("the walk of a step", stepped, at.dparams, _KEPT)
     check("lf.cotangents with lf.grads_at", recorded, (at.dx, at.dparams), _RECORDED)
+
+
+def differs(at: Sample, reference: Layer | None, *tolerances: float) -> bool:
+    """Return whether forward computes something else than the reference that was given."""
+    if reference is None:
+        return False
+    return not close_trees(at.y, reference.forward(at.params, at.x)[0], *tolerances)

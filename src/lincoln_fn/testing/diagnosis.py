@@ -26,13 +26,17 @@ TOLERANCE = 1e-5
 class GradientError(AssertionError):
     """Raised if a layer or loss breaks the contract; names the leaf and the likely mistake."""
 
-    # The name of the mistake.
-    name = "contract"
-
     def __init__(self, sentence: str, function: str = "backward") -> None:
         super().__init__(sentence)
         # What breaks it.
         self.function = function
+
+
+class ContractError(GradientError):
+    """A `GradientError` that says how the rest can be judged all the same."""
+
+    # The name of the mistake.
+    name = "contract"
 
     def mended(self, layer: Layer) -> Layer | None:
         """Make the layer without what breaks it; None if nothing is left to judge."""
@@ -46,7 +50,7 @@ class GradientError(AssertionError):
         return finding
 
 
-class ImpureError(GradientError):
+class ImpureError(ContractError):
     """Raised if a function changes an argument, or gives something else the second time."""
 
     name = IN_PLACE
@@ -277,7 +281,7 @@ Both: TypeAlias = dict[str, Arrays]
 _OTHER = {"dx": "dparams", "dparams": "dx"}
 
 
-class ContainerError(GradientError):
+class ContainerError(ContractError):
     """Raised if gradients do not have the structure of x and params."""
 
     def __init__(self, sentence: str, expected: Both, given: Both) -> None:

@@ -1,4 +1,10 @@
-"""Why a gradient is wrong: the line that made it, or two lines, and how its value differs."""
+"""Why a gradient is wrong: the line that made it, or two lines, and how its value differs.
+
+Each value that a line assigns is put in the place of a right gradient, or of a value of forward, in
+turn. Where the gradients that backward returns become right by that, the line should have given
+it. The first such line is told. Where a line makes the values of later lines right, and not yet
+what is returned, it is one of two mistakes, and the rest is looked at with its right value.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What may relate a wrong gradient to the right one: one small function for each hypothesis.
 
-A hypothesis says what the gradient would be if a mistake had been made. Where a value of backward
-is that, it is told.
+A hypothesis says what the gradient would be if a mistake had been made, such as one in a single
+operation of forward. Where a value of backward is that, it is told.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def check_optimizer(
     except GradientError as error:
         if not all:
             raise
-        finding = Finding("", optimizer.name, "adjoint", "wrong", error.name, str(error))
+        finding = Finding("", optimizer.name, "adjoint", "wrong", "contract", str(error))
         report = Report(optimizer.name, (finding,))
     if report.mistakes and not all:
         raise GradientError(foremost(report).sentence)

@@ -27,8 +27,8 @@ from lincoln_fn.testing.exact.field import FREE, Array, Field, small_ratio
 from lincoln_fn.testing.exact.numbers import READ, TIE, MissingError, Numbers
 from lincoln_fn.testing.exact.operations import STOPPED, Space
 from lincoln_fn.testing.point import by_differences
-from lincoln_fn.testing.sample import Sample, mirrored, perturbed, random_like, sample
-from lincoln_fn.testing.subject import Differentiable, Subject, subject_of
+from lincoln_fn.testing.sample import Sample, Subject, mirrored, perturbed, random_like, sample
+from lincoln_fn.testing.subject import Differentiable, subject_of
 
 
 class Trial:

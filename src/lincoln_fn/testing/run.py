@@ -11,7 +11,7 @@ import attrs
 from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, tree
 from lincoln_fn.testing import contract
 from lincoln_fn.testing.blame import blamed, failure
-from lincoln_fn.testing.diagnosis import Finding, GradientError, ImpureError, Report, close_trees
+from lincoln_fn.testing.diagnosis import ContractError, Finding, GradientError, ImpureError, Report
 from lincoln_fn.testing.elsewhere import elsewhere
 from lincoln_fn.testing.point import NOT_LINEAR, is_plainly_right, not_linear
 from lincoln_fn.testing.precision import Doubled
@@ -66,15 +66,17 @@ def _with_others(
         what = f"{type(error).__name__} of {error.function}"
         if not options.all or what in told:
             raise
-        rest = on_copies(layer) if isinstance(error, ImpureError) else error.mended(layer)
+        plain = ContractError(str(error), error.function)
+        of = error if isinstance(error, ContractError) else plain
+        rest = on_copies(layer) if isinstance(of, ImpureError) else of.mended(layer)
         if rest is None:
             raise
         try:
             report = _with_others(rest, *given, options, (*told, what))
         except GradientError:
             raise error from None
-        finding = Finding("", layer.name, error.function, "wrong", error.name, str(error))
-        return attrs.evolve(report, findings=(*map(error.told_of, report.findings), finding))
+        finding = Finding("", layer.name, of.function, "wrong", of.name, str(of))
+        return attrs.evolve(report, findings=(*map(of.told_of, report.findings), finding))
 
 
 def _checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Report:
@@ -83,7 +85,7 @@ def _checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Repor
     at: Sample | None = None
     try:
         at = contract.pure(layer, params, x, key)
-        is_other = _computes_another(at, options.reference)
+        is_other = contract.differs(at, options.reference)
         if not is_other and is_plainly_right(at, key, options.directions):
             _check_others(at, options)
             return elsewhere(_all_right(at), at, at, options.key, options.predict_is_forward)
@@ -103,22 +105,15 @@ def _all_right(at: Sample) -> Report:
     return Report(at.layer.name, tuple(Finding("", at.layer.name, n, "right") for n in at.names))
 
 
-def _computes_another(at: Sample, reference: Layer | None, *tolerances: float) -> bool:
-    """Return whether forward computes something else than the reference that was given."""
-    if reference is None:
-        return False
-    return not close_trees(at.y, reference.forward(at.params, at.x)[0], *tolerances)
-
-
 def _judged(own: Sample, options: Options, doubled: Doubled) -> Report:
     """Judge gradients that did not pass the plain comparison."""
     key, reference, at = options.key.fold_in(0), options.reference, own
     if options.all and own.layer.composition is None:
         contract.check_halves(own)
-    is_other = _computes_another(own, reference)
+    is_other = contract.differs(own, reference)
     try:
         # What autograd does not follow, a reference may say.
-        is_same = own.automatic is None and not _computes_another(own, reference, *AGREEMENT)
+        is_same = own.automatic is None and not contract.differs(own, reference, *AGREEMENT)
         if reference is not None and (is_other or is_same):
             at = sample(_held_to(own.layer, reference), own.params, own.x, key)
         is_right = at is not own and is_plainly_right(at, key, 1)

@@ -1,4 +1,8 @@
-"""Torch's operations on tensors of exact numbers.
+"""Tensors of exact numbers, and torch's operations on them.
+
+A tensor's float64 elements are the numbers of rows in a table of its space. Torch's own operations
+move elements, as in a view, a gather or a copy into a slice. Row 0 is the number 0, so padding and
+zeros are right, too. What computes reads the rows, and adds new ones.
 
 A handler takes the space, the operation and its arguments. Operations that move elements run on the
 rows; those that choose or compare ask the shadows; the others compute by a rule.

@@ -12,10 +12,9 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Final, TypeAlias
 from unittest import mock
 
-import attrs
 import numpy as np
 import torch
-from attrs import evolve
+from attrs import evolve, frozen
 from torch import Tensor
 
 from lincoln_fn.core import Key, keys
@@ -30,7 +29,7 @@ class NotTriedError(Exception):
     """Raised if a trial would say nothing of a function; its reason becomes a remark."""
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Point:
     """A function where it is called: a g, and the y and the gradients that are expected."""
 
