@@ -77,7 +77,7 @@ def forward_mode() -> Iterator[None]:
 
 def with_tangents(values: T, tangents: T) -> T:
     """Make dual tensors of the leaves of two trees."""
-    return tree.map(_dual, values, tangents)
+    return tree.map(_FORWARD_MODE.make_dual, values, tangents)
 
 
 def values_of(duals: T) -> T:
@@ -104,11 +104,6 @@ def _split(duals: Arrays) -> tuple[Arrays, Arrays]:
         return _unpacked(duals)
     has_tangent = any(_unpacked(leaf)[1] is not None for leaf in tree.leaves(duals))
     return values_of(duals), tangents_of(duals) if has_tangent else None
-
-
-def _dual(value: Tensor, tangent: Tensor) -> Tensor:
-    dual: Tensor = _FORWARD_MODE.make_dual(value, tangent)
-    return dual
 
 
 def _unpacked(dual: Tensor) -> tuple[Tensor, Tensor | None]:
