@@ -19,7 +19,7 @@ from torch import Tensor
 from lincoln_fn.checkpoint import contents, places
 from lincoln_fn.checkpoint.access import reading, replacing
 from lincoln_fn.checkpoint.places import shape_text
-from lincoln_fn.core import EVERYTHING, Tree, record, wrong_kind
+from lincoln_fn.core import EVERYTHING, Tree, wrong_kind
 from lincoln_fn.training import is_spent
 
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -29,20 +29,11 @@ _MEND: Final = "; a network's numbers are in its state: write checkpoint.save(pa
 _PLAIN = (bool, int, float, complex, str, bytes, np.generic, torch.dtype, torch.device)
 
 
-@record
-class Description:
-    """A tree taken apart, by path."""
+def describe(tree: Tree) -> tuple[dict[str, Tree], dict[str, Tensor], dict[str, str]]:
+    """Take a tree apart, by path: all leaves in their order, those that are tensors, and the rest.
 
-    # in the order of the tree
-    leaves: dict[str, Tree]  # tensors, numbers, text
-    # the leaves that are tensors
-    tensors: dict[str, Tensor]
-    # kinds of records and containers, leaves that are no tensors, static fields
-    rest: dict[str, str]
-
-
-def describe(tree: Tree) -> Description:
-    """Take a tree apart."""
+    The rest are kinds of records and containers, leaves that are no tensors, and static fields.
+    """
     leaves: dict[str, Tree] = {}
     rest: dict[str, str] = {}
 
@@ -72,8 +63,7 @@ def describe(tree: Tree) -> Description:
                 visit(child, _join_path(path, entry))
 
     visit(tree, "")
-    tensors = {path: leaf for path, leaf in leaves.items() if isinstance(leaf, Tensor)}
-    return Description(leaves, tensors, rest)
+    return leaves, {path: leaf for path, leaf in leaves.items() if isinstance(leaf, Tensor)}, rest
 
 
 def _join_path(path: str, entry: object) -> str:
@@ -146,15 +136,15 @@ def save(path: str | os.PathLike[str], state: Tree, *, score: float | None = Non
     """
     path = _as_path("checkpoint.save", path, "(path, state)")
     with add_path_to_errors(path):
-        described = describe(state)
-        for name, leaf in described.tensors.items():
+        _, tensors, rest = describe(state)
+        for name, leaf in tensors.items():
             _check_numbers(name, leaf)
-        order = places.place_tensors(described.tensors)
+        order = places.place_tensors(tensors)
         shapes = {name: shape_text(place) for name, place in order.items()}
         notes: contents.Notes = {
             "version": VERSION,
-            "rest": described.rest,
-            "strides": places.record_strides(described.tensors),
+            "rest": rest,
+            "strides": places.record_strides(tensors),
             "score": check_score(score),
         }
         notes["head_sha256"] = contents.head_digest(notes, shapes)
@@ -168,7 +158,7 @@ def save(path: str | os.PathLike[str], state: Tree, *, score: float | None = Non
             for name in sorted(order):
                 sha.update(contents.encode_name(name, shapes[name]))
                 file.seek(start + order[name].begin)
-                for block in places.blocks(described.tensors[name]):
+                for block in places.blocks(tensors[name]):
                     data = places.bytes_of(block).numpy().data
                     sha.update(data)
                     file.write(data)
@@ -198,20 +188,19 @@ def load(path: str | os.PathLike[str], like: T) -> T:
     path = _as_path("checkpoint.load", path, "(path, like)")
     with _open(path) as opened:
         try:
-            expected = describe(like)
+            leaves, like_tensors, rest = describe(like)
         except ValueError as error:
             raise ValueError(f"like: {error}") from error
         # A state of one's own may count its steps by an int, which differs from that of `like`.
         step = opened.notes["rest"].get("step", "") if hasattr(like, "step") else ""
-        counts = type(expected.leaves.get("step")) is int and step.isdecimal()
+        counts = type(leaves.get("step")) is int and step.isdecimal()
         count = {"step": int(step)} if counts else {}
-        rest = expected.rest | {name: repr(step) for name, step in count.items()}
-        contents.check_fit(opened, rest, {n: shape_text(t) for n, t in expected.tensors.items()})
-        tensors = contents.read_tensors(opened, {n: t.device for n, t in expected.tensors.items()})
-    read = {**expected.leaves, **count, **tensors}
-    leaves = [read[name] for name in expected.leaves]
+        rest |= {name: repr(step) for name, step in count.items()}
+        contents.check_fit(opened, rest, {n: shape_text(t) for n, t in like_tensors.items()})
+        tensors = contents.read_tensors(opened, {n: t.device for n, t in like_tensors.items()})
+    read = {**leaves, **count, **tensors}
     structure = optree.tree_structure(like, namespace=EVERYTHING)  # type: ignore[arg-type]  # any T
-    loaded: T = structure.unflatten(leaves)  # type: ignore[assignment]  # a tree like the first
+    loaded: T = structure.unflatten([read[name] for name in leaves])  # type: ignore[assignment]  # a tree like the first
     return loaded
 
 

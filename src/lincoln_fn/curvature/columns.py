@@ -45,6 +45,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TypeAlias
 
 import attrs
 import optree
@@ -131,12 +132,8 @@ def _cholesky(p: Float[Tensor, "N P C"]) -> Float[Tensor, "K N P C"]:
     return torch.stack(columns) if columns else torch.zeros_like(p).unsqueeze(0)
 
 
-@attrs.frozen(eq=False)
-class Rows:
-    """The rows of one use of a layer's weight."""
-
-    x: Float[Tensor, "N T I"]
-    g: Float[Tensor, "K N T O"]
+# The rows x and g of one use of a layer's weight.
+Rows: TypeAlias = tuple[Float[Tensor, "N T I"], Float[Tensor, "K N T O"]]
 
 
 def matrix_classes(net: Layer) -> tuple[type, ...]:
@@ -165,9 +162,9 @@ def rows_of(layer: Layer, params: Params, cache: Cache, g: Float[Tensor, "K N *s
     g = torch.func.vmap(factor)(g)
     match attrs.evolve(found[0], g=g[0]):
         case core.Outer(x=x):
-            return Rows(x, g)
+            return x, g
         case core.Correlation(groups=1) as term:
-            return Rows(windows(term, params.weight), g.flatten(3).mT)
+            return windows(term, params.weight), g.flatten(3).mT
     return None
 
 

@@ -91,8 +91,8 @@ def _columns_of(site: Site) -> Params:
     params, cache, g = site.params, site.cache, site.g
     rows = rows_of(site.layer, params, cache, g)
     if rows is not None:
-        weight = RowColumns(rows.x, rows.g, has_inputs_first(params.weight))
-        bias = None if params.bias is None else Columns(tuple(map(core.Explicit, rows.g.sum(2))))
+        weight = RowColumns(*rows, has_inputs_first(params.weight))
+        bias = None if params.bias is None else Columns(tuple(map(core.Explicit, rows[1].sum(2))))
         return evolve(params, weight=weight, bias=bias)
     each = []
     for k in range(len(tree.leaves(g)[0])):

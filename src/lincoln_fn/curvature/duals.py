@@ -30,7 +30,8 @@ from lincoln_fn.layers import conv, conv_transpose, dense, group_norm, lstm, sil
 from lincoln_fn.losses.internal import Loss, check_one_number, unchecked
 from lincoln_fn.rules.internal import with_true_gradient
 from lincoln_fn.runtime import load_forward_mode
-from lincoln_fn.walk.internal import Composition, Record, Wants, sum_uses, untrained, walk_back
+from lincoln_fn.walk import Composition
+from lincoln_fn.walk.internal import BACKWARD, Record, Wants, sum_uses, untrained, walk_back
 
 T = TypeVar("T")
 
@@ -77,7 +78,7 @@ def forward_mode() -> Iterator[None]:
 
 def with_tangents(values: T, tangents: T) -> T:
     """Make dual tensors of the leaves of two trees."""
-    return tree.map(_dual, values, tangents)
+    return tree.map(_FORWARD_MODE.make_dual, values, tangents)
 
 
 def values_of(duals: T) -> T:
@@ -106,11 +107,6 @@ def _split(duals: Arrays) -> tuple[Arrays, Arrays]:
     return values_of(duals), tangents_of(duals) if has_tangent else None
 
 
-def _dual(value: Tensor, tangent: Tensor) -> Tensor:
-    dual: Tensor = _FORWARD_MODE.make_dual(value, tangent)
-    return dual
-
-
 def _unpacked(dual: Tensor) -> tuple[Tensor, Tensor | None]:
     value, tangent = _FORWARD_MODE.unpack_dual(dual)
     return value, tangent
@@ -129,38 +125,30 @@ def tangents_leaf(
 ) -> tuple[Arrays, Params]:
     """Compute dx, dual, and the tangents of a single layer's dparams."""
     if file_of(layer) in _LINEAR:
-        return _product_leaf(layer, params, cache, g, wants)
-    dx, dparams = _backward(layer, params, cache, g, wants)
+        return _product_leaf(layer, path, params, cache, g, wants)
+    dx, dparams = BACKWARD.visit(layer, path, params, cache, g, wants)
     return dx, tangents_of(dparams) if wants.dparams else None
 
 
 def _product_leaf(
-    layer: Layer, params: Params, cache: Cache, g: Tensor, wants: Wants
+    layer: Layer, path: str, params: Params, cache: Cache, g: Tensor, wants: Wants
 ) -> tuple[Arrays, Params]:
     """Compute (dx', dparams') = backward(params, x, g') + backward(params', x', g), and dx."""
     (at, at_tangent), (x, x_tangent), (g, g_tangent) = _split(params), _split(cache), _split(g)
     along_g = torch.zeros_like(g) if g_tangent is None else g_tangent
-    of_x, dparams = _backward(layer, at, x, along_g, wants)
+    of_x, dparams = BACKWARD.visit(layer, path, at, x, along_g, wants)
     tangents = [of_x] if g_tangent is not None else []
     # Without a tangent, nothing that depends on it is asked for, so any value takes its place.
     others = Wants(wants.dx and at_tangent is not None, wants.dparams and x_tangent is not None)
-    other = evolve(at if at_tangent is None else at_tangent, bias=None)
-    of_x, more = _backward(layer, other, x if x_tangent is None else x_tangent, g, others)
-    tangents += [of_x] if others.dx else []
-    if others.dparams:
-        dparams = evolve(dparams, weight=dparams.weight + more.weight)
+    if others.dx or others.dparams:
+        other = evolve(at if at_tangent is None else at_tangent, bias=None)
+        x_prime = x if x_tangent is None else x_tangent
+        of_x, more = BACKWARD.visit(layer, path, other, x_prime, g, others)
+        tangents += [of_x] if others.dx else []
+        if others.dparams:
+            dparams = evolve(dparams, weight=dparams.weight + more.weight)
     dx = layer.input_grad(at, x, g) if wants.dx else None
     return with_tangents(dx, reduce(torch.add, tangents)) if wants.dx and tangents else dx, dparams
-
-
-def _backward(
-    layer: Layer, params: Params, cache: Cache, g: Arrays, wants: Wants
-) -> tuple[Arrays, Params]:
-    """Compute what is wanted of dx and dparams, and no more."""
-    if wants.dx and wants.dparams:
-        return layer.backward(params, cache, g)
-    dx = layer.input_grad(params, cache, g) if wants.dx else None
-    return dx, layer.grads(params, cache, g) if wants.dparams else None
 
 
 def walk_of(leaf: Callable[..., Arrays]) -> Callable[..., tuple[Arrays, Record]]:

@@ -144,7 +144,7 @@ def kfac_factors(
 
 def factors_of(rows: Rows, has_bias: bool, sharing: Sharing) -> Factors:
     """Compute A and B of one use of a layer, of half precision in float32."""
-    x, g = widened(rows.x), widened(rows.g)
+    x, g = map(widened, rows)
     if sharing == "reduce":
         x, g = x.mean(1, keepdim=True), g.sum(2, keepdim=True)
     x, g = x.flatten(0, 1), g.flatten(0, 2)

@@ -50,9 +50,9 @@ def beam_search(
 ) -> tuple[Texts, Scores]:
     """Find the continuations of a prompt with the best scores, the best first.
 
+    The decoder, the prompt and the errors are as in `generate`.
+
     Args:
-        decoder: as in `generate`.
-        prompt: likewise.
         num_beams: how many texts are kept, and returned, for each of the batch.
         length_penalty: the power of the length that divides a text's log-probability: 0 for the
             most probable text, more for longer ones.
@@ -64,9 +64,6 @@ def beam_search(
     Returns:
         The new tokens of each text, (batch, num_beams, length), in which those that ended before
         others repeat their last token; and their scores, -inf where there are fewer texts.
-
-    Raises:
-        LayerError: as in `generate`.
 
     Example:
         >>> net, prompt = lf.serial(lf.embedding(10, 4), lf.gru(8), lf.dense(10)), torch.ones(1, 3)

@@ -176,15 +176,6 @@ class Visited:
     y: Arrays
 
 
-@attrs.frozen
-class Trial:
-    """The uses of all layers in their order, and the network's output or error."""
-
-    visited: list[Visited]
-    y: Arrays
-    error: Exception | None
-
-
 def run(
     net: Layer,
     params: Params,
@@ -206,11 +197,11 @@ def find_states(
     net: Layer, params: Params, short: Arrays, long: Arrays, max_length: int
 ) -> tuple[States, int]:
     """Find the first state of each layer that has a row, and the axis of y's positions."""
-    runs = [_try(net, params, x) for x in (short, long)]
+    (ones, y_one, error), (twos, y_two, later) = (_try(net, params, x) for x in (short, long))
     noise = cache(_noise)  # of a deep network, many layers have inputs of one shape
     states: States = {}
     refused: list[str] = []
-    for one, two in zip(runs[0].visited, runs[1].visited, strict=False):
+    for one, two in zip(ones, twos, strict=False):
         if refused and _axes(one.x, two.x) is None:
             continue  # that follows from the refused ones
         try:
@@ -219,14 +210,13 @@ def find_states(
             refused.append(f"{one.name} {one.layer.name} {reason.problem}".strip())
     if refused:
         raise unexpected("decode", "layers that decode", "; ".join(refused))
-    for each in runs:
-        if each.error is not None:
-            problem = f"cannot run on a few positions: {each.error}"
-            raise LayerError("decode", problem) from each.error
-    if len(runs[0].visited) != len(runs[1].visited):
+    error = error or later
+    if error is not None:
+        raise LayerError("decode", f"cannot run on a few positions: {error}") from error
+    if len(ones) != len(twos):
         expected = "a composition that runs its parts as often for two positions as for one"
         raise unexpected("decode", expected, "one that runs over the positions", "use lf.scan")
-    return states, _axis_of_outputs(runs[0].y, runs[1].y)
+    return states, _axis_of_outputs(y_one, y_two)
 
 
 def _axis_of_outputs(short: Arrays, long: Arrays) -> int:
@@ -242,7 +232,8 @@ def _axis_of_outputs(short: Arrays, long: Arrays) -> int:
     return axis
 
 
-def _try(net: Layer, params: Params, x: Arrays) -> Trial:
+def _try(net: Layer, params: Params, x: Arrays) -> tuple[list[Visited], Arrays, Exception | None]:
+    """Return the uses of all layers in their order, and the network's output or error."""
     visited: list[Visited] = []
 
     def at(layer: Layer, name: str, params: Params, x: Arrays) -> Arrays:
@@ -251,9 +242,9 @@ def _try(net: Layer, params: Params, x: Arrays) -> Trial:
         return y
 
     try:
-        return Trial(visited, run(net, params, x, at), None)
+        return visited, run(net, params, x, at), None
     except ERRORS as error:
-        return Trial(visited, None, error)
+        return visited, None, error
 
 
 def _state(one: Visited, two: Visited, max_length: int, noise: Noise) -> States:

@@ -142,10 +142,8 @@ def dora(
     """Train low-rank updates of the directions of matrices and, apart from them, the lengths.
 
     It is `lora` with a trained length m_j of each column: y_j = m_j (x V)_j / |V_j| + b_j with
-    V = W + (alpha / r) A B. m begins as the lengths of W's columns, and B at 0.
-
-    Args:
-        targets: patterns of the paths of dense layers, as `lora` takes them.
+    V = W + (alpha / r) A B. m begins as the lengths of W's columns, and B at 0. The
+    arguments are those of `lora`.
 
     Raises:
         LayerError: if a pattern fits no dense layer, and it lists their paths; if a column of a

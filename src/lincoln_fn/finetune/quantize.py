@@ -138,12 +138,6 @@ def _init(key: Key, x: Tensor, *, layer: Layer, bits: Bits, block_size: int) -> 
     return from_dense(layer.init(key, x), bits=bits, block_size=block_size)
 
 
-def quantized_dense(name: str, layer: Layer, *, bits: Bits, block_size: int) -> Layer:
-    """Make the layer in the place of a dense one with a name; `layer` is one of its sizes."""
-    made = partial(_init, layer=layer, bits=bits, block_size=block_size)
-    return Layer(f"quantized({name}, bits={bits})", forward, backward, made)
-
-
 def dense_like(params: dense.Params) -> Layer:
     """Make the dense layer of params."""
     return dense.dense(params.weight.shape[1], bias=params.bias is not None)
@@ -188,7 +182,8 @@ def quantize(
             return None
         if not isinstance(params, dense.Params) or not is_target(path, targets):
             return layer, params
-        few = quantized_dense(layer.name, dense_like(params), bits=bits, block_size=block_size)
+        init = partial(_init, layer=dense_like(params), bits=bits, block_size=block_size)
+        few = Layer(f"quantized({layer.name}, bits={bits})", forward, backward, init)
         return few, from_dense(params, bits=bits, block_size=block_size)
 
     return change_parts(change, net, "", params, None)

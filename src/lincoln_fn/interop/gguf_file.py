@@ -128,10 +128,10 @@ def from_gguf(
         raise LayerError(where, f"{file}: no such file")
     try:
         with reading(file) as (opened, size):
-            head = read_head(
+            options, parts = read_head(
                 opened, size, lambda kind: gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind)]
             )
-            config, stored = _opened(where, gguf, opened, head.options, head.parts)
+            config, stored = _opened(where, gguf, opened, options, parts)
             net, params = assemble(where, config, stored, key=key, dtype=dtype, ignore=ignore)
     except LayerError:
         raise

@@ -45,13 +45,6 @@ class Entry(NamedTuple):
     begin: int
 
 
-class Header(NamedTuple):
-    """A head that has been read and checked."""
-
-    options: dict[str, Option]
-    parts: dict[str, Entry]
-
-
 @attrs.frozen
 class _Reader:
     file: BinaryIO
@@ -112,8 +105,10 @@ class _Reader:
         self.file.seek(count, 1)
 
 
-def read_head(file: BinaryIO, size: int, sizes: BlockSizes) -> Header:
-    """Read the head of a file of a size, or raise a ValueError."""
+def read_head(
+    file: BinaryIO, size: int, sizes: BlockSizes
+) -> tuple[dict[str, Option], dict[str, Entry]]:
+    """Read and check the options and tensors of a file of a size, or raise a ValueError."""
     reader = _Reader(file, size)
     if reader.raw(4) != _MAGIC:
         raise ValueError("it does not begin as GGUF")
@@ -132,7 +127,7 @@ def read_head(file: BinaryIO, size: int, sizes: BlockSizes) -> Header:
     for name, part in placed.items():
         if part.begin + math.prod(part.byte_shape) > size:
             raise ValueError(f"it ends before the numbers of {name:.60}")
-    return Header(given, placed)
+    return given, placed
 
 
 def _part(reader: _Reader, name: str, sizes: BlockSizes) -> Entry:

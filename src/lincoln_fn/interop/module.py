@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from lincoln_fn.core import EVERYTHING, Arrays, Layer, Params, checked, tree
+from lincoln_fn.walk.internal import BACKWARD, Wants
 
 
 @checked
@@ -147,13 +148,8 @@ class _ByHand(torch.autograd.Function):
         g = optree.tree_unflatten(call.y_form, of_floating)
         forms = [optree.tree_structure(given, namespace=EVERYTHING) for given in (params, x)]
         wanted, count = ctx.needs_input_grad[1:], forms[0].num_leaves
-        dx, dparams = None, None
-        if any(wanted[:count]) and any(wanted[count:]):
-            dx, dparams = layer.backward(params, cache, g)
-        elif any(wanted[:count]):
-            dparams = layer.grads(params, cache, g)
-        else:
-            dx = layer.input_grad(params, cache, g)
+        wants = Wants(dx=any(wanted[count:]), dparams=any(wanted[:count]))
+        dx, dparams = BACKWARD.visit(layer, "", params, cache, g, wants)
         gradients = [
             entry if isinstance(entry, Tensor) and entry.is_floating_point() else None
             for form, given in zip(forms, (dparams, dx), strict=True)

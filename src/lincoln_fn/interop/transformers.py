@@ -80,9 +80,6 @@ def transformer_decoder(*blocks: Layer, norm: Layer | None = None) -> Layer:
     x is (target, memory) or (target, memory, target mask, memory mask), as each block takes it; y
     is a sequence as the target is.
 
-    Args:
-        norm: a layer for the last block's output, or None.
-
     Example:
         >>> net = transformer_decoder(lf.transformer_decoder_block(2, 16), norm=lf.layer_norm())
         >>> x = torch.zeros(3, 5, 8), torch.zeros(3, 7, 8)

@@ -198,9 +198,6 @@ class NoiseRecord(StepRecord):
 def with_noise(stream: Stream) -> Iterator[tuple[TrainState, NoiseRecord]]:
     """Add the noise scales of a run whose step has `gradient=noise_scale()` to each record.
 
-    Args:
-        stream: such as `train` yields.
-
     Raises:
         LayerError: from the stream, if the state has no noise: the step has another gradient.
 

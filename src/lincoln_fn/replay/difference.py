@@ -250,22 +250,19 @@ def first_non_finite(run: Run, *, steps: NonNegativeInt | None = None) -> Origin
         raise LayerError("first_non_finite", problem)
     while int(state.step) < last:
         new = arrays.take_finite(run, state)
-        leaf = None if new is None else arrays.first_non_finite_leaf("", new)
-        if new is None or leaf is not None:
-            return _find_within(run, state, leaf)
+        leaf = _NOT_FINITE if new is None else arrays.first_non_finite_leaf("", new)
+        if leaf is not None:
+            within = arrays.first_within(
+                run, state, lambda a: arrays.first_non_finite_leaf(a.name, a.values)
+            )
+            after = Array("loss" if new is None else "update", "", ()), leaf
+            return _origin(run, *(within or after), int(state.step) + 1)
         state = new
     return None
 
 
-def _find_within(run: Run, state: State, of_new: Leaf | None) -> Origin:
-    within = arrays.first_within(
-        run, state, lambda a: arrays.first_non_finite_leaf(a.name, a.values)
-    )
-    if of_new is None:
-        after = Array("loss", "value", ()), Leaf("value", (), (torch.nan,), torch.inf)
-    else:
-        after = Array("update", "", ()), of_new
-    return _origin(run, *(within or after), int(state.step) + 1)
+# In place of a leaf of the new state, which a loss that is not finite leaves out.
+_NOT_FINITE: Final = Leaf("value", (), (math.nan,), math.inf)
 
 
 def _origin(run: Run, array: Array, leaf: Leaf, step: int) -> Origin:

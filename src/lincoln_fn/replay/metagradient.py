@@ -228,7 +228,6 @@ class Metagradient:
     """The derivatives of a number after training. What was not asked for is None.
 
     Args:
-        value: the number.
         examples: the derivative in each example's weight in the loss, where 1 is its own: of shape
             (N,), for the rows of the data of `data.batches`; for other batches a list, with a
             tensor for each step.
@@ -287,7 +286,6 @@ def metagradient(
         folder: where to save what was found so far. A call with the same arguments goes on from
             there, with the same bits. The file is deleted at the end. Several processes share one
             folder, and may be more or fewer when they go on.
-        save_seconds: the time between two saves.
         progress: is called after each step, with the number of steps done and of all.
 
     Raises:

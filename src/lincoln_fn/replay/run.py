@@ -50,7 +50,6 @@ class Run:
             are, the less is repeated. A directory keeps 3 by default: raise its `keep_last`.
         net: the network of a step of your own, if its state has `params`; a step of `make_step`
             has its own. Without one, the first different array is found, and no layer.
-        loss: its loss.
 
     Example:
         >>> net, optimizer, x = lf.dense(1), lf.optim.sgd(0.1), torch.ones(4, 3)

@@ -189,10 +189,8 @@ def is_synchronised(net: Layer) -> bool:
 
 def communicates(net: Layer) -> bool:
     """Return whether any function of a network sends something: of what is made for a group."""
-    made, arguments = composition_of(net), {} if net.spec is None else net.spec.arguments
-    if made is not None and (is_fully_sharded(made) or "group" in arguments):
-        return True
-    return made_by(net, sync_batch_norm) or any(map(communicates, net.parts))
+    is_for_group = net.spec is not None and "group" in net.spec.arguments
+    return is_for_group or any(map(communicates, net.parts))
 
 
 def synchronise(net: Layer, meeting: Meeting, shard: int) -> Layer:

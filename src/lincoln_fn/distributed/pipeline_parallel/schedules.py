@@ -34,11 +34,7 @@ Kind: TypeAlias = Literal["F", "B", "W"]  # in the order in which a microbatch n
 
 
 class Action(NamedTuple):
-    """What a stage computes for a microbatch; a plain ("F", 0) does as well.
-
-    Args:
-        microbatch: its number, from 0.
-    """
+    """What a stage computes for a microbatch, numbered from 0; a plain ("F", 0) does as well."""
 
     kind: Kind
     microbatch: int

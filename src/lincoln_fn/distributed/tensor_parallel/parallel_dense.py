@@ -215,13 +215,10 @@ def forward(
 
 @constructor
 def parallel_dropout(p: Probability, group: Group, axis: int = -1) -> Layer:
-    """Drop elements of a tensor that is divided among processes, as one process would.
+    """Drop elements of a tensor that is divided along an axis, as one process would.
 
     It is for what `column_parallel` returns. Where all processes have the same tensor, `lf.dropout`
     draws the same mask in all.
-
-    Args:
-        axis: along which the tensor is divided.
 
     Example:
         >>> layer, x = parallel_dropout(1.0, lf.distributed.alone()), torch.ones(2)
