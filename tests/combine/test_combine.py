@@ -3,7 +3,7 @@
 import attrs
 import pytest
 import torch
-from helpers import begun, normal, same_bits, same_number
+from helpers import begin, normal, same_bits, same_number
 
 import lincoln_fn as lf
 from lincoln_fn.core.signatures import unbound
@@ -119,7 +119,7 @@ def test_what_stands_before_a_frozen_composition_is_trained(part, fast, optimize
     states = []
     for middle in (part, lf.frozen(part)):
         net = lf.serial(lf.dense(4), middle, lf.dense(2))
-        step, state = begun(net, lf.losses.mse(), x, optimizer, fast=fast)
+        step, state = begin(net, x, lf.losses.mse(), optimizer, fast=fast)
         states.append(step(state, (x, target))[0])
     trained, frozen = states
     assert same_number(frozen.params[0].weight, trained.params[0].weight)
@@ -156,7 +156,7 @@ def test_scores_do_not_train_a_frozen_embedding(wrap):
     assert same_bits((dx, lf.tree.leaves(dparams)), (of_x, lf.tree.leaves(expected[1])))
     assert lf.tree.paths(frozen.grads(params, cache, g)) == ["1.weight", "1.bias"]
     assert [row.path for row in lf.summary(frozen, x).layers][-1] == "2"
-    step, state = begun(frozen, lf.losses.mse(), x, params=params)
+    step, state = begin(frozen, x, lf.losses.mse(), params=params)
     state, _ = step(state, (x, y + 1))
     assert torch.equal(lf.tree.leaves(state.params[0], states=True)[0], inner.weight)
 

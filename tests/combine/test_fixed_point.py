@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import assert_says, begun, normal, same_bits, same_number
+from helpers import assert_says, begin, normal, same_bits, same_number
 from helpers.compositions import forward_and_backward, peak_bytes, run
 from helpers.loops import ROWS as X
 from helpers.loops import STEP
@@ -107,6 +107,6 @@ def test_one_mask_is_drawn_for_all_steps_and_predict_draws_none():
 @pytest.mark.usefixtures("uncompiled")
 def test_a_compiled_step_raises_the_error_of_the_step_itself():
     cell = lf.rnn_cell(4, weight_init=lf.initializers.normal(5.0))
-    step, state = begun(lf.fixed_point(cell, shape=(4,), max_steps=3), lf.losses.mse(), X)
+    step, state = begin(lf.fixed_point(cell, shape=(4,), max_steps=3), X, lf.losses.mse())
     batch = X, torch.zeros(5, 4)
     assert_says("expected to converge in 3 steps", lf.compile(step), state, batch)

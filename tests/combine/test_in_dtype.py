@@ -1,7 +1,7 @@
 """A layer that computes in another dtype keeps its parameters, and all around it, in their own."""
 
 import torch
-from helpers import begun, first_run, run, same_bits, same_number
+from helpers import begin, first_run, run, same_bits, same_number
 
 import lincoln_fn as lf
 
@@ -42,7 +42,7 @@ def test_y_has_the_dtype_that_is_asked_for():
 
 
 def test_small_steps_are_not_lost():
-    step, first = begun(LOW, lf.losses.softmax_cross_entropy(), X, lf.optim.sgd(1e-4))
+    step, first = begin(LOW, X, lf.losses.softmax_cross_entropy(), lf.optim.sgd(1e-4))
     state = first
     for _ in range(5):
         state, _ = step(state, (X, TARGET))

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from helpers import CASES, FIRST, begun, first_run, normal, same_bits, same_number
+from helpers import CASES, FIRST, begin, first_run, normal, same_bits, same_number
 
 import lincoln_fn as lf
 
@@ -36,7 +36,7 @@ def test_forward_is_predict_and_no_state_moves(case):
 def test_a_step_trains_an_inference_part_and_leaves_its_statistics():
     x, target = normal(8, 3), normal(8, 2, seed=1)
     net = lf.serial(lf.inference(lf.serial(lf.batch_norm(), lf.dropout(0.5))), lf.dense(2))
-    step, state = begun(net, lf.losses.mse(), x)
+    step, state = begin(net, x, lf.losses.mse())
     new, _ = step(state, (x, target))
     norm, before = new.params[0][0], state.params[0][0]
     assert same_bits((norm.running, new.params[0][1]), (before.running, state.params[0][1]))

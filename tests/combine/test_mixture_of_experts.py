@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import begun, normal, same_number
+from helpers import begin, normal, same_number
 
 import lincoln_fn as lf
 
@@ -53,7 +53,7 @@ def test_an_expert_with_an_output_has_a_row_for_each_token():
 )
 def test_a_gradient_of_another_kind_sees_all_tokens(gradient):
     net, sgd, loss = lf.serial(NET, lf.flatten(), lf.dense(2)), lf.optim.sgd(1.0), lf.losses.mse()
-    begins = [begun(net, loss, X, sgd, gradient, fast=fast) for fast in (True, False)]
+    begins = [begin(net, X, loss, sgd, gradient=gradient, fast=fast) for fast in (True, False)]
     state = begins[0][1]
     (new, _), (expected, _) = (step(state, (X, normal(3, 2))) for step, _ in begins)
     assert same_number(new.params, expected.params, terms=1.0)  # the size of params
@@ -67,7 +67,7 @@ def test_a_step_learns_from_the_routers_logits():
     loss = lf.losses.weighted(
         {"y": (1.0, lf.losses.mse()), "balance": (0.1, lf.losses.router_balance())}
     )
-    step, state = begun(net, loss, X, lf.optim.sgd(1.0))
+    step, state = begin(net, X, loss, lf.optim.sgd(1.0))
     batch = X, (G, None)
     new, value = step(state, batch)
     y, cache = net.forward(state.params, X)

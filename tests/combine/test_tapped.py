@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import begun, first_run, normal, same_bits, same_number
+from helpers import begin, first_run, normal, same_bits, same_number
 
 import lincoln_fn as lf
 
@@ -31,7 +31,7 @@ def test_a_step_adds_the_gradient_of_an_inner_loss():
     inner = lf.losses.through(lf.select(0), MSE)
     loss = lf.losses.weighted({"y": (1.0, MSE), "inner": (0.3, inner)})
     target = normal(5, 2, seed=1), torch.zeros(5, 6)
-    step, state = begun(net, loss, X, lf.optim.sgd(1.0))
+    step, state = begin(net, X, loss, lf.optim.sgd(1.0))
     new, value = step(state, (X, target))
     watched = lf.tree.map(lambda leaf: leaf.clone().requires_grad_(), state.params)
     first, (second, _, third), _, last = watched

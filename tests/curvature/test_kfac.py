@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import begun, cast, same_bits, same_number
+from helpers import begin, cast, same_bits, same_number
 from helpers.refusals import refusals
 
 import lincoln_fn as lf
@@ -154,15 +154,15 @@ GRADIENTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.full(but=("kfac",))
+@pytest.mark.full
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("gradient", GRADIENTS, ids=str)
 def test_a_compiled_step_and_a_checkpoint_agree(gradient, tmp_path):
     batch = keys.normal(lf.Key(1), (6, 4)), torch.tensor([0, 1, 2, 0, 1, 2])
-    step, begin = begun(lf.serial(lf.dense(3)), CE, batch[0], gradient=gradient)
-    state, _ = step(begin, batch)
+    step, start = begin(lf.serial(lf.dense(3)), batch[0], CE, gradient=gradient)
+    state, _ = step(start, batch)
     lf.checkpoint.save(tmp_path / "state.pt", state)
-    resumed = lf.checkpoint.load(tmp_path / "state.pt", like=begin)
+    resumed = lf.checkpoint.load(tmp_path / "state.pt", like=start)
     wanted = state
     for _ in range(2):  # the eigenvectors are not due, and due
         wanted, _ = step(wanted, batch)
@@ -192,7 +192,7 @@ def test_half_precision_has_its_factors_in_float32():
 
     def stepped(dtype):
         own = cast(params, dtype)
-        step, start = begun(net, CE, x.to(dtype), lf.optim.sgd(1.0), gradient, params=own)
+        step, start = begin(net, x.to(dtype), CE, lf.optim.sgd(1.0), gradient=gradient, params=own)
         return step(start, (x.to(dtype), labels))[0]
 
     half, single = stepped(torch.bfloat16), stepped(torch.float32)

@@ -9,7 +9,6 @@ HOMES = {
     "compare": "largest same_bits same_number same_statistics",
     "compiling": "assert_compiles compiles compiles_in_full",
     "fast_layers": "VERSIONS",
-    "given": "begun",
     "graphs": "assert_same_after drawn targets trace traced",
     "names": "names_of",
     "own": "Operations layer_of twice",

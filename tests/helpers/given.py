@@ -26,10 +26,3 @@ def fit(data=(X, T), net=NET, loss=NLL, optimizer=SGD, **options):
 def step(net=NET, loss=NLL, optimizer=SGD, state=None, batch=(X, T)):
     state = lf.init_state(net, optimizer, KEY, X) if state is None else state
     return lf.make_step(net, loss, optimizer)(state, batch)
-
-
-def begun(net, loss, x, optimizer=SGD, gradient=None, *, key=0, params=None, **options):
-    """Make a step, and the state that it begins from."""
-    made = {"gradient": gradient}
-    state = lf.init_state(net, optimizer, lf.Key(key), x, params=params, **made)
-    return lf.make_step(net, loss, optimizer, **made, **options), state

@@ -7,7 +7,7 @@ import torch
 
 import lincoln_fn as lf
 from helpers.cases.case import normal
-from helpers.given import begun
+from helpers.steps import begin
 
 STEPS = 60
 X, TARGET = normal(90, 6), normal(90, 2, seed=1)
@@ -76,7 +76,7 @@ BATCHES = lf.data.batches((X, TARGET), 9, key=lf.Key(4), epochs=6)
 
 def run_of(net, batches=None, optimizer=ADAM):
     """Make a run that no state is saved of."""
-    step, state = begun(net, LOSS, X, optimizer, key=3)
+    step, state = begin(net, X, LOSS, optimizer, key=3)
     return lf.replay.Run(step, batches or BATCHES, state)
 
 

@@ -8,10 +8,11 @@ from helpers.compare import same_number
 CE, MSE, SGD = lf.losses.softmax_cross_entropy(), lf.losses.mse(), lf.optim.sgd(0.1)
 
 
-def begin(net, x, loss=CE, optimizer=SGD, *, key=0, gradient=None, **options):
+def begin(net, x, loss=CE, optimizer=SGD, *, key=0, gradient=None, params=None, **options):
     """Make a step of a network, and its first state; the options are those of `make_step`."""
     step = lf.make_step(net, loss, optimizer, gradient=gradient, **options)
-    return step, lf.init_state(net, optimizer, lf.Key(key), x, gradient=gradient)
+    state = lf.init_state(net, optimizer, lf.Key(key), x, gradient=gradient, params=params)
+    return step, state
 
 
 def copied(tree):

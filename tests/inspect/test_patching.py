@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from helpers import assert_says, begun, first_run, run, same_bits, same_number
+from helpers import assert_says, begin, first_run, run, same_bits, same_number
 
 import lincoln_fn as lf
 from lincoln_fn.inspect.patching import outputs, patched
@@ -196,7 +196,7 @@ def test_a_cache_entry_is_replaced():
 def test_a_patched_network_trains_with_the_functions_of_a_step():
     net = patched(NET, gradients={"3": lambda g: g * 0}, outputs={"1.0.1": torch.zeros_like})
     x, target = X.float(), G.float()
-    step, first = begun(net, lf.losses.mse(), x)
+    step, first = begin(net, x, lf.losses.mse())
     state, record = next(iter(lf.train(step, first, [(x, target)])))
     assert same_bits(lf.tree.leaves(state.params), lf.tree.leaves(first.params))
     assert record.loss > 0

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import assert_says, begun, same_number
+from helpers import assert_says, begin, same_number
 from helpers.refusals import refusals
 
 import lincoln_fn as lf
@@ -48,7 +48,7 @@ def test_each_example_counts_as_often_as_its_weight_says():
 def test_weights_come_with_the_data():
     x, w = X.float(), W.float()
     net, loss = lf.dense(3), lf.losses.softmax_cross_entropy
-    step, start = begun(net, example_weighted(loss()), x)
+    step, start = begin(net, x, example_weighted(loss()))
     batches = lf.data.batches((x, (LABELS, w)), 5)
     (state, _), *_ = lf.train(step, start, batches)
     # A weight of 0 leaves an example out, and 2 is twice the example.

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import assert_says, begun, loss_formulas, normal, same_number
+from helpers import assert_says, begin, loss_formulas, normal, same_number
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
@@ -75,7 +75,7 @@ def test_a_step_on_a_linear_head_is_that_of_a_dense_layer_and_never_has_all_scor
     for reduction in ("sum", "mean"):
         loss = lf.losses.linear_cross_entropy(chunk_size=8, reduction=reduction)
         plain = lf.losses.softmax_cross_entropy(dim=-1, reduction=reduction)
-        step, start = begun(nets[0], loss, x[0])
+        step, start = begin(nets[0], x[0], loss)
         with LargestTensor() as largest:
             state, value = step(start, x)
         expected, other = lf.make_step(nets[1], plain, lf.optim.sgd(0.1))(start, x)
@@ -117,8 +117,8 @@ def test_a_loss_of_a_layer_is_the_loss_of_its_formula(written, given, made, of_m
 def test_a_network_that_computes_its_loss_is_trained_by_the_mean_of_it():
     net = lf.graph(lambda x, t: (x.dense(1) - t).square())
     pair = X, T[:, :1]
-    step, state = begun(net, lf.losses.identity(), pair)
-    plain, other = begun(lf.dense(1), lf.losses.mse(), X, params=state.params["dense"])
+    step, state = begin(net, pair, lf.losses.identity())
+    plain, other = begin(lf.dense(1), X, lf.losses.mse(), params=state.params["dense"])
     for _ in range(3):
         state, value = step(state, (pair, None))
         other, expected = plain(other, pair)

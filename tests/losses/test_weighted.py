@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import begun, normal, same_number
+from helpers import begin, normal, same_number
 from helpers.refusals import assert_says, refusals
 
 import lincoln_fn as lf
@@ -42,7 +42,7 @@ def expected(state):
 @pytest.mark.parametrize("donate", [False, True])
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_record_shows_each_part(compiled, donate):
-    step, state = begun(NET, LOSS, X, donate=donate)
+    step, state = begin(NET, X, LOSS, donate=donate)
     step = lf.compile(step) if compiled else step
     kind, place = expected(state)
     records = [record for _, record in lf.train(step, state, [(X, TARGET)] * 3)]
@@ -52,7 +52,7 @@ def test_the_record_shows_each_part(compiled, donate):
 
 
 def test_a_step_called_by_hand_gives_one_number():
-    step, state = begun(NET, LOSS, X)
+    step, state = begin(NET, X, LOSS)
     _, value = step(state, (X, TARGET))
     assert value.shape == ()
     _, told = step.with_parts(state, (X, TARGET))
@@ -70,7 +70,7 @@ def test_fit_tells_the_mean_of_each_part(fast):
 
 
 def test_scores_are_added_beside_the_parts():
-    step, state = begun(NET, LOSS, X)
+    step, state = begin(NET, X, LOSS)
     first = {"first": lambda prediction, target: 0.25}
     steps = lf.train(step, state, [(X, TARGET)])
     (_, record), *_ = lf.streams.evaluated(steps, NET, [(X, TARGET)], first, every=1)
@@ -97,5 +97,5 @@ SEVERAL.forward((PLACE,), TARGET[1:]) -> weighted['place'] mse(reduction='none')
 
 def test_a_part_that_is_no_probability_is_refused_at_the_first_step():
     net = lf.serial(lf.dense(3), lf.branch(lf.dense(4), lf.dense(2), merge=lf.identity()))
-    step, state = begun(net, LOSS, X)
+    step, state = begin(net, X, LOSS)
     assert_says("weighted['kind'] nll() ... softmax_cross_entropy", step, state, (X, TARGET))

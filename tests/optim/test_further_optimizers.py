@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from helpers import assert_says, begun
+from helpers import assert_says, begin
 from helpers.compare import same_number
 from helpers.optimizers import gradient, parameters, steps_of
 
@@ -195,7 +195,7 @@ def test_reduce_on_plateau_is_torchs(options):
 
 def test_the_loss_of_each_step_can_shorten_the_next():
     x, plateau = torch.ones(4, 3), optim.reduce_on_plateau(0.5, patience=0)
-    step, state = begun(lf.dense(1), lf.losses.mse(), x, optim.chain(plateau, optim.sgd(0.0)))
+    step, state = begin(lf.dense(1), x, lf.losses.mse(), optim.chain(plateau, optim.sgd(0.0)))
 
     def watched(state, batch):
         state, value = step(state, batch)

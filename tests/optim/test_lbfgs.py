@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 import torch
-from helpers import begun, refused, same_bits, same_number
+from helpers import begin, refused, same_bits, same_number
 
 import lincoln_fn as lf
 from lincoln_fn.optim import lbfgs, lbfgs_state
@@ -133,7 +133,7 @@ def test_the_value_and_gradient_are_those_of_a_step():
     params = net.init(lf.Key(1), x)
     for fast in (True, False):
         value, grads = lf.value_and_gradient(net, loss, fast=fast)(params, (x, target))
-        step, state = begun(net, loss, x, lf.optim.sgd(1.0), params=params, fast=fast)
+        step, state = begin(net, x, loss, lf.optim.sgd(1.0), params=params, fast=fast)
         new, expected = step(state, (x, target))
         assert same_bits(value, expected)
         assert same_number(lf.tree.map(torch.sub, params, grads), new.params)

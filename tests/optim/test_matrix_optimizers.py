@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import assert_refused, assert_says, begun, same_number
+from helpers import assert_refused, assert_says, begin, same_number
 from helpers.optimizers import gradient, steps_of
 
 import lincoln_fn as lf
@@ -120,7 +120,7 @@ def test_soap_trains_parameters_in_bfloat16():
     x = keys.normal(lf.Key(3), (32, 8)).bfloat16()
     batch = x, x[:, :1] * x[:, 1:2]
     net = lf.serial(lf.dense(16), lf.tanh(), lf.dense(1))
-    records = [*lf.train(*begun(net, lf.losses.mse(), x, soap(3e-3)), [batch] * 8)]
+    records = [*lf.train(*begin(net, x, lf.losses.mse(), soap(3e-3)), [batch] * 8)]
     state, losses = records[-1][0], [record.loss for _, record in records]
     # The same full batch each time: the gradient is nearly 0 in most places of its basis.
     assert max(losses) == losses[0]
@@ -162,7 +162,7 @@ def test_galore_steps_within_the_subspace():
 def test_a_loss_that_is_not_finite_is_named_before_a_matrix_is(optimizer):
     gradient = None if optimizer else lf.curvature.kfac(0.1)
     x = torch.ones(3, 3)
-    step, state = begun(lf.dense(2), lf.losses.mse(), x, optimizer or sgd(), gradient)
+    step, state = begin(lf.dense(2), x, lf.losses.mse(), optimizer or sgd(), gradient=gradient)
     with pytest.raises(lf.NonFiniteError, match="step 1: x holds values that are not finite"):
         step(state, (torch.full_like(x, torch.inf), torch.ones(3, 2)))
 
@@ -223,6 +223,6 @@ def test_what_is_not_elementwise_is_not_divided_among_processes(optimizer):
 def test_eigenvectors_have_no_counterpart_in_onnx(tmp_path):
     pytest.importorskip("onnx")
     x = torch.ones(3, 2)
-    step, state = begun(lf.dense(2), lf.losses.mse(), x, shampoo())
+    step, state = begin(lf.dense(2), x, lf.losses.mse(), shampoo())
     with pytest.raises(lf.LayerError, match=r"cannot become ONNX: .*eigh.* has no counterpart"):
         lf.export_step(step, state, (x, x), tmp_path / "step.onnx")

@@ -7,7 +7,7 @@ from itertools import product
 import attrs
 import pytest
 import torch
-from helpers import begun, largest, names_of, refused, same_bits, same_number
+from helpers import begin, largest, names_of, refused, same_bits, same_number
 from helpers.optimizers import RICH, SCHEDULED, TABLE, T, gradient, matrices, parameters, steps_of
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -282,7 +282,7 @@ def test_a_users_optimizer_is_one_too():
     optimizer = lf.Optimizer("sign()", init=lambda params: torch.tensor(0), update=update)
     x, target = lf.keys.normal(lf.Key(0), (5, 3)), torch.tensor([0, 1, 2, 1, 0])
     net = lf.serial(lf.dense(4), lf.log_softmax())
-    step, state = begun(net, lf.losses.nll(), x, optimizer)
+    step, state = begin(net, x, lf.losses.nll(), optimizer)
     new, _ = step(state, (x, target))
     assert type(new.params[0]) is type(state.params[0])
     moved = (new.params[0].weight - state.params[0].weight).abs()

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import begun, same_bits, same_number, same_statistics
+from helpers import begin, same_bits, same_number, same_statistics
 from helpers.one_by_one import norms_of, one_by_one, to_float64
 from helpers.refusals import assert_says, refusals
 
@@ -84,7 +84,7 @@ per_example.clipped(1.0, batch_size=0) -> ^clipped: expected batch_size
 
 def test_a_step_refuses_batch_norm_by_its_position():
     net, loss = lf.serial(lf.dense(4), lf.batch_norm()), lf.losses.softmax_cross_entropy()
-    step, state = begun(net, loss, X, gradient=per_example.clipped(1.0))
+    step, state = begin(net, X, loss, gradient=per_example.clipped(1.0))
     assert_says("^serial[1] batch_norm(): expected a layer that", step, state, (X, TARGET))
 
 

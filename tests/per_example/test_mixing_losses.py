@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import begun, normal
+from helpers import begin, normal
 from helpers.losses import TABLE
 from helpers.refusals import assert_says, refusals
 
@@ -130,7 +130,7 @@ curvature.influence(NET, PARAMS, X, BALANCE, None, (X, None)) -> expected a loss
 
 
 def stepped(loss, target):
-    step, state = begun(lf.dense(3), loss, X, gradient=lf.per_example.clipped(1.0))
+    step, state = begin(lf.dense(3), X, loss, gradient=lf.per_example.clipped(1.0))
     return step(state, (X, target))
 
 

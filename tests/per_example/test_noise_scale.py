@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from helpers import begun, same_number
+from helpers import begin, same_number
 from helpers.one_by_one import check_noise, example, one_by_one, to_float64
 from helpers.refusals import refusals
 
@@ -82,7 +82,7 @@ def test_a_mean_and_a_sum_have_the_same_scale():
 
 def run(gradient, batches, **options):
     first = NET.init(lf.Key(2), X)
-    step, state = begun(NET, LOSS, X, lf.optim.sgd(0.0), gradient, params=first, **options)
+    step, state = begin(NET, X, LOSS, lf.optim.sgd(0.0), gradient=gradient, params=first, **options)
     return list(per_example.with_noise(lf.train(step, state, batches)))
 
 
@@ -131,12 +131,12 @@ def test_a_record_keeps_its_noise_in_a_stream_around_it(tmp_path):
 
 def take(net, loss=LOSS, kept=None, **options):
     """Take one step."""
-    step, state = begun(net, loss, X, gradient=per_example.noise_scale(**options))
+    step, state = begin(net, X, loss, gradient=per_example.noise_scale(**options))
     return step(state if kept is None else lf.core.evolve(state, gradient_state=kept), (X, LABELS))
 
 
 def without_noise():
-    step, state = begun(NET, LOSS, X)
+    step, state = begin(NET, X, LOSS)
     return next(per_example.with_noise(lf.train(step, state, [(X, LABELS)])))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import begun, first_run, normal, same_bits, same_number
+from helpers import begin, first_run, normal, same_bits, same_number
 from helpers.one_by_one import check, one_by_one
 
 import lincoln_fn as lf
@@ -42,7 +42,7 @@ def test_kolen_pollacks_matrices_have_gradients_of_single_examples():
 
 
 def test_a_network_with_kolen_pollacks_matrices_learns_by_kfac():
-    step, state = begun(rules.kolen_pollack(PLAIN), LOSS, X, gradient=curvature.kfac(0.1))
+    step, state = begin(rules.kolen_pollack(PLAIN), X, LOSS, gradient=curvature.kfac(0.1))
     values = [record.loss for _, record in lf.train(step, state, [(X, LABELS)] * 5)]
     assert values == sorted(values, reverse=True)
 

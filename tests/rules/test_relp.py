@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 import torch
-from helpers import CASES, begun, cast, same_bits, same_number
+from helpers import CASES, begin, cast, same_bits, same_number
 from helpers.compositions import check_split, random_like, run
 from helpers.refusals import refusals
 from helpers.relevance import normal
@@ -214,7 +214,7 @@ def test_a_step_of_faster_functions_keeps_the_rule():
     ruled, x, target = relp(net), normal(2, 6, 8).float(), torch.tensor([1, 3])
     states, loss = [], lf.losses.softmax_cross_entropy()
     for each, fast in product((ruled, net), (True, False)):
-        step, start = begun(each, loss, x, key=1, fast=fast)
+        step, start = begin(each, x, loss, key=1, fast=fast)
         states.append(step(start, (x, target))[0].params)
     assert same_number(states[0], states[1])
     assert not same_number(states[0], states[2])

@@ -9,7 +9,7 @@ import math
 import attrs
 import pytest
 import torch
-from helpers import CASES, assert_says, begun, largest, normal, run
+from helpers import CASES, assert_says, begin, largest, normal, run
 from helpers.compare import same_bits, same_number, same_statistics
 from helpers.compositions import random_like
 from helpers.rules import WRAPPERS, with_gradients
@@ -188,7 +188,7 @@ def test_fixed_magnitudes_are_drawn_as_the_weights_and_are_not_negative():
 def test_kolen_pollack_brings_b_to_w_by_weight_decay():
     net = lf.rules.kolen_pollack(lf.serial(lf.dense(4), lf.tanh(), lf.dense(3)))
     x, target = normal(6, 5), normal(6, 3, seed=1)
-    step, state = begun(net, lf.losses.mse(), x, lf.optim.sgd(0.1, weight_decay=0.5))
+    step, state = begin(net, x, lf.losses.mse(), lf.optim.sgd(0.1, weight_decay=0.5))
     before = [p.params.weight - p.feedback[0] for p in (state.params[0], state.params[2])]
     for _ in range(3):
         state, _ = step(state, (x, target))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import begun, largest, normal, same_bits, same_number
+from helpers import begin, largest, normal, same_bits, same_number
 from helpers.rules import WRAPPERS
 
 import lincoln_fn as lf
@@ -60,7 +60,7 @@ def test_a_transformer_trains_and_every_projection_has_an_angle():
     net = lf.rules.feedback_alignment(net)
     x, target = torch.arange(20).reshape(4, 5) % 9, torch.tensor([0, 2, 1, 1])
     loss = lf.losses.softmax_cross_entropy()
-    step, state = begun(net, loss, x)
+    step, state = begin(net, x, loss)
     first = state.params
     for _ in range(2):
         state, _ = step(state, (x, target))

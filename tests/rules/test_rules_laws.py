@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import begun, first_run, largest, same_bits, same_number
+from helpers import begin, first_run, largest, same_bits, same_number
 from helpers.compositions import check_split
 from helpers.rules import RULES, X, ruled
 
@@ -50,7 +50,7 @@ def test_fast_and_donated_steps_are_those_of_the_formulas(name, optimizer):
     net, loss, target = RULES[name]
     states = []
     for options in ({"fast": False}, {"fast": True}, {"donate": True}):
-        step, state = begun(net, loss, X, optimizer, key=1, **options)
+        step, state = begin(net, X, loss, optimizer, key=1, **options)
         states.append(trained(step, state, target)[0])
     # A bias starts at 0, and its gradient is a sum that cancels: each step of 0.1 is rounded.
     for other in states[1:]:
@@ -62,7 +62,7 @@ def test_fast_and_donated_steps_are_those_of_the_formulas(name, optimizer):
 def test_the_graph_of_a_compiled_step_computes_the_step(name, uncompiled):
     net, loss, target = RULES[name]
     optimizer = lf.optim.sgd(0.1, momentum=0.9, weight_decay=0.01)
-    step, state = begun(net, loss, X, optimizer, key=1)
+    step, state = begin(net, X, loss, optimizer, key=1)
     compiled, eager = (trained(each, state, target) for each in (lf.compile(step), step))
     # As above: the bias in front of a norm has a gradient that cancels.
     assert same_number(compiled, eager, terms=max(0.1, largest(eager[0])))
@@ -97,7 +97,7 @@ TOY = ruled(MLP, lf.serial(*MLP.parts[:4]), 2)
 def test_it_learns(name):
     net, loss = TOY[name]
     x, labels = toy()
-    step, state = begun(net, loss, x, lf.optim.adam(0.01, weight_decay=1e-4))
+    step, state = begin(net, x, loss, lf.optim.adam(0.01, weight_decay=1e-4))
     for i in range(200):
         batch = x, labels
         if name == "forward_forward":
