@@ -9,7 +9,7 @@ from threading import Event
 
 import pytest
 import torch
-from helpers import MSE, begin, printed_by_child, same_bits, taken
+from helpers import MSE, begin, run_child, same_bits, taken
 
 import lincoln_fn as lf
 from lincoln_fn.compiler import graphs
@@ -216,5 +216,7 @@ assert os.waitpid(child, 0)[1] == 0
 
 @pytest.mark.full
 def test_a_process_forked_after_compiling_has_the_same_bits():
-    one, other = printed_by_child(FORKED).splitlines()
+    ran = run_child(FORKED)
+    assert ran.returncode == 0, ran.stderr
+    one, other = ran.stdout.splitlines()
     assert one == other
