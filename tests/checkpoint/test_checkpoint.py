@@ -84,7 +84,6 @@ trees = st.recursive(
 )
 
 
-@pytest.mark.full
 @given(tree=trees)
 def test_any_tree_survives_bit_for_bit(tree, tmp_path_factory):
     file = tmp_path_factory.mktemp("round") / "tree.safetensors"
