@@ -195,7 +195,7 @@ WRONG_LOSSES = {
 }  # fmt: skip
 
 
-@pytest.mark.full(but=("[another default", "[no default", "[summed]", "[sign]", "[shape]"))
+@pytest.mark.full(but=("[another default", "[no default", "[shape]"))
 @pytest.mark.parametrize(("backward", "message"), WRONG_LOSSES.values(), ids=WRONG_LOSSES)
 def test_wrong_losses_are_caught_and_named(backward, message):
     loss = attrs.evolve(RIGHT, backward=backward)

@@ -46,7 +46,7 @@ def test_of_planted_mistakes_most_are_told(mistakes, least):
     assert sum(one.is_told() for one in made) >= 0.7 * len(made)
 
 
-@pytest.mark.full(but=("gated_norm", "walker"))
+@pytest.mark.full(but=("gated norm in numpy", "walker"))
 @pytest.mark.parametrize("right", planted.RIGHT, ids=str)
 def test_a_strange_layer_is_right(right):
     assert right.report().mistakes == ()
