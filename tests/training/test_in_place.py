@@ -57,19 +57,19 @@ def debugged(net, loss=CE):
 
 test_a_step_for_debugging_says_who_changes_what_in_place = refusals(
     """
-debugged(serial(dense(4), tanh(), doubling(lambda params, x: x.add_(1)))) -> ^serial[2] mine():
-    forward changed x in place, which others hold, too; make a new tensor
-debugged(serial(tanh(), doubling(lambda params, x: x.add_(1).sub_(1)), dense(4))) -> ^serial[1]
-    mine(): forward changed x in place, which others hold, too; make a new tensor
-debugged(serial(dense(4), doubling(lambda params, x: params.of.mul_(2)))) -> ^serial[1] mine():
-    forward changed params.of in place, which others hold, too; make a new tensor
+debugged(serial(dense(4), tanh(), doubling(lambda params, x: x.add_(1)))) -> InPlaceError:
+    ^serial[2] mine(): forward changed x in place, which others hold, too; make a new tensor
+debugged(serial(tanh(), doubling(lambda params, x: x.add_(1).sub_(1)), dense(4))) -> InPlaceError:
+    ^serial[1] mine(): forward changed x in place, which others hold, too; make a new tensor
+debugged(serial(dense(4), doubling(lambda params, x: params.of.mul_(2)))) -> InPlaceError:
+    ^serial[1] mine(): forward changed params.of in place, which others hold, too; make a new tensor
 # a cache, by a loop
-debugged(serial(dense(4), DOUBLED_OUTPUT)) -> ^1.0 tanh(): its cache was changed in place between
-    forward and backward
-debugged(TANH, Loss('mine()', changed_in_loss, CE.backward)) -> ^mine(): forward changed prediction
-    in place, which others hold, too; make a new tensor
+debugged(serial(dense(4), DOUBLED_OUTPUT)) -> InPlaceError: ^1.0 tanh(): its cache was changed in
+    place between forward and backward
+debugged(TANH, Loss('mine()', changed_in_loss, CE.backward)) -> InPlaceError: ^mine(): forward
+    changed prediction in place, which others hold, too; make a new tensor
 debugged(serial(dense(4), residual(tanh().replace(backward=lambda params, y, g: (g.mul_(1 - y**2),
-    ()))))) -> ^serial[1] residual[0] tanh(): backward changed g in place
+    ()))))) -> InPlaceError: ^serial[1] residual[0] tanh(): backward changed g in place
 """,
     globals(),
 )
