@@ -32,7 +32,4 @@ from lincoln_fn.combine.serial import (
 from lincoln_fn.combine.shared import shared as shared
 from lincoln_fn.combine.tapped import tapped as tapped
 from lincoln_fn.combine.tied import scores as scores, tied as tied
-from lincoln_fn.combine.transformer import (
-    Activation as Activation, transformer_decoder_block as transformer_decoder_block,
-    transformer_encoder_block as transformer_encoder_block,
-)
+from lincoln_fn.combine.transformer import *
