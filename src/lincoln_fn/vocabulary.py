@@ -94,13 +94,7 @@ _ROOMS: Final = (
 def missing_name(module: str, name: str) -> AttributeError:
     """Make the error about a name that a module of the library does not have.
 
-    Args:
-        module: such as "lincoln_fn.optim".
-        name: the name, perhaps torch's.
-
-    Returns:
-        The error. It says what the name is called here, or that it is left out and why, or in which
-        module it stands.
+    It says what the name is called here, or that it is left out and why, or in which module it is.
 
     Example:
         >>> missing_name("lincoln_fn.optim", "Adam")

@@ -8,10 +8,7 @@ from lincoln_fn.attribution.composites import (
 from lincoln_fn.attribution.edge_attribution_patching import (
     edge_attribution_patching as edge_attribution_patching,
 )
-from lincoln_fn.attribution.grad_cam import (
-    deconvolution as deconvolution, grad_cam as grad_cam,
-    guided_backpropagation as guided_backpropagation,
-)
+from lincoln_fn.attribution.grad_cam import *
 from lincoln_fn.attribution.gradient import (
     gradient as gradient, gradient_times_input as gradient_times_input,
     integrated_gradients as integrated_gradients, smooth_grad as smooth_grad,

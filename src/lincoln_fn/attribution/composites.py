@@ -29,10 +29,6 @@ def base(stabilizer: NonNegative = 1e-6) -> tuple[Choice, ...]:
     log_softmax, logsumexp, variance, divide, bilinear, cosine_similarities, graph_attention,
     weight_norm, spectral_norm and layers of your own that declare no kind have no rule; give them
     one by their path.
-
-    Example:
-        >>> base()[0][1]
-        pass_()
     """
     return (
         (kinds.ACTIVATION | kinds.DROPOUT | kinds.NORM, rules.pass_()),

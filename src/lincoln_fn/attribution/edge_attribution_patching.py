@@ -44,8 +44,6 @@ NAME: Final = "edge_attribution_patching"
 
 @attrs.frozen(eq=False)
 class _Use:
-    """The use of a branch, or of the heads in it."""
-
     layer: Layer
     params: Params
     x: Tensor

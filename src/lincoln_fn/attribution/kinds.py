@@ -15,12 +15,7 @@ Kind: TypeAlias = frozenset[declaration.Kind | Function]
 
 
 def kind_of(layer: Layer) -> declaration.Kind | Function:
-    """Return a layer's kind; if it declares none, its constructor, or `forward` if it has none.
-
-    Example:
-        >>> kind_of(lf.dense(3)) in DENSE, kind_of(lf.inference(lf.dropout())) in DROPOUT
-        (True, True)
-    """
+    """Return a layer's kind; if it declares none, its constructor, or `forward` if it has none."""
     return declaration.kind_of(layer) or core.constructor_of(layer) or layer.forward
 
 

@@ -79,7 +79,6 @@ def _of_reversible(made: Composition, shares: Shares) -> Loops:
 
 def _of_ode(made: Composition, shares: Shares) -> Loops:
     def there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
-        """Take all steps, and keep the values of each stage."""
         walk = visit.walk
 
         def stage(
@@ -168,7 +167,6 @@ class LayerRelevance:
 
     Args:
         path: the layer's or the composition's; "" is the network's.
-        y: the relevance of its output.
         x: the relevance of its input; None for one that has none, such as indices.
     """
 

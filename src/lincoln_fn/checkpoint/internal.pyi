@@ -1,6 +1,4 @@
-from lincoln_fn.checkpoint.access import (
-    read_bytes as read_bytes, reading as reading, replacing as replacing,
-)
+from lincoln_fn.checkpoint.access import *
 from lincoln_fn.checkpoint.contents import read_score as read_score
 from lincoln_fn.checkpoint.file import check_score as check_score
 from lincoln_fn.checkpoint.directory import (

@@ -1,8 +1,6 @@
 from lincoln_fn.combine._wiring import Wiring as Wiring, in_turn as in_turn, wired as wired
 from lincoln_fn.combine import gated_feed_forward as gated_feed_forward
-from lincoln_fn.combine.branch import (
-    branch as branch, parallel as parallel, residual as residual,
-)
+from lincoln_fn.combine.branch import *
 from lincoln_fn.combine.mamba import PATHS as PATHS, causal_conv1d as causal_conv1d, mamba as mamba
 from lincoln_fn.combine.reversible import checkpointed as checkpointed, reversible as reversible
 from lincoln_fn.combine.context import (
@@ -34,7 +32,4 @@ from lincoln_fn.combine.serial import (
 from lincoln_fn.combine.shared import shared as shared
 from lincoln_fn.combine.tapped import tapped as tapped
 from lincoln_fn.combine.tied import scores as scores, tied as tied
-from lincoln_fn.combine.transformer import (
-    Activation as Activation, transformer_decoder_block as transformer_decoder_block,
-    transformer_encoder_block as transformer_encoder_block,
-)
+from lincoln_fn.combine.transformer import *

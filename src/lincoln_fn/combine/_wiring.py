@@ -74,24 +74,16 @@ Read: TypeAlias = int | tuple[int, ...]
 
 @attrs.frozen
 class Wiring:
-    """Which values each part reads, and which are y.
+    """Which values each part reads, and which are y."""
 
-    Args:
-        reads: for each part, the value, or the tuple of values, that is its x.
-        arrange: how params are made of those of the parts.
-        bare: the parts without params, which have no key.
-        entries: how many entries x has, each a value; None if x is a value itself.
-        open_part: the part, made by `open_dense`, that has as many outputs as x has features.
-        notes: how many entries the cache has beside the parts' records.
-    """
-
-    reads: tuple[Read, ...]
+    reads: tuple[Read, ...]  # for each part, its x
     y: Read
-    arrange: Arrangement = ENTRIES
-    bare: tuple[int, ...] = ()
-    entries: int | None = None
+    arrange: Arrangement = ENTRIES  # how params are made of those of the parts
+    bare: tuple[int, ...] = ()  # the parts without params, which have no key
+    entries: int | None = None  # how many x has, each a value; None if x is a value itself
+    # The part, made by `open_dense`, that has as many outputs as x has features.
     open_part: int | None = None
-    notes: int = 0
+    notes: int = 0  # how many entries the cache has beside the parts' records
     # For each part, the parts with params that it depends on.
     behind: tuple[tuple[int, ...], ...] = attrs.field(init=False, repr=False)
 

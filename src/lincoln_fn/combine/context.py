@@ -58,7 +58,6 @@ class _WithContext(Context):
     """Each part reads the output of the part before it, and the context, which x has to have."""
 
     def values_of(self, label: str, x: Arrays) -> tuple[Arrays, ...]:
-        """Return h_0 and the context."""
         if type(x) is not tuple or len(x) < 2:
             raise core.unexpected(label, "x to be (input, *context)", core.describe_non_tuple(x))
         return super().values_of(label, x)

@@ -43,7 +43,6 @@ class _Masked(Wiring):
     """Each part reads the output of the part before it, and the mask if it takes one."""
 
     def values_of(self, label: str, x: Arrays) -> tuple[Arrays, ...]:
-        """Return h_0 and the mask."""
         if type(x) is not tuple or len(x) != 2 or not isinstance(x[1], Tensor):
             raise core.unexpected("masked", "x to be (sequence, mask)", core.describe_non_tuple(x))
         return x
@@ -54,19 +53,15 @@ class _Masked(Wiring):
         return h if form is None else (h, mask) if form == "sequence" else (h, None, mask)
 
     def value_of(self, part: Layer, y: Arrays) -> Arrays:
-        """Return h, without the last state."""
         return y[0] if _form(part) == "state" else y
 
     def g_of(self, part: Layer, g: Arrays) -> Arrays:
-        """Return the gradient of h, and none for the last state."""
         return (g, None) if _form(part) == "state" else g
 
     def dx_of(self, i: int, part: Layer, dx: Arrays, notes: tuple[Record, ...]) -> Arrays:
-        """Return dh, and no gradient of the mask."""
         return dx if _form(part) is None else dx[0], None
 
     def dx_of_x(self, gs: Sequence[Arrays]) -> Arrays:
-        """Return dh_0, and no gradient of the mask."""
         return gs[0], None
 
 

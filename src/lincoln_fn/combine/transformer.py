@@ -37,7 +37,7 @@ from lincoln_fn.layers.relu import relu
 from lincoln_fn.walk.internal import Mask, composition, init_in_turn
 
 Activation: TypeAlias = Literal["relu", "gelu"]
-Sublayer: TypeAlias = Callable[..., Layer]  # to which the constructor gives its hyperparameters
+_Sublayer: TypeAlias = Callable[..., Layer]  # to which the constructor gives its hyperparameters
 _ACTIVATIONS = {"relu": relu, "gelu": gelu}
 
 
@@ -105,11 +105,11 @@ def transformer_decoder_block(
     return bare(_decoder, _attention, _feed_forward)
 
 
-def _encoder(call: Spec, attention: Sublayer, feed_forward: Sublayer) -> Layer:
+def _encoder(call: Spec, attention: _Sublayer, feed_forward: _Sublayer) -> Layer:
     return _block(call, complete(OF_SEQUENCE), attention((0, 1)), feed_forward(), mask="sequence")
 
 
-def _decoder(call: Spec, attention: Sublayer, feed_forward: Sublayer) -> Layer:
+def _decoder(call: Spec, attention: _Sublayer, feed_forward: _Sublayer) -> Layer:
     to_memory = attention((0, 1, 1, 3), is_causal=False)
     last = serial(select(0), feed_forward())
     return _block(call, complete(OF_TARGET), with_context(attention((0, 2)), to_memory, last))

@@ -155,7 +155,6 @@ class _File:
 
     @property
     def is_onnx(self) -> bool:
-        """Whether it is an ONNX model, and not a program of torch."""
         return PurePath(self.path).suffix == ".onnx"
 
     def __attrs_post_init__(self) -> None:
@@ -200,7 +199,6 @@ class _File:
     def save_torch(
         self, program: Program, trees: tuple[Arrays, Arrays], **names: list[str]
     ) -> None:
-        """Save a program of flat tensors, whose names it holds."""
         traced = guard(program, write_down(program, *trees, here=False))
         exported = torch.export.export(traced.graph, tuple(flatten(trees)[0]))
         torch.export.save(exported, fspath(self.path), extra_files={NAMES: json.dumps(names)})

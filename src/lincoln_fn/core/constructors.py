@@ -166,9 +166,7 @@ def over_axes(
 ) -> tuple[Callable[P, R], Callable[P, R], Callable[P, R]]:
     """Make the constructors of a family of layers, over one, two and three spatial axes.
 
-    Args:
-        family: the constructor, whose first argument is the number of spatial axes. It is named
-            after the family, such as `_conv_nd`.
+    The first argument of `family` is their number. It is named after the family: `_conv_nd`.
 
     Example:
         >>> def _sum_nd(n: int, *, keepdim: bool = False) -> lf.Layer:

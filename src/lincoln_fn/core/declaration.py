@@ -176,12 +176,7 @@ def _by_formula(
 
 
 def kind_of(layer: Layer) -> Kind | None:
-    """Return the kind of a single layer; None if it declares none.
-
-    Example:
-        >>> kind_of(lf.conv2d(4, 3)), kind_of(lf.tanh()), kind_of(lf.inference(lf.dropout()))
-        ('convolution', 'activation', 'dropout')
-    """
+    """Return the kind of a single layer; None if it declares none."""
     return declared_by(layer.forward).kind
 
 

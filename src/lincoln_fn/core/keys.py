@@ -178,8 +178,6 @@ class Key(State):
 
 @record
 class _RowsKey(Key):
-    """A key that draws for some rows of a batch."""
-
     first: Tensor  # and no constant: a compiled function takes it as an input
     rows: int = static()
     of: int = static()

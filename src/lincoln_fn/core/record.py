@@ -140,12 +140,10 @@ def _reader(names: tuple[str, ...]) -> Callable[[object], tuple[object, ...]]:
 
 # Any: a record class, and the values of its fields.
 def _setters(cls: Any, names: tuple[str, ...]) -> tuple[Callable[[object, Any], None], ...]:
-    """List the functions that set fields of a record that is being made."""
     return tuple(getattr(cls, name).__set__ for name in names)
 
 
 def _maker(cls: Any, names: tuple[str, ...]) -> Callable[..., Any]:  # Any: as above
-    """Make the function that makes a record from any values of its fields."""
     # Not by the class's constructor, which may refuse values that a tree contains temporarily, such
     # as shapes or names.
     write = _setters(cls, names)

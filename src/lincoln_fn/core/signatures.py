@@ -34,11 +34,7 @@ from lincoln_fn.errors.errors import unexpected
 def shape_checked(function: Function, layer: str | Function = "") -> Function:
     """Put checks around a layer's function, by the types in its signature.
 
-    Args:
-        function: `init(key, x)`, `forward(params, x)`, `backward(params, cache, g)` or the like.
-            The cache may have any name.
-        layer: the layer's name, for errors, or a function whose file has it; "" for the file of
-            the function itself.
+    Errors name `layer`, or the file of that function; without it, the file of the function itself.
     """
     inner = function.func if isinstance(function, partial) else function
     check, *types = _checks_of(inner)

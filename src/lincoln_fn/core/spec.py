@@ -29,10 +29,7 @@ from lincoln_fn.errors.descriptions import format_briefly
 
 
 class Spec(str):
-    """A call of a constructor: its text, the constructor, and the arguments by name.
-
-    `of` is the constructor, and `arguments` are those of the call, with the defaults.
-    """
+    """A call of a constructor: its text, the constructor, and all arguments by name."""
 
     of: Function
     arguments: ByName
@@ -55,10 +52,7 @@ class Spec(str):
 
 @attrs.frozen(eq=False, repr=False)
 class Made:
-    """What a constructor makes: its functions, its name, and its spec, or None without one.
-
-    That it is made of a name and functions is checked, by the types of its fields.
-    """
+    """What a constructor makes: its functions, its name, and its spec, or None without one."""
 
     # Not an argument: what `attrs.evolve` makes of other functions has none.
     spec: Spec | None = attrs.field(default=None, init=False)
@@ -117,7 +111,6 @@ def call_of_parts(function: Function, parts: Given, **options: Any) -> Spec:
 
 
 def _written(function: Function, arguments: ByName) -> str:
-    """Write a call with these arguments; the defaults are among them."""
     form = form_of(function)
     shown: list[str] = []
     for name in form.signature.parameters:

@@ -1,11 +1,4 @@
-"""A network that is run position by position, with an explicit state.
-
-    decoder  = decode(net)
-    state    = decoder.init(params, batch_size, max_length)
-    y, state = decoder.step(params, state, x)        pure; x is the next positions, one or several
-
-The outputs of the steps, side by side, are those of `net.predict` on the whole text.
-"""
+"""A network that is run position by position, with an explicit state."""
 
 from __future__ import annotations
 

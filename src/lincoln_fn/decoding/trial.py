@@ -119,7 +119,6 @@ def _holds(
         return False
 
     def agrees(y: Tensors, there: Tensor, here: Tensor) -> bool:
-        """Compare outputs at some positions with those of the whole at others."""
         pairs = zip(y, whole, axes, strict=True)
         return all(
             _is_near(a.index_select(axis[0], there), b.index_select(axis[0], here)) if axis

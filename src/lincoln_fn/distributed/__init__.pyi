@@ -26,9 +26,7 @@ from lincoln_fn.distributed.tensor_parallel.parallel_dense import (
     column_parallel as column_parallel, parallel_dropout as parallel_dropout,
     row_parallel as row_parallel,
 )
-from lincoln_fn.distributed.tensor_parallel.parallel_transformer import (
-    parallel_encoder_block as parallel_encoder_block,
-)
+from lincoln_fn.distributed.tensor_parallel.parallel_transformer import *
 from lincoln_fn.distributed.tensor_parallel.vocab_parallel_embedding import (
     parallel_tied as parallel_tied, vocab_parallel_embedding as vocab_parallel_embedding,
 )

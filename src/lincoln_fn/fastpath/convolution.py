@@ -106,7 +106,6 @@ def _gradients(
 
 
 def _fold(cache: Cache, dx: Tensor) -> Tensor:
-    """Fold dx of the padded input back onto x."""
     return fold(dx, cache.amounts, cache.mode) if cache.amounts else dx
 
 

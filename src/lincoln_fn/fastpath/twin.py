@@ -70,10 +70,7 @@ class Twin:
 def unless_transformed(
     formula: Function, cache: type | None = None, remake: Function | None = None
 ) -> Callable[[Function], Function]:
-    """Decorate a kernel's function: the formula computes what autograd or torch.func sees.
-
-    What a layer's kernel is given is checked by the types in its signature.
-    """
+    """Decorate a kernel's function: the formula computes what autograd or torch.func sees."""
     formula = core.shape_checked(formula)
 
     def decorate(own: Function) -> Function:

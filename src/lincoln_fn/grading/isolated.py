@@ -278,7 +278,6 @@ def _dumps(value: object) -> bytes:
 
 
 def _run_sent(sender: Connection, sent: bytes) -> None:
-    """Run what another process has pickled."""
     _run(sender, *pickle.loads(sent))
 
 

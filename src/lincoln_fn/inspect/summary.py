@@ -163,7 +163,6 @@ class _Visit:
 
 
 def _run(net: Layer, params: Params, x: Arrays) -> list[_Visit]:
-    """Run a network's forward, and list the visits in the order of their ends."""
     ended: list[_Visit] = []
     numbers = count()
     # Products with a single vector, which are missing in torch's table.

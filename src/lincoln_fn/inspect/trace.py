@@ -120,7 +120,6 @@ def _watch(layer: Layer) -> Layer:
 
 
 def _distance(first: _Use, second: _Use) -> float:
-    """Measure how far the outputs of two uses are from each other."""
     pairs = zip(_floating(first.y), _floating(second.y), strict=False)
     return _norm([a - b for a, b in pairs if a.shape == b.shape]) or 0.0
 

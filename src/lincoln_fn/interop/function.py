@@ -216,5 +216,4 @@ class _Called(nn.Module):
         self.module, self.call = module, call
 
     def forward(self, x: Arrays) -> Arrays:
-        """Call the function."""
         return self.call(self.module, x)

@@ -30,14 +30,12 @@ class _Both(Context):
     """The encoder reads the source and its mask; the decoder the target, the memory and masks."""
 
     def values_of(self, label: str, x: Arrays) -> tuple[Arrays, ...]:
-        """Return the source, the target, and the masks of each part."""
         if type(x) is not tuple or len(x) not in (2, 5):
             expected = "x to be (source, target) or with masks of source, target and memory behind"
             raise unexpected(label, expected, format_briefly(x))
         return *x[:2], x[2:3] or None, x[3:] or None
 
     def dx_of_x(self, gs: Sequence[Arrays]) -> Arrays:
-        """Return dx in the order of x."""
         return gs[0], gs[1], *(gs[2] or ()), *(gs[3] or ())
 
 

@@ -82,7 +82,6 @@ def _avg_pool_nd(
         kernel_size: of the window; like the next, one number for all axes or one for each.
         stride: steps between windows; None for kernel_size.
         padding: zeros on both sides, at most half of kernel_size.
-        ceil_mode: whether a last window may extend beyond the end.
         count_include_pad: whether the zeros count in the mean.
         divisor_override: what a window's sum is divided by; None for its number of elements.
 

@@ -84,8 +84,6 @@ class Cache:
 
 
 class _Gates(NamedTuple):
-    """What a step multiplies by."""
-
     decay: Rows  # L_t
     a: Rows
     q: Rows

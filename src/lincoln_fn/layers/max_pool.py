@@ -100,7 +100,6 @@ def _max_pool_nd(
         stride: steps between windows; None for kernel_size.
         padding: elements of -inf on both sides, at most half of what a window covers.
         dilation: steps between a window's elements.
-        ceil_mode: whether a last window may extend beyond the end.
         return_indices: whether the output is (y, indices). The indices are int64 of y's shape: the
             flat position of each window's largest element within x's spatial axes, or their number
             of elements for a window with only padding. `backward` then takes g = (dy, None).

@@ -99,7 +99,6 @@ def backward(cache: Tensors, dl: Cotangent, *, zero_infinity: bool) -> Predictio
 
 
 def _log_alpha(log_factors: Logs, may_skip: MaySkip) -> Logs:
-    """Compute log alpha_0, ..., log alpha_T."""
     is_first = torch.arange(may_skip.shape[1], device=may_skip.device) == 0
     log_alpha = [_log(is_first).expand(may_skip.shape)]
     for e in log_factors:
@@ -110,7 +109,6 @@ def _log_alpha(log_factors: Logs, may_skip: MaySkip) -> Logs:
 
 
 def _log_beta(log_factors: Logs, may_skip: MaySkip, log_end: Logs, steps: Counts) -> Logs:
-    """Compute log beta_1, ..., log beta_T."""
     log_beta = [log_end]
     for t in range(len(log_factors) - 1, 0, -1):
         b = log_factors[t] + log_beta[-1]
@@ -227,7 +225,6 @@ def _check_shapes(z: Tensor, target: Target, blank: int) -> bool:
 
 
 def _in_rows(labels: Int[Tensor, " sum"], lengths: Counts) -> Rows:
-    """Split one row of all labels into a row for each sequence."""
     longest = len(labels)
     if all_within(lengths, 0, longest) is not None:  # they can be read
         longest, total, given = int(lengths.max()), int(lengths.sum()), len(labels)

@@ -62,7 +62,6 @@ def backward(cache: Cache, dl: Cotangent, *, temperature: float) -> Float[Tensor
 
 
 def _partners(x: Float[Tensor, "N M"]) -> Int[Tensor, "N 1"]:
-    """Give the column of each row's partner."""
     return torch.arange(len(x), device=x.device).unsqueeze(1)
 
 

@@ -64,12 +64,9 @@ def check_one_number(loss: str, value: Tensor) -> None:
 def check_each_alone(
     where: str, loss: Loss, prediction: Arrays, target: Arrays, *, by_target: bool = True
 ) -> None:
-    """Refuse a loss in which an example moves the gradients of others.
+    """Refuse a loss in which an example moves the gradients of others, for what needs its own.
 
-    Args:
-        where: what needs the gradient of each example's own loss, for the error.
-        prediction: on which it is tried, if it does not say what it is.
-        by_target: whether a target may not move them either, as it does in a mean with weights.
+    It is tried, if the loss does not say it. A target moves them in a mean with weights.
     """
     mixes = loss.mixes_examples
     if moves_others(loss, prediction, target, by_target) if mixes is None else mixes:

@@ -58,7 +58,6 @@ def backward(cache: Cache, dl: Cotangent, *, temperature: float) -> Views:
 
 
 def _partners(y: Float[Tensor, "2N 2N"]) -> Int[Tensor, "2N 1"]:
-    """Give the number of each view's other view."""
     return torch.arange(len(y), device=y.device).view(2, -1).flip(0).reshape(-1, 1)
 
 

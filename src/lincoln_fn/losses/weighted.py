@@ -92,11 +92,7 @@ def weighted(parts: Annotated[Parts, NOT_EMPTY]) -> Loss:
 
 
 def first_check(loss: Loss) -> Check | None:
-    """Return a loss's check of the first batch of a step; None if it accepts all values.
-
-    Example:
-        >>> first_check(lf.losses.mse())
-    """
+    """Return a loss's check of the first batch of a step; None if it accepts all values."""
     parts = parts_of(loss)
     if not parts:
         formula = formula_of(loss)

@@ -19,10 +19,7 @@ from lincoln_fn.optim.lion import LionState as LionState, lion as lion
 from lincoln_fn.optim.lookahead import LookaheadState as LookaheadState, lookahead as lookahead
 from lincoln_fn.optim.muon import MuonState as MuonState, muon as muon
 from lincoln_fn.optim.nadam import NadamState as NadamState, nadam as nadam
-from lincoln_fn.optim.optimizer import (
-    Adjoint as Adjoint, Adjoints as Adjoints, LearningRate as LearningRate, Optimizer as Optimizer,
-    OptimizerState as OptimizerState,
-)
+from lincoln_fn.optim.optimizer import *
 from lincoln_fn.optim.prodigy import ProdigyState as ProdigyState, prodigy as prodigy
 from lincoln_fn.optim.radam import RadamState as RadamState, radam as radam
 from lincoln_fn.optim.reduce_on_plateau import (

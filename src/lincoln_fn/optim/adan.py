@@ -97,7 +97,6 @@ def adan(
     Args:
         betas: b1, b2 and b3, how much of the means of dp, of its differences, and of the square of
             their sum is kept from step to step.
-        eps: is added to the denominator.
         weight_decay: how strongly p decays.
 
     Source: Xie et al., "Adan: Adaptive Nesterov Momentum Algorithm for Faster Optimizing Deep

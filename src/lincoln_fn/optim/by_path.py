@@ -40,7 +40,6 @@ class Patterns:
                 raise unexpected("by_path", "patterns that fit a path", repr(pattern), mend)
 
     def _owners(self, params: Params) -> list[int]:
-        """Say of each parameter which optimizer has it."""
         return [self._first_match(path) for path in tree.paths(params)]
 
     def _first_match(self, path: str) -> int:

@@ -202,7 +202,6 @@ def _check_state(state: LbfgsState) -> None:
 def _compute(
     value_and_gradient: ValueAndGradient, like: Params, batch: Batch, flat: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Compute the loss and the gradient of parameters in a row."""
     params = _unflatten(flat, like)
     value, gradient = value_and_gradient(params, batch)
     return value, _join(flatten_with_gradients("lbfgs", params, gradient)[1])
@@ -216,7 +215,6 @@ def _point(
 
 
 def _direction(gradient: Tensor, pairs: Sequence[Pair]) -> Tensor:
-    """Compute -r."""
     q, shares = -gradient, list[Tensor]()
     for move, change, rho in reversed(pairs):
         shares.append(rho * move.dot(q))
@@ -296,7 +294,6 @@ def _shrink(
     least: float,
     most: int,
 ) -> tuple[Point, int]:
-    """Shrink an interval around a point that meets the conditions."""
     low, high = _lowest(*ends)
     was_near_an_end = False
     for i in range(most):

@@ -190,7 +190,6 @@ def _at(state: OptimizerState, options: Mapping[str, Option]) -> At:
 
 
 def _trees(start: Start) -> list[str]:
-    """List what the state keeps of each leaf."""
     return [name for name, of in start.items() if name != "step" and not isinstance(of, Once)]
 
 

@@ -33,8 +33,7 @@ _BY_LEAF: Final = (
 def split_clip(optimizer: Optimizer) -> tuple[float | None, Optimizer]:
     """Divide an optimizer into its clip by the global norm, if it begins with one, and the rest.
 
-    Raises:
-        LayerError: if the rest needs the gradients of several parameters at a time.
+    The rest is refused if it needs the gradients of several parameters at a time.
     """
     max_norm = None
     if optimizer.spec is not None and optimizer.spec.of is chain:
@@ -54,7 +53,6 @@ def split_clip(optimizer: Optimizer) -> tuple[float | None, Optimizer]:
 
 
 def _parts(optimizer: Any) -> list[Any]:  # Any: a transform or an optimizer
-    """List the transforms and optimizers that an optimizer is made of."""
     own, parts = getattr(optimizer, "update", None), [optimizer]
     if made_by(optimizer, chain):
         parts = optimizer.spec["parts"]

@@ -79,7 +79,6 @@ def _update(
 
 
 def _weights(lr: LearningRate, state: ScheduleFreeState) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute g, w and c."""
     now, like = learning_rate(lr, state.step), state.largest
     rate = now.to(like) if isinstance(now, Tensor) else torch.full_like(like, now)
     largest = torch.maximum(state.largest, rate)

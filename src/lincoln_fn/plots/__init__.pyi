@@ -1,6 +1,4 @@
-from lincoln_fn.plots.by_layer import (
-    activations as activations, flow as flow, gradient_norms as gradient_norms, graph as graph,
-)
+from lincoln_fn.plots.by_layer import *
 from lincoln_fn.plots.derivatives import jacobian as jacobian, layer as layer
 from lincoln_fn.plots.images import effects as effects, filters as filters, relevance as relevance
 from lincoln_fn.plots.results import (

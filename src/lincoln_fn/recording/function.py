@@ -137,7 +137,6 @@ class Recorded:
         return result
 
     def _record(self, arguments: tuple[Arrays, ...], leaves: Sequence[Tensor]) -> Arrays:
-        """Run the function, and learn from what it does."""
         if self._facts is None or self._changed():
             try:
                 self._facts = facts_of(self.function)
@@ -196,7 +195,6 @@ class Recorded:
         self._give_up("gives other bits when it is run again")
 
     def _forget(self) -> None:
-        """Forget all programs, as something beside the arguments has changed."""
         self._runs, self._candidates = [], []
         if not self._tries:
             self._give_up("reads something that changes")

@@ -175,7 +175,6 @@ def generate(program: Program, function_of: FunctionOf = by_function) -> Run:
 
 
 def _text(program: Program) -> str:
-    """Write the program's function."""
     written = [{program.memory[n] for n in op.written} for op in program.operations]
     changed = set[int]().union(*written)
     inputs = range(program.inputs)

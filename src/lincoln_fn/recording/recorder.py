@@ -40,10 +40,8 @@ _OURS, _TORCHS = str(Path(__file__).parents[1]), str(Path(torch.__file__).parent
 def traits_of(overload: Overload) -> tuple[str, list[tuple[int, str]], bool, bool, bool]:
     """Read the schema of an operation.
 
-    Returns:
-        Its name; the arguments that it writes into, by place and name; whether a result may lie in
-        an argument's memory; whether shapes of results depend on numbers; and whether it may draw
-        from torch's generator.
+    Return its name; the arguments that it writes into, by place and name; whether a result may lie
+    in an argument's memory, its shape depends on numbers, and torch's generator may be drawn from.
     """
     schema = overload._schema
     writes = [

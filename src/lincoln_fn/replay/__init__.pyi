@@ -1,7 +1,4 @@
-from lincoln_fn.replay.attribute import (
-    Attribution as Attribution, attribute as attribute, reweighted as reweighted,
-    smoothness as smoothness,
-)
+from lincoln_fn.replay.attribute import *
 from lincoln_fn.replay.difference import (
     Difference as Difference, first_difference as first_difference,
 )

@@ -16,11 +16,9 @@ symmetric, so each of these is a derivative along bar d, at t = 0:
 One forward and one backward pass with dual tensors, as in `lincoln_fn.curvature`, compute all of
 them.
 
-Where several processes take a step together, the batch's loss is a sum over logical shards, divided
-by a count (`losses/common/sums.py`). So is each derivative along bar d. A process computes those of
-its own shards, and all are added up as the gradient is: in a fixed tree, whose bits do not depend
-on the number of processes. What belongs to an example is a vector over the whole batch, with zeros
-for the examples of other shards.
+Where several processes take a step together, each derivative along bar d is a sum over logical
+shards, divided by a count, as the gradient is (`distributed/data_parallel/mean.py`). What belongs
+to an example is a vector over the whole batch, with zeros for the examples of other shards.
 
 Derivation for running statistics. In training, batch norm moves its running statistics s by those
 of the batch, with the momentum w; M is the number of values in a channel:

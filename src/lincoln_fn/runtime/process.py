@@ -187,7 +187,6 @@ class _Waiting:
         self._lock = Lock()
 
     def adapt(self, now: float) -> None:
-        """Look at the cores, if it is time."""
         if now < self._next or not self._lock.acquire(blocking=False):
             return
         try:

@@ -117,8 +117,6 @@ def _read(path: Path) -> list[_Row]:
 
 @attrs.frozen
 class _Format:
-    """How a log is read and written."""
-
     rows: Callable[[str], Iterator[_Row]]
     head: Callable[[_Columns], str]
     line: Callable[[_Row, _Columns], str]

@@ -122,7 +122,6 @@ def _judged(
 
 
 def _by_most(points: list[Sample], i: int, key: Key) -> Verdict:
-    """Judge one gradient by what most points show."""
     shown: list[point.Comparison] = []
     for n, at in enumerate(points):
         shown.append(point.compare(at, i, key.fold_in(n)))

@@ -331,7 +331,6 @@ class ContainerError(ContractError):
 
 
 def _fits(expected: Arrays, given: Arrays) -> bool:
-    """Return whether gradients have the shapes of what they are of."""
     one, other = (sorted(leaf.shape for leaf in tree.leaves(each)) for each in (expected, given))
     return one == other
 

@@ -172,7 +172,6 @@ def relations(at: Value, given: Tensor) -> Iterator[Mistake]:
 
 
 def _swapped(at: Value, given: Tensor) -> Iterator[terms.Guess]:
-    """Return the gradients of two leaves for each other."""
     names, returned, right = at.of.sample.names, at.of.sample.given, at.of.expected
     for i, j in permutations(range(len(right)), 2):
         # An axis of 1 too many or too few is no other mistake.
@@ -253,7 +252,6 @@ def _on_diagonal(at: Value, given: Tensor) -> Iterator[terms.Guess]:
 
 
 def _subsets(ndim: int) -> list[tuple[int, ...]]:
-    """List the sets of axes that are not empty, the small ones first."""
     if ndim > MOST_AXES:
         return []
     return [some for n in range(1, ndim + 1) for some in combinations(range(ndim), n)]

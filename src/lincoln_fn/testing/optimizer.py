@@ -207,7 +207,6 @@ def _counts(leaf: Tensor) -> bool:
 def _updated(
     optimizer: Optimizer, values: Mapping[str, Tensor], *arguments: Any
 ) -> tuple[Params, OptimizerState]:
-    """Take a step with some hyperparameters, and check that it returns a pair."""
     result = _bound(optimizer.update, values)(*arguments)  # Any: as the update takes them
     core.check_pair(optimizer.name, "update", result)
     return result[0], result[1]

@@ -34,9 +34,7 @@ from lincoln_fn.testing.subject import Differentiable, subject_of
 class Trial:
     """A layer at one draw of exact numbers.
 
-    Args:
-        only: the one leaf that has a tangent; None if all have.
-        seen: by output, where g is not 0; by default everywhere.
+    If given, the leaf `only` alone has a tangent; `seen` says by output where g is not 0.
     """
 
     def __init__(

@@ -184,13 +184,11 @@ def _surviving(
 
 
 def _leaves(at: Sample) -> dict[str, Tensor]:
-    """List y and the gradients by their names."""
     ys = {name: leaf for name, leaf in core.named_leaves({"y": at.y}) if leaf.is_floating_point()}
     return ys | dict(zip(at.names, at.given, strict=True))
 
 
 def _equal_digits(given: Tensor, true: Tensor) -> float:
-    """Count the digits in which two leaves agree."""
     best = -math.log10(torch.finfo(given.dtype).eps / 2)
     if not true.numel():
         return best

@@ -8,9 +8,7 @@ from lincoln_fn.training.data import (
 )
 from lincoln_fn.training.evaluate import check_metrics as check_metrics, evaluate as evaluate
 from lincoln_fn.training.fit import fit as fit
-from lincoln_fn.training.history import (
-    FitRecord as FitRecord, History as History, Mode as Mode, is_gain as is_gain,
-)
+from lincoln_fn.training.history import *
 from lincoln_fn.training.protocols import (
     Compute as Compute, ComputeShards as ComputeShards, Gradient as Gradient,
     GradientState as GradientState, OfShard as OfShard, Reduce as Reduce,

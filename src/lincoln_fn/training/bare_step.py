@@ -122,7 +122,6 @@ def value_and_gradient(
 
 
 def _compute(net: Layer, loss: Loss, params: Params, batch: Batch) -> tuple[Tensor, Params]:
-    """Compute the loss, and go back."""
     check_batch("value_and_gradient", batch)
     forward = partial(forward_to_train, net)
     value, g, cache = forward_and_g(forward, net.name, loss, params, batch)

@@ -53,7 +53,6 @@ class Batches:
         return max(self.epochs * self.per_epoch - self.start, 0)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Give the batches from `start` to the end of the last epoch."""
         order_of = lru_cache(maxsize=1)(self._order)
         for i in range(self.start, self.epochs * self.per_epoch):
             yield self._take(i, order_of)
@@ -149,7 +148,6 @@ class Mapped(Generic[A, B]):
             yield self.f(*item) if isinstance(item, tuple | list) else self.f(item)
 
     def __len__(self) -> int:
-        """Count the items, if the source has a length."""
         source: Any = self.source  # Any: of a length, or len raises an error
         return len(source)
 

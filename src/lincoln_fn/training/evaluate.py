@@ -74,7 +74,6 @@ def evaluate(
 
 
 def _count(x: Arrays) -> int:
-    """Count the examples of x."""
     count = count_examples((x,))
     if count is None:
         expected = "x with an axis of examples"

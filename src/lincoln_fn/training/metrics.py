@@ -259,7 +259,6 @@ def _labels(name: str, prediction: Tensor, target: Tensor, k: int) -> Tensor:
 
 
 def _check_tensors(name: str, prediction: object, target: object) -> None:
-    """Check that both are tensors of at least one example."""
     for what, given in (("prediction", prediction), ("target", target)):
         if not isinstance(given, Tensor):
             raise wrong_kind(name, what, given, "tensor")

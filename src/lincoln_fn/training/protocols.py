@@ -104,25 +104,14 @@ def _of_one(error: Exception | None, place: int) -> tuple[Exception | None, int]
 
 @attrs.frozen(eq=False, repr=False)
 class Reduce(Made):
-    """A way to compute a step's gradient together with other processes.
+    """A way to compute a step's gradient together with other processes, as the module says.
 
     Args:
-        name: the code that makes it; its repr.
-        bind: (net, loss, name) -> compute.
-        totals: numbers -> their sums over all processes.
         exact: whether the bits must not depend on how parameters are divided among processes. Then
             the optimizer computes by its formula: a kernel rounds the last numbers of a tensor
             differently.
         shard: (rank, size): which part of each batch this process has, as `data.batches` takes it.
-        bind_shards: (net, loss, name) -> compute of another function than the gradient; None if
-            there is none.
         bind_recorded: as `bind`, for a step that is recorded; None if nothing of it is.
-        first_error: (error, place) -> the error of the lowest place in all processes, and its
-            place. None is no error.
-
-    Example:
-        >>> lf.distributed.mean(lf.distributed.alone())
-        mean(group)
     """
 
     name: str

@@ -92,7 +92,6 @@ def check_layers(net: Layer, loss: Loss, params: Params, batch: Batch) -> None:
 
 
 def _check_mirrors(layer: Layer, params: Params, dparams: Params) -> None:
-    """Check that gradients have the structure and the shapes of params."""
     pairs = zip(tree.leaves(dparams), tree.leaves(params), strict=False)
     is_like = all(isinstance(d, Tensor) and d.shape == p.shape for d, p in pairs)
     if not tree.same_structure(dparams, params) or not is_like:

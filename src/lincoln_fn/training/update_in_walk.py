@@ -177,7 +177,6 @@ class _Walk:
         return [use.value(lambda visit: found[visit[0]][visit[1]]) for use in uses]
 
     def norms(self, group: Group) -> list[Tensor]:
-        """Compute the norms of some gradients, without these if that costs less."""
         visits = [self._uses[i].visits for i in self.waiting[group]]
         is_sum = any(len(at) != 1 for at in visits)
         terms = [] if is_sum else _terms(self.sites[visits[0][0][0]])

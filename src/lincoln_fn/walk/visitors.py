@@ -66,18 +66,13 @@ def _advance(part: Layer, params: Params, cache: Cache) -> Params:
 class Walk:
     """What a walk does at a part.
 
-    Args:
-        visit: as the module says.
-        name: the part's function on the way there, as errors name it.
-        advance: (part, params, record) -> params: advances the state of a part, between two uses of
-            it. On the way back, record is the part's cache.
-        skip: (part, path, params) -> the record of a part that nothing needs; None visits it.
-        add: (record, later) -> records of a part that is used several times, by `VisitBack.add`.
-        allows_loops: as the function `allows_loops` says.
+    `advance(part, params, record)` advances a part's state between two uses; on the way back, the
+    record is its cache. `skip(part, path, params)` is the record of a part that nothing needs; None
+    visits it. `add(record, later)` are the records of a part that is used several times.
     """
 
     visit: Callable[..., tuple[Arrays, Record]]
-    name: str = "forward"
+    name: str = "forward"  # the part's function on the way there, as errors name it
     advance: Callable[[Layer, Params, Record], Params] = _advance
     skip: Callable[[Layer, str, Params], Record] | None = None
     add: Callable[[Record, tuple[Record, ...]], tuple[Record, ...]] = keep

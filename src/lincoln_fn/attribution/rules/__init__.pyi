@@ -4,6 +4,4 @@ from lincoln_fn.attribution.rules.any_layer import (
     signal as signal, split as split, w_square as w_square, z_box as z_box, z_plus as z_plus,
 )
 from lincoln_fn.attribution.rules.recurrent import recurrent as recurrent
-from lincoln_fn.attribution.rules.transformer import (
-    attention as attention, constant_std as constant_std,
-)
+from lincoln_fn.attribution.rules.transformer import *

@@ -145,7 +145,6 @@ def find(note: Path | None) -> Graph | None:
 
 
 def _entry_of(file: Path) -> Entry:
-    """Load a library that Inductor has built, and return its only function."""
     # The library needs this address when it is loaded.
     address: Private = torch._C._dynamo.guards  # torch does not say what is in there
     os.environ["_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR"] = str(

@@ -110,7 +110,6 @@ def _lower_call(operation: Operation, kernel: CppKernel, *arguments: Box) -> Box
 
 
 def _require_strides(x: Box, traced: torch.Tensor) -> Box:
-    """Require that a tensor is in memory, with the strides that it was traced with."""
     if traced.is_contiguous():
         return ir.ExternKernel.require_contiguous(ir.ExternKernel.realize_input(x))
     return ir.ExternKernel.require_exact_strides(x, traced.stride())

@@ -115,7 +115,6 @@ def _renamed(write: Writer, named: Sequence[tuple[str, Value]]) -> list[NodeProt
 
 
 def _needed(nodes: Sequence[NodeProto], outputs: Sequence[str]) -> list[NodeProto]:
-    """Leave out nodes whose results nothing reads."""
     read, needed = set(outputs), []
     for node in reversed(nodes):
         if not read.isdisjoint(node.output):

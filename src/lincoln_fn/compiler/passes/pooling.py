@@ -108,7 +108,6 @@ def _is_backward(node: Node, window: Sequence[Argument]) -> bool:
 
 
 def _replace(node: Node) -> None:
-    """Replace pooling by functions that Inductor compiles to loops, where they support it."""
     arguments: tuple[Argument, ...] = node.args
     x, *window = arguments
     window += _DEFAULTS[len(window) :]

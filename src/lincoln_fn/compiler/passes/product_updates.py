@@ -204,7 +204,6 @@ def _find_needed(
 
 
 def _is_known(node: Node) -> bool:
-    """Return whether a node's operation can be written in C++."""
     arguments = [*node.args, *node.kwargs.values()]
     numbers = [x for x in arguments if not isinstance(x, Node)]
     is_finite = all(isinstance(x, (int, float)) and math.isfinite(x) for x in numbers)

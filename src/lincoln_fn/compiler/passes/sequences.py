@@ -121,7 +121,6 @@ def _supports_lstm(node: Node) -> bool:
 
 
 def _replace_lstm(node: Node) -> None:
-    """Replace oneDNN's kernel where ours support the layer."""
     saved = [user for user in node.users if user.target is getitem and user.args[1] == _SAVED]
     readers = [user for one in saved for user in one.users]
     # Only one backward pass: it replaces the gates by their gradients.

@@ -97,7 +97,6 @@ class Directory(checkpoint.Directory):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _folders(self) -> list[Path]:
-        """List all folders, the latest step first; a run may have ended while it saved one."""
         matches = [_STEP.fullmatch(folder.name) for folder in self.path.glob("step_*")]
         steps = {int(match[1]): match[0] for match in matches if match}
         return [self.path / steps[step] for step in sorted(steps, reverse=True)]

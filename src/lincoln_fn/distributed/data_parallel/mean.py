@@ -6,9 +6,8 @@ its losses, S_s, and its count, n_s (`losses/common/sums.py`):
     value = sum_s S_s / sum_s n_s
     dparams = sum_s dS_s / sum_s n_s
 
-A process computes the shards that are its own, one after the other. The sums are taken in a fixed
-tree over the shards. So the bits do not depend on how many processes there are.
-Gradients are sent as soon as they are known.
+A process computes the shards that are its own, one after the other. The sums are taken in the
+fixed tree of `shards.py`. Gradients are sent as soon as they are known.
 """
 
 from __future__ import annotations

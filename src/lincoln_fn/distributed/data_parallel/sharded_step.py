@@ -9,8 +9,7 @@ bucket is added up by another thread, while the walk continues. Every process ha
 buckets, and sends them in the same order.
 
 Each process receives one slice of a bucket from all others, adds the contributions up in the fixed
-tree, divides by the count, and sends its slice of the sum to all others. So each number is added
-once, by one process, in an order that does not depend on their number.
+tree, divides by the count, and sends its slice of the sum to all others.
 """
 
 from __future__ import annotations
@@ -134,7 +133,6 @@ class Buckets:
 
 
 def _view(row: Tensor, start: int, leaf: Tensor) -> Tensor:
-    """View some numbers of a bucket in a leaf's shape and memory layout."""
     stride = torch.empty_like(leaf, device="meta").stride()
     return row[start:].as_strided(leaf.shape, stride)
 

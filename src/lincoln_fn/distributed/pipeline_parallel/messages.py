@@ -139,7 +139,6 @@ class Connections:
         return min(errors, key=lambda each: each[0])[1]
 
     def _drain(self, source: int) -> None:
-        """Read what a process sends until its error comes."""
         while True:
             self._receive(source)  # it raises that error
 

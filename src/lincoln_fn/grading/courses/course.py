@@ -138,7 +138,6 @@ class _Guarded(SourceOnly):
     """Loads a module so that an import that fails and is not used costs nothing."""
 
     def get_code(self, fullname: str) -> CodeType:
-        """Compile the source."""
         path = self.get_filename(fullname)
         module = ast.parse(self.get_data(path), path)
         module.body = [new for node in module.body for new in _guarded(node)]
@@ -146,7 +145,6 @@ class _Guarded(SourceOnly):
         return code
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run a module."""
         vars(module)["__missing__"] = _Missing
         super().exec_module(module)
 

@@ -83,23 +83,17 @@ class NotWrittenError(Exception):
 
 @attrs.frozen(eq=False, slots=False)
 class Exercise:
-    """One layer or loss of a course.
+    """One layer or loss of a course: lines of Python, as the module shows them.
 
-    Args:
-        forward: the line that runs the forward pass.
-        backward: the line that runs the backward pass; for a function that returns its gradient,
-            what that is multiplied by.
-        reference: an expression of the right output; further lines are others that count as right.
-        cases: for each case, by name, arrays and other arguments.
-        keeps_objects: whether what forward makes remembers the backward pass, as objects of layers
-            do that add up their gradients.
+    Where a function returns its gradient, `backward` is what that is multiplied by.
     """
 
     name: str
     forward: str
     backward: str
-    reference: str = ""
-    cases: Sequence[Mapping[str, Any]] = ()
+    reference: str = ""  # an expression of the right output; further lines also count as right
+    cases: Sequence[Mapping[str, Any]] = ()  # for each, by name, arrays and other arguments
+    # Whether forward's objects remember the backward pass, as layers do that add up gradients.
     keeps_objects: bool = False
 
     @cached_property
@@ -209,7 +203,6 @@ class Exercise:
 
 
 def _names(line: str, how: type[ast.expr_context]) -> tuple[str, ...]:
-    """List the names that a line reads, or those that it assigns to."""
     found = (node for node in ast.walk(ast.parse(line)) if isinstance(node, ast.Name))
     return tuple(dict.fromkeys(node.id for node in found if isinstance(node.ctx, how)))
 

@@ -40,21 +40,14 @@ _OTHERS = ("y", "forward", "backward")
 
 @attrs.frozen
 class Row:
-    """What one gradient of one exercise has earned.
-
-    Args:
-        gradient: such as "dx"; "" for what concerns the whole exercise or file.
-        points: the share of the cases in which it is right.
-        mistake: its name; "" if there is none or it has no name.
-        said: the mistake in a sentence; or what else is worth knowing.
-    """
+    """What one gradient of one exercise has earned."""
 
     file: str = ""
     exercise: str = ""
-    gradient: str = ""
-    points: float = 0.0
-    mistake: str = ""
-    said: str = ""
+    gradient: str = ""  # such as "dx"; "" for what concerns the whole exercise or file
+    points: float = 0.0  # the share of the cases in which it is right
+    mistake: str = ""  # its name; "" if there is none or it has no name
+    said: str = ""  # the mistake in a sentence; or what else is worth knowing
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -188,7 +181,6 @@ def _choose(exercise: Exercise, others: Mapping[str, Any], x: Any, y: Any) -> La
 
 
 def _judge(exercise: Exercise, ran: isolated.Ran[tuple[Report, ...]]) -> Iterator[Row]:
-    """Judge each gradient of an exercise, and list each further problem."""
     reports, row = ran.result, partial(Row, exercise=exercise.name)
     if reports is None or len(reports) != len(exercise.cases):
         told = "not written" if reports == () else "does not run"

@@ -44,7 +44,6 @@ declare(_forward, kind="moving")
 
 
 def _backward(params: Params, cache: None, g: Arrays) -> tuple[Arrays, Params]:
-    """Return dx = g, in which token types have None."""
     return g, ()
 
 

@@ -57,7 +57,6 @@ declare(_forward, kind="moving")
 
 
 def _backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
-    """Put g at that place, and 0 elsewhere."""
     return (torch.zeros_like(cache.x).scatter(-2, cache.place, g.unsqueeze(-2)), None), ()
 
 

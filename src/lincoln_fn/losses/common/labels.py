@@ -49,17 +49,14 @@ def of_elements(name: str, what: str, weight: Tensor, like: Tensor) -> Tensor:
 
 @record
 class Labels:
-    """Each example's label c, its weight w_c, and whether it is ignored, with 1 on axis dim.
+    """Each example's label c, its weight w_c, and whether it is ignored, with 1 on axis dim."""
 
-    An ignored example has the weight 0 and the label 0. If `counts_all`, all weights are 1.
-    """
-
-    index: Int[Tensor, "N 1 *s"]
-    w: Float[Tensor, "N 1 *s"]
+    index: Int[Tensor, "N 1 *s"]  # 0 of an ignored example
+    w: Float[Tensor, "N 1 *s"]  # likewise
     ignored: Bool[Tensor, "N 1 *s"]
     dim: int = static()
     ignore_index: int = static()
-    counts_all: bool = static()
+    counts_all: bool = static()  # whether all weights are 1
 
 
 def read_labels(

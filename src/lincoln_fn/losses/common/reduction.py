@@ -45,41 +45,29 @@ def number_of_values(cache: Cache) -> None:
 
 @attrs.frozen(eq=False)
 class Formula:
-    """A loss before its reduction.
-
-    Args:
-        reduction: one that the loss supports; all except sum and none are means.
-        forward: (prediction, target) -> (l, cache).
-        backward: (cache, dl) -> dprediction.
-        count: cache -> n, of shape () or of l's shape; None for the number of values.
-        inputs: the names of the prediction's tensors; several are a tuple. Without any, `forward`
-            checks what it is given.
-        targets: the names of the target's tensors, likewise; without any, the target is None.
-        like: by the name of a tensor, the name of that whose shape it has.
-        masks: likewise of those of booleans. One that is no target's name may follow the targets.
-        reads: (name of the loss, target, first input) -> what `forward` gets as the target, which
-            is checked and converted; None for the target itself.
-        check: (prediction, target) -> None, which refuses values; None accepts all. It comes last.
-        check_first: likewise, for the first batch of a step.
-        mixes_examples: whether l_i depends on other examples; None if it is not known.
-        spec: of the loss that its constructor made of these functions.
-    """
+    """A loss before its reduction: forward returns (l, cache), and backward takes (cache, dl)."""
 
     name: str
-    reduction: str
+    reduction: str  # one that the loss supports; all except sum and none are means
     forward: Callable[[Arrays, Arrays], tuple[Tensor, Cache]]
     backward: Callable[[Cache, Cotangent], Arrays]
+    # n, of shape () or of l's shape; None for the number of values.
     count: Callable[[Cache], Tensor | None] = number_of_values
+    # The names of the prediction's tensors; without any, `forward` checks what it is given.
     inputs: tuple[str, ...] = ("prediction",)
-    targets: tuple[str, ...] = ("target",)
+    targets: tuple[str, ...] = ("target",)  # likewise; without any, the target is None
+    # By the name of a tensor, the name of that whose shape it has.
     like: Mapping[str, str] = attrs.field(factory=dict)
+    # Likewise of booleans. One that is no target's name may follow the targets.
     masks: Mapping[str, str] = attrs.field(factory=dict)
+    # (name of the loss, target, first input) -> the target that `forward` gets, checked.
     reads: Callable[[str, Tensor, Tensor], Tensor] | None = None
-    check: Check | None = None
+    check: Check | None = None  # refuses values, after all else
+    # Likewise, for the first batch of a step.
     check_first: Check | None = attrs.field(
         default=attrs.Factory(lambda formula: formula.check, takes_self=True)
     )
-    mixes_examples: bool | None = False
+    mixes_examples: bool | None = False  # None if it is not known
     spec: Spec | None = None
 
     @property

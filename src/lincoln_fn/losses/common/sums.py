@@ -25,15 +25,11 @@ from lincoln_fn.losses.weighted import Parts, parts_of, weighted
 
 @attrs.frozen(eq=False)
 class PartSum:
-    """One part's contribution to the loss of a batch.
+    """One part's contribution to the loss of a batch."""
 
-    `values` is S_i, followed by those of the parts of a weighted loss. `count` is n_i; None if the
-    loss is a sum. `g` is dS_i.
-    """
-
-    values: Tensor
-    count: Tensor | None
-    g: Arrays
+    values: Tensor  # S_i, followed by those of the parts of a weighted loss
+    count: Tensor | None  # n_i; None if the loss is a sum
+    g: Arrays  # dS_i
 
     @property
     def numbers(self) -> Tensor:
@@ -46,10 +42,8 @@ class PartSum:
 def sum_of(loss: Loss, prediction: Arrays, target: Arrays, rows: int) -> PartSum:
     """Compute the contribution of a part of a batch to its loss.
 
-    Args:
-        loss: a loss with reduction mean or sum, a weighted loss of means, or a loss of one's own
-            that is a mean over the examples.
-        rows: how many examples it has.
+    The loss has reduction mean or sum, is a weighted loss of means, or one of a user's own that is
+    a mean over the examples, of which the part has `rows`.
 
     Example:
         >>> part = sum_of(lf.losses.mse(), torch.tensor([3.0, 1.0]), torch.tensor([1.0, 1.0]), 2)

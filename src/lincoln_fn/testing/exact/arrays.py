@@ -39,12 +39,7 @@ class NoAttributeError(MissingError, AttributeError):
 
 # Any: in this file, what functions of numpy take and return.
 class ExactArray(NDArrayOperatorsMixin):
-    """An array of exact numbers.
-
-    Args:
-        table: where they are.
-        rows: for each, the number of its row.
-    """
+    """An array of exact numbers: for each, the number of its row in a table."""
 
     __slots__ = ("rows", "table")
     dtype: Final = np.dtype(float)

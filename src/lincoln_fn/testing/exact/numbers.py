@@ -25,12 +25,8 @@ LARGEST = 64
 class Numbers:
     """Arrays of exact numbers, of one shape.
 
-    Args:
-        shadow: the floats, by which numbers are compared.
-        value: the numbers of the field.
-        tangent: their derivatives along a direction.
-        turn: with `factor`, the number e^z, as `Field` has it; None draws it.
-        factor: as above; None is 1.
+    They are compared by `shadow`, floats. `value` has the numbers of the field, and `tangent` their
+    derivatives along a direction. `turn` and `factor` are e^z, as `Field` has it: drawn, and 1.
     """
 
     __slots__ = ("factor", "field", "shadow", "tangent", "turn", "value")

@@ -58,8 +58,6 @@ def _div(a: Numbers, b: Number, rounding_mode: str | None = None) -> Numbers:
 
 
 def _rounded(function: Callable[[Array], Array]) -> Callable[..., Numbers]:
-    """Make the rule of a function that is constant between its jumps."""
-
     def rounded(z: Numbers, **_: Any) -> Numbers:  # Any: decimals, which are 0
         compare(np.equal, z, constant(z.field, np.round(z.shadow * 2) / 2))
         return constant(z.field, function(z.shadow))

@@ -223,13 +223,7 @@ def named(name: str) -> Any:  # Any: of any kind
 
 
 def inputs_of(text: str, key: Key) -> list[Any]:  # Any: tensors, numbers, None
-    """Draw the inputs that a text lists.
-
-    Example:
-        >>> x, n, reduction = inputs_of("bf16[2,3], 5, 'mean'", Key(0))
-        >>> x.dtype, tuple(x.shape), n, reduction
-        (torch.bfloat16, (2, 3), 5, 'mean')
-    """
+    """Draw the inputs that a text lists, such as "bf16[2,3], 5, 'mean'"."""
     return [_input(part.strip(), key.fold_in(n)) for n, part in enumerate(_COMMA.split(text))]
 
 

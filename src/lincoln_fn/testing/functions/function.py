@@ -89,7 +89,6 @@ def _lines(function: Backward) -> list[tuple[ast.stmt, str]]:
 
 
 def _assigned(node: ast.stmt) -> set[str]:
-    """List the names that a statement assigns to, in whole or in part."""
     targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
     parts = [each for target in targets if target for each in ast.walk(target)]
     return {each.id for each in parts if isinstance(each, ast.Name)}
@@ -148,25 +147,20 @@ class Run:
 
 @attrs.frozen(eq=False)
 class Function:
-    """A function, and what it is called with.
-
-    Args:
-        names: those of the inputs.
-        which: the inputs that get a gradient.
-        outputs: those of the floating outputs that have one; None takes all.
-        backward: the function of Python that computes the gradients of all inputs, if there is one.
-        forward: its forward alone, if that is known: autograd may follow it.
-    """
+    """A function, and what it is called with."""
 
     name: str
     call: Callable[..., object]
     inputs: tuple[object, ...]
     names: tuple[str, ...]
-    which: tuple[int, ...]
+    which: tuple[int, ...]  # the inputs that get a gradient
     # So many inputs are the caller's; the others are parameters of a module.
     of_caller: int
+    # Those of the floating outputs that have a gradient; None takes all.
     outputs: tuple[int, ...] | None = None
+    # The function of Python that computes the gradients of all inputs, if there is one.
     backward: Callable[..., object] | None = None
+    # Its forward alone, if that is known: autograd may follow it.
     forward: Callable[..., object] | None = None
 
     @property

@@ -111,7 +111,6 @@ def _settled(f: Function) -> Function:
 
 
 def _check_inputs(f: Function) -> None:
-    """Refuse what cannot be judged."""
     if isinstance(f.call, Layer):
         raise LayerError(f.name, "a Layer is judged by lf.testing.check_layer(layer, params, x)")
     if not callable(f.call):
@@ -129,7 +128,6 @@ def _check_inputs(f: Function) -> None:
 
 
 def _check_reference(f: Function, reference: Callable[..., Any]) -> None:
-    """Refuse a reference that cannot say what is right."""
     try:
         y = attrs.evolve(f, call=reference, outputs=None).in_dtype(torch.float64).run().y
     except RefusedError as error:

@@ -36,15 +36,11 @@ _INTEGERS = torch.zeros((), dtype=torch.int32)
 
 @attrs.frozen(eq=False)
 class Judge:
-    """Judges values.
+    """Judges values."""
 
-    Args:
-        reference: a differentiable function of the same inputs; None takes f's own forward.
-        is_exact: whether f computes in float64.
-    """
-
+    # A differentiable function of the same inputs; None takes f's own forward.
     reference: Callable[..., object] | None
-    is_exact: bool
+    is_exact: bool  # whether f computes in float64
 
     def of(self, f: Function, key: Key, *, elsewhere: bool = False) -> Report:
         """Judge the gradients of a function where it is called, and `elsewhere`."""
