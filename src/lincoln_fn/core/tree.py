@@ -7,7 +7,7 @@ does the work; this module adds the two views that `record` defines, and readabl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeAlias, TypeVar
 
 import optree
@@ -52,6 +52,18 @@ def leaves(tree: Tree, *, states: bool = False) -> list[Tensor]:
         [1, 2]
     """
     return optree.tree_leaves(tree, namespace=_view(states))
+
+
+def unflatten(like: T, leaves: Iterable[Any], *, states: bool = False) -> T:
+    """Make a tree like another one, of other leaves from left to right.
+
+    Example:
+        >>> unflatten({"a": 1, "b": (2, None)}, [3, 4])
+        {'a': 3, 'b': (4, None)}
+    """
+    structure: Any = optree.tree_structure(like, namespace=_view(states))
+    made: T = structure.unflatten(leaves)
+    return made
 
 
 def children(tree: Tree) -> Collection[Tree]:

@@ -67,9 +67,9 @@ def _backward(
     entries = [entry for entry in tree.leaves(cache.x, states=True) if _is_floating(entry)]
 
     def of_leaves(*given: Tensor) -> list[Tensor]:
-        own, mine = iter(given[: len(trained)]), iter(given[len(trained) :])
+        own, mine = given[: len(trained)], iter(given[len(trained) :])
         x = tree.map(lambda e: next(mine) if _is_floating(e) else e, cache.x, states=True)
-        y = run(tree.map(lambda _: next(own), params), x)
+        y = run(tree.unflatten(params, own), x)
         return [entry for entry in tree.leaves(y) if _is_floating(entry)]
 
     gs = [entry for entry in tree.leaves(g) if _is_floating(entry)]
@@ -80,9 +80,9 @@ def _backward(
     for g_i, y_i in zip(gs, ys, strict=True):
         core.check_cotangent(name, g_i, y_i)
     grads = pull(gs)
-    own, mine = iter(grads[: len(trained)]), iter(grads[len(trained) :])
+    own, mine = grads[: len(trained)], iter(grads[len(trained) :])
     dx = tree.map(lambda e: next(mine) if _is_floating(e) else None, cache.x, states=True)
-    return dx, tree.map(lambda _: next(own), params)
+    return dx, tree.unflatten(params, own)
 
 
 def _pull(
