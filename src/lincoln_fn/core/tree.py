@@ -20,6 +20,7 @@ Tree: TypeAlias = Any
 T = TypeVar("T")
 # Any: what it returns is of the kind of its tree.
 _map: Any = optree.tree_map
+_structure: Any = optree.tree_structure
 
 
 def _view(states: bool) -> str:
@@ -61,8 +62,7 @@ def unflatten(like: T, leaves: Iterable[Any], *, states: bool = False) -> T:
         >>> unflatten({"a": 1, "b": (2, None)}, [3, 4])
         {'a': 3, 'b': (4, None)}
     """
-    structure: Any = optree.tree_structure(like, namespace=_view(states))
-    made: T = structure.unflatten(leaves)
+    made: T = _structure(like, namespace=_view(states)).unflatten(leaves)
     return made
 
 
