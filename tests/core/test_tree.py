@@ -109,3 +109,11 @@ def test_map_walks_trees_together():
 def test_structure_is_where_the_leaves_are(a, b, same):
     assert lf.tree.same_structure(a, b) is same
     assert lf.tree.same_structure(a, b, states=True) is same
+
+
+@pytest.mark.parametrize("states", [False, True])
+def test_a_tree_is_made_of_its_leaves_again(states):
+    doubled = [2 * leaf for leaf in lf.tree.leaves(KEYED, states=states)]
+    made = lf.tree.unflatten(KEYED, doubled, states=states)
+    assert same_bits(made, lf.tree.map(lambda leaf: 2 * leaf, KEYED, states=states))
+    assert_says("ValueError: leaves", lf.tree.unflatten, KEYED, doubled[1:], states=states)

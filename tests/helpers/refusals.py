@@ -1,6 +1,5 @@
 """Calls that are refused by an error of the library, which says what was expected."""
 
-import builtins
 import re
 
 import numpy as np
@@ -33,7 +32,7 @@ def assert_says(part, call, /, *arguments, **options):
     kind, message = re.fullmatch(KIND, part).groups()
     with pytest.raises(Exception, match=_pattern(message)) as caught:
         call(*arguments, **options)
-    assert isinstance(caught.value, _error(kind, {}))
+    assert (kind or LayerError.__name__) in [each.__name__ for each in caught.type.__mro__]
 
 
 def assert_told(errors, parts):
@@ -89,21 +88,12 @@ def _other_than_said(row, names):
     try:
         eval(code, names)
     except Exception as error:
-        is_kind = type(error) is _error(kind, names)
+        is_kind = type(error).__name__ == (kind or LayerError.__name__)
         # Nothing of Python's own, which says where an object is and not what.
         is_own = not re.search(r" at 0x|has no attribute '(forward|update|near)'", str(error))
         is_said = re.search(_pattern(message), str(error))
         return "" if is_kind and is_own and is_said else f"{row}\n{error!r}"
     return f"{row}\nis not refused"
-
-
-def _error(kind, names):
-    """Find an error by its name, as Python or the library has it; without one it is a LayerError."""
-    known = [ValueError, AssertionError, ConnectionError]  # that the library has derived from
-    for error in known:
-        known += error.__subclasses__()
-    errors = {error.__name__: error for error in known} | vars(builtins) | names
-    return errors[kind or "LayerError"]
 
 
 def _pattern(message):

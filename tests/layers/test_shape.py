@@ -1,6 +1,7 @@
 """Shapes beyond the table: formulas written out, what is shared, layouts and error messages."""
 
 import itertools
+from typing import get_args
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ def test_joined_and_split_axes_share_their_elements(layer):
 
 
 @pytest.mark.full(but=("nearest-exact",))
-@pytest.mark.parametrize("mode", upsample.MODES)
+@pytest.mark.parametrize("mode", get_args(upsample.Mode))
 def test_upsample_is_torchs_at_every_size(mode):
     n = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}.get(mode, 1)
     corners = (None,) if mode.startswith("nearest") else (False, True)

@@ -19,7 +19,7 @@ from torch import Tensor
 from lincoln_fn.checkpoint import contents, places
 from lincoln_fn.checkpoint.access import reading, replacing
 from lincoln_fn.checkpoint.places import shape_text
-from lincoln_fn.core import EVERYTHING, Tree, wrong_kind
+from lincoln_fn.core import EVERYTHING, Tree, tree, wrong_kind
 from lincoln_fn.training import is_spent
 
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -199,9 +199,7 @@ def load(path: str | os.PathLike[str], like: T) -> T:
         contents.check_fit(opened, rest, {n: shape_text(t) for n, t in like_tensors.items()})
         tensors = contents.read_tensors(opened, {n: t.device for n, t in like_tensors.items()})
     read = {**leaves, **count, **tensors}
-    structure = optree.tree_structure(like, namespace=EVERYTHING)  # type: ignore[arg-type]  # any T
-    loaded: T = structure.unflatten([read[name] for name in leaves])  # type: ignore[assignment]  # a tree like the first
-    return loaded
+    return tree.unflatten(like, [read[name] for name in leaves], states=True)
 
 
 def _as_path(where: str, path: object, order: str) -> Path:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 from contextvars import ContextVar
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
@@ -48,6 +48,11 @@ def is_wrapped(tensor: Tensor) -> bool:
 def is_forward_mode() -> bool:
     """Return whether tensors may have tangents, as within `torch.func.jvp`."""
     return bool(_FORWARD_MODE._current_level >= 0)
+
+
+def is_floating(value: object) -> TypeGuard[Tensor]:
+    """Return whether a value is a floating tensor."""
+    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def tensors_in(arguments: Iterable[Any]) -> list[Tensor]:  # Any: trees, and what is none

@@ -7,7 +7,7 @@ does the work; this module adds the two views that `record` defines, and readabl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeAlias, TypeVar
 
 import optree
@@ -20,6 +20,7 @@ Tree: TypeAlias = Any
 T = TypeVar("T")
 # Any: what it returns is of the kind of its tree.
 _map: Any = optree.tree_map
+_structure: Any = optree.tree_structure
 
 
 def _view(states: bool) -> str:
@@ -52,6 +53,17 @@ def leaves(tree: Tree, *, states: bool = False) -> list[Tensor]:
         [1, 2]
     """
     return optree.tree_leaves(tree, namespace=_view(states))
+
+
+def unflatten(like: T, leaves: Iterable[Any], *, states: bool = False) -> T:
+    """Make a tree like another one, of other leaves from left to right.
+
+    Example:
+        >>> unflatten({"a": 1, "b": (2, None)}, [3, 4])
+        {'a': 3, 'b': (4, None)}
+    """
+    made: T = _structure(like, namespace=_view(states)).unflatten(leaves)
+    return made
 
 
 def children(tree: Tree) -> Collection[Tree]:

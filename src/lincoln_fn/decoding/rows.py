@@ -322,14 +322,14 @@ def _scan_step(
     return _with_last(x, y, sequences)
 
 
-def _from(state: Recurrent, x: Arrays, sequences: int = 1) -> Arrays:
+def _from(state: Recurrent, x: Arrays, sequences: int) -> Arrays:
     """Add the last state to x, behind its sequences and before its mask."""
     entries = x if type(x) is tuple else (x,)
     missing = (None,) * (sequences - len(entries))
     return (*entries[:sequences], *missing, state.last, *entries[sequences + 1 :])
 
 
-def _with_last(x: Arrays, made: Arrays, sequences: int = 1) -> tuple[Arrays, Recurrent]:
+def _with_last(x: Arrays, made: Arrays, sequences: int) -> tuple[Arrays, Recurrent]:
     has_state = type(x) is tuple and len(x) > sequences
     return (made if has_state else made[0]), Recurrent(made[1])
 

@@ -51,7 +51,7 @@ def backward_pass(source: str) -> tuple[str, ...]:
 
 
 def blanked(
-    source: str, functions: Collection[str], *, derivation: bool = True, solution: bool = False
+    source: str, functions: Collection[str], *, derivation: bool, solution: bool = False
 ) -> str:
     """Blank the bodies of functions; their signatures stay, and what only they use goes."""
     module = ast.parse(source)

@@ -156,8 +156,7 @@ def examined(
     ran()
 
     def right(own: Params, x: Arrays) -> tuple[Arrays, Cache]:
-        leaves = iter(tree.leaves(own, states=True))
-        given = tree.map(lambda leaf: next(leaves), params, states=True)
+        given = tree.unflatten(params, tree.leaves(own, states=True), states=True)
         return reference.forward(given, x)[0], None
 
     return check_layer(layer, own, x, all=True, reference=reference.replace(forward=right))

@@ -172,11 +172,11 @@ def _patch_cache(path: str, cache: Cache, patches: Patches) -> Cache:
         if entry not in names:
             listed = ", ".join(map(repr, names)) or "which has none"
             raise unexpected(f"patched {path!r}", f"an entry of the cache, {listed}", repr(entry))
-    new = iter(
+    new = [
         _new_value(path, f"cache entry {name!r}", leaf, patches[name]) if name in patches else leaf
         for name, leaf in zip(names, tree.leaves(cache, states=True), strict=True)
-    )
-    return tree.map(lambda _: next(new), cache, states=True)
+    ]
+    return tree.unflatten(cache, new, states=True)
 
 
 @core.checked

@@ -64,15 +64,15 @@ def _backward(
     """Compute g^T df/dx and g^T df/dparams, by running f again under autograd."""
     core.check_cache(name, cache, Cache)
     trained = tree.leaves(params)
-    entries = [entry for entry in tree.leaves(cache.x, states=True) if _is_floating(entry)]
+    entries = [entry for entry in tree.leaves(cache.x, states=True) if core.is_floating(entry)]
 
     def of_leaves(*given: Tensor) -> list[Tensor]:
-        own, mine = iter(given[: len(trained)]), iter(given[len(trained) :])
-        x = tree.map(lambda e: next(mine) if _is_floating(e) else e, cache.x, states=True)
-        y = run(tree.map(lambda _: next(own), params), x)
-        return [entry for entry in tree.leaves(y) if _is_floating(entry)]
+        own, mine = given[: len(trained)], iter(given[len(trained) :])
+        x = tree.map(lambda e: next(mine) if core.is_floating(e) else e, cache.x, states=True)
+        y = run(tree.unflatten(params, own), x)
+        return [entry for entry in tree.leaves(y) if core.is_floating(entry)]
 
-    gs = [entry for entry in tree.leaves(g) if _is_floating(entry)]
+    gs = [entry for entry in tree.leaves(g) if core.is_floating(entry)]
     ys, pull = _pull(of_leaves, [*trained, *entries], gs)
     if len(gs) != len(ys):
         wanted = f"g with {len(ys)} floating tensors, one for each of y's"
@@ -80,9 +80,9 @@ def _backward(
     for g_i, y_i in zip(gs, ys, strict=True):
         core.check_cotangent(name, g_i, y_i)
     grads = pull(gs)
-    own, mine = iter(grads[: len(trained)]), iter(grads[len(trained) :])
-    dx = tree.map(lambda e: next(mine) if _is_floating(e) else None, cache.x, states=True)
-    return dx, tree.map(lambda _: next(own), params)
+    own, mine = grads[: len(trained)], iter(grads[len(trained) :])
+    dx = tree.map(lambda e: next(mine) if core.is_floating(e) else None, cache.x, states=True)
+    return dx, tree.unflatten(params, own)
 
 
 def _pull(
@@ -117,10 +117,6 @@ def _pull(
         )
 
     return ys, engine
-
-
-def _is_floating(entry: object) -> bool:
-    return isinstance(entry, Tensor) and entry.is_floating_point()
 
 
 def from_function(
@@ -192,7 +188,7 @@ def _run(module: _Called, name: str, params: Params, x: Arrays) -> Arrays:
     constants = chain(module.named_parameters(), module.named_buffers())
     inner |= {name: constant.to(device) for name, constant in constants if name not in inner}
     # A copy, for a module such as ReLU(inplace=True) may write over it.
-    own = tree.map(lambda entry: entry.clone() if _is_floating(entry) else entry, x)
+    own = tree.map(lambda entry: entry.clone() if core.is_floating(entry) else entry, x)
     y = torch.func.functional_call(module, inner, (own,))
     if not all(isinstance(entry, Tensor) for entry in (y if type(y) is tuple else (y,))):
         mend = "give call, as in call=lambda model, x: model(x).logits"

@@ -94,8 +94,8 @@ def _walk(layer: Layer | None, params: Params, name: str, path: str) -> Iterator
 
 def _paths_of_parts(made: Composition, params: Params) -> list[str]:
     """Return what the paths of each part's tensors begin with in a composition's params."""
-    paths = iter(tree.paths(params, states=True))
-    named = made.split_params(tree.map(lambda _: next(paths), params, states=True))
+    paths = tree.paths(params, states=True)
+    named = made.split_params(tree.unflatten(params, paths, states=True))
     return [_beginning(entry) for entry in named]
 
 

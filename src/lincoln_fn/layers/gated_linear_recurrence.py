@@ -93,7 +93,7 @@ class _Gates(NamedTuple):
 def init(key: Key, x: Inputs) -> Params:
     """Draw lambda so that a_t is within 0.9 and 0.999 where the recurrence gate is open."""
     (u, *_), _ = sequences.unpacked(NAME, x, _NAMES)
-    sequences.check_steps(NAME, "u", u)
+    sequences.check_steps(NAME, u)
     # In bfloat16, 0.999 is 1, whose lambda is infinite.
     wide = torch.promote_types(u.dtype, torch.float32)
     decay = keys.uniform(key, (u.shape[-1],), 0.9, 0.999, dtype=wide)
@@ -152,7 +152,7 @@ def _gates(params: Params, r: Rows, i: Rows) -> _Gates:
 
 def _check_forward(params: Params, x: tuple[Tensor, ...], state: Tensor | None) -> None:
     u, r, i = x
-    sequences.check_steps(NAME, "u", u)
+    sequences.check_steps(NAME, u)
     if params.decay.shape != u.shape[-1:]:
         raise core.wrong_shape(NAME, "decay", params.decay, f"({u.shape[-1]},)")
     core.check_like(NAME, "x", u, params.decay)

@@ -96,7 +96,7 @@ def forward(
 
 def backward(params: Params, cache: Cache, g: Nodes) -> tuple[tuple[Nodes, None], Params]:
     """Compute dh_j = sum of w_e g_(t_e) over the edges from j + a dp_j + b dq_j, da and db."""
-    dp, dq = _of_scores(params, cache, g)
+    dp, dq = _of_scores(cache, g)
     by_head = g.reshape(*g.shape[:-1], *cache.h.shape[-2:])
     sent = cache.weights.unsqueeze(-1) * by_head[..., cache.target, :, :]
     dh = add_at(cache.source, sent, cache.h.shape[-3], -3)
@@ -109,11 +109,11 @@ def terms(params: Params, cache: Cache, g: Nodes) -> Params:
     """Return da_n = sum of dp_j h_j over the nodes of example n, and db_n."""
     core.check_batched(NAME, g, 3)
     inner = tuple(range(1, g.ndim - 1))
-    da, db = (core.sum_axes(d.unsqueeze(-1) * cache.h, inner) for d in _of_scores(params, cache, g))
+    da, db = (core.sum_axes(d.unsqueeze(-1) * cache.h, inner) for d in _of_scores(cache, g))
     return mirror(params, source=da, target=db)
 
 
-def _of_scores(params: Params, cache: Cache, g: Nodes) -> tuple[Tensor, Tensor]:
+def _of_scores(cache: Cache, g: Nodes) -> tuple[Tensor, Tensor]:
     core.check_cotangent(NAME, g, cache.h, tuple(cache.h.flatten(-2).shape))
     w, source, target, count = cache.weights, cache.source, cache.target, cache.h.shape[-3]
     by_head = g.reshape(*g.shape[:-1], *cache.h.shape[-2:])

@@ -103,14 +103,10 @@ def _pair(given: Pair) -> Pair:
     check_entries("jvp", "x", given, 2)
     x, v = given
     leaves = tree.leaves(x)
-    if not leaves or not all(map(_moves, leaves)) or not core.mirrors(x, v):
+    if not leaves or not all(map(core.is_floating, leaves)) or not core.mirrors(x, v):
         expected = f"(x, v) of floats, with v like x, {core.format_briefly(x)}"
         raise core.unexpected("jvp", expected, core.format_briefly(v))
     return x, v
-
-
-def _moves(leaf: object) -> bool:
-    return isinstance(leaf, Tensor) and leaf.is_floating_point()
 
 
 def along(f: Callable[[T], Y], at: T, slopes: T) -> tuple[Y, Y]:
@@ -119,12 +115,14 @@ def along(f: Callable[[T], Y], at: T, slopes: T) -> tuple[Y, Y]:
 
     def of_floats(*floats: Tensor) -> tuple[Tensor, ...]:
         moving = iter(floats)
-        result.append(f(tree.map(lambda t: next(moving) if _moves(t) else t, at, states=True)))
+        result.append(
+            f(tree.map(lambda t: next(moving) if core.is_floating(t) else t, at, states=True))
+        )
         # torch's jvp refuses a function that returns nothing, such as the gradient of no params.
         return floats[0], *core.tensors_in(result)
 
     # It also refuses a tensor of which several numbers have one place in memory, as a stand-in.
-    floats = (filter(_moves, tree.leaves(each, states=True)) for each in (at, slopes))
+    floats = (filter(core.is_floating, tree.leaves(each, states=True)) for each in (at, slopes))
     moving = (tuple(t.clone() if 0 in t.stride() else t for t in each) for each in floats)
     try:
         value, slope = (iter(each[1:]) for each in torch.func.jvp(of_floats, *moving))

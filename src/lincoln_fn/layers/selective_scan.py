@@ -85,7 +85,7 @@ class Cache:
 def init(key: Key, x: Inputs, *, state_size: int) -> Params:
     """Make rates of 1, 2, ..., n for each feature, and D = 1."""
     (u, *_), _ = sequences.unpacked(NAME, x, ("u", "delta", "B", "C"))
-    sequences.check_steps(NAME, "u", u)
+    sequences.check_steps(NAME, u)
     rates = torch.arange(1, state_size + 1, dtype=u.dtype, device=key.bits.device).log()
     n = u.shape[-1]
     return Params(rates.unsqueeze(1).repeat(1, n), torch.ones_like(rates[:1]).repeat(n))
@@ -142,7 +142,7 @@ def _decays(
 
 def _check_forward(params: Params, x: tuple[Tensor, ...], state: Tensor | None) -> None:
     u, delta, b, c = x
-    sequences.check_steps(NAME, "u", u)
+    sequences.check_steps(NAME, u)
     features = u.shape[-1]
     if params.skip.shape != (features,):
         raise core.wrong_shape(NAME, "skip", params.skip, f"({features},)")

@@ -48,7 +48,6 @@ _AXES: Final = {
     "nearest": (1, 2, 3), "nearest-exact": (1, 2, 3), "linear": (1,), "bilinear": (2,),
     "trilinear": (3,), "bicubic": (2,),
 }  # fmt: skip
-MODES: Final = tuple(_AXES)
 # Terms of y_o: for each, the i and the A_(oi) of every o.
 Terms = list[tuple[Int[Tensor, " n"], Float[Tensor, " n"]]]
 

@@ -118,10 +118,10 @@ def _factor(p: Tensor, adjust_lr_fn: Adjustment | None) -> float:
 
 def orthogonalize(
     matrix: Float[Tensor, "n m"],
-    coefficients: Coefficients = COEFFICIENTS,
-    steps: int = 5,
-    eps: float = 1e-7,
-    dtype: torch.dtype = torch.bfloat16,
+    coefficients: Coefficients,
+    steps: int,
+    eps: float,
+    dtype: torch.dtype,
 ) -> Float[Tensor, "n m"]:
     """Map a matrix U S V^T to about U V^T."""
     x = matrix.to(dtype)

@@ -97,8 +97,7 @@ def _update(
 
 
 def _cut(params: Params, group: Processes) -> Params:
-    slices = iter(cut(tree.leaves(params), group))
-    return tree.map(lambda _: next(slices), params)
+    return tree.unflatten(params, cut(tree.leaves(params), group))
 
 
 def _check_elementwise(optimizer: Optimizer) -> None:

@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from lincoln_fn.runtime import content_of
+
 # Values that cannot change. A program reads the numbers of a tensor anew.
 _CONSTANT: Final = (
     bool, int, float, complex, str, bytes, type(None), type(...), types.BuiltinFunctionType,
@@ -124,7 +126,7 @@ def _reads(value: Any, name: str) -> Reads:  # Any: whatever a function reaches
 def _inside(value: Any) -> tuple[object, ...]:  # Any: likewise
     """List what a value consists of; of a memo, on which no result depends, nothing."""
     if isinstance(value, types.FunctionType):
-        return (*map(_content, value.__closure__ or ()), *_defaults(value))
+        return (*map(content_of, value.__closure__ or ()), *_defaults(value))
     if isinstance(value, partial):
         return value.func, *value.args, *value.keywords.values()
     if isinstance(value, types.MethodType):
@@ -157,7 +159,7 @@ def _reads_of_function(function: types.FunctionType) -> Reads:
     if acts or ("random" in names and {"np", "numpy"} & names):
         raise UnseenError(f"uses {min(acts, default='numpy.random')}, in {where}")
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        yield f"{name} of {where}", partial(_content, cell)
+        yield f"{name} of {where}", partial(content_of, cell)
     for name, read in _reads_by_name(known, names):
         yield f"{name} of {where}", read
     yield f"a default or an attribute of {where}", partial(_defaults, function)
@@ -176,13 +178,6 @@ def _reads_by_name(known: Mapping[str, object], names: set[str], path: str = "")
 def _defaults(function: types.FunctionType) -> tuple[object, ...]:
     by_name = {**(function.__kwdefaults__ or {}), **function.__dict__}
     return *(function.__defaults__ or ()), *by_name.values()
-
-
-def _content(cell: types.CellType) -> object:
-    try:
-        return cell.cell_contents
-    except ValueError:  # it is empty
-        return None
 
 
 def _is_same(now: object, before: object) -> bool:

@@ -202,8 +202,7 @@ def of_start(bars: Bars, step: int) -> Params:
 def _with_mean(opt_bar: OptimizerState, dparams: Params) -> OptimizerState:
     """Put a gradient in the place of the running mean's bar."""
     if isinstance(opt_bar, EmaState):
-        leaves = iter(tree.leaves(dparams))
-        return core.evolve(opt_bar, mean=tree.map(lambda _: next(leaves), opt_bar.mean))
+        return core.evolve(opt_bar, mean=tree.unflatten(opt_bar.mean, tree.leaves(dparams)))
     if hasattr(opt_bar, "inner"):
         return core.evolve(opt_bar, inner=_with_mean(opt_bar.inner, dparams))
     raise core.LayerError(NAME, "expected ema in a chain around one optimizer")

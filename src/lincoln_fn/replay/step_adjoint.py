@@ -283,16 +283,14 @@ class SharedAdjoint(StepAdjoint):
     ) -> tuple[Tensor, Params, Params]:
         """Compute a shard's loss, and what it adds to `like`, whose keys draw for its examples."""
         (params, *zeros), (x, (target, rows)) = like, batch
-        each = iter(direction)
         sums = list[PartSum]()
 
         def gradient_of(loss: Loss, prediction: Arrays, target: Arrays) -> Arrays:
             sums.append(sum_of(loss, prediction, target, len(rows)))
             return sums[-1].g
 
-        own = self.dual_pass(
-            gradient_of, params, tree.map(lambda _: next(each), params), (x, target), {}
-        )
+        along = tree.unflatten(params, direction)
+        own = self.dual_pass(gradient_of, params, along, (x, target), {})
         of_rows = tree.map(
             lambda zero, value: zero.index_copy(0, rows, value), zeros, [own.examples, own.x]
         )

@@ -1,7 +1,7 @@
 from lincoln_fn.runtime.log import LOG as LOG, log_if_slow as log_if_slow, watch_pace as watch_pace
 from lincoln_fn.runtime.on_meta import (
-    VARIABLE as VARIABLE, defer_compiler as defer_compiler, make_cache_folder as make_cache_folder,
-    temporary_folder as temporary_folder,
+    VARIABLE as VARIABLE, content_of as content_of, defer_compiler as defer_compiler,
+    make_cache_folder as make_cache_folder, temporary_folder as temporary_folder,
 )
 from lincoln_fn.runtime.operations import (
     Operation as Operation, RunsHere as RunsHere, eigh as eigh, losses_of as losses_of,

@@ -46,16 +46,17 @@ def defer_compiler() -> None:
         seen.add(id(function))
         names, cells = function.__code__.co_freevars, function.__closure__ or ()
         # Any: whatever a function holds
-        found: dict[str, Any] = dict(zip(names, (_content(cell) for cell in cells), strict=True))
+        found: dict[str, Any] = dict(zip(names, (content_of(cell) for cell in cells), strict=True))
         if function.__code__ is code and not hasattr(found["fn"], _DISABLED):
             setattr(found["fn"], _DISABLED, _deferred(found["fn"], found["recursive"]))
         new += found.values()  # a wrapper holds what it wraps
 
 
-def _content(cell: CellType) -> object:
+def content_of(cell: CellType) -> object:
+    """Return what a cell of a closure holds; None if it is empty."""
     try:
         return cell.cell_contents
-    except ValueError:  # it is empty
+    except ValueError:
         return None
 
 

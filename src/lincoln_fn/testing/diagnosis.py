@@ -342,5 +342,4 @@ def _as(expected: Arrays, given: Arrays) -> Arrays:
     leaves = [named[path] for path in paths] if named.keys() == {*paths} else [*named.values()]
     if [leaf.shape for leaf in leaves] != [leaf.shape for leaf in tree.leaves(expected)]:
         return tree.map(torch.zeros_like, expected)
-    found = iter(leaves)
-    return tree.map(lambda _: next(found), expected)
+    return tree.unflatten(expected, leaves)

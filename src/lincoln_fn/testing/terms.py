@@ -204,17 +204,18 @@ def _single(rows: Tensor, target: Tensor) -> Iterator[Chosen]:
 
 def _pairs(rows: Tensor, target: Tensor) -> Iterator[Chosen]:
     """Solve for two at once: each is taken out of the others, which then have to fit."""
-    units = rows / rows.norm(dim=1).clamp(min=1e-30)[:, None]
+    norms = rows.norm(dim=1).clamp(min=1e-30)
+    units = rows / norms[:, None]
     for n, first in enumerate(units[:-1]):
-        rest = target - (target @ first) * first
-        others = units[n + 1 :]
-        others = others - (others @ first)[:, None] * first
+        total, shared = target @ first, units[n + 1 :] @ first
+        rest, others = target - total * first, units[n + 1 :] - shared[:, None] * first
         sizes = others.square().sum(1)
-        left = rest - ((others @ rest) / sizes.clamp(min=1e-18))[:, None] * others
+        found = (others @ rest) / sizes.clamp(min=1e-18)
+        left = rest - found[:, None] * others
         is_fit = (left.abs().amax(1) <= SAME * target.abs().max()) & (sizes > 1e-12)
-        for m in (is_fit.nonzero().flatten() + n + 1).tolist():
-            found = torch.linalg.lstsq(rows[[n, m]].T, target[:, None]).solution.flatten()
-            yield [(n, float(found[0])), (m, float(found[1]))]
+        of_first, of_second = (total - found * shared) / norms[n], found / norms[n + 1 :]
+        for i in is_fit.nonzero().flatten().tolist():
+            yield [(n, float(of_first[i])), (n + 1 + i, float(of_second[i]))]
 
 
 def one_hot(integers: list[Any], x: list[Tensor]) -> list[tuple[str, Tensor]]:

@@ -179,8 +179,7 @@ def copy_shared(leaves: Sequence[Tensor]) -> list[Tensor]:
 
 def unshare(given: T) -> T:
     """Copy each tensor of a tree that shares memory with one before it."""
-    each = iter(copy_shared(tree.leaves(given, states=True)))
-    return tree.map(lambda _: next(each), given, states=True)
+    return tree.unflatten(given, copy_shared(tree.leaves(given, states=True)), states=True)
 
 
 def spend_replaced(old: Arrays, new: Arrays) -> None:

@@ -62,11 +62,11 @@ def collect(params: Sharded, group: Group) -> Params:
     core.check_params("fully_sharded", params, Sharded)
     shapes = [torch.Size(shape) for shape, _ in params.forms]
     joined = join(tree.leaves(params.slices), shapes, group)
-    whole = iter(
+    whole = [
         leaf if leaf.stride() == strides else leaf.new_empty_strided(shape, strides).copy_(leaf)
         for leaf, (shape, strides) in zip(joined, params.forms, strict=True)
-    )
-    return tree.map(lambda _: next(whole), params.slices)
+    ]
+    return tree.unflatten(params.slices, whole)
 
 
 def whole(params: Params, group: Group) -> Params:
@@ -189,8 +189,8 @@ def _gather(visit: VisitRecord, params: Sharded, records: Record, *, group: Grou
     leaves = tree.leaves(visit(0, params.slices, records))
     sent = slice_rows(leaves, group.size)
     received = group.exchange(sent, [sent.shape[1]] * group.size).view(group.size, -1)
-    slices = iter(split_row(reduce(torch.add, received.unbind()), leaves, group))
-    return Sharded(tree.map(lambda _: next(slices), params.slices), params.forms)
+    slices = split_row(reduce(torch.add, received.unbind()), leaves, group)
+    return Sharded(tree.unflatten(params.slices, slices), params.forms)
 
 
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, group: Group) -> Sharded:
@@ -202,8 +202,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, group: Group) -> Sha
         expected = "parameters of one dtype"
         raise core.unexpected(f"{NAME}({parts[0]})", expected, given, "shard the parts apart")
     forms = tuple((tuple(leaf.shape), leaf.stride()) for leaf in leaves)
-    slices = iter(cut(leaves, group))
-    return Sharded(tree.map(lambda _: next(slices), params), forms)
+    return Sharded(tree.unflatten(params, cut(leaves, group)), forms)
 
 
 def _advance(visit: VisitThere, params: Sharded, cache: core.Cache) -> Sharded:

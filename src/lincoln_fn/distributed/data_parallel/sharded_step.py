@@ -105,8 +105,7 @@ class Buckets:
         for bucket, future in zip(self._layout, self._futures, strict=True):
             for i, value in zip(bucket, future.result(), strict=True):
                 sums[i] = value
-        each = iter(sums)
-        return tree.map(lambda _: next(each), self._params)
+        return tree.unflatten(self._params, sums)
 
     def _sum(self, bucket: list[int]) -> list[Tensor]:
         shards, count = self._shards, self._count()
@@ -280,8 +279,7 @@ def _average_states(
             # A process without examples has not advanced anything.
             known = all(has_examples)
             result[i] = own[i] if known else group.gather(own[i])[has_examples.index(True)]
-    each = iter(result.values())
-    return tree.map(lambda _: next(each), params, states=True)
+    return tree.unflatten(params, result.values(), states=True)
 
 
 def _averages(

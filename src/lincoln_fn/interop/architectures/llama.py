@@ -58,9 +58,7 @@ def _of_one(config: Config) -> Config:
     return {**flat, "rope_parameters": rope, "rope_type": kind}
 
 
-def _rotary(
-    options: Options, head_dim: int, *, interleaved: bool = False, is_local: bool = False
-) -> Layer:
+def _rotary(options: Options, head_dim: int, *, interleaved: bool, is_local: bool) -> Layer:
     """Make the positions of a block, those of layers with a window if they are local."""
     rope, kind = options.rope_parameters, options.rope_type
     theta = rope.get("rope_theta") or options.rope_theta

@@ -123,10 +123,10 @@ def unpacked(
     return x[: len(names)], x[len(names)] if len(x) > len(names) else None
 
 
-def check_steps(layer: str, name: str, x: Tensor) -> None:
-    """Check that a sequence has features and at least one step."""
-    if x.ndim < 2 or x.shape[-2] == 0:
-        raise core.wrong_shape(layer, name, x, "(..., length, features) with at least one step")
+def check_steps(layer: str, u: Tensor) -> None:
+    """Check that the sequence u has features and at least one step."""
+    if u.ndim < 2 or u.shape[-2] == 0:
+        raise core.wrong_shape(layer, "u", u, "(..., length, features) with at least one step")
 
 
 def check_shapes(layer: str, **given: tuple[Tensor | None, tuple[int, ...]]) -> None:

@@ -9,14 +9,14 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final, TypeAlias, TypeGuard
+from typing import Any, Final, TypeAlias
 
 import attrs
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from lincoln_fn.core import Key, keys, tree
+from lincoln_fn.core import Key, is_floating, keys, tree
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.sample import not_dense
 
@@ -294,11 +294,6 @@ def drawing(inputs: Sequence[object], seed: int = 0) -> Iterator[None]:
         for generator in generators:
             generator.manual_seed(seed)
         yield
-
-
-def is_floating(value: object) -> TypeGuard[Tensor]:
-    """Return whether a value is a floating tensor."""
-    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def _cast(value: object, dtype: torch.dtype | None) -> Any:  # Any: of the same kind

@@ -10,9 +10,9 @@ from typing import Any, Final
 import attrs
 import torch
 
-from lincoln_fn.core import Key, Layer, LayerError, describe, unexpected
+from lincoln_fn.core import Key, Layer, LayerError, describe, is_floating, unexpected
 from lincoln_fn.testing.diagnosis import Finding, GradientError, Report, short
-from lincoln_fn.testing.functions.function import Function, RefusedError, is_floating
+from lincoln_fn.testing.functions.function import Function, RefusedError
 from lincoln_fn.testing.functions.further import ASKED, FURTHER, HALF, REMARKED
 from lincoln_fn.testing.functions.trials import FIRST, SAME, TRIALS, NotTriedError, Point, Trial
 from lincoln_fn.testing.functions.value import Judge, disagreement, referred, tolerance
