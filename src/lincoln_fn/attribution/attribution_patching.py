@@ -45,6 +45,7 @@ def attribution_patching(
     """Estimate the effect of patching every output of a corrupted run by the clean run's.
 
     Args:
+        net: the network, as it is after training.
         clean_x: the input of the run that the outputs come from.
         corrupted_x: the input of the run that is patched, of the same shape.
         metric: what is measured: a class, or weights of y's shape, so that the metric is

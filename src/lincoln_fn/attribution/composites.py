@@ -29,6 +29,10 @@ def base(stabilizer: NonNegative = 1e-6) -> tuple[Choice, ...]:
     log_softmax, logsumexp, variance, divide, bilinear, cosine_similarities, graph_attention,
     weight_norm, spectral_norm and layers of your own that declare no kind have no rule; give them
     one by their path.
+
+    Example:
+        >>> base()[0][1]
+        pass_()
     """
     return (
         (kinds.ACTIVATION | kinds.DROPOUT | kinds.NORM, rules.pass_()),
@@ -52,6 +56,9 @@ class Composite:
 
     def rules_of(self, net: Layer) -> dict[str, Rule]:
         """Choose a rule for every single layer of a network, by its path.
+
+        Raises:
+            LayerError: if a layer has no rule, or net has no single layer at one of the paths.
 
         Example:
             >>> epsilon_plus().rules_of(lf.serial(lf.conv2d(4, 3), lf.relu(), lf.dense(2)))

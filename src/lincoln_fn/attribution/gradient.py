@@ -23,6 +23,13 @@ The i-th term is x_i's attribution. The attributions sum to F(x) - F(b), which i
 completeness. The integral is computed by Gauss and Legendre's quadrature, and the gap is how much
 the computed sum differs from F(x) - F(b).
 
+A target picks one output of each example:
+
+    int                       the class with this index, for all examples
+    integer tensor            the class of each example, of y's shape without the classes' axis
+    floating tensor           weights of y's shape: sum(weights * y) is explained
+    None                      the class with the highest score
+
 The classes are on axis 1 of the output, as for the losses, or on axis 0 of one with a single axis.
 Networks are explained as they are after training, `inference(net)`, and by their true gradient,
 without rules.

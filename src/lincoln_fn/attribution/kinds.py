@@ -1,7 +1,7 @@
 """The kinds of layers, by which a composite chooses rules.
 
-A kind is a set of what layers declare (`lf.declare`). Your own layer has a rule if it
-declares a kind; or write a set with its constructor or its `forward` in the place of one.
+A kind is a set of what layers declare (`lf.declare`). Your own layer has a rule if it declares a
+kind; or write a set with its constructor or its `forward` in the place of one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,12 @@ Kind: TypeAlias = frozenset[declaration.Kind | Function]
 
 
 def kind_of(layer: Layer) -> declaration.Kind | Function:
-    """Return a layer's kind; if it declares none, its constructor, or `forward` if it has none."""
+    """Return a layer's kind; if it declares none, its constructor, or `forward` if it has none.
+
+    Example:
+        >>> kind_of(lf.dense(3)) in DENSE, kind_of(lf.inference(lf.dropout())) in DROPOUT
+        (True, True)
+    """
     return declaration.kind_of(layer) or core.constructor_of(layer) or layer.forward
 
 

@@ -167,7 +167,8 @@ class LayerRelevance:
 
     Args:
         path: the layer's or the composition's; "" is the network's.
-        x: the relevance of its input; None for one that has none, such as indices.
+        y: the relevance of its output.
+        x: that of its input; None for one that has none, such as indices.
     """
 
     path: str

@@ -120,6 +120,9 @@ def declare(
             argument of the constructor, that has the axis or the axes. For the gradients of single
             examples, none of them may be that of the examples.
 
+    Raises:
+        LayerError: if a function cannot have a declaration, or there is no such kind.
+
     Example:
         >>> def forward(params, x):
         ...     return torch.sin(x), x
@@ -176,7 +179,12 @@ def _by_formula(
 
 
 def kind_of(layer: Layer) -> Kind | None:
-    """Return the kind of a single layer; None if it declares none."""
+    """Return the kind of a single layer; None if it declares none.
+
+    Example:
+        >>> kind_of(lf.conv2d(4, 3)), kind_of(lf.tanh()), kind_of(lf.inference(lf.dropout()))
+        ('convolution', 'activation', 'dropout')
+    """
     return declared_by(layer.forward).kind
 
 

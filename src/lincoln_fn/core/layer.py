@@ -123,6 +123,7 @@ class Layer(Made):
         """Make the same composition of other parts; its own name or `init` stays.
 
         Args:
+            parts: one for each of the old ones.
             **changes: arguments of `lf.walk.composition` that change, such as `back`.
 
         Example:

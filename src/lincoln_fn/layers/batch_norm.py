@@ -124,6 +124,7 @@ def batch_norm(
 
     Args:
         momentum: the batch's weight in running statistics; None for an average over all batches.
+        affine: whether there is a weight.
         track_running_stats: whether there are running statistics; else `predict` uses the batch's.
         spatial_axes: how many axes x has after the channels; any other x is refused. 1 accepts
             (N, C, L) and (N, C), as torch's BatchNorm1d does. None accepts any number.

@@ -137,6 +137,9 @@ def _conv_nd(
         weight_init: draws W, of shape (out_channels, in_channels / groups, *kernel_size). The
             default is torch's: uniform within 1 / sqrt(n_in), for n_in elements of x in one of y.
 
+    Raises:
+        LayerError: if groups does not divide out_channels, or padding is "same" and stride not 1.
+
     Example:
         >>> layer = conv2d(16, (3, 5), 2, groups=4)
         >>> layer, layer.init(lf.Key(0), torch.zeros(1, 8, 9, 9)).weight.shape

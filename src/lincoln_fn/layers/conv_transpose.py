@@ -135,6 +135,9 @@ def _conv_transpose_nd(
             default is torch's, which counts n_in from W's second axis: uniform within
             1 / sqrt(n_in), n_in = out_channels / groups * the kernel's size.
 
+    Raises:
+        LayerError: if groups does not divide out_channels, or output_padding is too large.
+
     Example:
         >>> layer = conv_transpose2d(16, 3, 2, 1, 1)
         >>> layer, layer.init(lf.Key(0), torch.zeros(1, 8, 9, 9)).weight.shape

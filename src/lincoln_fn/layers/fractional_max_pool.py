@@ -110,6 +110,9 @@ def _fractional_max_pool_nd(
         output_ratio: of y's sizes to x's, between 0 and 1, rounded down; or give output_size.
         return_indices: whether the output is (y, indices), as in `max_pool2d`.
 
+    Raises:
+        LayerError: if not exactly one of output_size and output_ratio is given.
+
     Example:
         >>> layer = lf.fractional_max_pool2d(2, output_ratio=0.7)
         >>> x = torch.arange(16.0).view(1, 4, 4)

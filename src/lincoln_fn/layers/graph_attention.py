@@ -155,6 +155,7 @@ def graph_attention(
     last one's heads by `unflatten` and `mean`.
 
     Args:
+        num_heads: the number of heads, which divides the features.
         negative_slope: of the leaky ReLU of the scores.
         add_self_loops: whether each node also has an edge to itself.
         weight_init: draws both vectors of each head. The default is Glorot's.

@@ -88,6 +88,10 @@ def group_norm(
 
     x is of shape (N, C) or (N, C, ...) with any further axes; y is of x's shape.
 
+    Args:
+        num_groups: the number of groups; C is a multiple of it.
+        affine: whether there is a weight.
+
     Example:
         >>> params = Params(None, None)
         >>> group_norm(2, affine=False).predict(params, torch.tensor([[1.0, 3.0, 6.0, 4.0]]))

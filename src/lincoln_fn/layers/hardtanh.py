@@ -38,6 +38,9 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
 def hardtanh(min_val: Bound = -1.0, max_val: Bound = 1.0) -> Layer:
     """Clamp x to a range: y = min(max(x, min_val), max_val).
 
+    Raises:
+        LayerError: if max_val is not above min_val.
+
     Example:
         >>> hardtanh(0.0, 2.0).predict((), torch.tensor([-3.0, 1.5, 3.0]))
         tensor([0.0000, 1.5000, 2.0000])

@@ -125,6 +125,7 @@ def instance_norm(
     Args:
         momentum: the weight of the batch in the running statistics; None for their average over all
             batches. (torch's layer does not update them then.)
+        affine: whether there is a weight.
         track_running_stats: whether there are running statistics, which `predict` then uses.
         spatial_axes: how many axes of positions x has: with 2, (C, L1, L2) is one example, as for
             torch's InstanceNorm2d. None takes every x as a batch.

@@ -146,6 +146,9 @@ def jvp(layer: Layer) -> Layer:
     equation in the derivatives of a network is a composition. `jvp(jvp(layer))` maps ((x, v),
     (w, u)) to ((f, J v), (J w, d(J v))): ((f, f'), (f', f'')) for one number, v = w = 1 and u = 0.
 
+    Args:
+        layer: any layer or network of floating inputs.
+
     Example:
         >>> cube, x, one, zero = lf.power(3), *torch.tensor([2.0, 1.0, 0.0])
         >>> jvp(cube).predict((), (x, one))

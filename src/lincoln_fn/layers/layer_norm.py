@@ -100,6 +100,7 @@ def layer_norm(
     Args:
         normalized_shape: the sizes of the trailing axes; -1 takes the example input's size. The
             default is the last axis; (-1, -1) is the last two.
+        elementwise_affine: whether there is a weight.
 
     Example:
         >>> layer_norm(elementwise_affine=False).predict(Params(None, None), torch.tensor([1.0, 3]))

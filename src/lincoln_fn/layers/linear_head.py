@@ -75,6 +75,9 @@ def linear_head(num_classes: PositiveInt, *, weight_init: Initializer = fan_in_u
     `losses.linear_cross_entropy` takes; the scores are never all in memory. `predict` gives the
     scores x W, as a dense layer without bias, whose params it has.
 
+    Args:
+        weight_init: draws W. The default is torch's: uniform within 1 / sqrt(n_in).
+
     Example:
         >>> head, params = linear_head(3), dense.Params(torch.ones(2, 3), None)
         >>> head.predict(params, torch.tensor([[10.0, 100.0]]))

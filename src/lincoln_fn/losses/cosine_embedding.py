@@ -65,6 +65,9 @@ def cosine_embedding(*, margin: float = 0.0, reduction: Reduction = "mean") -> L
     l = 1 - c where y = 1, and max(0, c - margin) where y = -1, with c the cosine of the angle. x1
     and x2 have one shape (..., D), and the labels y, 1 or -1, shape (...).
 
+    Args:
+        reduction: "mean" over the pairs, "sum" of them, or "none".
+
     Example:
         >>> loss = lf.losses.cosine_embedding()
         >>> x = torch.tensor([[1.0, 0.0]]), torch.tensor([[3.0, 4.0]])

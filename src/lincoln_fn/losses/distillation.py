@@ -63,6 +63,8 @@ def distillation(
 
     Args:
         temperature: T. The higher, the more the unlikely classes count.
+        dim: the axis of the classes.
+        reduction: "mean" over the examples, "sum" of them, or "none".
 
     Example:
         >>> loss = lf.losses.distillation(temperature=1.0)

@@ -80,6 +80,7 @@ def dpo(
         label_smoothing: the probability that a preference is the wrong way round, for "sigmoid".
         loss_type: "sigmoid" is DPO. "ipo" is IPO, (h - 1 / (2 beta))^2, whose log-probabilities are
             usually means over an answer's tokens, not sums.
+        reduction: "mean" over the pairs, "sum" of them, or "none".
 
     Example:
         >>> loss = lf.losses.dpo(beta=1.0)

@@ -52,6 +52,9 @@ def flow_nll(*, reduction: Reduction = "mean") -> Loss:
     example. The prediction is (z, log_det) of shapes (N, ...) and (N,), as `coupling` returns them,
     and the target None.
 
+    Args:
+        reduction: "mean" over the examples, "sum" of them, or "none".
+
     Example:
         >>> z, log_det = torch.tensor([[3.0, 4.0]]), torch.tensor([1.0])
         >>> value, cache = lf.losses.flow_nll().forward((z, log_det), None)

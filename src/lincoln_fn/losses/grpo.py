@@ -95,6 +95,7 @@ def grpo(
         beta: the weight of the divergence; with 0 there is no reference in the target.
         clip_range: as in `ppo_clip`.
         scale_rewards: whether to divide by the standard deviation.
+        reduction: "mean" over the answers, "sum" of them, or "none".
 
     Example:
         >>> loss = lf.losses.grpo(beta=0.0, scale_rewards=False)

@@ -78,6 +78,7 @@ def info_nce(
 
     Args:
         temperature: t. The scale of `cosine_similarities` is a trained 1 / t; then leave it at 1.
+        reduction: "mean" over the pairs, "sum" of them, or "none".
 
     Example:
         >>> loss = lf.losses.info_nce(symmetric=True)

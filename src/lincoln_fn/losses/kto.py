@@ -79,6 +79,7 @@ def kto(
         beta: how near the model stays to the reference: the larger, the nearer.
         desirable_weight: w of desirable answers.
         undesirable_weight: w of undesirable ones.
+        reduction: "mean" over the answers, "sum" of them, or "none".
 
     Example:
         >>> loss = lf.losses.kto(beta=1.0)

@@ -55,6 +55,9 @@ def multi_label_margin(*, reduction: Reduction = "mean") -> Loss:
     has shape (N, C) or (C), and the target are class indices of its shape: an example's labels come
     first, and -1 ends them.
 
+    Args:
+        reduction: "mean" over the examples, "sum" of them, or "none".
+
     Example:
         >>> loss = lf.losses.multi_label_margin(reduction="sum")
         >>> x, labels = torch.tensor([0.5, 1.0, 0.0, 3.0]), torch.tensor([3, 0, -1, 1])

@@ -54,6 +54,9 @@ def multi_label_soft_margin(
     l = -1 / C sum_j w_j (y_j log s(x_j) + (1 - y_j) log s(-x_j)), with s the sigmoid. x has shape
     (N, C) or (C), and the labels, from 0 to 1, the same.
 
+    Args:
+        reduction: "mean" over the examples, "sum" of them, or "none".
+
     Example:
         >>> loss = lf.losses.multi_label_soft_margin()
         >>> value, cache = loss.forward(torch.tensor([[0.0, 0.0]]), torch.tensor([[1, 0]]))

@@ -61,6 +61,9 @@ def multi_margin(
     l = w_c / C sum over j != c of max(0, margin - x_c + x_j)^p. x has shape (N, C) or (C), and the
     target are class indices (N) or ().
 
+    Args:
+        reduction: "mean" over the examples, "sum" of them, or "none".
+
     Example:
         >>> loss = lf.losses.multi_margin()
         >>> value, cache = loss.forward(torch.tensor([[0.5, 1.0]]), torch.tensor([0]))

@@ -59,6 +59,8 @@ def nll(
 
     Args:
         ignore_index: examples of this label have value and gradient 0, and means leave them out.
+        dim: the axis of the classes.
+        reduction: "mean" over the examples, "sum" of them, or "none".
 
     Example:
         >>> loss = lf.losses.nll()

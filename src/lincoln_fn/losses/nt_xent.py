@@ -71,6 +71,7 @@ def nt_xent(*, temperature: Positive = 0.5, reduction: Reduction = "mean") -> Lo
 
     Args:
         temperature: the lower, the more the nearest negatives count.
+        reduction: "mean" over the examples, "sum" of them, or "none".
 
     Example:
         >>> loss = lf.losses.nt_xent(temperature=1.0)

@@ -71,6 +71,7 @@ def ppo_clip(*, clip_range: Probability = 0.2, reduction: Reduction = "mean") ->
 
     Args:
         clip_range: e. Beyond it, an action that has become as likely as it should is left alone.
+        reduction: "mean" over the actions, "sum" of them, or "none".
 
     Example:
         >>> loss, target = lf.losses.ppo_clip(), (torch.tensor([1.0, -1.0]), torch.zeros(2))

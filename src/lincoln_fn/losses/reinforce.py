@@ -89,6 +89,7 @@ def reinforce(
         baseline: b, "none", the "mean" of the returns over axis 0, or "leave_one_out", the mean of
             the other ones, both of what the mask leaves; an action without others has R - b = 0.
             One of your own, such as a network's estimate, is subtracted from the returns before.
+        reduction: "mean" over the actions, "sum" of them, or "none".
 
     Example:
         >>> loss = lf.losses.reinforce(baseline="mean")

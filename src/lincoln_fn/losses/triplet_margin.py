@@ -94,6 +94,9 @@ def triplet_margin(
     the smaller of |a - n + eps| and |p - n + eps| is subtracted. The prediction is (anchor,
     positive, negative) of one shape (..., D), and the target None.
 
+    Args:
+        reduction: "mean" over the triplets, "sum" of them, or "none".
+
     Example:
         >>> loss = lf.losses.triplet_margin(eps=0.0)
         >>> x = tuple(torch.tensor([vector]) for vector in ([0.0, 0.0], [3.0, 4.0], [0.0, 1.0]))

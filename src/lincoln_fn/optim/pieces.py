@@ -33,7 +33,8 @@ _BY_LEAF: Final = (
 def split_clip(optimizer: Optimizer) -> tuple[float | None, Optimizer]:
     """Divide an optimizer into its clip by the global norm, if it begins with one, and the rest.
 
-    The rest is refused if it needs the gradients of several parameters at a time.
+    Raises:
+        LayerError: if the rest needs the gradients of several parameters at a time.
     """
     max_norm = None
     if optimizer.spec is not None and optimizer.spec.of is chain:

@@ -59,6 +59,9 @@ def forward_forward_loss(*, reduction: Reduction = "mean") -> Loss:
 
     Goodness has shape (N, blocks), targets (N,): 1 for a true label, 0 for a false one.
 
+    Args:
+        reduction: "mean" over the examples, "sum" of them, or "none".
+
     Example:
         >>> loss = forward_forward_loss()
         >>> value, cache = loss.forward(torch.zeros(2, 1), torch.tensor([1.0, 0.0]))

@@ -1,4 +1,4 @@
-"""All of training in one call: what `train` and a few lines would do."""
+"""All of training in one call, as `train` and a few lines would do it, and the batches of it."""
 
 from __future__ import annotations
 

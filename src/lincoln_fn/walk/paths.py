@@ -29,7 +29,10 @@ def paths(net: Layer, path: str = "") -> Iterable[tuple[str, Layer]]:
 
 
 def map_paths(f: Callable[[Layer, str], Layer], net: Layer, path: str = "") -> Layer:
-    """Replace every layer and composition of a network by f(layer, path), parts first."""
+    """Replace every layer and composition of a network by f(layer, path), parts first.
+
+    A composition of the same parts as before is the same object.
+    """
     parts = tuple(map_paths(f, part, inside(path, i)) for i, part in enumerate(net.parts))
     is_same = all(new is old for new, old in zip(parts, net.parts, strict=True))
     return f(net if is_same else net.rebuild(parts), path)
