@@ -118,13 +118,13 @@ def _similarity_init(key: Key, x: Tensor) -> dense.Params | conv.Params:
     return params
 
 
-def _head(params: dense.Params | conv.Params) -> Layer:
-    return _CONVOLUTION if isinstance(params, conv.Params) else _DENSE
-
-
 # Their forward reads how a kernel moves; the kernels, or W, are the params'.
 _CONVOLUTION: Final = conv.conv2d(1, 3, padding=1, bias=False)
 _DENSE: Final = dense.dense(1, bias=False)
+
+
+def _head(params: dense.Params | conv.Params) -> Layer:
+    return _CONVOLUTION if isinstance(params, conv.Params) else _DENSE
 
 
 def _similarity_forward(params: dense.Params | conv.Params, x: Tensor) -> tuple[Tensor, Cache]:
