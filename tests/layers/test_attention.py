@@ -10,6 +10,7 @@ from helpers.compare import largest, same_bits, same_number, same_statistics
 
 import lincoln_fn as lf
 from lincoln_fn.initializers import constant, glorot_uniform, zeros
+from lincoln_fn.layers import multi_head_attention
 
 SDPA, MHA = lf.scaled_dot_product_attention, lf.multi_head_attention
 ENCODER = lf.transformer_encoder_block
@@ -284,6 +285,21 @@ def test_each_projection_is_a_part_of_its_own():
         assert visited[str(i)] is own
         assert sites[i].path == str(i)
         assert sites[i].params is own
+
+
+def test_the_functions_of_the_file_are_those_of_the_layer():
+    x, g = normal(2, 5, 6), normal(2, 5, 6, seed=1)
+    params, y, cache = first_run(lf.multi_head_attention(2), x)
+    given, of_file = multi_head_attention.forward(params, x, num_heads=2)
+    assert same_bits(given, y)
+    expected = lf.multi_head_attention(2).backward(params, cache, g)
+    assert same_bits(multi_head_attention.backward(params, of_file, g), expected)
+
+
+def test_an_error_names_the_projection():
+    params, *_ = first_run(MHA(2), Q)
+    problem = "projection(): expected x of shape (..., 6), got (2, 4, 3)"
+    assert_refused(f"multi_head_attention[2] {problem}", MHA(2).forward, params, (Q, K, V))
 
 
 def test_a_projection_alone_has_as_many_outputs_as_inputs():

@@ -1,7 +1,9 @@
 """What each spelling of torch is in a graph: layers of the library, or an error with what to write.
 
-A method that torch's tensors do not have is a constructor of a layer. Each function takes torch's
-arguments, with its names and defaults. Inputs are values of a graph, or numbers.
+A method that torch's tensors do not have is a constructor of a layer. The functions of this file
+come first. They are spellings that need more than a layer of the same name, and take torch's
+arguments, with its names and defaults. Inputs are values of a graph, or numbers. Then `TABLE` has
+all spellings.
 """
 
 from __future__ import annotations

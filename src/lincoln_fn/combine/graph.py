@@ -1,5 +1,8 @@
 """An expression as a layer: each operation is a layer, and the backward pass is theirs, reversed.
 
+`trace` calls the function with values, and makes a plan: which layer computes what of which values,
+in which order.
+
 Derivation: that of any wiring (`_wiring.py`). The gradient of a value that is repeated to fit a
 shape is the sum over its copies, as `broadcast` derives it. A parameter W is a node with dW = g.
 """

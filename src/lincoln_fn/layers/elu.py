@@ -28,7 +28,8 @@ class Cache:
 
 def forward(params: tuple[()], x: Elements, *, alpha: float) -> tuple[Elements, Cache]:
     """Compute y = max(x, 0) + alpha (e^(min(x, 0)) - 1)."""
-    return torch.relu(x) + alpha * torch.expm1(torch.clamp(x, max=0)), Cache(x, alpha)
+    y = torch.relu(x) + alpha * torch.expm1(torch.clamp(x, max=0))
+    return y, Cache(x, alpha)
 
 
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:

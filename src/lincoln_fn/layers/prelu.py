@@ -48,7 +48,8 @@ def backward(params: Params, x: Elements, g: Elements) -> tuple[Elements, Params
     """Compute dx = g where x > 0, else w g, and dw = the sum of g min(x, 0)."""
     dx = torch.where(x > 0, g, along_axis_1(params.weight, x) * g)
     sharing = [axis for axis in range(x.ndim) if axis != 1 or len(params.weight) == 1]
-    return dx, Params(torch.sum(g * torch.clamp(x, max=0), sharing).reshape(-1))
+    dw = torch.sum(g * torch.clamp(x, max=0), sharing)
+    return dx, Params(dw.reshape(-1))
 
 
 def terms(params: Params, x: Tensor, g: Tensor) -> Params:

@@ -27,7 +27,8 @@ SCALE: Final = 1.0507009873554804934193349852946
 
 def forward(params: tuple[()], x: Elements) -> tuple[Elements, Elements]:
     """Compute y = s max(x, 0) + s alpha (e^(min(x, 0)) - 1)."""
-    return SCALE * torch.relu(x) + SCALE * ALPHA * torch.expm1(torch.clamp(x, max=0)), x
+    y = SCALE * torch.relu(x) + SCALE * ALPHA * torch.expm1(torch.clamp(x, max=0))
+    return y, x
 
 
 def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tuple[()]]:

@@ -117,7 +117,8 @@ def forward(params: Table, x: Vectors) -> tuple[Vectors, Cache]:
     """Compute q = W_k with the nearest k."""
     k = nearest(params, x)
     is_read = isinstance(params, RunningCodebook)
-    return torch.nn.functional.embedding(k, params.weight), Cache(k, x if is_read else stand_in(x))
+    q = torch.nn.functional.embedding(k, params.weight)
+    return q, Cache(k, x if is_read else stand_in(x))
 
 
 def backward(params: Table, cache: Cache, g: Vectors) -> tuple[Vectors, Table]:

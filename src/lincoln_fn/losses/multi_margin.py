@@ -37,7 +37,8 @@ def forward(
     scale = torch.full_like(hinge[..., :1], 1 / n)
     if weight is not None:
         scale = scale * of_classes("multi_margin", weight, n, x)[index]
-    return ((hinge**p).sum(-1, keepdim=True) * scale).squeeze(-1), (hinge, index, scale)
+    value = ((hinge**p).sum(-1, keepdim=True) * scale).squeeze(-1)
+    return value, (hinge, index, scale)
 
 
 def backward(cache: Tensors, dl: Cotangent, *, p: int) -> Scores:

@@ -59,7 +59,8 @@ def backward(cache: Cache, g: Cotangent = 1.0) -> Arrays:
     """Compute dz_ni = 2 m_n l_n p_ni g."""
     check_cache("router_z", cache, Cache)
     tokens, log_sum = cache.tokens, cache.log_sum
-    return tokens.divided(2 * tokens.m.unsqueeze(-1) * log_sum * tokens.z.softmax(-1) * g)
+    dz = 2 * tokens.m.unsqueeze(-1) * log_sum * tokens.z.softmax(-1) * g
+    return tokens.divided(dz)
 
 
 def router_z() -> Loss:

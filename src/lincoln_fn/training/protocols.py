@@ -111,7 +111,12 @@ class Reduce(Made):
             the optimizer computes by its formula: a kernel rounds the last numbers of a tensor
             differently.
         shard: (rank, size): which part of each batch this process has, as `data.batches` takes it.
+        bind_shards: None if it computes no other function than the gradient.
         bind_recorded: as `bind`, for a step that is recorded; None if nothing of it is.
+
+    Example:
+        >>> lf.distributed.mean(lf.distributed.alone())
+        mean(group)
     """
 
     name: str

@@ -76,7 +76,7 @@ class Walk:
     advance: Callable[[Layer, Params, Record], Params] = _advance
     skip: Callable[[Layer, str, Params], Record] | None = None
     add: Callable[[Record, tuple[Record, ...]], tuple[Record, ...]] = keep
-    allows_loops: bool = False
+    allows_loops: bool = False  # as the function `allows_loops` says
 
 
 def _forward(
