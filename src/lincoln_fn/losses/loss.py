@@ -66,7 +66,8 @@ def check_each_alone(
 ) -> None:
     """Refuse a loss in which an example moves the gradients of others, for what needs its own.
 
-    It is tried, if the loss does not say it. A target moves them in a mean with weights.
+    If the loss does not say it, it is tried on the prediction. With `by_target`, a target may not
+    move them either, as it does in a mean with weights.
     """
     mixes = loss.mixes_examples
     if moves_others(loss, prediction, target, by_target) if mixes is None else mixes:

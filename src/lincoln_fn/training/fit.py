@@ -109,11 +109,11 @@ def fit(
     _check_metrics(metric, valid, patience)
     metrics = metric if isinstance(metric, Mapping) or metric is None else {"metric": metric}
     shard = (0, 1) if reduce is None else reduce.shard
-    source = as_batches("data", data, batch_size, shard, used_once=epochs == 1)
-    held_out = None if valid is None else as_batches("valid", valid, batch_size, shard)
-    check_batch_size(batch_size, data, valid)
+    source = _as_batches("data", data, batch_size, shard, used_once=epochs == 1)
+    held_out = None if valid is None else _as_batches("valid", valid, batch_size, shard)
+    _check_batch_size(batch_size, data, valid)
     if state is None:
-        example, source = first_input(source)
+        example, source = _first_input(source)
         state = init_state(net, optimizer, key, example, gradient=gradient)
     if isinstance(data, tuple) and isinstance(source, Batches):
         source = attrs.evolve(source, key=state.key)
@@ -121,7 +121,7 @@ def fit(
     history: list[FitRecord] = []
     best: tuple[TrainState, float] | None = None
     waited, started, first_step = 0, time.perf_counter(), int(state.step)
-    total = count_steps(source, epochs, first_step)
+    total = _count_steps(source, epochs, first_step)
     with display(total, shown=progress and shard[0] == 0) as show:
         for epoch, state, records in _lines(step, state, source, epochs, every, show):
             scores = {}
@@ -137,7 +137,7 @@ def fit(
             if waited == patience:
                 _warn_of_falling(history, mode)
                 break
-    warn_of_no_update(source, epochs, first_step, state)
+    _warn_of_no_update(source, epochs, first_step, state)
     return (state if best is None else best[0]), History(history)
 
 
@@ -170,14 +170,14 @@ def _lines(
     records: list[StepRecord] = []
     for epoch in range(1, epochs + 1):
         before = int(state.step)
-        coming = batches_of_epoch(source, epoch, begun=first_step, step=before)
+        coming = _batches_of_epoch(source, epoch, begun=first_step, step=before)
         for state, taken in take_steps("fit", step, state, coming, watch):
             records.append(taken)
             show.step(taken)
             if every and taken.step % every == 0:
                 yield epoch, state, records
                 records = []
-        check_epoch(source, epoch, int(state.step) - before)
+        _check_epoch(source, epoch, int(state.step) - before)
         if records and (every is None or epoch == epochs):
             yield epoch, state, records
             records = []
@@ -210,7 +210,7 @@ def _summarise(
     return FitRecord(int(state.step), epoch, loss, metric, seconds, parts, scores)
 
 
-def as_batches(
+def _as_batches(
     name: str,
     data: Data,
     batch_size: int | None,
@@ -238,14 +238,14 @@ def as_batches(
     return data
 
 
-def check_batch_size(batch_size: int | None, *sources: Data | None) -> None:
+def _check_batch_size(batch_size: int | None, *sources: Data | None) -> None:
     """Refuse a batch_size where no source is given as arrays: batches have a size of their own."""
     fits = batch_size is None or any(isinstance(source, tuple) for source in sources)
     mend = f"leave it out, or give arrays (x, target) or DataLoader(dataset, {batch_size})"
     require(fits, "fit", "no batch_size for data given as batches", batch_size, mend)
 
 
-def first_input(source: Iterable[Batch]) -> tuple[Arrays, Iterable[Batch]]:
+def _first_input(source: Iterable[Batch]) -> tuple[Arrays, Iterable[Batch]]:
     """Return an example x, and all batches, including the one that x was taken from."""
     if isinstance(source, Batches):
         return source.at(0)[0], source
@@ -256,7 +256,7 @@ def first_input(source: Iterable[Batch]) -> tuple[Arrays, Iterable[Batch]]:
     raise unexpected("fit", "at least one batch", "none")
 
 
-def batches_of_epoch(
+def _batches_of_epoch(
     source: Iterable[Batch], epoch: int, *, begun: int, step: int
 ) -> Iterable[Batch]:
     """Return the batches up to the end of an epoch, from 1, that a run has not seen yet.
@@ -264,7 +264,7 @@ def batches_of_epoch(
     Only `data.batches` know their batches by number; others give an epoch at each iteration.
     """
     if isinstance(source, Mapped):
-        inner = batches_of_epoch(source.source, epoch, begun=begun, step=step)
+        inner = _batches_of_epoch(source.source, epoch, begun=begun, step=step)
         return attrs.evolve(source, source=inner)
     if isinstance(source, Batches):
         first = source.start or begun
@@ -272,21 +272,21 @@ def batches_of_epoch(
     return source
 
 
-def check_epoch(source: Iterable[Batch], epoch: int, steps: int) -> None:
+def _check_epoch(source: Iterable[Batch], epoch: int, steps: int) -> None:
     """Check that an epoch had a batch; of `data.batches`, a resumed run may have had all before."""
     if not steps and not isinstance(innermost(source), Batches):
         mend = "give a list, a DataLoader or data.batches with a batch in each epoch"
         raise unexpected("fit", f"at least one batch in epoch {epoch}", "none", mend)
 
 
-def warn_of_no_update(source: Iterable[Batch], epochs: int, begun: int, state: TrainState) -> None:
+def _warn_of_no_update(source: Iterable[Batch], epochs: int, begun: int, state: TrainState) -> None:
     """Warn of a run from step `begun` to a state that has the same parameters."""
     steps, inner = int(state.step) - begun, innermost(source)
     if steps and is_waiting(state.opt_state, steps):
         problem = f"accumulate waits for more than the {steps} batches given"
         mend = "give more batches or epochs, or accumulate fewer"
         warn(f"fit: {problem}, so no parameter has changed; {mend}")
-    if not steps and isinstance(inner, Batches):  # `check_epoch` refuses others without a step
+    if not steps and isinstance(inner, Batches):  # `_check_epoch` refuses others without a step
         end = epochs * inner.epochs * inner.per_epoch
         problem = f"state is at step {begun}, and epochs={epochs} end at {end}"
         mend = "epochs include those before, so write more of them to train on"
@@ -294,10 +294,10 @@ def warn_of_no_update(source: Iterable[Batch], epochs: int, begun: int, state: T
         warn(f"fit: trains nothing, since {problem}; {mend}; {other}")
 
 
-def count_steps(source: Iterable[Batch], epochs: int, begun: int) -> int | None:
+def _count_steps(source: Iterable[Batch], epochs: int, begun: int) -> int | None:
     """Count the steps of a run, if its data has a length."""
     whole = source
     if isinstance(innermost(source), Batches):
-        whole, epochs = batches_of_epoch(source, epochs, begun=begun, step=begun), 1
+        whole, epochs = _batches_of_epoch(source, epochs, begun=begun, step=begun), 1
     length = length_hint(whole, -1)
     return None if length < 0 else length * epochs
