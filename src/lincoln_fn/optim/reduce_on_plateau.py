@@ -34,26 +34,24 @@ _map: Any = optree.tree_map
 
 @core.record
 class PlateauState:
-    """f, the best loss, how many were worse in a row, how many do not count; and the options."""
+    """f, the best loss, how many were worse in a row, how many do not count, the inner state."""
 
     scale: Tensor
     best: Tensor
     worse: Tensor
     waiting: Tensor
     inner: OptimizerState
-    factor: float = core.static()
-    patience: int = core.static()
-    threshold: float = core.static()
-    cooldown: int = core.static()
-    min_scale: float = core.static()
+    # factor, patience, threshold, cooldown and min_scale, in one field as older checkpoints have it
+    options: tuple[float, ...] = core.static()
 
 
 @core.takes_all
-def _init(inner: Optimizer, params: Params, **options: Any) -> PlateauState:  # Any: of their fields
+def _init(inner: Optimizer, params: Params, **options: float) -> PlateauState:
     count = no_steps(params)
     one = torch.ones_like(count, dtype=torch.float64)
     best = one * sys.float_info.max
-    return PlateauState(one, best, count, count.clone(), inner.init(params), **options)
+    kept = inner.init(params)
+    return PlateauState(one, best, count, count.clone(), kept, (*options.values(),))
 
 
 def _update(
@@ -127,16 +125,17 @@ def plateau_step(state: S, value: Tensor | float) -> S:
         [1.0, 1.0, 0.5, 0.25]
     """
     own = find_state("plateau_step", state, PlateauState, "reduce_on_plateau")
+    factor, patience, threshold, cooldown, min_scale = own.options
     value = torch.as_tensor(value).detach().to(own.best)
-    is_better = value < own.best * (1 - own.threshold)
+    is_better = value < own.best * (1 - threshold)
     worse = torch.where(is_better | (own.waiting > 0), 0, own.worse + 1)
-    is_due = worse > own.patience
+    is_due = worse > patience
     new = evolve(
         own,
-        scale=torch.where(is_due, (own.scale * own.factor).clamp(min=own.min_scale), own.scale),
+        scale=torch.where(is_due, (own.scale * factor).clamp(min=min_scale), own.scale),
         best=torch.where(is_better, value, own.best),
         worse=torch.where(is_due, 0, worse),
-        waiting=torch.where(is_due, own.cooldown, (own.waiting - 1).clamp(min=0)),
+        waiting=torch.where(is_due, int(cooldown), (own.waiting - 1).clamp(min=0)),
     )
     told: S = _map(
         lambda node: new if node is own else node, state,
