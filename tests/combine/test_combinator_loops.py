@@ -93,7 +93,9 @@ GROUPS = {
     "scan, masked": MASKED,
 }  # fmt: skip
 NETS = {f"{group}: {name}": row for group, rows in GROUPS.items() for name, row in rows.items()}
-WALKED = NETS | STATEFUL | {
+# A residual that is rebuilt also names its second branch, the identity.
+REBUILT = {name: row for name, row in STATEFUL.items() if name != "residual"}
+WALKED = NETS | REBUILT | {
     f"ode: {method}, {adjoint}": (
         lf.ode(loops.IN_TIME, (0.3, 1.1), method=method, steps=2, adjoint=adjoint, time_dim=1), X)
     for method in ("euler", "midpoint", "rk4") for adjoint in ("discrete", "continuous")} | {
