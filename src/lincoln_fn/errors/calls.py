@@ -46,7 +46,6 @@ def _no_kernel(args: Given) -> bool:
 
 
 def _exceeds(place: int, most: float) -> Callable[[Given], bool]:
-
     def is_likely(args: Given) -> bool:
         number = args[place] if len(args) > place else None
         return isinstance(number, int | float) and number > most

@@ -1,4 +1,7 @@
-"""Networks as scikit-learn estimators: one classifies, one predicts numbers."""
+"""Networks as scikit-learn estimators: what both share, one that classifies, one for numbers.
+
+Both share their parameters, training, outputs, and how they are pickled.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 It writes a folder:
 
     assignment.py              the teacher's: the reference, the blanks and the cases
-    student/softmax.py         the layer's file, with its backward pass handouts.blanked
+    student/softmax.py         the layer's file, with its backward pass blanked
     nbgrader/softmax.ipynb     a source notebook of nbgrader
     otter/softmax.ipynb        a notebook for otter-grader
     otter/tests/softmax.py     its tests

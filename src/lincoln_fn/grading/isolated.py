@@ -41,6 +41,23 @@ LONGEST_TEXT = 10_000
 TOO_LARGE = 1 << 62
 # What is said of a process that answers anything else.
 NO_ANSWER = "writes into the pipe of the grading"
+# Of what the code prints, this much is kept.
+KEPT = 10_000
+# Seconds between two looks at a process.
+LOOK = 0.1
+# Seconds. A new process imports torch, which the limit does not count.
+START_LIMIT = 120.0
+# Bytes.
+LONGEST_ANSWER = 4 << 20
+# What comes after the limited part may take this many times as long.
+PATIENCE = 20
+# What the process sends when it has started, and when the limited part has ended.
+_MARK = b""
+# A student's code, such as is graded.
+_WRONG = """
+def forward(x, w):
+    return np.exp(x @ w).sum(), x, w
+"""
 T = TypeVar("T")
 
 
@@ -112,25 +129,6 @@ def _hints(record: type) -> dict[str, Any]:
 
 def _fail(kind: Any) -> None:
     raise ValueError(f"expected {kind}, got another value")
-
-
-# Of what the code prints, this much is kept.
-KEPT = 10_000
-# Seconds between two looks at a process.
-LOOK = 0.1
-# Seconds. A new process imports torch, which the limit does not count.
-START_LIMIT = 120.0
-# Bytes.
-LONGEST_ANSWER = 4 << 20
-# What comes after the limited part may take this many times as long.
-PATIENCE = 20
-# What the process sends when it has started, and when the limited part has ended.
-_MARK = b""
-# A student's code, such as is graded.
-_WRONG = """
-def forward(x, w):
-    return np.exp(x @ w).sum(), x, w
-"""
 
 
 class _Printed(io.StringIO):

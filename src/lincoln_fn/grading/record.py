@@ -23,7 +23,8 @@ class Mark:
 
     Args:
         leaf: the gradient, such as "dx" or "dparams.weight"; or "y", the output of forward.
-        possible: how many points the submission could earn.
+        points: what the submission has earned.
+        possible: what it could earn.
         mistakes: the names of its mistakes, such as "averaged"; empty below hint level 2.
         hints: what to look at, or what is wrong; empty at hint level 0.
     """

@@ -81,7 +81,8 @@ def patched(
         within = _find_within(path, layer, given[1])
         if not (within or path in given[0] or path in given[1] or path in entries):
             return layer
-        return _patch_layer(layer, path, within, *given[:2], entries.get(path, {}))
+        own = entries.get(path, {})
+        return _patch_layer(layer, path, given[0], given[1], own, within)
 
     return map_paths(changed, net)
 
@@ -92,9 +93,15 @@ def _find_within(path: str, layer: Layer, patches: Patches) -> dict[int, str]:
     return {i: at for i, at in pairs if at == parts[i] or at.startswith(f"{parts[i]}.")}
 
 
-def _patch_layer(layer: Layer, path: str, within: Mapping[int, str], *patches: Patches) -> Layer:
+def _patch_layer(
+    layer: Layer,
+    path: str,
+    outputs: Patches,
+    gradients: Patches,
+    entries: Patches,
+    within: Mapping[int, str],
+) -> Layer:
     """Make a layer whose functions apply the patches of its y, its g and its cache's entries."""
-    outputs, gradients, entries = patches
 
     def patch_output(y: Arrays) -> Arrays:
         return _new_value(path, "y", y, outputs[path]) if path in outputs else y

@@ -1,7 +1,8 @@
 """What a notebook shows of a value, and the extension that shows it of tuples and lists of records.
 
 The params and the cache of a composition are tuples, and a loop collects its records in a list.
-IPython asks a formatter by type for them. Every other tuple and list is shown as before.
+IPython asks a formatter by type for them. Every other tuple and list is shown as before. A network
+is a tree that folds: each layer by the call that makes it.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -48,8 +48,9 @@ def learning_curve(
         marker = "os^Dv"[i % 5] if len(steps) <= 60 else None
         style = ("-", "--", "-.", ":")[i // len(COLOURS) % 4]
         colour = COLOURS[i % len(COLOURS)]
-        look: Any = {"color": colour, "marker": marker, "markersize": 3.5}
-        axes.plot(steps, values, style, label=name or None, **look)
+        axes.plot(
+            steps, values, style, color=colour, marker=marker, markersize=3.5, label=name or None
+        )
     label = {"loss": "training loss", "metric": "validation metric"}.get(value, value)
     title = "Learning curve" if len(runs) == 1 else "Learning curves"
     axes.set(xlabel="step", ylabel=label, title=title)

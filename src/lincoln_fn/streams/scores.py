@@ -178,9 +178,10 @@ def finite(
     """
     with closing("finite", stream) as steps:
         for state, record in steps:
-            leaves = core.tree.leaves(state, states=True) if record.step % every == 0 else []
-            if not all(map(_is_finite, leaves)):
-                raise _non_finite(net, state, record.step)
+            if record.step % every == 0:
+                leaves = core.tree.leaves(state, states=True)
+                if not all(map(_is_finite, leaves)):
+                    raise _non_finite(net, state, record.step)
             yield state, record
 
 

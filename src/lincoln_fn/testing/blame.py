@@ -45,6 +45,16 @@ MOST_DIFFERENCES = 300
 FEW_DIGITS = "{} cannot be judged: the oracles see too few digits, or nan"
 OF_DETACHED = "{} cannot be judged: forward detaches a part, and autograd and differences disagree"
 
+UNSEEN = Mistake("", "is not the gradient of forward; with fewer numbers it may be seen where")
+
+# An array of no numbers does not fit.
+_EMPTY = re.compile(r"raised ValueError: .*from shape \((?:\d+, ?)*0[,)]")
+# What older code uses, and numpy no longer has.
+_REMOVED = re.compile(
+    r"raised (AttributeError: (module 'numpy[\w.]*' has no attribute|`?np\.\w+`? was (a dep|rem))"
+    r"|TypeError: reshape\(\) got an unexpected keyword argument 'newshape')"
+)
+
 Places = tuple[tuple[int, ...], ...]
 Gradients = list[Tensor] | None
 
@@ -209,17 +219,6 @@ def relative_error(given: Tensor, right: Tensor) -> float:
         return float("inf")
     size = float(right.abs().max()) or 1.0
     return float((given - right).abs().max()) / size
-
-
-UNSEEN = Mistake("", "is not the gradient of forward; with fewer numbers it may be seen where")
-
-# An array of no numbers does not fit.
-_EMPTY = re.compile(r"raised ValueError: .*from shape \((?:\d+, ?)*0[,)]")
-# What older code uses, and numpy no longer has.
-_REMOVED = re.compile(
-    r"raised (AttributeError: (module 'numpy[\w.]*' has no attribute|`?np\.\w+`? was (a dep|rem))"
-    r"|TypeError: reshape\(\) got an unexpected keyword argument 'newshape')"
-)
 
 
 def parts_at(net: Layer, params: Params, x: Arrays) -> list[tuple[str, Subject]]:

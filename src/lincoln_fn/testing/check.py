@@ -7,7 +7,6 @@ function 0 is the derivative, and all else in the layer is checked as it is.
 
 from __future__ import annotations
 
-from functools import partial
 from inspect import signature
 from typing import Literal, overload
 
@@ -206,7 +205,10 @@ def _held(layer: Layer) -> Layer:
         y, cache = layer.forward(params, x)
         return hold(x, y), cache
 
-    back = {name: getattr(layer, name) for name in ("backward", "input_grad", "grads")}
-    predict = layer.predict
-    held = partial(layer.replace, forward=forward, **back)
-    return held(predict=lambda params, x: hold(x, predict(params, x)))
+    return layer.replace(
+        forward=forward,
+        predict=lambda params, x: hold(x, layer.predict(params, x)),
+        backward=layer.backward,
+        input_grad=layer.input_grad,
+        grads=layer.grads,
+    )

@@ -63,8 +63,10 @@ def _wrong_at(at: Sample, key: Key, where: Callable[[Sample], str]) -> tuple[Fin
     findings, _ = blamed(at, key)
     if all(finding.verdict != "wrong" for finding in findings) or not (told := where(at)):
         return _NONE
-    more = {"right": "", "wrong": f" ({told})", "not judged": ""}
-    return tuple(attrs.evolve(f, sentence=f.sentence + more[f.verdict]) for f in findings)
+    return tuple(
+        attrs.evolve(f, sentence=f"{f.sentence} ({told})") if f.verdict == "wrong" else f
+        for f in findings
+    )
 
 
 def _of_perturbed(at: Sample, given: Sample, key: Key) -> tuple[Finding, ...]:

@@ -31,6 +31,11 @@ MOST_RUNS = 60
 MOST_LINES = 8_000
 # Of two that are as alike up to these digits, the one that is known first is tried first.
 DIGITS = 6
+NOT_TOLD = Mistake("line", "is not right")
+# So many lines before the last wrong one are tried as a first of two mistakes.
+MOST_BEFORE = 3
+# Two values that differ by a smaller part differ by an eps.
+SLIGHTLY = 0.2
 
 
 @attrs.frozen(eq=False)
@@ -168,13 +173,6 @@ def run_with(step: Step, evidence: Evidence) -> Run | None:
     which = range(count) if step.is_constant else [count - 1]
     new = dict(enumerate(series)) if len(series) > 1 else dict.fromkeys(which, series[0])
     return evidence.run(evidence.sample.g, {step.place: new})
-
-
-NOT_TOLD = Mistake("line", "is not right")
-# So many lines before the last wrong one are tried as a first of two mistakes.
-MOST_BEFORE = 3
-# Two values that differ by a smaller part differ by an eps.
-SLIGHTLY = 0.2
 
 
 def name_mistakes(evidence: Evidence, wrong: Collection[int]) -> dict[int, Mistake]:

@@ -21,7 +21,19 @@ from lincoln_fn.testing.diagnosis import shapes
 from lincoln_fn.testing.evidence import Evidence, Known
 from lincoln_fn.testing.tape import Call, WrongDerivative, describe
 
+MOST_AXES = 5
+# Of more positions of g, each is not looked at alone.
+MOST_PARTS = 200
 _PRODUCTS = ("mul", "matmul", "linear", "einsum", "conv1d", "conv2d", "conv3d")
+
+
+class Mistake(NamedTuple):
+    """What is told of a gradient."""
+
+    # "" if nothing explains it.
+    name: str
+    # What follows the name of the gradient.
+    sentence: str
 
 
 @attrs.frozen(eq=False, slots=False)
@@ -143,20 +155,6 @@ _MISTAKES: tuple[tuple[str, str, WrongDerivative], ...] = (
     ("transposed", "takes the {} of {} without its transposition", _untransposed),
     *(("derivative", f"has {said}{_INSTEAD}", _written(how)) for said, how in _FORMULAS.items()),
 )
-
-
-class Mistake(NamedTuple):
-    """What is told of a gradient."""
-
-    # "" if nothing explains it.
-    name: str
-    # What follows the name of the gradient.
-    sentence: str
-
-
-MOST_AXES = 5
-# Of more positions of g, each is not looked at alone.
-MOST_PARTS = 200
 
 
 def relations(at: Value, given: Tensor) -> Iterator[Mistake]:

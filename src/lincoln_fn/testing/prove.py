@@ -30,6 +30,20 @@ from lincoln_fn.testing.point import by_differences
 from lincoln_fn.testing.sample import Sample, Subject, mirrored, perturbed, random_like, sample
 from lincoln_fn.testing.subject import Differentiable, subject_of
 
+Result: TypeAlias = Proof | Refutation | Undecided
+DRAWS: Final = 2
+# So many draws are made of numbers with true roots, and so many if no output has them.
+TRIES, HOPELESS = 60, 8
+# Rounded constants and cut-off series are no mistakes: a difference of so many eps is none.
+LEAST: Final = 16 * 2.0**-52
+# At so many points, which differ by so much, rounding errors differ, and a mistake stays the same.
+POINTS, APART = 8, 1e-4
+BELOW_ROUNDING: Final = (
+    "floats see no difference: a series or a loop that is cut off, or a root whose sign the field "
+    "has not"
+)
+NO_ROOT: Final = "some output depends on too many numbers that have no root in the field"
+
 
 class Trial:
     """A layer at one draw of exact numbers.
@@ -127,21 +141,6 @@ class Trial:
                 raise MissingError("a number is not finite")
             total = reduce(total + np.sum(reduce(each.value * tangent)))
         return total
-
-
-Result: TypeAlias = Proof | Refutation | Undecided
-DRAWS: Final = 2
-# So many draws are made of numbers with true roots, and so many if no output has them.
-TRIES, HOPELESS = 60, 8
-# Rounded constants and cut-off series are no mistakes: a difference of so many eps is none.
-LEAST: Final = 16 * 2.0**-52
-# At so many points, which differ by so much, rounding errors differ, and a mistake stays the same.
-POINTS, APART = 8, 1e-4
-BELOW_ROUNDING: Final = (
-    "floats see no difference: a series or a loop that is cut off, or a root whose sign the field "
-    "has not"
-)
-NO_ROOT: Final = "some output depends on too many numbers that have no root in the field"
 
 
 def prove(

@@ -27,6 +27,11 @@ from lincoln_fn.testing.oracles import Reached, differentiated, scales
 
 T = TypeVar("T")
 Rebuild = Callable[[Sequence[Tensor]], tuple[Params, Arrays]]
+# By what numbers are multiplied at perturbed params and x.
+FACTORS = 0.3, 0.9
+# How much of the change is tried: all, a part, and that part in the other direction.
+CLOSER = 0.1
+STEPS = 1.0, CLOSER, -CLOSER
 
 
 class Subject(NamedTuple):
@@ -265,12 +270,6 @@ def on_copies(layer: Layer) -> Layer:
 def copied(leaf: object) -> object:
     """Copy a tensor."""
     return leaf.clone() if isinstance(leaf, Tensor) else leaf
-
-
-FACTORS = 0.3, 0.9
-# How much of the change is tried: all, a part, and that part in the other direction.
-CLOSER = 0.1
-STEPS = 1.0, CLOSER, -CLOSER
 
 
 def perturbed(at: Sample, key: Key) -> Sample | None:

@@ -185,7 +185,10 @@ class Exercise:
         return Layer(self.name, run, run_back)
 
     def references(self, others: Names, y: Arrays = None) -> list[Layer]:
-        """Make the layers that are right, the usual one first; their backward is not used."""
+        """Make the layers that are right, the usual one first; their backward is not used.
+
+        Of a loss, their output has the shape of y, where that is given.
+        """
         fixed = {
             name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
             for name, value in others.items()

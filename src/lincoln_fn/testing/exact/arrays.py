@@ -1,7 +1,8 @@
 """Numpy's arrays of exact numbers, on which code of numpy runs unchanged.
 
 An array holds the rows of its numbers in a table. Functions that move elements run on the rows, as
-do views and what is written into them; the others compute by a rule.
+do views and what is written into them; the others compute by a rule. `numpy_for` makes the numpy
+whose new arrays are exact.
 """
 
 from __future__ import annotations

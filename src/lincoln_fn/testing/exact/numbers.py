@@ -1,4 +1,4 @@
-"""Exact numbers: a float to compare by, and a value and its derivative in a field.
+"""Exact numbers: a float to compare by, a value and its derivative in a field; their table.
 
 A float that is not finite marks a number that has no value. What has a derivative of its own stands
 here; all other functions are written by it.
@@ -18,8 +18,13 @@ from lincoln_fn.testing.exact.field import Array, Bilinear, Field, P, Q, meaning
 Number: TypeAlias = Any
 Axes: TypeAlias = int | Sequence[int] | None
 TIE: Final = "two numbers that are compared are equal by chance: a tie or a kink"
+READ: Final = "a number was read, and is a constant from there on"
 # An integer of at most this size keeps e^(n z) = (e^z)^n.
 LARGEST = 64
+
+
+class MissingError(Exception):
+    """An operation that exact numbers have no rule for."""
 
 
 class Numbers:
@@ -243,13 +248,6 @@ def bilinear(of: Bilinear, a: Numbers, b: Numbers) -> Numbers:
     parts = (a.value, b.tangent), (a.tangent, b.value), (a.value, b.value)
     one, other, value = (field.bilinear(of, *part) for part in parts)
     return Numbers(field, of(a.shadow, b.shadow), value, field.reduce(one + other))
-
-
-READ: Final = "a number was read, and is a constant from there on"
-
-
-class MissingError(Exception):
-    """An operation that exact numbers have no rule for."""
 
 
 class Table:

@@ -34,6 +34,19 @@ SLIGHT = 1e-6
 _INTEGERS = torch.zeros((), dtype=torch.int32)
 
 
+# Kernels may multiply with 11 bits, as tensor cores do.
+OF_KERNELS = 1e-3
+# So many roundings, and so many times the error of a reference in the same dtype, are allowed.
+ROUNDINGS, TIMES = 16, 8
+# What differences see: so large a part of the slope, with steps of these parts of the inputs.
+COARSE, STEPS = 0.05, (1e-2, 2.5e-3)
+DIRECTIONS = 9
+# Differences need an eps below this.
+FINE = 1e-6
+# A gradient that differs by a smaller part from another is that one.
+ALIKE = 0.01
+
+
 @attrs.frozen(eq=False)
 class Judge:
     """Judges values."""
@@ -156,19 +169,6 @@ def plain(text: str) -> str:
     """Name inputs as the function does: dparams.w is dw, params.w is w."""
     text = text.replace(UNSEEN.sentence, UNSEEN.sentence.partition(";")[0])
     return re.sub(r"\bparams\.", "", re.sub(r"\bdparams\.(?=[A-Za-z_])", "d", text))
-
-
-# Kernels may multiply with 11 bits, as tensor cores do.
-OF_KERNELS = 1e-3
-# So many roundings, and so many times the error of a reference in the same dtype, are allowed.
-ROUNDINGS, TIMES = 16, 8
-# What differences see: so large a part of the slope, with steps of these parts of the inputs.
-COARSE, STEPS = 0.05, (1e-2, 2.5e-3)
-DIRECTIONS = 9
-# Differences need an eps below this.
-FINE = 1e-6
-# A gradient that differs by a smaller part from another is that one.
-ALIKE = 0.01
 
 
 def by_reference(f: Function, of: Function, g: Sequence[Tensor], right: Sequence[Tensor]) -> Report:
