@@ -270,8 +270,8 @@ class Directory:
     def best(self, like: TrainState) -> TrainState | None:
         """Load the checkpoint with the highest score, as `latest` does.
 
-        A score whose checksum is wrong, or that is not finite, is ignored. Of
-        equal scores, the earliest leads. If no checkpoint has a score, it is None.
+        A score whose checksum is wrong, or that is not finite, is ignored. Of equal scores, the
+        earliest leads. If no checkpoint has a score, None is returned.
         """
         return self._first(self._best_first, like)
 

@@ -125,7 +125,8 @@ def generate(
     for i in range(shortest, longest + max_new_tokens):
         tokens = read.movedim(-1, decoder.dim)
         x = (tokens, *context) if context else tokens
-        state, new = choose(params, state, x, key, *(text,) * reads_text)
+        so_far = (text,) if reads_text else ()
+        state, new = choose(params, state, x, key, *so_far)
         token = new.where(~is_done, token)
         is_own = i >= lengths
         if shortest < longest:

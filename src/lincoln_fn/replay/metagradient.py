@@ -285,6 +285,7 @@ def metagradient(
         folder: where to save what was found so far. A call with the same arguments goes on from
             there, with the same bits. The file is deleted at the end. Several processes share one
             folder, and may be more or fewer when they go on.
+        save_seconds: the time between two saves.
         progress: is called after each step, with the number of steps done and of all.
 
     Raises:
