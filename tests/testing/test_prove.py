@@ -12,6 +12,7 @@ from helpers.losses import TABLE
 
 import lincoln_fn as lf
 from lincoln_fn.errors.arguments import call_with
+from lincoln_fn.layers import selu
 from lincoln_fn.testing import Proof, Refutation, Undecided, prove
 
 X = normal(5, 3)
@@ -166,8 +167,28 @@ def near_gelu(params, cache, g, cubic=0.0447):
     return g * (p + x * p * (1 - p) * c * (1 + 3 * cubic * x * x)), ()
 
 
-def test_a_mistake_below_a_tolerance_is_refused():
-    verdict = prove(lf.gelu("tanh").replace(backward=near_gelu), (), X)
+def near_selu(params, cache, g):
+    dx, _ = selu.backward(params, cache, g)
+    return torch.where(cache > 0, 1.0507 * g, dx), ()
+
+
+def normalized(params, x):
+    size = x.norm(dim=-1, keepdim=True)
+    return x / (size + 1e-5), (x, size)
+
+
+def normalize_without_eps(params, cache, g):
+    x, size = cache
+    y = x / size
+    return (g - y * (g * y).sum(-1, keepdim=True)) / size, ()
+
+
+@pytest.mark.parametrize("layer", [
+    lf.gelu("tanh").replace(backward=near_gelu), lf.selu().replace(backward=near_selu),
+    lf.Layer("normalize()", normalized, normalize_without_eps),
+], ids=["gelu", "selu", "normalize"])  # fmt: skip
+def test_mistakes_below_a_tolerance_are_refused(layer):
+    verdict = prove(layer, (), X)
     assert isinstance(verdict, Refutation)
     assert verdict.leaf == "dx"
 

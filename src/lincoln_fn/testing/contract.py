@@ -95,8 +95,9 @@ def _check_range(name: str, y: Arrays) -> None:
 def _check_kept(at: Sample) -> None:
     """Check that backward finds all it needs in its cache, whatever forward has run since."""
     before = snapshot(cache=at.cache)
+    _, smaller = at.rebuild([0.7 * array for array in at.arrays])
     try:
-        at.layer.forward(*at.rebuild([0.7 * array for array in at.arrays]))
+        at.layer.forward(at.params, smaller)
     except Exception:  # the layer may refuse another x in any way
         return
     check_untouched(at.layer.name, "a further forward", before)
