@@ -118,7 +118,8 @@ def _defined_in(module: str) -> list[ast.alias]:
     """List the public names that a module defines, without loading it."""
     package, _, file = module.rpartition(".")
     text = (get_data(package, f"{file}.py") or b"").decode()
-    found = re.finditer(r"^(?:class |def )([A-Za-z]\w*)|^([A-Za-z]\w*)(?:: .*)? = ", text, re.M)
+    code = text.split('"""', 2)[-1]  # after the docstring, whose formulas may begin a line
+    found = re.finditer(r"^(?:class |def )([A-Za-z]\w*)|^([A-Za-z]\w*)(?:: .*)? = ", code, re.M)
     return [ast.alias(match[1] or match[2]) for match in found]
 
 

@@ -86,14 +86,14 @@ def test_the_stream_ends_when_all_texts_have_written_a_stop():
 
 def test_a_token_of_a_network_with_many_layers_is_recorded():
     net = on_tokens(*[lf.residual(lf.serial(lf.rms_norm(), lf.dense(8))) for _ in range(300)])
-    choose = NextToken(lf.decode(net), samplers.greedy())
+    choose = NextToken("generate", lf.decode(net), samplers.greedy())
     assert facts_of(choose) == []
 
 
 def test_the_next_text_is_written_by_the_program_of_the_first():
     decoder, greedy = lf.decode(NET), samplers.greedy()
     first = written(decoder, sampler=greedy)
-    program = decoder._wrapped(NextToken(decoder, samplers.greedy()))
+    program = decoder._wrapped(NextToken("generate", decoder, samplers.greedy()))
     (memo,) = program.memos.kinds.values()
     runs = list(memo._runs)
     assert runs
@@ -398,7 +398,7 @@ def test_one_graph_serves_all_tokens_and_the_next_text(uncompiled):
     expected = written(decoder, sampler=top)
     for _ in range(2):
         assert same_bits(written(fast, sampler=top, max_length=16), expected)
-    made = fast._wrapped(NextToken(fast, top))
+    made = fast._wrapped(NextToken("generate", fast, top))
     assert (fast._wrapped.cache_info().misses, len(made.graphs.kinds)) == (1, 1)
     assert lf.compile(fast) is fast
     assert repr(fast) == repr(decoder) == f"decode({NET.name})"

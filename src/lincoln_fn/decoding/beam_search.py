@@ -82,7 +82,7 @@ def beam_search(
     axes = _batch_axes(decoder, params, x)
     stops = torch.tensor(ids_of("beam_search", stop), device=tokens.device)
     key = Key(0).near(tokens)  # of which nothing is drawn
-    next_scores: Pure = NextToken(decoder, _log_probabilities)
+    next_scores: Pure = NextToken("beam_search", decoder, _log_probabilities)
     first = tokens.select(decoder.dim, -1).view(batch, num_beams, 1)
     texts = ended_texts = first  # the last token of the prompt, and the new ones
     running = scores = torch.full((batch, num_beams), -torch.inf, device=tokens.device)

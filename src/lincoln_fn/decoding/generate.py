@@ -34,6 +34,7 @@ class Tokenizer(Protocol):
 class NextToken:
     """The pure function (params, state, tokens, key, text) -> (state, next token)."""
 
+    name: str  # of the function that asks for it, for the log
     decoder: Decoder
     sampler: ChooseToken
 
@@ -46,7 +47,7 @@ class NextToken:
         return state, self.sampler(logits, key.fold_in(state.position), *text)
 
     def __repr__(self) -> str:
-        return f"generate({self.decoder!r}, sampler={self.sampler!r})"
+        return f"{self.name}({self.decoder!r}, {self.sampler!r})"
 
 
 @checked
@@ -117,7 +118,7 @@ def generate(
     stops = torch.tensor(ids_of("generate", stop), device=tokens.device)
     has_string = _finder(stop_strings, tokenizer)
     reads_text = _reads_text(sampler)
-    choose: Pure = NextToken(decoder, sampler)
+    choose: Pure = NextToken("generate", decoder, sampler)
     read = prompts[:, :shortest]
     text = torch.nn.functional.pad(read, (state.max_length - shortest, 0), value=-1)
     is_done = torch.zeros(len(prompts), dtype=torch.bool, device=tokens.device)
