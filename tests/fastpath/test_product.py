@@ -146,6 +146,31 @@ def test_which_sums_over_rows_are_left_to_mkl(preferred):
     assert ONEDNN not in seen.names
 
 
+@pytest.mark.parametrize(("rows", "terms", "columns", "is_narrow"), [
+    (64, 128, 10, True), (65, 128, 2, False), (64, 128, 16, False), (15, 2000, 10, False),
+    (1000, 128, 1, False),
+])  # fmt: skip
+def test_few_columns_are_computed_as_rows(rows, terms, columns, is_narrow, monkeypatch):
+    monkeypatch.setattr(product, "HERE", False)
+    monkeypatch.setattr(product, "MKL", True)
+    x, weight, bias = drawn(0, rows, terms), drawn(1, columns, terms), drawn(2, columns)
+    exact = x.double() @ weight.double().mT
+    for make, expected in (
+        (lambda: product.linear(x, weight), exact),
+        (lambda: product.linear(x, weight, bias), exact + bias),
+        (lambda: product.outer(x.mT.contiguous(), weight.mT.contiguous(), like=exact), exact),
+    ):
+        with Operations() as seen:
+            y = make()
+        shapes = [result.shape for _, _, result in seen.calls]
+        assert ((columns, rows) in shapes) is is_narrow
+        assert same_number(y, expected, dtype=torch.float32)
+        assert y.is_contiguous()
+    with Operations() as seen:  # autograd writes down torch's own product
+        product.linear(x, weight.requires_grad_())
+    assert (columns, rows) not in [result.shape for _, _, result in seen.calls]
+
+
 @pytest.mark.parametrize(("shape", "stride", "expected"), [
     ((4, 3), (1, 4), True), ((4, 3), (1, 5), True), ((4, 3), (3, 1), False),
     ((4, 3), (1, 1), False), ((4, 1), (1, 1), False), ((1, 4), (1, 1), False),

@@ -44,7 +44,7 @@ def forward(
 def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N C *s"]:
     """Compute dp_j = -w_c / p_c dl for j = c, else 0."""
     labels, p = cache
-    dp_c = -labels.w / _of_label(p, labels) * per_example(dl, labels.dim)
+    dp_c = -labels.weights(p) / _of_label(p, labels) * per_example(dl, labels.dim)
     return torch.zeros_like(p).scatter(labels.dim, labels.index, dp_c)
 
 

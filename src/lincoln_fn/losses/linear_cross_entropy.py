@@ -89,7 +89,8 @@ def backward(cache: Cache, dl: Cotangent, *, chunk_size: int) -> tuple[Features,
 
 
 def _chunks(labels: Labels, h: Features, size: int) -> Iterator[tuple[Rows, Tensor, Tensor]]:
-    parts = (h.reshape(-1, h.shape[-1]), labels.index.reshape(-1, 1), labels.w.reshape(-1, 1))
+    w = labels.weights(h).reshape(-1, 1)
+    parts = (h.reshape(-1, h.shape[-1]), labels.index.reshape(-1, 1), w)
     return zip(*(torch.split(part, size) for part in parts), strict=True)
 
 

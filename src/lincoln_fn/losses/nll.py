@@ -40,7 +40,7 @@ def forward(
 def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N C *s"]:
     """Compute dz_j = -w_c dl for j = c, else 0."""
     labels, z = cache
-    dz_c = -labels.w * per_example(dl, labels.dim)
+    dz_c = -labels.weights(z) * per_example(dl, labels.dim)
     return torch.zeros_like(z).scatter(labels.dim, labels.index, dz_c)
 
 

@@ -55,7 +55,7 @@ class Cache:
         if self.a is not None:
             return self.a.sum(self.dim, keepdim=True)
         assert self.labels is not None, "there are labels or a"
-        return self.labels.w
+        return self.labels.weights(self.z)
 
 
 def forward(
@@ -77,7 +77,7 @@ def forward(
             return values, Cache(z, labels, None, dim)
         q = torch.zeros_like(x).scatter(dim, labels.index, 1)
     z, a = _log_softmax(x, dim), _mixture(q, label_smoothing, weight, dim)
-    if labels is not None:
+    if labels is not None and labels.ignored is not None:
         a = torch.where(labels.ignored, 0, a)
     return -torch.where(a != 0, a * z, 0).sum(dim), Cache(z, labels, a, dim)
 
@@ -107,7 +107,8 @@ def backward(cache: Cache, dl: Cotangent) -> Scores:
     if a is not None:
         return (torch.exp(z) * cache.w - a) * per_example(dl, dim)
     assert labels is not None, "there are labels or a"
-    return minus_one_hot(z, labels.index, dim) * (cache.w * per_example(dl, dim))
+    dl = per_example(dl, dim)
+    return minus_one_hot(z, labels.index, dim) * (dl if labels.w is None else labels.w * dl)
 
 
 def count(cache: Cache, *, name: str) -> Tensor | None:

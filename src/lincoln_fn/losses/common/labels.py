@@ -52,11 +52,14 @@ class Labels:
     """Each example's label c, its weight w_c, and whether it is ignored, with 1 on axis dim."""
 
     index: Int[Tensor, "N 1 *s"]  # 0 of an ignored example
-    w: Float[Tensor, "N 1 *s"]  # likewise
-    ignored: Bool[Tensor, "N 1 *s"]
+    w: Float[Tensor, "N 1 *s"] | None  # likewise; None where all are 1
+    ignored: Bool[Tensor, "N 1 *s"] | None  # None where none is
     dim: int = static()
     ignore_index: int = static()
-    counts_all: bool = static()  # whether all weights are 1
+
+    def weights(self, like: Tensor) -> Float[Tensor, "N 1 *s"]:
+        """Return w, or ones in the dtype of like."""
+        return like.new_ones(()).expand(self.index.shape) if self.w is None else self.w
 
 
 def read_labels(
@@ -72,9 +75,7 @@ def read_labels(
     classes = prediction.shape[dim]
     ignores = weight is None and 0 <= ignore_index < classes and any_true(index == ignore_index)
     if weight is None and not ignores and all_within(index, 0, classes - 1):
-        w = prediction.new_ones(()).expand(index.shape)
-        ignored = index.new_zeros((), dtype=torch.bool).expand(index.shape)
-        return Labels(index, w, ignored, dim, ignore_index, counts_all=True)
+        return Labels(index, None, None, dim, ignore_index)
     ignored = index == ignore_index
     index = torch.where(ignored, 0, index)
     check_between(name, "labels", index, 0, classes - 1)
@@ -82,7 +83,7 @@ def read_labels(
         w = ignored.logical_not().to(prediction.dtype)
     else:
         w = torch.where(ignored, 0, of_classes(name, weight, classes, prediction)[index])
-    return Labels(index, w, ignored, dim, ignore_index, counts_all=False)
+    return Labels(index, w, ignored, dim, ignore_index)
 
 
 def label_column(
@@ -114,7 +115,7 @@ def check_classes(name: str, prediction: Tensor, dim: int) -> None:
 
 def weighted_values(values: Tensor, labels: Labels) -> Float[Tensor, " N *s"]:
     """Compute w values, 0 where w is 0 even if the value is infinite or nan, without axis dim."""
-    if labels.counts_all:
+    if labels.w is None:
         return values.squeeze(labels.dim)
     return torch.where(labels.w != 0, labels.w * values, 0).squeeze(labels.dim)
 
@@ -122,7 +123,7 @@ def weighted_values(values: Tensor, labels: Labels) -> Float[Tensor, " N *s"]:
 def total_weight(cache: Cache, *, name: str) -> Tensor | None:
     """Compute sum w_c of the labels, which come first in a cache; None for the number of values."""
     labels: Labels = cache[0]
-    if labels.counts_all:
+    if labels.w is None:
         return None
     # A sum in float16 overflows at 65504 examples.
     n = labels.w.sum(dtype=torch.promote_types(labels.w.dtype, torch.float32))
