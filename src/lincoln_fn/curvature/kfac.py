@@ -218,7 +218,8 @@ def kfac(
     """Precondition the gradient of dense layers and convolutions by K-FAC.
 
     dparams = (A ox B + damping I)^-1 dL/dparams, layer by layer. All other layers keep their own
-    gradient, and so do convolutions with groups. A ox B stands for the empirical Fisher matrix.
+    gradient, and so do convolutions with groups. A ox B stands for the empirical Fisher matrix. The
+    source is that of `kfac_factors`.
 
     Args:
         damping: lambda, added to each eigenvalue of the curvature.
@@ -231,10 +232,6 @@ def kfac(
     Raises:
         LayerError: from the step, if a layer mixes examples, or `init_state` was not given the
             gradient.
-
-    Source:
-        Martens and Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate
-        Curvature", ICML 2015.
 
     Example:
         >>> net, loss = lf.dense(10), lf.losses.softmax_cross_entropy()
