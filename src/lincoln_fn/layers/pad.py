@@ -67,8 +67,7 @@ def _zero_pad_nd(n: int, padding: int | Sizes) -> Layer:
 
     Args:
         padding: how many elements to add: (left, right) on the last axis, then (top, bottom) and
-            (front, back) on those before it; or one number for all. Negative numbers remove
-            elements.
+            (front, back) on those before it; or one number for all. Negative ones remove elements.
 
     Example:
         >>> zero_pad1d((1, 2)).predict((), torch.tensor([[5.0, 7.0]]))
@@ -81,7 +80,7 @@ zero_pad1d, zero_pad2d, zero_pad3d = over_axes(_zero_pad_nd)
 
 
 def _constant_pad_nd(n: int, padding: int | Sizes, value: Bound) -> Layer:
-    """Pad as `zero_pad2d` does, but with this value."""
+    """Pad as `zero_pad2d` does, but with a constant value."""
     return _pad(n, "constant", "constant", padding, value)
 
 

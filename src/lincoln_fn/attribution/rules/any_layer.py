@@ -151,7 +151,7 @@ def split(stabilizer: NonNegative = 1e-6) -> Rule:
 
 
 def nothing() -> Rule:
-    """Give no relevance to x, for an embedding, whose x are indices: its output has theirs."""
+    """Give no relevance to x, the indices of an embedding: theirs is that of its output."""
     return Rule("nothing()", lambda use, relevance: None)
 
 
