@@ -95,11 +95,6 @@ def missing_name(module: str, name: str) -> AttributeError:
     """Make the error about a name that a module of the library does not have.
 
     It says what the name is called here, or that it is left out and why, or in which module it is.
-
-    Example:
-        >>> missing_name("lincoln_fn.optim", "Adam")
-        AttributeError("module 'lincoln_fn.optim' has no attribute 'Adam'; torch.optim.Adam is \
-lf.optim.adam here")
     """
     problem = f"module {module!r} has no attribute {name!r}"
     told = "" if name.startswith("_") else _told(module, name)

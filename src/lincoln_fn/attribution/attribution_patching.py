@@ -3,8 +3,7 @@
 Activation patching runs a network on a corrupted input, puts one output a of a clean run in the
 place of the corrupted run's, and measures how the metric M changes. For every path it is one run.
 
-Derivation. Taylor's theorem at the corrupted run gives the change for every path from one backward
-pass:
+Derivation. By Taylor's theorem at the corrupted run, one backward pass gives every path's change:
 
     M(a_"clean") - M(a_"corrupted") = (a_"clean" - a_"corrupted") (dM)/(da) + O("difference"^2)
 

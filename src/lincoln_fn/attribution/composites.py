@@ -31,8 +31,8 @@ def base(stabilizer: NonNegative = 1e-6) -> tuple[Choice, ...]:
     one by their path.
 
     Example:
-        >>> base()[0][1]
-        pass_()
+        >>> [rule for _, rule in base()]
+        [pass_(), gradient(), norm(), split(), signal(), attention(), recurrent(), nothing()]
     """
     return (
         (kinds.ACTIVATION | kinds.DROPOUT | kinds.NORM, rules.pass_()),

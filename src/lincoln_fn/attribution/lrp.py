@@ -100,8 +100,7 @@ def lrp(
     Args:
         net: the network, which is explained as it is after training. It should end with scores, not
             with log-probabilities.
-        x: its input, with the batch first. Indices have no relevance; that of their embedding is in
-            the result.
+        x: its input, with the batch first. For indices, the result has their embedding's relevance.
         target: as `gradient` takes it. The relevance of the output is y times 1 or the weight.
         rules: the composite that chooses a rule for each layer; None is `epsilon_plus()`.
 

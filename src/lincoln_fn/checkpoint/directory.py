@@ -4,8 +4,7 @@ One process at a time writes there, by a lock that the system frees when its hol
 the folder itself, so no lock file is left over. The system frees it even after SIGKILL, and a
 forked child does not keep it. Readers need no lock. Windows has no such lock, so none is used.
 
-A process holds the lock as long as one of its `Directory` objects that saved there exists. So two
-objects in one process can share a folder, as a resumed run needs. A notebook frees it by `del`.
+Two `Directory` objects of one process share the lock, as a resumed run needs; `del` frees it.
 """
 
 from __future__ import annotations

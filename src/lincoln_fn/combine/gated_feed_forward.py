@@ -94,11 +94,8 @@ def geglu(
 ) -> Layer:
     """Make the feed-forward layer of Gemma and of T5 1.1: y = (gelu(x W_g) (x W_u)) W_d.
 
-    Its arguments and params are those of `swiglu`, and `approximate` of `gelu`, which is "tanh" in
-    both models.
-
-    Source:
-        Shazeer, "GLU Variants Improve Transformer", 2020.
+    Its source, arguments and params are those of `swiglu`, and `approximate` is that of `gelu`,
+    "tanh" in both models.
 
     Example:
         >>> geglu(8, "tanh").init(lf.Key(0), torch.zeros(2, 3)).gate

@@ -167,13 +167,6 @@ def over_axes(
     """Make the constructors of a family of layers, over one, two and three spatial axes.
 
     The first argument of `family` is their number. It is named after the family: `_conv_nd`.
-
-    Example:
-        >>> def _sum_nd(n: int, *, keepdim: bool = False) -> lf.Layer:
-        ...     return bare(lf.Layer, lambda params, x: (x.flatten(-n).sum(-1), x.shape), print)
-        >>> sum1d, sum2d, sum3d = over_axes(_sum_nd)
-        >>> sum2d(keepdim=True), sum2d().predict((), torch.ones(4, 2, 3))
-        (sum2d(keepdim=True), tensor([6., 6., 6., 6.]))
     """
     first, second, third = (_with_axes(family, n, traits) for n in (1, 2, 3))
     return first, second, third

@@ -104,8 +104,7 @@ def declare(
             to precondition it: y = x W + b with the weight (n_in, n_out) as an `Outer` of x and g,
             or kernels (n_out, n_in, *kernel) as a `Correlation`.
         at_inference: declared of `predict`: a (forward, backward) that computes what `predict` does
-            and its gradient, for `lf.inference`. This forward takes the hyperparameters of
-            `predict`.
+            and its gradient, for `lf.inference`. This forward takes `predict`'s hyperparameters.
         reads: declared of `input_grad`, or of `backward` if there is no `input_grad`, or of
             `advance`: the paths of those tensors in the cache whose values the function reads. It
             reads only the shapes of the others. A layer that is linear in x computes dx from g and

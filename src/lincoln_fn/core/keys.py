@@ -248,8 +248,7 @@ def uniform(
     """Draw uniformly from [low, high).
 
     Args:
-        high: the upper bound, not included; but numbers that are scaled or rounded to a short dtype
-            can reach it.
+        high: the upper bound, not included; but scaling, or a short dtype, can round up to it.
         dtype: a floating dtype. float64 uses 53 random bits, every other dtype 24.
 
     Example:

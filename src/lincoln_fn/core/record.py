@@ -6,8 +6,7 @@ saved, compiled and exported like a tuple.
 
 optree sees each record in two views, which are namespaces of its registry:
 
-- `TRAINED`: the leaves that an optimizer updates. A `State` has none here, and is passed through
-  unchanged.
+- `TRAINED`: the leaves that an optimizer updates. A `State` has none here, and stays unchanged.
 - `EVERYTHING`: every tensor, including those inside a `State`.
 """
 

@@ -155,8 +155,7 @@ def influence(
         x: the training inputs, with the examples on axis 0, and `target` theirs.
         loss: with reduction mean or sum. For a mean, d_n is divided by the number of examples.
         test: x and target of the test examples.
-        damping: lambda. The weight of an L2 penalty of the parameters, lambda/2 ||params||^2, is
-            part of it.
+        damping: lambda, which includes the weight of an L2 penalty, lambda/2 ||params||^2.
         curvature: H is the Gauss-Newton matrix, which is never negative, or the Hessian.
         tolerance: conjugate gradients stop when the residual is this part of grad M.
         max_iterations: or after as many products.

@@ -5,15 +5,13 @@ Derivation. A layer that multiplies rows by a matrix has, with x~ = (x, 1) for t
     d_n = sum_t x~_(nt)^T g_(nt)
 
 With one row for each example, the layer's block of G = sum_n d_n d_n^T is a sum of Kronecker
-products. K-FAC takes the mean of the first factor outside, as if inputs and cotangents were
-independent:
+products. K-FAC averages the first factor alone, as if inputs and cotangents were independent:
 
     sum_n (x~_n x~_n^T) ox (g_n g_n^T)  ~~  A ox B
     A = 1/N sum_n x~_n x~_n^T
     B = sum_n g_n g_n^T
 
-It is exact for one example. With T rows, where a sequence or an image shares the weight, there are
-two ways:
+It is exact for one example. With T rows, of a sequence or an image, there are two ways:
 
     expand    every row counts as an example: A = 1/(N T) sum x~ x~^T, B = sum g g^T, over n and t
     reduce    x~_n is the mean of its rows, and g_n their sum
@@ -218,7 +216,8 @@ def kfac(
     """Precondition the gradient of dense layers and convolutions by K-FAC.
 
     dparams = (A ox B + damping I)^-1 dL/dparams, layer by layer. All other layers keep their own
-    gradient, and so do convolutions with groups. A ox B stands for the empirical Fisher matrix.
+    gradient, and so do convolutions with groups. A ox B stands for the empirical Fisher matrix. The
+    source is that of `kfac_factors`.
 
     Args:
         damping: lambda, added to each eigenvalue of the curvature.
@@ -229,12 +228,7 @@ def kfac(
         reduction: that of the step's loss.
 
     Raises:
-        LayerError: from the step, if a layer mixes examples, or `init_state` was not given the
-            gradient.
-
-    Source:
-        Martens and Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate
-        Curvature", ICML 2015.
+        LayerError: from the step, if a layer mixes examples, or `init_state` got no gradient.
 
     Example:
         >>> net, loss = lf.dense(10), lf.losses.softmax_cross_entropy()

@@ -1,10 +1,5 @@
 """Samplers: pure functions (logits, key) -> token, which choose what a network writes next.
 
-    temperature, top_k, top_p, min_p     change the logits, and draw from their softmax
-    repetition_penalty                   does so by the text so far, a third argument
-    greedy                               the most probable token
-    chain(temperature(0.7), top_p(0.9))  several, one after the other
-
 logits have the shape (batch, vocabulary), and tokens (batch,). A filter gives -inf to the tokens
 that it leaves out. A draw is the largest of the logits plus Gumbel noise,
 

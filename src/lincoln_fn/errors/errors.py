@@ -45,12 +45,7 @@ class LayerError(ValueError):
 
 
 def unexpected(where: str, expected: str, got: object, mend: str = "") -> LayerError:
-    """Make the error that says what was expected, what it got (a text, say), and what to write.
-
-    Example:
-        >>> unexpected("serial", "at least one part", "none", "write lf.identity()").problem
-        'expected at least one part, got none; write lf.identity()'
-    """
+    """Make the error that says what was expected, what it got (a text, say), and what to write."""
     said = f"expected {expected}, got {tuple(got) if isinstance(got, tuple) else got}"
     return LayerError(where, f"{said}; {mend}" if mend else said)
 

@@ -1,8 +1,7 @@
 """A layer's faster functions, and how they take the place of its formula.
 
-Some are operations of this library's own, which torch, and so a traced step, knows by a name. Where
-a kernel or its backward pass has no derivative, `unless_transformed` gives autograd and torch.func
-the formula.
+Some are operations of this library's own, which a traced step knows by a name. Where a kernel or
+its backward pass has no derivative, `unless_transformed` gives autograd and torch.func the formula.
 """
 
 from __future__ import annotations

@@ -19,8 +19,7 @@ and V = W + s A B gives
     dA = s dV B^T = s (x^T (dz B^T) + U B^T)
     dB = s A^T dV = s ((x A)^T dz + A^T U)
 
-The paper, and peft, leave out U. Here the gradient is exact. U is computed without x, so it costs
-little.
+The paper, and peft, leave out U. Here the gradient is exact. U needs no x, so it costs little.
 
 Cache: x and z.
 """

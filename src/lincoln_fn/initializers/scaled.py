@@ -76,10 +76,6 @@ def glorot_normal(gain: float = 1.0) -> Initializer:
     """Draw from the normal distribution of variance v = 2 gain^2 / (n_in + n_out).
 
     Its arguments and its source are those of `glorot_uniform`. torch calls it xavier.
-
-    Example:
-        >>> glorot_normal(gain=2.0)
-        glorot_normal(gain=2.0)
     """
     return bare(Initializer, partial(_scaled_normal, variance=partial(_glorot, gain=gain)))
 
@@ -119,10 +115,6 @@ def he_normal(
     """Draw from the normal distribution of variance v = gain^2 / n.
 
     Its arguments and its source are those of `he_uniform`. torch calls it kaiming.
-
-    Example:
-        >>> he_normal(mode='fan_out')
-        he_normal(mode='fan_out')
     """
     variance = partial(_he, mode=mode, gain=gain(nonlinearity, negative_slope))
     return bare(Initializer, partial(_scaled_normal, variance=variance))
@@ -150,10 +142,6 @@ def lecun_normal() -> Initializer:
     """Draw from the normal distribution of variance v = 1 / n_in.
 
     It has the use and the source of `lecun_uniform`.
-
-    Example:
-        >>> lecun_normal()
-        lecun_normal()
     """
     return Initializer("lecun_normal()", partial(_scaled_normal, variance=_lecun))
 

@@ -37,8 +37,7 @@ class LayerTrace:
         path: positions in `parts`, from the outermost, joined by dots; "" for the whole network.
         use: the number of this use, from 1; a `shared` layer has several uses.
         gradient: dL/dy; None if the backward pass did not reach the layer.
-        output_norm: the Euclidean norm of y; like the other norms, None if there is no tensor to
-            measure.
+        output_norm: the Euclidean norm of y; like the other norms, None if there is no tensor.
         dparams_norm: that of the gradient of the layer's parameters; None also if they are frozen.
         dead: the share of y's units that are 0 for every example, as `trace` says.
         non_finite: the first value that is not finite, if any.

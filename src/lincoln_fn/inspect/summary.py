@@ -30,8 +30,7 @@ class LayerSummary:
         path: positions in `parts`, from the outermost, joined by dots; "" for the whole network.
         output_shape: of y; for several outputs a tuple of shapes.
         parameters: how many numbers are trained.
-        states: how many numbers are carried but not trained: frozen parameters, running statistics,
-            random keys.
+        states: how many numbers are carried, not trained: frozen ones, running statistics, keys.
         cache_bytes: the memory kept for `backward`.
         multiply_adds: the multiplications in matrix products and convolutions of `forward`.
     """

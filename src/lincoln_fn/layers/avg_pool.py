@@ -79,8 +79,7 @@ def _avg_pool_nd(
     """Make an average pooling of x of shape (channels, *spatial), or a batch of these.
 
     Args:
-        kernel_size: of the window; like the next, one number for all axes or one for each.
-        stride: steps between windows; None for kernel_size.
+        kernel_size: of the window; like stride, one number for all axes or one for each.
         padding: zeros on both sides, at most half of kernel_size.
         count_include_pad: whether the zeros count in the mean.
         divisor_override: what a window's sum is divided by; None for its number of elements.

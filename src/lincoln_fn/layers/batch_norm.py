@@ -3,8 +3,7 @@
 Axis 1 is the channels. Each channel is normalised by its mean and biased variance over the batch
 and all positions (Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithm 1).
 
-Derivation. A channel takes the role of a row in layer norm, and the means are over batch and
-positions:
+Derivation. That of layer norm, with a channel for a row, and means over batch and positions:
 
     rstd = 1 / sqrt(var + epsilon)
     hat x = (x - mean) rstd

@@ -1,7 +1,6 @@
 """Elementary functions of each element: y = f(x).
 
-Derivation. Each y depends on one x alone, so dx = g f'(x). Where f' is shorter in y, it is written
-in y:
+Derivation. Each y depends on one x alone, so dx = g f'(x). Some f' are shorter in y:
 
     (dy)/(dx) = e^x = y    for exp, y = e^x
     (dy)/(dx) = 1 / x    for log, y = ln x

@@ -24,8 +24,7 @@ over the edges into one node:
     da = sum_j dp_j h_j
     db = sum_j dq_j h_j
 
-The largest u of each node's edges is subtracted before exp. Edges are integers and have no
-gradient.
+The largest u of each node's edges is subtracted before exp. Edges have no gradient.
 
 Cache: h by head, w, l', and the edges with the loops.
 """

@@ -110,8 +110,7 @@ def gru(
 ) -> Layer:  # fmt: skip
     """Make a layer of gated recurrent units.
 
-    x, y and the state are those of `lstm`, but a state is one tensor. Its arguments are those of
-    `lstm`, too.
+    Its arguments, x, y and the state are those of `lstm`, but a state is one tensor.
 
     Example:
         >>> layer, x = lf.gru(8, num_layers=2), torch.zeros(2, 5, 3)

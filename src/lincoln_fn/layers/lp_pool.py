@@ -91,8 +91,7 @@ def _lp_pool_nd(
 
     Args:
         norm_type: the power p, from 1 to below infinity.
-        kernel_size: of the window; like the next, one number for all axes or one for each.
-        stride: steps between windows; None for kernel_size.
+        kernel_size: of the window; like stride, one number for all axes or one for each.
 
     Example:
         >>> lf.lp_pool1d(2, 2).predict((), torch.tensor([[3.0, 4.0, 6.0, 8.0]]))

@@ -96,8 +96,7 @@ def _max_pool_nd(
     """Take the largest element of each window of x, (channels, *spatial), or a batch of these.
 
     Args:
-        kernel_size: of the window; like the next, one number for all axes or one for each.
-        stride: steps between windows; None for kernel_size.
+        kernel_size: of the window; like stride, one number for all axes or one for each.
         padding: elements of -inf on both sides, at most half of what a window covers.
         dilation: steps between a window's elements.
         return_indices: whether the output is (y, indices). The indices are int64 of y's shape: the

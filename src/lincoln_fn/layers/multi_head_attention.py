@@ -128,7 +128,6 @@ def multi_head_attention(
 
     Args:
         num_heads: the number of heads; the number of the query's features is a multiple of it.
-        is_causal: whether query i attends only to keys 0 to i, in addition to a mask.
         batch_first: whether the batch is the first axis of the sequences; if not, which is torch's
             default, the length is first and the batch second. A mask always has the batch first.
         weight_init: draws the weights of query, key and value; the default is torch's.

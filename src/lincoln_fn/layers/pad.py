@@ -67,12 +67,11 @@ def _zero_pad_nd(n: int, padding: int | Sizes) -> Layer:
 
     Args:
         padding: how many elements to add: (left, right) on the last axis, then (top, bottom) and
-            (front, back) on those before it; or one number for all. Negative numbers remove
-            elements.
+            (front, back) on those before it; or one number for all. Negative ones remove elements.
 
     Example:
-        >>> zero_pad2d((1, 2, 0, 0))
-        zero_pad2d((1, 2, 0, 0))
+        >>> zero_pad1d((1, 2)).predict((), torch.tensor([[5.0, 7.0]]))
+        tensor([[0., 5., 7., 0., 0.]])
     """
     return _pad(n, "zero", "constant", padding)
 
@@ -81,12 +80,7 @@ zero_pad1d, zero_pad2d, zero_pad3d = over_axes(_zero_pad_nd)
 
 
 def _constant_pad_nd(n: int, padding: int | Sizes, value: Bound) -> Layer:
-    """Pad with a constant value. x and padding are as `zero_pad1d` and its like take them.
-
-    Example:
-        >>> constant_pad2d(1, 0.5)
-        constant_pad2d(1, 0.5)
-    """
+    """Pad as `zero_pad2d` does, but with a constant value."""
     return _pad(n, "constant", "constant", padding, value)
 
 
@@ -94,13 +88,9 @@ constant_pad1d, constant_pad2d, constant_pad3d = over_axes(_constant_pad_nd)
 
 
 def _reflection_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:
-    """Pad by reflecting x. The edge is not repeated.
+    """Pad as `zero_pad2d` does, but by reflecting x at its edge: `abc` becomes `cbabcba`.
 
-    x and padding are as `zero_pad1d` and its like take them; each number is below the axis's size.
-
-    Example:
-        >>> reflection_pad2d((1, 2, 0, 0))
-        reflection_pad2d((1, 2, 0, 0))
+    Each number of padding is below the axis's size.
     """
     return _pad(n, "reflection", "reflect", padding)
 
@@ -109,12 +99,7 @@ reflection_pad1d, reflection_pad2d, reflection_pad3d = over_axes(_reflection_pad
 
 
 def _replication_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:
-    """Pad by repeating x's edge. x and padding are as `zero_pad1d` and its like take them.
-
-    Example:
-        >>> replication_pad2d((1, 2, 0, 0))
-        replication_pad2d((1, 2, 0, 0))
-    """
+    """Pad as `zero_pad2d` does, but by repeating x's edge: `abc` becomes `aaabccc`."""
     return _pad(n, "replication", "replicate", padding)
 
 
@@ -122,13 +107,9 @@ replication_pad1d, replication_pad2d, replication_pad3d = over_axes(_replication
 
 
 def _circular_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:
-    """Pad with the opposite end of x.
+    """Pad as `zero_pad2d` does, but with the opposite end of x: `abc` becomes `bcabcab`.
 
-    x and padding are as `zero_pad1d` and its like take them; no number is above the axis's size.
-
-    Example:
-        >>> circular_pad2d((1, 2, 0, 0))
-        circular_pad2d((1, 2, 0, 0))
+    No number of padding is above the axis's size.
     """
     return _pad(n, "circular", "circular", padding)
 

@@ -138,8 +138,7 @@ def mean(dim: Dims = None, *, keepdim: bool = False) -> Layer:
 def amax(dim: Dims = None, *, keepdim: bool = False) -> Layer:
     """Take the largest element: y = max_i x_i, without its index, as `torch.amax` does.
 
-    The shapes are those of `sum`. If several elements are the largest, they share the gradient
-    equally.
+    The shapes are those of `sum`. Several largest elements share the gradient equally.
 
     Example:
         >>> amax(1, keepdim=True).predict((), torch.tensor([[1.0, 2.0], [4.0, 3.0]]))

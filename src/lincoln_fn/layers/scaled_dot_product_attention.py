@@ -86,7 +86,6 @@ def scaled_dot_product_attention(is_causal: bool = False, scale: float | None = 
     with zeros where no key is allowed.
 
     Args:
-        is_causal: whether query i attends only to keys 0 to i, in addition to a mask.
         scale: a factor of the scores; None for 1 / sqrt(features).
 
     Example:

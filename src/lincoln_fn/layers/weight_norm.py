@@ -95,8 +95,7 @@ def weight_norm(layer: Layer, dim: int | None = None) -> Layer:
 
     A slice of zeros has no direction: W is nan, as in torch. In a `state_dict`, the tensors have
     the names and shapes of these params, `layers.weight_norm.WeightNormParams`, not those of
-    torch's parametrization. The gradients of single examples are computed for one example after the
-    other.
+    torch's parametrization. The gradients of single examples are computed one after the other.
 
     Args:
         layer: a single layer whose params have a weight, such as `dense` or `conv2d`.

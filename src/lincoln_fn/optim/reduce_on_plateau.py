@@ -88,8 +88,7 @@ def reduce_on_plateau(
 ) -> Transform:
     """Shorten all steps where a loss no longer falls, as torch's ReduceLROnPlateau does.
 
-    The loss is given by `plateau_step`: in each step, or once an epoch, such as that of validation
-    data.
+    `plateau_step` gives the loss: in each step, or once an epoch, such as that of validation data.
 
     Args:
         factor: what the steps are multiplied by, below 1.

@@ -1,10 +1,4 @@
-"""What is computed from the terms of one parameter p, without d itself where its form gives it.
-
-    gradients      d_n
-    squared norms  ||d_n||^2
-    weighted sum   sum_n w_n d_n
-    square sum     sum_n d_n^2    element by element
-    gram           <d_n, d_m>
+"""What is computed from the terms of one parameter p, without d_n itself where its form gives it.
 
 A dense layer's gradient is a sum of outer products over the rows t of its input, such as the
 positions of a sequence:

@@ -10,13 +10,6 @@ that mixes the examples, as a contrast does, d_n is what reaches the parameters 
 output: no gradient of a loss of its own, and none that replacing another example would leave.
 
 Each function walks back once. The examples are on axis 0 of every layer's output.
-
-`clipped`, the gradient of DP-SGD, takes example n's gradient h_n of its own loss:
-
-    clip(h_n) = h_n min(1, C / ||h_n||)
-    dparams = (sum_n clip(h_n) + sigma C z) / B    with z from the standard normal distribution
-
-No example changes the sum by more than C, so the noise hides whether an example was there.
 """
 
 from __future__ import annotations
@@ -174,9 +167,10 @@ def clipped(
 ) -> Gradient:
     """Clip the gradient of each example's loss to a norm, add them up, and add noise: DP-SGD.
 
-    dparams = (sum_n h_n min(1, max_norm / ||h_n||) + noise max_norm z) / B, with h_n the gradient
-    of example n's own loss, its norm over all parameters together, and z drawn from the standard
-    normal distribution by the step's key.
+    dparams = (sum_n h_n min(1, C / ||h_n||) + sigma C z) / B, with h_n the gradient of example n's
+    own loss, its norm over all parameters together, and z drawn from the standard normal
+    distribution by the step's key. No example changes the sum by more than C, so the noise hides
+    whether an example was there.
 
     Args:
         max_norm: the largest norm that a gradient keeps, C.

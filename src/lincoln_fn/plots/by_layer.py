@@ -162,8 +162,7 @@ def graph(
 ) -> Axes:
     """Draw the values of a graph from top to bottom, with a line from each to those it enters.
 
-    A value stands below all that it is computed of. Arguments and parameters have a colour of their
-    own.
+    A value stands below all that it is computed of. Arguments and parameters have their own colour.
 
     Args:
         net: made by `lf.graph`.

@@ -37,8 +37,7 @@ def layer(
     """Draw an activation y and its derivative dy/dx against x.
 
     The derivative is what the layer's `input_grad` returns for g = 1. A line breaks where the
-    function jumps. A layer with a random key is drawn as points, because each has its own random
-    number.
+    function jumps. A layer with a random key is drawn as points: each has its own random number.
 
     Args:
         layer: works element by element, such as `lf.gelu()` or `lf.dropout(0.5)`.

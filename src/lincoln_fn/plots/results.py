@@ -27,8 +27,7 @@ def learning_curve(
     """Draw the loss, the metric or a score of one or several runs against the step.
 
     Args:
-        history: of a run, as `fit` returns it, or a list of the records of `train`; or several by
-            name.
+        history: of a run, as `fit` returns it, or a list of `train`'s records; or several by name.
         value: "loss", "metric" for the metric on the validation data, or the name of a score:
             one that `streams.evaluated` adds, one of several metrics of `fit`, or a part of
             `losses.weighted`. Records without it are left out.

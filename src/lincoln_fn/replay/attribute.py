@@ -119,8 +119,7 @@ def reweighted(run: Run, weights: Float[Tensor, " N"]) -> Run:
     divides by the number of all examples.
 
     Args:
-        run: the run, with a step of `make_step` and batches of `data.batches`. Its saved states are
-            left out.
+        run: with a step of `make_step` and batches of `data.batches`. Saved states are left out.
         weights: one for each row of the data.
 
     Example:

@@ -71,8 +71,7 @@ def first_difference(
             with a repetition.
         tol: 0 compares bits. Above 0, numbers may differ by this share of the largest number in
             their array: two devices compute different roundings.
-        steps: the number of the last step; by default that of the last saved state, or that of the
-            last batch.
+        steps: the number of the last step; by default that of the last saved state or batch.
 
     Raises:
         LayerError: if the last step is not known; as the steps do.
@@ -220,8 +219,7 @@ def first_non_finite(run: Run, *, steps: NonNegativeInt | None = None) -> Origin
     parameters, the layer's backward is repeated with the g of one example at a time.
 
     Args:
-        steps: the number of the last step; by default that of the last saved state, or that of the
-            last batch.
+        steps: as for `first_difference`.
 
     Raises:
         LayerError: if the last step is not known; as the steps do.

@@ -273,9 +273,8 @@ def metagradient(
 
     Args:
         run: the run, whose step is of `make_step`. It is repeated.
-        of: (x, target) of test examples, whose loss after training is the number. The network then
-            runs as in `predict`. Or a function params -> (value, dparams), of the number and its
-            gradient.
+        of: (x, target) of test examples, whose loss after training, by `predict`, is the number. Or
+            a function params -> (value, dparams), of the number and its gradient.
         wrt: what to differentiate by: "examples", their weights in the loss; "lr", "weight_decay"
             and "momentum", those of each step; "start", the first params; "x", the inputs.
         steps: the number of the last step; by default that of the last batch.

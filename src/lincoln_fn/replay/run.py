@@ -43,8 +43,7 @@ class Run:
 
     Args:
         step: from `make_step`, or any pure function (state, batch) -> (state, value).
-        batches: `data.batches`, a sequence, or a function i -> batch. Step number i + 1 takes batch
-            i.
+        batches: `data.batches`, a sequence, or a function i -> batch. Step i + 1 takes batch i.
         start: the state before the first step; its step need not be 0.
         saved: states on the way: a `checkpoint.Directory`, or a sequence of states. The more there
             are, the less is repeated. A directory keeps 3 by default: raise its `keep_last`.

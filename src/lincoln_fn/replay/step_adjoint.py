@@ -13,8 +13,7 @@ symmetric, so each of these is a derivative along bar d, at t = 0:
     bar x = d/(dt) (dL)/(dx) (p + t bar d)
     bar w_n = (dL_n)/(dp) bar d = d/(dt) L_n (p + t bar d) = (dL_n)/(dy_n) y_n'
 
-One forward and one backward pass with dual tensors, as in `lincoln_fn.curvature`, compute all of
-them.
+One forward and one backward pass with dual tensors, as in `lincoln_fn.curvature`, compute them all.
 
 Where several processes take a step together, each derivative along bar d is a sum over logical
 shards, divided by a count, as the gradient is (`distributed/data_parallel/mean.py`). What belongs

@@ -135,14 +135,12 @@ def similarity_matching(n_classes: Classes, *, reduction: Reduction = "mean") ->
 def local_loss(n_classes: Classes, *, kind: Kind = "both", beta: Probability = 0.99) -> Loss:
     """Make the loss of a network that `local_losses` has made, from class indices of shape (N,).
 
-    It takes (out_1, ..., y), and adds up the heads' losses and the network's own cross-entropy.
+    It takes (out_1, ..., y), and adds up the heads' losses and the network's own cross-entropy. Its
+    source is that of `similarity_matching`.
 
     Args:
         kind: as in `local_losses`, and so is n_classes.
         beta: the weight of similarity matching in "both"; cross-entropies have 1 - beta.
-
-    Source:
-        Nøkland and Eidnes, "Training Neural Networks with Local Error Signals", ICML 2019.
 
     Example:
         >>> loss, logits = local_loss(2, kind="prediction"), torch.zeros(4, 2)

@@ -3,8 +3,7 @@
 A matrix is a trained tensor with two axes or more in a layer that multiplies by it: dense,
 convolution, bilinear and recurrent layers, and attention. Biases have one axis. The parameters of a
 norm do not mix the features of x, and an embedding passes nothing back, so these have no matrices
-here. Attention is a composition, but counts as one layer: its params hold the matrices of its four
-projections.
+here. Attention is a composition, but counts as one layer, with the matrices of its projections.
 
 Rules that send no gradient from one block to the one before it treat a serial network as blocks:
 activations, norms and pooling belong to the layer before them.

@@ -180,8 +180,7 @@ def cosine_restarts(
         steps: the length of the first cycle, at least 1.
         factor: how many times as long as a cycle the next one is, at least 1.
 
-    Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017,
-    equation 5; torch.optim.lr_scheduler.CosineAnnealingWarmRestarts.
+    Source: that of `cosine`; torch.optim.lr_scheduler.CosineAnnealingWarmRestarts.
 
     Example:
         >>> cosine_restarts(1.0, 2, factor=2)(torch.tensor([0, 1, 2, 4, 6])).tolist()

@@ -45,8 +45,7 @@ def logged(
         every: write each step that is a multiple of it, and each step that has scores.
 
     Raises:
-        ValueError: if the path has another ending; from the stream, if the file exists and is not
-            such a log.
+        ValueError: if the path has another ending; from the stream, if the file is no such log.
 
     Example:
         >>> import tempfile

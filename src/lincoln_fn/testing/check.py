@@ -64,8 +64,7 @@ def check_layer(
 
     Where x lies on a kink, a tie or a jump, any gradient between the slopes around is right. A
     mistake is told by the line of `backward` that made it and by how its value differs from the
-    right gradient, where two draws agree. In a composition the part that is wrong is named by its
-    path.
+    right gradient, where two draws agree. The wrong part of a composition is named by its path.
 
     Args:
         x: an input, a tensor or a tuple. Floating x and params are converted to float64.

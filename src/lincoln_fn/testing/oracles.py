@@ -1,8 +1,7 @@
 """Two independent answers to what a gradient should be: central differences and autograd.
 
 Both differentiate the scalar s = <g, forward(params, x)>, whose gradient is what `backward`
-returns. The arrays that it depends on are the floating leaves of (params, x), listed with their
-paths.
+returns. It depends on the floating leaves of (params, x), which are listed with their paths.
 """
 
 from __future__ import annotations

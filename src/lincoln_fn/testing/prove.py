@@ -167,8 +167,7 @@ def prove(
             a network and its loss, with (x, target) in place of x; or the adjoint of an optimizer,
             with params. Of an `nn.Module`, a function of torch or an `autograd.Function`, with x in
             place of params, it is the gradient that torch's engine computes.
-        params: the layer's parameters. Only shapes, and on which side of a kink a number lies,
-            matter.
+        params: of which only the shapes matter, and on which side of a kink a number lies.
         predict_is_forward: as `check_layer` takes it.
 
     Returns:

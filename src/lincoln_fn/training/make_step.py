@@ -46,9 +46,8 @@ def make_step(
         fast: whether to run `lf.fast(net)`, which computes the same in less time, and to check the
             prediction in the first step alone, such as whether it is of probabilities.
         debug: whether each step also looks for a function that changes in place what another one
-            holds: params, a state, a batch, or a cache between forward and backward. It takes
-            another forward and backward. The first step of a run always looks at its state and
-            batch.
+            holds: params, a state, a batch, or a cache between forward and backward. That takes
+            another forward and backward. A run's first step always looks at its state and batch.
         gradient: how to compute what the optimizer is given, such as `per_example.clipped(1.0)`;
             None for the gradient itself. One that keeps a state needs
             `init_state(..., gradient=gradient)`.

@@ -25,8 +25,7 @@ class Arrangement:
             without params, may be left out.
         join: (parts' params, params) -> params. Those given are replaced; None if there are none
             yet, which matters only to a composition that has params of its own.
-        is_around: whether the composition stands around one part, whose names its params have in a
-            state dict.
+        is_around: whether it stands around one part, whose names its params have in a state dict.
         kind: the class of the params, if they are a record; others are refused.
 
     Example:

@@ -110,12 +110,7 @@ def one_input(use: Use) -> Tensor:
 
 
 def pass_() -> Rule:
-    """Pass the relevance of y on to x, which has the same shape.
-
-    Example:
-        >>> pass_()
-        pass_()
-    """
+    """Pass the relevance of y on to x, which has the same shape."""
     return Rule("pass_()", lambda use, relevance: relevance)
 
 
@@ -124,10 +119,6 @@ def gradient() -> Rule:
 
     It conserves relevance where each element of y is an element of x: in max-pooling, whose largest
     element gets all, and in layers that only move elements.
-
-    Example:
-        >>> gradient()
-        gradient()
     """
     return Rule("gradient()", _pulled)
 
@@ -141,10 +132,6 @@ def norm(stabilizer: NonNegative = 1e-6) -> Rule:
     """Share in proportion to the contributions to a sum or a mean.
 
     In a residual connection, y = f(x) + x, each of the two gets its part of R, so it is conserved.
-
-    Example:
-        >>> norm()
-        norm()
     """
 
     def propagate(use: Use, relevance: Arrays) -> Arrays:
@@ -155,12 +142,7 @@ def norm(stabilizer: NonNegative = 1e-6) -> Rule:
 
 @constructor
 def split(stabilizer: NonNegative = 1e-6) -> Rule:
-    """Share equally among the factors of a product.
-
-    Example:
-        >>> split()
-        split()
-    """
+    """Share equally among the factors of a product."""
 
     def propagate(use: Use, relevance: Arrays) -> Arrays:
         return product(use.x, _pulled(use, share(relevance, use.y, stabilizer) / len(use.x)))
@@ -169,14 +151,7 @@ def split(stabilizer: NonNegative = 1e-6) -> Rule:
 
 
 def nothing() -> Rule:
-    """Give no relevance to x, for an embedding, whose x are indices.
-
-    The relevance of the embedding's output is that of the indices.
-
-    Example:
-        >>> nothing()
-        nothing()
-    """
+    """Give no relevance to x, the indices of an embedding: theirs is that of its output."""
     return Rule("nothing()", lambda use, relevance: None)
 
 
@@ -191,10 +166,6 @@ def signal(stabilizer: NonNegative = 1e-6) -> Rule:
     Source:
         Arras and others, "Explaining Recurrent Neural Network Predictions in Sentiment Analysis",
         2017; Jafari and others, "MambaLRP", 2024.
-
-    Example:
-        >>> signal()
-        signal()
     """
 
     def propagate(use: Use, relevance: Arrays) -> Arrays:

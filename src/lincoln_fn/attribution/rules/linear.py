@@ -49,10 +49,6 @@ def epsilon(epsilon: Shown[NonNegative] = 1e-6, *, zero_bias: bool = False) -> R
 
     Args:
         epsilon: is added to |z|; 0 conserves relevance exactly.
-
-    Example:
-        >>> epsilon(0.25)
-        epsilon(0.25)
     """
 
     def propagate(use: Use, relevance: Arrays) -> Arrays:
@@ -63,12 +59,7 @@ def epsilon(epsilon: Shown[NonNegative] = 1e-6, *, zero_bias: bool = False) -> R
 
 @constructor
 def z_plus(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule:
-    """Share in proportion to the positive contributions only.
-
-    Example:
-        >>> z_plus()
-        z_plus()
-    """
+    """Share in proportion to the positive contributions only."""
 
     def propagate(use: Use, relevance: Arrays) -> Arrays:
         return _by_signs(use, relevance, stabilizer, _positive, _negative, zero_bias)
@@ -87,10 +78,6 @@ def alpha_beta(
     """Share alpha R to the positive contributions, and -beta R to the negative ones.
 
     alpha - beta must be 1, so that relevance is conserved.
-
-    Example:
-        >>> alpha_beta(1, 0)
-        alpha_beta(1, 0)
     """
     core.require(alpha - beta == 1, "alpha_beta", "alpha - beta = 1", (alpha, beta))
 
@@ -111,10 +98,6 @@ def gamma(
     Args:
         gamma: how much more they count. With 0 it is the rule `epsilon`; the larger it is, the less
             the contributions of the other sign count.
-
-    Example:
-        >>> gamma(0.1)
-        gamma(0.1)
     """
 
     def more_positive(p: Tensor) -> Tensor:
@@ -138,10 +121,6 @@ def z_box(low: float | Tensor, high: float | Tensor, stabilizer: NonNegative = 1
     Args:
         low: the smallest value that x_i can have: a number, or a tensor that broadcasts to x.
         high: the largest value.
-
-    Example:
-        >>> z_box(0.0, 1.0)
-        z_box(0.0, 1.0)
     """
     if not isinstance(low, Tensor) and not isinstance(high, Tensor):
         core.require(low <= high, "z_box", "low up to high", (low, high))
@@ -166,10 +145,6 @@ def w_square(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule
 
     Args:
         zero_bias: whether the bias, whose square counts, is left out of z.
-
-    Example:
-        >>> w_square()
-        w_square()
     """
 
     def propagate(use: Use, relevance: Arrays) -> Arrays:
@@ -181,12 +156,7 @@ def w_square(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule
 
 @constructor
 def flat(stabilizer: NonNegative = 1e-6) -> Rule:
-    """Share equally among all x_i that enter y_j.
-
-    Example:
-        >>> flat()
-        flat()
-    """
+    """Share equally among all x_i that enter y_j."""
 
     def propagate(use: Use, relevance: Arrays) -> Arrays:
         term = torch.ones_like(one_input(use)), changed(use, torch.ones_like, zero_bias=True)

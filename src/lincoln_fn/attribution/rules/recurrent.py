@@ -37,12 +37,7 @@ from lincoln_fn.layers.common.scan import Rule as Step
 
 @constructor
 def recurrent(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule:
-    """Share the relevance of a recurrent layer's outputs and last state to its sequence and state.
-
-    Example:
-        >>> recurrent()
-        recurrent()
-    """
+    """Share the relevance of outputs and last state to a recurrent layer's sequence and state."""
     through = partial(_through_step, stabilizer=stabilizer, zero_bias=zero_bias)
 
     def propagate(use: Use, relevance: Arrays) -> Arrays:

@@ -69,10 +69,6 @@ def attention(stabilizer: NonNegative = 1e-6, *, constant_weights: bool = False)
 
     Args:
         constant_weights: whether the weights count as constants, so that the values get everything.
-
-    Example:
-        >>> attention(constant_weights=True)
-        attention(constant_weights=True)
     """
     shares = partial(_shares, stabilizer=stabilizer, constant_weights=constant_weights)
 
@@ -126,12 +122,7 @@ def _no_mask(mask: Tensor | None) -> Tensor | None:
 
 @constructor
 def constant_std(stabilizer: NonNegative = 1e-6) -> Rule:
-    """Share through layer norm or RMS norm as if the standard deviation were a constant.
-
-    Example:
-        >>> constant_std()
-        constant_std()
-    """
+    """Share through layer norm or RMS norm as if the standard deviation were a constant."""
 
     def propagate(use: Use, relevance: Arrays) -> Arrays:
         if not isinstance(use.cache, layer_norm.Cache | rms_norm.Cache):

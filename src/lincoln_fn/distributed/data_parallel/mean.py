@@ -198,8 +198,7 @@ def mean(
         deterministic: whether sums are taken in a fixed tree. If not, the sum of each bucket is the
             backend's own, which takes less time, and `shards` must be None.
         compiled: whether forward and backward of a shard are compiled, as `lf.compile` does. It
-            takes less time for small networks. Gradients are then sent after the pass, and not
-            during it.
+            takes less time for small networks. Gradients are then sent after the pass.
         bucket_mb: how many megabytes of gradients are sent at once.
 
     Returns:

@@ -209,13 +209,11 @@ def pipeline(
     Args:
         schedule: of these stages, such as `one_f_one_b(4, 8)`. It sets the number m of microbatches
             too. Each process gives the same.
-        group: the processes, of which each has the same number of stages, usually one. `alone()`
-            has all.
+        group: the processes, each with the same number of stages, usually one. `alone()` has all.
         data: the processes that have the same stages as this one, for other examples; `grid` makes
             both groups. Their gradients are added up in a fixed tree.
         tied: tuples of paths in params that are one parameter, such as ("0.0", "3.2") for layer 0
-            of stage 0 and layer 2 of stage 3. All begin as the first, and get the sum of their
-            gradients.
+            of stage 0 and layer 2 of stage 3. All begin as the first; their gradients are added up.
         max_norm: clips the norm of the whole network's gradient. An optimizer sees only this
             process's stages, so do not use `optim.clip_by_global_norm`.
         limit: the largest number of caches that a stage may keep; None is no limit.

@@ -14,8 +14,7 @@ wait. With T the time of an action, and all stages alike, a stage waits in each 
     H1            (p - 1) (T_F + T_B - T_W)
     H2            (p - 1) (T_F + T_B - 2 T_W)
 
-and computes for m (T_F + T_B + T_W). (Qi, Wan, Huang and Lin, "Zero Bubble Pipeline Parallelism",
-2023.) A pipeline of this library sends dx before W.
+and computes for m (T_F + T_B + T_W). A pipeline of this library sends dx before W.
 
 A stage takes its actions in order. It also waits for what comes from a neighbour: F for F of the
 stage before, and B for B of the next one.

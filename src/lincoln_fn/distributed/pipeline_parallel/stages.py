@@ -11,8 +11,7 @@ The gradient needs from all stages the sums of ties, and the norm:
 
 A tied parameter, such as an embedding, is one that several stages have in common. Each stage holds
 a copy. The copies begin equal, and with dp_i the gradient of copy i, dp is that of each of them, in
-the order of the paths. So the same update keeps them equal, bit for bit. In the norm, a copy counts
-once.
+the order of the paths. So the same update keeps them equal, bit for bit. The norm counts one copy.
 
 `scores` is the layer of a tied embedding's scores. Derivation: that of `combine/tied.py`.
 Cache: h.

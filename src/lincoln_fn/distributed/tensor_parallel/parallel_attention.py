@@ -1,7 +1,6 @@
 """Multi-head attention whose heads are divided among processes.
 
-Process r has some of the heads. It has the columns of W_q, W_k and W_v that belong to them, and the
-rows of W_o:
+Process r has some of the heads: their columns of W_q, W_k and W_v, and their rows of W_o:
 
     heads_r = attention of its heads(query W_(q, r) + b_(q, r), ...)
     y = sum_r heads_r W_(o, r) + b_o

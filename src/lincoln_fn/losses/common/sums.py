@@ -44,11 +44,6 @@ def sum_of(loss: Loss, prediction: Arrays, target: Arrays, rows: int) -> PartSum
 
     The loss has reduction mean or sum, is a weighted loss of means, or one of a user's own that is
     a mean over the examples, of which the part has `rows`.
-
-    Example:
-        >>> part = sum_of(lf.losses.mse(), torch.tensor([3.0, 1.0]), torch.tensor([1.0, 1.0]), 2)
-        >>> part.values, part.count, part.g
-        (tensor([4.]), tensor(2., dtype=torch.float64), tensor([4., 0.]))
     """
     formula = formula_of(loss)
     if formula is not None and formula.is_mean:
