@@ -57,7 +57,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Key, Layer, PositiveInt, Probability, bare, constructor
-from lincoln_fn.distributed.group import Group, check_divisible
+from lincoln_fn.distributed.group import GROUP, Group, check_divisible
 from lincoln_fn.distributed.tensor_parallel import collectives
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense, dropout
@@ -69,7 +69,9 @@ def divide_columns(part: Layer, group: Group, *, gather_output: bool, name: str)
     arguments = {"part": part, "group": group, "gather_output": gather_output, "name": name}
     after = collectives.JOINED if gather_output else collectives.SAME
     call = core.Spec(divide_columns, arguments, name)
-    return collectives.between("column_parallel", collectives.COPIED, part, after, group, call)
+    options = {"group": group, "before": collectives.COPIED, "after": after}
+    loops = (partial(loop, **options) for loop in (collectives.there, collectives.back))
+    return around("column_parallel", part, *loops, call=call)
 
 
 def copy_own_columns(whole: dense.Params, group: Group) -> dense.Params:
@@ -127,6 +129,8 @@ def column_parallel(
 Inputs: TypeAlias = Float[Tensor, "*batch n_in"]
 
 NAME = "row_parallel"
+# The name of one with as many outputs as the composition's x has features.
+_OPEN = f"row_parallel(features, {GROUP})"
 
 
 def there(
@@ -148,14 +152,25 @@ def copy_own_rows(whole: dense.Params, group: Group) -> dense.Params:
 
 
 def _init_rows(
-    key: Key, x: Inputs, *, whole: Layer, group: Group, input_is_parallel: bool
+    parts: tuple[Layer, ...], key: Key, x: Inputs, *, group: Group, input_is_parallel: bool
 ) -> dense.Params:
     core.check_input(NAME, (), x)
     if x.ndim and input_is_parallel:
         x = x.new_empty(x.shape[-1] * group.size)
     elif x.ndim:
         check_divisible(NAME, "x's features", x.shape[-1], group)
-    return copy_own_rows(whole.init(key, x), group)
+    return copy_own_rows(parts[0].init(key, x), group)
+
+
+def divide_rows(
+    whole: Layer, group: Group, *, input_is_parallel: bool = True, call: core.Spec | str = _OPEN
+) -> Layer:
+    """Make the layer whose x is divided among the processes; `whole` draws all rows of W."""
+    before = collectives.SAME if input_is_parallel else collectives.DIVIDED
+    add_up = partial(there, group=group, before=before)
+    go_back = partial(collectives.back, group=group, before=before, after=collectives.ADDED)
+    init = partial(_init_rows, group=group, input_is_parallel=input_is_parallel)
+    return around(NAME, whole, add_up, go_back, init=init, call=call)
 
 
 @constructor
@@ -192,12 +207,9 @@ def row_parallel(
         (row_parallel(4, group), torch.Size([5, 4]))
     """
     whole = dense.dense(n_out, bias=bias, weight_init=weight_init, bias_init=bias_init)
-    init = partial(_init_rows, whole=whole, group=group, input_is_parallel=input_is_parallel)
-    part = whole.replace(init=init)
-    before = collectives.SAME if input_is_parallel else collectives.DIVIDED
-    add_up = partial(there, group=group, before=before)
-    go_back = partial(collectives.back, group=group, before=before, after=collectives.ADDED)
-    return bare(lambda call: around(NAME, part, add_up, go_back, call=call))
+    return bare(
+        lambda call: divide_rows(whole, group, input_is_parallel=input_is_parallel, call=call)
+    )
 
 
 def forward(
