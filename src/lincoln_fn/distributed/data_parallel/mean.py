@@ -270,14 +270,7 @@ def _bind_shards(
         raise unexpected("mean", f"layers that do not communicate, {why}", net)
     nets = dict.fromkeys(shards.own, net)
     setup = DataParallelSetup(shards, loss, size, group, nets, None, communicates=False)
-    return partial(_compute_shards, setup, name)
-
-
-def _compute_shards(
-    setup: DataParallelSetup, name: str, of_shard: OfShard, params: Params, batch: Batch,
-    step: Tensor,
-) -> tuple[Tensor, Params, Params]:  # fmt: skip
-    return _compute(attrs.evolve(setup, of_shard=of_shard), name, params, batch, step)
+    return lambda of_shard, *given: _compute(attrs.evolve(setup, of_shard=of_shard), name, *given)
 
 
 def _compute(

@@ -49,8 +49,10 @@ class Shards:
 
     def nodes(self, rank: int) -> list[Node]:
         """Return the nodes of the fixed tree that a process computes."""
-        own = self.of(rank)
-        return find_nodes(own.start, own.stop, self.total)
+        nodes: dict[Node, int] = {}
+        for shard in self.of(rank):
+            add_node(nodes, (0, shard), 0, self.total)
+        return [*nodes]
 
 
 def bounds_of(where: str, shards: Shards, rows: Sequence[int]) -> list[int]:
@@ -89,14 +91,6 @@ def _with_keys(params: Params, change: Callable[[Key], Key]) -> Params:
         lambda node: change(node) if isinstance(node, Key) else node,
         params, is_leaf=lambda node: isinstance(node, Key), namespace=EVERYTHING,
     )  # fmt: skip
-
-
-def find_nodes(start: int, stop: int, total: int) -> list[Node]:
-    """List the highest nodes of the tree that the numbers from start to before stop make up."""
-    nodes: dict[Node, int] = {}
-    for i in range(start, stop):
-        add_node(nodes, (0, i), 0, total)
-    return [*nodes]
 
 
 def add_node(known: dict[Node, T], node: Node, value: T, total: int) -> None:

@@ -103,9 +103,9 @@ def _init_own(
 ) -> Params:
     """Copy the own heads' columns and rows of all weights, so that the whole can be freed."""
     params = whole.init(key, x)
-    projections = (getattr(params, name) for name in ("query", "key", "value"))
-    own = (parallel_dense.copy_own_columns(each, group) for each in projections)
-    return Params(*own, parallel_dense.copy_own_rows(params.output, group), params.dropout)
+    projections = params.query, params.key, params.value
+    q, k, v = (parallel_dense.copy_own_columns(each, group) for each in projections)
+    return Params(q, k, v, parallel_dense.copy_own_rows(params.output, group), params.dropout)
 
 
 def _advance_heads(visit: VisitThere, params: dropout.Params | None, cache: HeadsCache) -> Record:
@@ -134,11 +134,6 @@ def _make_own_heads(num_heads: int, group: Group, p: float, is_causal: bool) -> 
     return around("parallel_heads", heads, *loops, advance=_advance_heads)
 
 
-_GLOROT = glorot_uniform()
-_FAN_IN_INIT = fan_in_uniform()
-_ZEROS = zeros()
-
-
 @constructor
 def parallel_attention(
     num_heads: PositiveInt,
@@ -148,9 +143,9 @@ def parallel_attention(
     bias: bool = True,
     is_causal: bool = False,
     batch_first: bool = True,
-    weight_init: Initializer = _GLOROT,
-    output_weight_init: Initializer = _FAN_IN_INIT,
-    bias_init: Initializer = _ZEROS,
+    weight_init: Initializer = glorot_uniform(),
+    output_weight_init: Initializer = fan_in_uniform(),
+    bias_init: Initializer = zeros(),
 ) -> Layer:
     """Divide the heads of multi-head attention among processes.
 

@@ -69,8 +69,8 @@ def divide_columns(part: Layer, group: Group, *, gather_output: bool, name: str)
     arguments = {"part": part, "group": group, "gather_output": gather_output, "name": name}
     after = collectives.JOINED if gather_output else collectives.SAME
     call = core.Spec(divide_columns, arguments, name)
-    options = {"group": group, "before": collectives.COPIED, "after": after}
-    loops = (partial(loop, **options) for loop in (collectives.there, collectives.back))
+    ends = collectives.there, collectives.back
+    loops = (partial(loop, group=group, before=collectives.COPIED, after=after) for loop in ends)
     return around("column_parallel", part, *loops, call=call)
 
 
@@ -83,9 +83,6 @@ def _init_columns(key: Key, x: Arrays, *, whole: Layer, group: Group) -> dense.P
     return copy_own_columns(whole.init(key, x), group)
 
 
-_FAN_IN_INIT = fan_in_uniform()
-
-
 @constructor
 def column_parallel(
     n_out: PositiveInt,
@@ -93,8 +90,8 @@ def column_parallel(
     *,
     bias: bool = True,
     gather_output: bool = False,
-    weight_init: Initializer = _FAN_IN_INIT,
-    bias_init: Initializer = _FAN_IN_INIT,
+    weight_init: Initializer = fan_in_uniform(),
+    bias_init: Initializer = fan_in_uniform(),
 ) -> Layer:
     """Divide the outputs of a dense layer among processes: y_r = x W_r + b_r.
 
@@ -180,8 +177,8 @@ def row_parallel(
     *,
     bias: bool = True,
     input_is_parallel: bool = True,
-    weight_init: Initializer = _FAN_IN_INIT,
-    bias_init: Initializer = _FAN_IN_INIT,
+    weight_init: Initializer = fan_in_uniform(),
+    bias_init: Initializer = fan_in_uniform(),
 ) -> Layer:
     """Divide the inputs of a dense layer among processes: y = sum_r x_r W_r + b.
 
