@@ -197,11 +197,11 @@ def blocks(tensor: Tensor) -> Iterator[Tensor]:
 
 
 def data_of(tensor: Tensor) -> Iterator[memoryview]:
-    """Give the bytes of a tensor, in copies of its blocks on the CPU."""
-    for block in blocks(tensor):
-        raw = torch.empty(block.nbytes, dtype=torch.uint8, device="cpu")
-        raw.view(block.dtype).view(block.shape).copy_(block.detach())
-        yield raw.numpy().data
+    """Give the bytes of a tensor on the CPU, block by block."""
+    for block in blocks(tensor.detach()):
+        own = block.cpu().resolve_neg().contiguous()
+        # By the stride, which a tensor of one element may have otherwise.
+        yield own.as_strided((own.numel(),), (1,)).view(torch.uint8).numpy().data
 
 
 def record_strides(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
