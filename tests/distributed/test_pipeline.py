@@ -157,10 +157,10 @@ def test_microbatches_of_one_size_have_one_graph(uncompiled):
     made, params = stage_functions(1, layer, compiled=True), layer.init(lf.Key(0), x)
     for first, end in ((0, 2), (2, 4), (4, 6), (6, 9)):
         drawing = drawing_for(params, first, end - first, of=9)
-        y, cache = made.forward(drawing, x[first:end])
-        made.grads_at(drawing, made.cotangents(drawing, cache, y)[1])
-    assert len(made.forward.function.graphs.kinds) == 2
-    assert len(made.grads_at.function.graphs.kinds) == 2
+        y, cache = made["F"](drawing, x[first:end])
+        made["W"](drawing, made["B"](drawing, cache, y)[1])
+    assert len(made["F"].function.graphs.kinds) == 2
+    assert len(made["W"].function.graphs.kinds) == 2
 
 
 def test_the_layer_is_that_of_its_stages():

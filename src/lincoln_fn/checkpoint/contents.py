@@ -27,34 +27,29 @@ from lincoln_fn.checkpoint.places import shape_text
 _DAMAGED: Final = "is damaged: what it holds does not agree with its checksum"
 _STATE: Final = "lincoln_fn.training.train.TrainState"  # as a file names its root
 # By what older files name it: a record, or a module that has records in them.
-_MOVED: Final = {
-    "lincoln_fn.keys": "lincoln_fn.core.keys",
-    "lincoln_fn.train": "lincoln_fn.training.train",
-    "lincoln_fn.layers._normalisation": "lincoln_fn.layers.common.normalisation",
-    "lincoln_fn.rules._blocks": "lincoln_fn.rules.matrices",
-    "lincoln_fn.rules._feedback": "lincoln_fn.rules.feedback",
-    "lincoln_fn.rules.sign_symmetric": "lincoln_fn.rules.feedback_alignment",
-    "lincoln_fn.distributed.sharding.sharded_params": (
-        "lincoln_fn.distributed.data_parallel.sharded_params"
+_FORMER: Final = {
+    "core.keys": ("keys",),
+    "curvature.kfac": ("curvature._eigen", "curvature.kfac_factors"),
+    "decoding.rows": tuple(
+        f"decoding.{file}" for file in ("attention", "convolution", "positions", "recurrent")
     ),
-    "lincoln_fn.replay.partial_result": "lincoln_fn.replay.metagradient",
-    "lincoln_fn.curvature._eigen": "lincoln_fn.curvature.kfac",
-    "lincoln_fn.replay.walk_back": "lincoln_fn.replay.metagradient",
-    "lincoln_fn.curvature.kfac_factors": "lincoln_fn.curvature.kfac",
-    "lincoln_fn.decoding.attention": "lincoln_fn.decoding.rows",
-    "lincoln_fn.decoding.convolution": "lincoln_fn.decoding.rows",
-    "lincoln_fn.decoding.positions": "lincoln_fn.decoding.rows",
-    "lincoln_fn.decoding.recurrent": "lincoln_fn.decoding.rows",
-    "lincoln_fn.layers.rrelu.Params": "lincoln_fn.layers.dropout.Params",
-    "lincoln_fn.layers.fractional_max_pool.Params": "lincoln_fn.layers.dropout.Params",
-    "lincoln_fn.finetune.low_rank.Params": "lincoln_fn.finetune.lora.LowRankParams",
-    "lincoln_fn.finetune.weight_decomposed.Params": "lincoln_fn.finetune.dora.DoraParams",
-    "lincoln_fn.finetune.quantized_dense.Params": "lincoln_fn.finetune.quantize.QuantizedParams",
+    "distributed.data_parallel.sharded_params": ("distributed.sharding.sharded_params",),
+    "finetune.dora.DoraParams": ("finetune.weight_decomposed.Params",),
+    "finetune.lora.LowRankParams": ("finetune.low_rank.Params",),
+    "finetune.quantize.QuantizedParams": ("finetune.quantized_dense.Params",),
+    "layers.common.normalisation": ("layers._normalisation",),
+    "layers.dropout.Params": ("layers.rrelu.Params", "layers.fractional_max_pool.Params"),
+    "replay.metagradient": ("replay.partial_result", "replay.walk_back"),
+    "rules.feedback": ("rules._feedback",),
+    "rules.feedback_alignment": ("rules.sign_symmetric",),
+    "rules.matrices": ("rules._blocks",),
+    "training.train": ("train",),
+}
+_MOVED: Final = {
+    f"lincoln_fn.{old}": f"lincoln_fn.{new}" for new, former in _FORMER.items() for old in former
 }
 # The only key in safetensors' metadata: several keys would be written in varying order.
 KEY: Final = "lincoln_fn"
-# A placeholder of a checksum's length, until the tensors are written.
-NO_DIGEST: Final = "0" * 64
 # Any: the metadata, as JSON gives it.
 Notes: TypeAlias = dict[str, Any]
 

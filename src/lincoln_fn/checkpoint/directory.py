@@ -184,16 +184,6 @@ def _folder(path: object) -> Path:
     return Path(text)
 
 
-def _check_writable(path: Path) -> None:
-    """Check that a file can be made in a folder, or in the one in which the first save makes it."""
-    try:
-        there = next(each for each in (path, *path.absolute().parents) if each.exists())
-        with TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise CheckpointError(path, f"cannot be written: {error.strerror}") from error
-
-
 @attrs.frozen
 class Directory:
     """The checkpoints of one run, in files named by step. One process at a time writes there.
@@ -246,7 +236,13 @@ class Directory:
 
     def check_free(self) -> None:
         """Check that the folder can be written, and that no other process saves in it."""
-        _check_writable(self.path)
+        # A file can be made in it, or in the folder in which the first save makes it.
+        folders = (self.path, *self.path.absolute().parents)
+        try:
+            with TemporaryFile(dir=next(folder for folder in folders if folder.exists())):
+                pass
+        except OSError as error:
+            raise CheckpointError(self.path, f"cannot be written: {error.strerror}") from error
         if self.path.is_dir():
             with writing(self, self.path):
                 pass

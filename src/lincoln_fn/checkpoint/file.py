@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.checkpoint import contents, places
-from lincoln_fn.checkpoint.access import reading, replacing
+from lincoln_fn.checkpoint.access import reading
 from lincoln_fn.checkpoint.places import shape_text
 from lincoln_fn.core import EVERYTHING, Tree, tree, wrong_kind
 from lincoln_fn.training import is_spent
@@ -139,8 +139,7 @@ def save(path: str | os.PathLike[str], state: Tree, *, score: float | None = Non
         _, tensors, rest = describe(state)
         for name, leaf in tensors.items():
             _check_numbers(name, leaf)
-        order = places.place_tensors(tensors)
-        shapes = {name: shape_text(place) for name, place in order.items()}
+        shapes = {name: shape_text(leaf) for name, leaf in tensors.items()}
         notes: contents.Notes = {
             "version": VERSION,
             "rest": rest,
@@ -149,22 +148,13 @@ def save(path: str | os.PathLike[str], state: Tree, *, score: float | None = Non
         }
         notes["head_sha256"] = contents.head_digest(notes, shapes)
 
-        def head(sha256: str) -> bytes:
-            return places.head_bytes(order, {contents.KEY: json.dumps({**notes, "sha256": sha256})})
-
-        start = len(head(contents.NO_DIGEST))
-        with replacing(path) as file:
-            sha = contents.begin_digest(notes)
-            for name in sorted(order):
-                sha.update(contents.encode_name(name, shapes[name]))
-                file.seek(start + order[name].begin)
-                for block in places.blocks(tensors[name]):
-                    data = places.bytes_of(block).numpy().data
-                    sha.update(data)
-                    file.write(data)
-            # The head comes last, because it has the checksum of everything written before.
-            file.seek(0)
-            file.write(head(sha.hexdigest()))
+        sha = contents.begin_digest(notes)
+        for name, leaf in sorted(tensors.items()):
+            sha.update(contents.encode_name(name, shapes[name]))
+            for data in places.data_of(leaf):
+                sha.update(data)
+        metadata = {contents.KEY: json.dumps({**notes, "sha256": sha.hexdigest()})}
+        places.write_file(path, tensors, tensors.__getitem__, metadata)
 
 
 def load(path: str | os.PathLike[str], like: T) -> T:

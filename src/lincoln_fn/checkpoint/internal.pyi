@@ -5,6 +5,5 @@ from lincoln_fn.checkpoint.directory import (
     file_of as file_of, newest_first as newest_first, rank_by_score as rank_by_score,
 )
 from lincoln_fn.checkpoint.places import (
-    LONG as LONG, blocks as blocks, bytes_of as bytes_of, head_bytes as head_bytes,
-    place_tensors as place_tensors, read_head as read_head,
+    LONG as LONG, read_head as read_head, write_file as write_file,
 )

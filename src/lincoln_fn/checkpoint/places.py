@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import BinaryIO, Final
 
 import attrs
 import torch
 from torch import Tensor
+
+from lincoln_fn.checkpoint.access import replacing
 
 # By safetensors' names.
 _DTYPES: Final = {
@@ -90,6 +93,21 @@ def head_bytes(places: Mapping[str, Place], metadata: Mapping[str, str]) -> byte
         problem = f"expected names and text of at most {longest} bytes"
         raise ValueError(f"{problem}, which safetensors can read, got {len(text)}")
     return len(text).to_bytes(8, "little") + text
+
+
+def write_file(
+    path: Path, tensors: Mapping[str, Tensor], read: Callable[[str], Tensor],
+    metadata: Mapping[str, str], *, follows: bool = True,
+) -> None:  # fmt: skip
+    """Write a file of tensors like those given, each of which is read when it is written."""
+    order = place_tensors(tensors)
+    head = head_bytes(order, metadata)
+    with replacing(path, follows=follows) as file:
+        file.write(head)
+        for name, place in order.items():
+            file.seek(len(head) + place.begin)
+            for data in data_of(read(name)):
+                file.write(data)
 
 
 def _longest(tensors: int) -> int:
@@ -178,11 +196,12 @@ def blocks(tensor: Tensor) -> Iterator[Tensor]:
             yield from blocks(part)
 
 
-def bytes_of(block: Tensor) -> Tensor:
-    """Copy a block to the CPU, and read it as bytes."""
-    raw = torch.empty(block.nbytes, dtype=torch.uint8, device="cpu")
-    raw.view(block.dtype).view(block.shape).copy_(block.detach())
-    return raw
+def data_of(tensor: Tensor) -> Iterator[memoryview]:
+    """Give the bytes of a tensor on the CPU, block by block."""
+    for block in blocks(tensor.detach()):
+        own = block.cpu().resolve_neg().contiguous()
+        # By the stride, which a tensor of one element may have otherwise.
+        yield own.as_strided((own.numel(),), (1,)).view(torch.uint8).numpy().data
 
 
 def record_strides(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:

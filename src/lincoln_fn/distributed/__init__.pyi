@@ -1,14 +1,13 @@
 from lincoln_fn.distributed.group import (
-    alone as alone, connect as connect, grid as grid, world as world,
+    Group as Group, alone as alone, connect as connect, grid as grid, world as world,
 )
 from lincoln_fn.distributed.data_parallel.directory import Directory as Directory
-from lincoln_fn.distributed.data_parallel.sharded_params import fully_sharded as fully_sharded
 from lincoln_fn.distributed.data_parallel.mean import mean as mean
 from lincoln_fn.distributed.data_parallel.sharded_params import (
-    Sharded as Sharded, clip_by_global_norm as clip_by_global_norm, whole as whole,
+    Sharded as Sharded, clip_by_global_norm as clip_by_global_norm, fully_sharded as fully_sharded,
+    whole as whole,
 )
 from lincoln_fn.distributed.data_parallel.synchronised import sync_batch_norm as sync_batch_norm
-from lincoln_fn.distributed.group import Group as Group
 from lincoln_fn.distributed.lost import LostProcessError as LostProcessError
 from lincoln_fn.distributed.pipeline_parallel.pipeline import (
     Pipeline as Pipeline, pipeline as pipeline,

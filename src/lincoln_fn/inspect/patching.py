@@ -77,37 +77,24 @@ def patched(
         path, entry = _cache_entry(key, named)
         entries.setdefault(path, {})[entry] = patch
 
-    def changed(layer: Layer, path: str) -> Layer:
-        within = _find_within(path, layer, given[1])
-        if not (within or path in given[0] or path in given[1] or path in entries):
-            return layer
-        own = entries.get(path, {})
-        return _patch_layer(layer, path, given[0], given[1], own, within)
-
-    return map_paths(changed, net)
-
-
-def _find_within(path: str, layer: Layer, patches: Patches) -> dict[int, str]:
-    parts = [inside(path, i) for i in range(len(layer.parts))]
-    pairs = ((i, at) for i in range(len(parts)) for at in reversed([*patches]))
-    return {i: at for i, at in pairs if at == parts[i] or at.startswith(f"{parts[i]}.")}
+    return map_paths(partial(_patch_layer, given[0], given[1], entries), net)
 
 
 def _patch_layer(
-    layer: Layer,
-    path: str,
-    outputs: Patches,
-    gradients: Patches,
-    entries: Patches,
-    within: Mapping[int, str],
+    outputs: Patches, gradients: Patches, entries: Mapping[str, Patches], layer: Layer, path: str
 ) -> Layer:
     """Make a layer whose functions apply the patches of its y, its g and its cache's entries."""
+    parts = [inside(path, i) for i in range(len(layer.parts))]
+    pairs = ((i, at) for i in range(len(parts)) for at in reversed([*gradients]))
+    within = {i: at for i, at in pairs if f"{at}.".startswith(f"{parts[i]}.")}
+    if not (within or path in outputs or path in gradients or path in entries):
+        return layer
 
     def patch_output(y: Arrays) -> Arrays:
         return _new_value(path, "y", y, outputs[path]) if path in outputs else y
 
     def leave(y: Arrays, cache: Cache) -> tuple[Arrays, Cache]:
-        return patch_output(y), _patch_cache(path, cache, entries) if entries else cache
+        return patch_output(y), _patch_cache(path, cache, entries.get(path, {}))
 
     def enter(g: Arrays) -> Arrays:
         if path in gradients:
@@ -174,6 +161,8 @@ def _is_like(new: object, old: Tensor) -> bool:
 
 
 def _patch_cache(path: str, cache: Cache, patches: Patches) -> Cache:
+    if not patches:
+        return cache
     names = tree.paths(cache, states=True)
     for entry in patches:
         if entry not in names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import Any, Final, TypeAlias, TypeVar
@@ -165,8 +166,11 @@ def _run(net: Layer, params: Params, x: Arrays) -> list[_Visit]:
     ended: list[_Visit] = []
     numbers = count()
     # Products with a single vector, which are missing in torch's table.
-    vectors = {torch.ops.aten.mv: _vector_flops, torch.ops.aten.addmv: _addmv_flops}
-    vectors[torch.ops.aten.dot] = _vector_flops
+    vectors = {
+        torch.ops.aten.mv: lambda matrix, *_, **__: 2 * math.prod(matrix),
+        torch.ops.aten.addmv: lambda _, matrix, *__, **___: 2 * math.prod(matrix),
+        torch.ops.aten.dot: lambda vector, *_, **__: 2 * math.prod(vector),
+    }
     counter = FlopCounterMode(display=False, custom_mapping=vectors)
 
     def visit(
@@ -213,14 +217,6 @@ def _storages(arrays: Arrays) -> Iterable[tuple[int, int]]:
             storage = leaf.untyped_storage()
             # Not by data_ptr, which is 0 for every storage on `meta`.
             yield storage._cdata, storage.nbytes()
-
-
-def _vector_flops(first: tuple[int, ...], *_: object, **__: object) -> int:
-    return 2 * torch.Size(first).numel()
-
-
-def _addmv_flops(_: object, matrix: tuple[int, ...], *__: object, **___: object) -> int:
-    return _vector_flops(matrix)
 
 
 def _empty_like(leaf: T) -> T | Tensor:

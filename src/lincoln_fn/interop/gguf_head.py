@@ -25,10 +25,7 @@ Option: TypeAlias = int | float | bool | str
 BlockSizes: TypeAlias = Callable[[int], tuple[int, int]]
 T = TypeVar("T")
 
-_MAGIC: Final = b"GGUF"
-_VERSIONS: Final = (2, 3)
 _MOST: Final = 2**16
-_AXES: Final = 8
 _ALIGNMENT: Final = "general.alignment"
 # By the number of a type.
 _FORMS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q",
@@ -110,10 +107,10 @@ def read_head(
 ) -> tuple[dict[str, Option], dict[str, Entry]]:
     """Read and check the options and tensors of a file of a size, or raise a ValueError."""
     reader = _Reader(file, size)
-    if reader.raw(4) != _MAGIC:
+    if reader.raw(4) != b"GGUF":
         raise ValueError("it does not begin as GGUF")
     version = reader.number("I")
-    if version not in _VERSIONS:
+    if version not in (2, 3):
         raise ValueError(f"expected version 2 or 3, little-endian, got {version}")
     tensors, options = (reader.count("Q", _MOST, what) for what in ("tensors", "options"))
     given = reader.named(options, "options", lambda name: reader.value())
@@ -131,7 +128,7 @@ def read_head(
 
 
 def _part(reader: _Reader, name: str, sizes: BlockSizes) -> Entry:
-    axes = reader.count("I", _AXES, "axes")
+    axes = reader.count("I", 8, "axes")
     shape = tuple(reader.number("Q") for _ in range(axes))[::-1]
     kind, begin = reader.number("I"), reader.number("Q")
     elements, bytes_of_block = sizes(kind)

@@ -73,12 +73,11 @@ def _slots(layer: Layer, params: Params) -> list[Slot]:
     return present(_walk(layer, params, "", ""), params)
 
 
-def _walk(layer: Layer | None, params: Params, name: str, path: str) -> Iterator[Slot]:
+def _walk(layer: Layer, params: Params, name: str, path: str) -> Iterator[Slot]:
     while (along := directed(layer)) is not None:  # its params are the layer's own
         layer = along
-    made = composition_of(layer) if layer is not None else None
-    of = None if layer is None else core.constructor_of(layer)
-    row = BLOCKS.get(of) or KINDS.get(type(params))
+    made = composition_of(layer)
+    row = BLOCKS.get(core.constructor_of(layer)) or KINDS.get(type(params))
     if row is not None:
         yield from (slot.below(name, path) for slot in row.slots(params))
     elif made is not None and (made.arrange != ENTRIES or type(params) is tuple):

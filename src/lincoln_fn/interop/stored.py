@@ -124,14 +124,7 @@ def write(
 
 def write_file(path: Path, tensors: Mapping[str, Tensor], read: Callable[[str], Tensor]) -> None:
     """Write a safetensors file of tensors like some on `meta`, each read when it is written."""
-    places = files.place_tensors(tensors)
-    head = files.head_bytes(places, {"format": "pt"})
-    with files.replacing(path, follows=False) as file:
-        file.write(head)
-        for name, place in places.items():
-            file.seek(len(head) + place.begin)
-            for block in files.blocks(read(name)):
-                file.write(files.bytes_of(block).numpy().data)
+    files.write_file(path, tensors, read, {"format": "pt"}, follows=False)
 
 
 def write_json(path: Path, value: Json) -> None:

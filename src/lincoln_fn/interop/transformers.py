@@ -107,10 +107,10 @@ def transformer(encoder: Layer, decoder: Layer) -> Layer:
     return wired(transformer, (encoder, decoder), _BOTH)
 
 
-def part_name(layer: Layer | None, i: int) -> str:
+def part_name(layer: Layer, i: int) -> str:
     """Return what torch calls part i of a layer: "layers.0", "norm", "encoder", or its number."""
-    if layer is not None and made_by(layer, transformer):
+    if made_by(layer, transformer):
         return ("encoder", "decoder")[i]
-    if layer is None or not made_by(layer, transformer_encoder, transformer_decoder):
+    if not made_by(layer, transformer_encoder, transformer_decoder):
         return str(i)
     return "norm" if i == len(layer.parts) - 1 else f"layers.{i}"

@@ -97,13 +97,7 @@ def state_html(state: TrainState) -> Markup:
 def trace_html(trace: Trace) -> Markup:
     """Show a trace: its table, with histograms of each output and each gradient."""
     shown = [
-        (
-            *row[:3],
-            _histogram(record.output),
-            _histogram(record.gradient),
-            *row[3:-1],
-            _bold(row[-1]),
-        )
+        (*row[:3], *map(_histogram, (record.output, record.gradient)), *row[3:-1], _bold(row[-1]))
         for row, record in zip(map(tables.cells, trace), trace, strict=True)
     ]
     first, last = tables.TRACE_HEADINGS[:3], tables.TRACE_HEADINGS[3:]

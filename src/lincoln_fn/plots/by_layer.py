@@ -14,7 +14,7 @@ from lincoln_fn import inspect
 from lincoln_fn.combine import plan_of
 from lincoln_fn.core import Arrays, Layer, Params, called, tree
 from lincoln_fn.losses import Loss
-from lincoln_fn.plots._figure import COLOURS, Axes, axes_grid, new_axes, new_figure
+from lincoln_fn.plots._figure import COLOURS, Axes, Numbers, axes_grid, new_axes, new_figure
 
 
 def flow(
@@ -209,12 +209,12 @@ def graph(
     return axes
 
 
-def _curve(start: tuple[float, float], end: tuple[float, float]) -> tuple[list[float], list[float]]:
+def _curve(start: tuple[float, float], end: tuple[float, float]) -> tuple[Numbers, Numbers]:
     """Return the points of a line, which makes a bow around values between its ends."""
     bow = 0.4 if start[1] - end[1] > 1 else 0.0
-    steps = [i / 20 for i in range(21)]
-    xs = [start[0] + (end[0] - start[0]) * t + 4 * bow * t * (1 - t) for t in steps]
-    return xs, [start[1] + (end[1] - start[1]) * t for t in steps]
+    xs, ys = np.linspace(start, end, 21).T
+    t = np.linspace(0, 1, 21)
+    return xs + 4 * bow * t * (1 - t), ys
 
 
 def _lower_parameters(levels: list[int], sources: list[tuple[int, ...]]) -> None:

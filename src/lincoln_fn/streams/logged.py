@@ -137,9 +137,7 @@ def _csv_line(cells: Iterable[float | str]) -> str:
 
 
 def _in_json(value: float | str) -> float | str:
-    if isinstance(value, str) or math.isfinite(value):
-        return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value if isinstance(value, str) or math.isfinite(value) else json.dumps(value)
 
 
 _FORMATS: Final = {

@@ -102,7 +102,7 @@ class Passes(ShardedStep):
             meeting.run(threads, self._pass, own)
 
     def _pass(self, shard: int) -> None:
-        setup, net, put = self._setup, self._setup.nets[shard], partial(self.buckets.put, shard)
+        setup, net, put = self._setup, self._setup.nets[shard], partial(self.put, shard)
         if not self.size(shard):
             if any(sharded_params.find_sharded_leaves(self.params)):
                 self._walk_without_examples(net)  # with the processes that need its slices
@@ -269,14 +269,7 @@ def _bind_shards(
         raise unexpected("mean", f"layers that do not communicate, {why}", net)
     nets = dict.fromkeys(shards.own, net)
     setup = DataParallelSetup(shards, loss, size, group, nets, None, communicates=False)
-    return partial(_compute_shards, setup, name)
-
-
-def _compute_shards(
-    setup: DataParallelSetup, name: str, of_shard: OfShard, params: Params, batch: Batch,
-    step: Tensor,
-) -> tuple[Tensor, Params, Params]:  # fmt: skip
-    return _compute(attrs.evolve(setup, of_shard=of_shard), name, params, batch, step)
+    return lambda of_shard, *given: _compute(attrs.evolve(setup, of_shard=of_shard), name, *given)
 
 
 def _compute(
@@ -289,8 +282,8 @@ def _compute(
     with ThreadPoolExecutor(1) as beside:
         passes = Passes(setup, params, batch, bounds, beside)
         error = passes.run()
-        dparams = passes.buckets.results()
-        if passes.buckets.has_failed():
+        dparams = passes.dparams()
+        if passes.has_failed():
             error, _ = agreement.first_error(setup.group, error)
             if error is not None:
                 raise error

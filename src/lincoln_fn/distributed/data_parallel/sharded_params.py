@@ -40,8 +40,8 @@ from lincoln_fn.core import OR_INFINITE, Arrays, Key, Layer, Params, Positive, c
 from lincoln_fn.distributed.group import GROUP, Group
 from lincoln_fn.optim import Optimizer, OptimizerState, Transform
 from lincoln_fn.optim.internal import clip, cut, join, slice_rows, split_row
-from lincoln_fn.walk import Composition, VisitBack, VisitThere, composition
-from lincoln_fn.walk.internal import Record, VisitRecord, composition_of, gather_entries
+from lincoln_fn.walk import ENTRIES, Composition, VisitBack, VisitThere
+from lincoln_fn.walk.internal import Record, VisitRecord, around, composition_of, gather_entries
 
 # The shape and the strides of each whole parameter.
 Forms: TypeAlias = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
@@ -156,31 +156,21 @@ def _norm(grads: list[Tensor], divided: set[int], group: Group) -> Tensor:
     return (group.gather(own).sum() + others).sqrt().to(dtype)
 
 
-# Collects parameters for this call alone, or once for calls that are made at the same time.
-Once: TypeAlias = Callable[[Callable[[], Params]], Params]
+# Collects parameters for a call alone, or once for calls that are made at the same time.
+Collect: TypeAlias = Callable[[Sharded], Params]
 NAME: Final = "fully_sharded"
 
 
-def _now(collect: Callable[[], Params]) -> Params:
-    return collect()
-
-
 def _there(
-    visit: VisitThere, params: Sharded, x: Arrays, *, group: Group, once: Once = _now
+    visit: VisitThere, params: Sharded, x: Arrays, *, collect: Collect
 ) -> tuple[Arrays, Record]:
-    return visit(0, once(partial(collect, params, group)), x)
+    return visit(0, collect(params), x)
 
 
 def _back(
-    visit: VisitBack,
-    params: Sharded,
-    cache: core.Cache,
-    g: Arrays,
-    *,
-    group: Group,
-    once: Once = _now,
+    visit: VisitBack, params: Sharded, cache: core.Cache, g: Arrays, *, collect: Collect
 ) -> tuple[Arrays, Record]:
-    return visit(0, once(partial(collect, params, group)), cache, g)
+    return visit(0, collect(params), cache, g)
 
 
 def _gather(visit: VisitRecord, params: Sharded, records: Record, *, group: Group) -> Sharded:
@@ -210,10 +200,6 @@ def _advance(visit: VisitThere, params: Sharded, cache: core.Cache) -> Sharded:
     return Sharded(visit.advance(0, params.slices, cache), params.forms)
 
 
-def _needs_dx(i: int, params: Params) -> bool:
-    return False
-
-
 @core.checked
 def fully_sharded(layer: Layer, group: Group) -> Layer:
     """Divide a layer's parameters, gradients and optimizer state among processes: ZeRO-3.
@@ -232,18 +218,23 @@ def fully_sharded(layer: Layer, group: Group) -> Layer:
         >>> net.init(lf.Key(0), x).slices
         Params(weight=float32[12], bias=float32[4])
     """
-    return composition(
-        fully_sharded, (layer,), partial(_there, group=group), partial(_back, group=group),
+    there, back = (partial(f, collect=partial(collect, group=group)) for f in (_there, _back))
+    return around(
+        fully_sharded, layer, there, back, arrange=ENTRIES,
         gather=partial(_gather, group=group), init=partial(_init, group=group),
-        advance=_advance, needs_dx=_needs_dx, mask="part",
-        call=partial(core.call_of_parts, fully_sharded, group=group),
+        advance=_advance, mask="part", call=partial(core.call_of_parts, fully_sharded, group=group),
     )  # fmt: skip
 
 
-def collect_once(net: Layer, part: Layer, once: Once) -> Layer:
+def collect_once(net: Layer, part: Layer, once: Callable[[Callable[[], Params]], Params]) -> Layer:
     """Make a `fully_sharded` of another part, which collects its parameters by `once`."""
     assert net.spec is not None, "`fully_sharded` made it"
-    there, back = (partial(f, once=once, group=net.spec["group"]) for f in (_there, _back))
+    group = net.spec["group"]
+
+    def collected(params: Sharded) -> Params:
+        return once(partial(collect, params, group))
+
+    there, back = (partial(f, collect=collected) for f in (_there, _back))
     return net.rebuild((part,), there=there, back=back)
 
 

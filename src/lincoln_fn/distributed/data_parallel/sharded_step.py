@@ -14,7 +14,7 @@ tree, divides by the count, and sends its slice of the sum to all others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
 from threading import Lock
 from typing import TypeAlias
@@ -52,63 +52,128 @@ def layout(params: Params, size: int, apart: Sequence[Sequence[int]] = ()) -> li
     return [bucket[::-1] for bucket in buckets]
 
 
-class Buckets:
-    """The gradients of one step. It is filled by one call, and read once."""
+@attrs.frozen(eq=False)
+class StepSetup:
+    """What stays the same in all steps."""
+
+    shards: Shards
+    loss: Loss
+    bucket_size: int
+
+
+class ShardedStep:
+    """The sums of one step. Each shard of this process is put once; then the results are read."""
+
+    dtype: torch.dtype | None = None  # of the loss
+    is_still: bool  # whether no state advances
 
     def __init__(
-        self, shards: Shards, params: Params, size: int, executor: Executor,
-        count: Callable[[], float], sliced: Slices,
+        self, setup: StepSetup, params: Params, batch: Batch, bounds: list[int], beside: Executor,
+        sliced: Slices = (),
     ) -> None:  # fmt: skip
-        self._shards, self._params, self._leaves = shards, params, tree.leaves(params)
-        self._executor, self._count = executor, count
+        self.shards, self.params, self.batch, self.bounds = setup.shards, params, batch, bounds
+        self.advanced: dict[int, Params] = {}  # by shard
+        self._loss, self._beside = setup.loss, beside
+        # By shard: the values' sums, the count, and 1 if nothing is divided by the count.
+        self.numbers: dict[int, Tensor] = {}
+        self._totals: Future[Tensor]
+        self._leaves = tree.leaves(params)
         self._shapes = {positions[0]: shapes for positions, shapes in sliced}
-        self._layout = layout(params, size, [positions for positions, _ in sliced])
+        self._layout = layout(params, setup.bucket_size, [positions for positions, _ in sliced])
         self._bucket_of = {i: b for b, bucket in enumerate(self._layout) for i in bucket}
         self._known: list[dict[Node, Tensor]] = [{} for _ in self._leaves]
         self._put: set[tuple[int, int]] = set()  # the shards and parameters that were put
-        self.own_failed = False  # of the passes of this process
+        self._own_failed = False  # of the passes of this process
         self._failed: list[Tensor] = []  # by bucket: not 0 if the passes of a process have
-        self._missing = [len(bucket) * len(shards.own) for bucket in self._layout]
-        self._futures: list[Future[list[Tensor]]] = []
+        self._missing = [len(bucket) * len(self.shards.own) for bucket in self._layout]
+        self._sums: list[Future[list[Tensor]]] = []  # by bucket
         self._lock = Lock()
+
+    def size(self, shard: int) -> int:
+        """Return how many examples a shard has."""
+        return self.bounds[shard + 1] - self.bounds[shard]
+
+    def rows(self, shard: int, arrays: Arrays) -> Arrays:
+        """Take the examples of a shard, aligned in memory, from those of this process."""
+        first = self.bounds[shard] - self.bounds[self.shards.own.start]
+        return tree.map(lambda array: align(array[first : first + self.size(shard)]), arrays)
+
+    def drawing(self, shard: int, params: Params) -> Params:
+        """Let each key in params draw for the examples of a shard."""
+        return shards.drawing_for(params, self.bounds[shard], self.size(shard), self.bounds[-1])
+
+    def put_loss(self, shard: int, numbers: Tensor) -> None:
+        """Add a shard's `PartSum.numbers`."""
+        self.numbers[shard] = numbers
+        if len(self.numbers) == len(self.shards.own):
+            own = torch.stack([self.numbers[shard] for shard in self.shards.own])
+            self._totals = self._beside.submit(
+                lambda: sum_rows(self.shards.group.gather(own).flatten(0, 1))
+            )
 
     def put(self, shard: int, i: int, gradient: Tensor) -> None:
         """Add the gradient of parameter i on a shard."""
         with self._lock:
             self._put.add((shard, i))
-            shards.add_node(self._known[i], (0, shard), gradient, self._shards.total)
+            shards.add_node(self._known[i], (0, shard), gradient, self.shards.total)
             self._missing[self._bucket_of[i]] -= 1
-            while len(self._futures) < len(self._layout) and not self._missing[len(self._futures)]:
-                bucket = self._layout[len(self._futures)]
-                self._futures.append(self._executor.submit(self._sum, bucket))
+            while len(self._sums) < len(self._layout) and not self._missing[len(self._sums)]:
+                bucket = self._layout[len(self._sums)]
+                self._sums.append(self._beside.submit(self._sum, bucket))
 
-    def put_zeros(self, shard: int) -> None:
+    def put_zeros(self, shard: int, *, is_sum: bool = False) -> None:
         """Add zeros for what is missing of a shard: one without examples, or with an error."""
+        if shard not in self.numbers:
+            zeros = torch.zeros(len(parts_of(self._loss)) + 3, dtype=torch.float64)
+            zeros[-1] = is_sum
+            self.put_loss(shard, zeros)
         for bucket in self._layout:
-            for i, leaf in zip(bucket, self._make_whole_leaves(bucket), strict=True):
+            leaves = [self._leaves[i] for i in bucket]
+            shapes = self._shapes.get(bucket[0], [leaf.shape for leaf in leaves])
+            for i, leaf, shape in zip(bucket, leaves, shapes, strict=True):
                 if (shard, i) not in self._put:
-                    self.put(shard, i, torch.zeros_like(leaf))
+                    whole = leaf if leaf.shape == shape else leaf.new_empty(shape)
+                    self.put(shard, i, torch.zeros_like(whole))
 
-    def _make_whole_leaves(self, bucket: list[int]) -> list[Tensor]:
-        leaves, shapes = [self._leaves[i] for i in bucket], self._shapes.get(bucket[0])
-        if shapes is None:
-            return leaves
-        return [leaf.new_empty(shape) for leaf, shape in zip(leaves, shapes, strict=True)]
+    def fail(self) -> None:
+        """Tell the other processes that this one has an error, and let them go on to its end."""
+        self._own_failed = True
+        for shard in self.shards.own:
+            self.put_zeros(shard, is_sum=True)  # the sums are divided by no count, which may be 0
 
     def has_failed(self) -> bool:
-        """Return, after `results`, whether a process had an error; True if that is not known."""
+        """Return, after `dparams`, whether a process had an error; True if that is not known."""
         return not self._failed or bool(self._failed[-1])
 
-    def results(self) -> Params:
+    def _count(self) -> float:
+        """Return what the sums are divided by, as soon as it is known."""
+        *_, count, is_sum = self._totals.result().tolist()
+        if not is_sum and not count:
+            got = "only ignored ones or ones of weight 0"
+            raise unexpected(self._loss.name, "labels to average over", got)
+        return 1.0 if is_sum else count
+
+    def value(self) -> Tensor:
+        """Return the loss, followed by the values of a weighted loss's parts."""
+        values = (self._totals.result()[:-2] / self._count()).to(self.dtype)
+        return values if len(values) > 1 else values[0]
+
+    def advance(self) -> Params:
+        """Return the params with the next states."""
+        if self.is_still:
+            return self.params
+        return _average_states(self.shards, self.params, self.advanced, self.bounds)
+
+    def dparams(self) -> Params:
         """Wait for the sums, which mirror the parameters."""
         sums: list[Tensor] = list(self._leaves)
-        for bucket, future in zip(self._layout, self._futures, strict=True):
+        for bucket, future in zip(self._layout, self._sums, strict=True):
             for i, value in zip(bucket, future.result(), strict=True):
                 sums[i] = value
-        return tree.unflatten(self._params, sums)
+        return tree.unflatten(self.params, sums)
 
     def _sum(self, bucket: list[int]) -> list[Tensor]:
-        shards, count = self._shards, self._count()
+        shards, count = self.shards, self._count()
         known = [self._known[i] for i in bucket]
         if bucket[0] in self._shapes:
             return _sum_slices(shards, known, count)
@@ -121,7 +186,7 @@ class Buckets:
         for row, node in zip(flat, nodes, strict=True):
             for start, leaf, of_leaf in zip(starts, leaves, known, strict=False):
                 _view(row, start, leaf).copy_(of_leaf[node])
-        flat[:, -1] = torch.inf if self.own_failed else 0
+        flat[:, -1] = torch.inf if self._own_failed else 0
         if shards.deterministic:
             rows = flat.view(len(nodes), shards.group.size, -1).movedim(1, 0)
             total = shards.group.gather(_sum_own_slice(shards, rows).div_(count)).flatten()
@@ -167,89 +232,6 @@ def _sum_own_slice(shards: Shards, rows: Tensor) -> Tensor:
     received = shards.group.exchange(rows.reshape(size, -1), [len(each) * width for each in nodes])
     labels = [node for each in nodes for node in each]
     return root_of(dict(zip(labels, received.view(-1, width), strict=True)), shards.total)
-
-
-@attrs.frozen(eq=False)
-class StepSetup:
-    """What stays the same in all steps."""
-
-    shards: Shards
-    loss: Loss
-    bucket_size: int
-
-
-class ShardedStep:
-    """The sums of one step. Each shard of this process is put once; then the results are read."""
-
-    dtype: torch.dtype | None = None  # of the loss
-    is_still: bool  # whether no state advances
-
-    def __init__(
-        self, setup: StepSetup, params: Params, batch: Batch, bounds: list[int], beside: Executor,
-        sliced: Slices = (),
-    ) -> None:  # fmt: skip
-        self.shards, self.params, self.batch, self.bounds = setup.shards, params, batch, bounds
-        self.advanced: dict[int, Params] = {}  # by shard
-        self._loss, self._beside = setup.loss, beside
-        # By shard: the values' sums, the count, and 1 if nothing is divided by the count.
-        self.numbers: dict[int, Tensor] = {}
-        self._totals: Future[Tensor]
-        self.buckets = Buckets(setup.shards, params, setup.bucket_size, beside, self._count, sliced)
-
-    def size(self, shard: int) -> int:
-        """Return how many examples a shard has."""
-        return self.bounds[shard + 1] - self.bounds[shard]
-
-    def rows(self, shard: int, arrays: Arrays) -> Arrays:
-        """Take the examples of a shard, aligned in memory, from those of this process."""
-        first = self.bounds[shard] - self.bounds[self.shards.own.start]
-        return tree.map(lambda array: align(array[first : first + self.size(shard)]), arrays)
-
-    def drawing(self, shard: int, params: Params) -> Params:
-        """Let each key in params draw for the examples of a shard."""
-        return shards.drawing_for(params, self.bounds[shard], self.size(shard), self.bounds[-1])
-
-    def put_loss(self, shard: int, numbers: Tensor) -> None:
-        """Add a shard's `PartSum.numbers`."""
-        self.numbers[shard] = numbers
-        if len(self.numbers) == len(self.shards.own):
-            own = torch.stack([self.numbers[shard] for shard in self.shards.own])
-            self._totals = self._beside.submit(
-                lambda: sum_rows(self.shards.group.gather(own).flatten(0, 1))
-            )
-
-    def put_zeros(self, shard: int, *, is_sum: bool = False) -> None:
-        """Add zeros for what is missing of a shard: one without examples, or with an error."""
-        if shard not in self.numbers:
-            zeros = torch.zeros(len(parts_of(self._loss)) + 3, dtype=torch.float64)
-            zeros[-1] = is_sum
-            self.put_loss(shard, zeros)
-        self.buckets.put_zeros(shard)
-
-    def fail(self) -> None:
-        """Tell the other processes that this one has an error, and let them go on to its end."""
-        self.buckets.own_failed = True
-        for shard in self.shards.own:
-            self.put_zeros(shard, is_sum=True)  # the sums are divided by no count, which may be 0
-
-    def _count(self) -> float:
-        """Return what the sums are divided by, as soon as it is known."""
-        *_, count, is_sum = self._totals.result().tolist()
-        if not is_sum and not count:
-            got = "only ignored ones or ones of weight 0"
-            raise unexpected(self._loss.name, "labels to average over", got)
-        return 1.0 if is_sum else count
-
-    def value(self) -> Tensor:
-        """Return the loss, followed by the values of a weighted loss's parts."""
-        values = (self._totals.result()[:-2] / self._count()).to(self.dtype)
-        return values if len(values) > 1 else values[0]
-
-    def advance(self) -> Params:
-        """Return the params with the next states."""
-        if self.is_still:
-            return self.params
-        return _average_states(self.shards, self.params, self.advanced, self.bounds)
 
 
 def _average_states(

@@ -15,7 +15,7 @@ ones, so the bits do not depend on how the numbers are divided among processes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import attrs
 import optree
@@ -24,6 +24,7 @@ from torch import Tensor
 from lincoln_fn.core import EVERYTHING, Key, Params, unexpected
 from lincoln_fn.distributed.group import Group
 
+T = TypeVar("T", Tensor, int)
 # (level, i)
 Node: TypeAlias = tuple[int, int]
 
@@ -48,8 +49,10 @@ class Shards:
 
     def nodes(self, rank: int) -> list[Node]:
         """Return the nodes of the fixed tree that a process computes."""
-        own = self.of(rank)
-        return find_nodes(own.start, own.stop, self.total)
+        nodes: dict[Node, int] = {}
+        for shard in self.of(rank):
+            add_node(nodes, (0, shard), 0, self.total)
+        return [*nodes]
 
 
 def bounds_of(where: str, shards: Shards, rows: Sequence[int]) -> list[int]:
@@ -90,21 +93,7 @@ def _with_keys(params: Params, change: Callable[[Key], Key]) -> Params:
     )  # fmt: skip
 
 
-def find_nodes(start: int, stop: int, total: int) -> list[Node]:
-    """List the highest nodes of the tree that the numbers from start to before stop make up."""
-
-    def descend(level: int, i: int) -> list[Node]:
-        first, last = i << level, min((i + 1) << level, total)
-        if last <= start or first >= stop:
-            return []
-        if start <= first and last <= stop:
-            return [(level, i)]
-        return descend(level - 1, 2 * i) + descend(level - 1, 2 * i + 1)
-
-    return descend(_height(total), 0)
-
-
-def add_node(known: dict[Node, Tensor], node: Node, value: Tensor, total: int) -> None:
+def add_node(known: dict[Node, T], node: Node, value: T, total: int) -> None:
     """Add a node to `known`, in place, and each sum that becomes known by it."""
     level, i = node
     while level < _height(total):
@@ -124,18 +113,11 @@ def sum_rows(rows: Tensor) -> Tensor:
 
 def root_of(known: Mapping[Node, Tensor], total: int) -> Tensor:
     """Add up the nodes that make up the whole tree."""
-    return _value(known, (_height(total), 0), total)
+    sums: dict[Node, Tensor] = {}
+    for node, value in known.items():
+        add_node(sums, node, value, total)
+    return sums[_height(total), 0]
 
 
 def _height(total: int) -> int:
     return (total - 1).bit_length()
-
-
-def _value(known: Mapping[Node, Tensor], node: Node, total: int) -> Tensor:
-    if node in known:
-        return known[node]
-    level, i = node
-    left = _value(known, (level - 1, 2 * i), total)
-    if (2 * i + 1) << (level - 1) >= total:
-        return left
-    return left + _value(known, (level - 1, 2 * i + 1), total)

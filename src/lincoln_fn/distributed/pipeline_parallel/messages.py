@@ -16,7 +16,7 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -27,8 +27,6 @@ from lincoln_fn.distributed.lost import ENCODED, decode, encode
 
 # Any: what JSON can express.
 Json: TypeAlias = Any
-
-_HEADER: Final = ENCODED  # bytes
 
 
 class Connections:
@@ -46,7 +44,7 @@ class Connections:
     def send(self, to: int, arrays: Arrays) -> None:
         """Begin to send a tensor, None, or a tuple of such; nobody may change them."""
         leaves, text = tree.leaves(arrays), json.dumps({"shapes": _shapes_of(arrays)})
-        if len(text) > _HEADER:
+        if len(text) > ENCODED:
             mend = "stack them, or cut the stages elsewhere"
             raise unexpected("pipeline", "an output of fewer tensors", len(leaves), mend)
         self._begin_to_send(to, text, leaves)
@@ -92,7 +90,7 @@ class Connections:
         self._sent.append(self._senders[to].submit(self._transmit, to, header, leaves))
 
     def _transmit(self, to: int, header: str, leaves: list[Tensor]) -> None:
-        text = bytearray(header.encode().ljust(_HEADER))
+        text = bytearray(header.encode().ljust(ENCODED))
         begin = torch.frombuffer(text, dtype=torch.uint8).to(self._device)
         works = [self._group.send(each, to) for each in (begin, *leaves)]
         with self._group.waiting():
@@ -104,7 +102,7 @@ class Connections:
         """Receive a message, or raise the other process's error."""
         if source in self._remote_errors:
             raise self._remote_errors[source][1]
-        like = torch.empty(_HEADER, dtype=torch.uint8, device=self._device)
+        like = torch.empty(ENCODED, dtype=torch.uint8, device=self._device)
         header = json.loads(self._group.receive(like, source).cpu().numpy().tobytes())
         if "error" in header:
             error = decode(*header["error"])

@@ -14,7 +14,7 @@ sums over microbatches are taken in a fixed tree, so they do not depend on the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from itertools import accumulate
@@ -31,7 +31,7 @@ from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of, drawi
 from lincoln_fn.distributed.group import Group, alone
 from lincoln_fn.distributed.pipeline_parallel import schedules
 from lincoln_fn.distributed.pipeline_parallel.messages import Connections
-from lincoln_fn.distributed.pipeline_parallel.schedules import Action, Schedule, Source
+from lincoln_fn.distributed.pipeline_parallel.schedules import Action, Kind, Schedule, Source
 from lincoln_fn.distributed.pipeline_parallel.stages import Stages, Tied, device_of, lay_out_as_sent
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses.internal import sum_of
@@ -39,17 +39,8 @@ from lincoln_fn.training import LAST, Batch, Compute, Reduce
 from lincoln_fn.walk.internal import Placed, Record, cotangents, grads_at
 
 
-@attrs.frozen(eq=False)
-class StageFunctions:
-    """What a stage computes in F, in B and in W."""
-
-    forward: Callable[[Params, Arrays], tuple[Arrays, Cache]]
-    cotangents: Callable[[Params, Cache, Arrays], tuple[Arrays, Record]]
-    grads_at: Callable[[Params, Record], Params]
-
-
-def stage_functions(i: int, layer: Layer, *, compiled: bool) -> StageFunctions:
-    """Make what stage i computes, with errors that name the stage."""
+def stage_functions(i: int, layer: Layer, *, compiled: bool) -> dict[Kind, Placed]:
+    """Make what stage i computes in F, B and W, with errors that name the stage."""
 
     # `compile` takes functions of two trees.
     def back(before: tuple[Params, Cache], g: Arrays) -> tuple[Arrays, Record]:
@@ -60,11 +51,11 @@ def stage_functions(i: int, layer: Layer, *, compiled: bool) -> StageFunctions:
 
     place, eager = f"pipeline[{i}]", (layer.forward, back, gradient)
     forward, dx, grads = map(compiler.compile, eager) if compiled else eager
-    return StageFunctions(
-        Placed(place, layer.name, "forward", forward),
-        Placed(place, layer.name, "backward", lambda params, cache, g: dx((params, cache), g)),
-        Placed(place, layer.name, "grads", grads),
-    )
+    return {
+        "F": Placed(place, layer.name, "forward", forward),
+        "B": Placed(place, layer.name, "backward", lambda params, cache, g: dx((params, cache), g)),
+        "W": Placed(place, layer.name, "grads", grads),
+    }
 
 
 @attrs.frozen(eq=False)
@@ -75,7 +66,7 @@ class PipelineSetup(StepSetup):
     schedule: Schedule
     order: tuple[Source, ...]  # the actions of this process; none waits for a later one
     parts: tuple[Layer, ...]
-    functions: tuple[StageFunctions, ...]
+    functions: tuple[dict[Kind, Placed], ...]
     max_norm: float | None
 
 
@@ -128,7 +119,7 @@ class PipelineStep(ShardedStep):
         else:
             x = self._xs.pop((stage, microbatch))
         drawing = self.drawing(shard, self.params[stage])
-        y, cache = setup.functions[stage].forward(drawing, x)
+        y, cache = setup.functions[stage]["F"](drawing, x)
         if setup.parts[stage].advance is not unchanged:
             entry = drawing_for_all(setup.parts[stage].advance(drawing, cache))
             before = self.advanced[shard]
@@ -153,7 +144,7 @@ class PipelineStep(ShardedStep):
             g, numbers, of_dtype = self._messages.receive(("B", microbatch))
             self.dtype = of_dtype.dtype
             self.put_loss(shard, numbers.cpu())
-        dx, sites = self._setup.functions[stage].cotangents(drawing, cache, g)
+        dx, sites = self._setup.functions[stage]["B"](drawing, cache, g)
         self._sites[stage, microbatch] = drawing, sites
         if stage - 1 in self._stages.own:
             self._gs[stage - 1, microbatch] = lay_out_as_sent(dx)
@@ -164,9 +155,9 @@ class PipelineStep(ShardedStep):
 
     def _gradient(self, stage: int, microbatch: int) -> None:
         drawing, sites = self._sites.pop((stage, microbatch))
-        dparams = self._setup.functions[stage].grads_at(drawing, sites)
+        dparams = self._setup.functions[stage]["W"](drawing, sites)
         for i, gradient in enumerate(tree.leaves(dparams), self._starts[stage]):
-            self.buckets.put(self._shard(microbatch), i, gradient)
+            self.put(self._shard(microbatch), i, gradient)
 
     def _shard(self, microbatch: int) -> int:
         return self.shards.own.start + microbatch
@@ -304,7 +295,7 @@ def _compute(
     ):
         run = PipelineStep(setup, params, batch, bounds, beside, messages)
         run.run()
-        dparams = stages.sum_tied(run.buckets.results(), messages)
+        dparams = stages.sum_tied(run.dparams(), messages)
         if max_norm is not None:
             dparams = stages.clip(dparams, max_norm, messages)
         return run.value(), run.advance(), dparams

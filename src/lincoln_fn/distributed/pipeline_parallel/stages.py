@@ -19,7 +19,7 @@ Cache: h.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce
 from typing import TypeAlias
 
@@ -51,11 +51,9 @@ def stage_of(path: str) -> int:
 def check_tied(tied: Sequence[Tied], stages: int) -> None:
     """Check that paths begin with a stage, and that the first is in the earliest one."""
     for paths in tied:
-        is_known = isinstance(paths, tuple) and len(paths) > 1
-        is_known = is_known and all(
-            isinstance(path, str) and path.partition(".")[0].isdecimal() for path in paths
-        )
-        if not is_known or max(map(stage_of, paths)) >= stages:
+        are_paths = isinstance(paths, tuple) and all(isinstance(path, str) for path in paths)
+        is_known = are_paths and all(path.partition(".")[0].isdecimal() for path in paths)
+        if not is_known or len(paths) < 2 or max(map(stage_of, paths)) >= stages:
             raise unexpected("pipeline", f'tied paths such as ("0.0", "{stages - 1}.2")', paths)
         if sorted(paths, key=stage_of) != list(paths):
             raise unexpected("pipeline", "tied paths in the order of their stages", paths)
@@ -199,20 +197,18 @@ class Stages:
 
     def clip(self, dparams: Params, max_norm: float, messages: Connections) -> Params:
         """Clip the whole network's gradient by its norm, as `optim.clip_by_global_norm` does."""
-        counted = self._list_counted(dparams)
-        own = [torch.linalg.vector_norm(transforms.widened(leaf)) for leaf in counted]
+        copies = tuple(f"{path}." for _, *others in self.tied for path in others)
+        own = [
+            torch.linalg.vector_norm(transforms.widened(leaf))
+            for path, leaf in core.named_leaves(dparams)
+            if not f"{path}.".startswith(copies)
+        ]
         others = {*range(self.group.size)} - {self.group.rank}
         norms = messages.exchange(others, "norms", torch.stack(own) if own else None)
         known = [each for _, each in sorted(norms.items()) if each is not None]
         if not known:
             return dparams
         return transforms.clip(dparams, torch.linalg.vector_norm(torch.cat(known)), max_norm)
-
-    def _list_counted(self, dparams: Params) -> Iterator[Tensor]:
-        copies = [path for _, *others in self.tied for path in others]
-        for path, leaf in core.named_leaves(dparams):
-            if not any(f"{path}.".startswith(f"{copy}.") for copy in copies):
-                yield leaf
 
     def _pass_on(
         self, compute: Callable[[int, Arrays], tuple[Arrays, Record]], x: Arrays, order: range,

@@ -29,16 +29,16 @@ dx_r = g. In the other two, each element of x has one place in y.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial, reduce
+from functools import reduce
 from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Layer, Params, Spec, T, format_briefly, tree, unexpected
+from lincoln_fn.core import Params, T, format_briefly, tree, unexpected
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.walk.internal import Record, VisitBack, VisitThere, around
+from lincoln_fn.walk.internal import Record, VisitBack, VisitThere
 
 
 def sum_over(x: Tensor, group: Group) -> Tensor:
@@ -78,9 +78,10 @@ JOINED: Final = Between(join_parts, take_own_part)
 DIVIDED: Final = Between(take_own_part, join_parts)
 
 
-def _there(
+def there(
     visit: VisitThere, params: Params, x: Tensor, *, group: Group, before: Between, after: Between
 ) -> tuple[Tensor, Record]:
+    """Go through a part between the processes."""
     y, record = visit(0, params, before.there(x, group))
     return after.there(y, group), record
 
@@ -92,14 +93,6 @@ def back(
     """Go back through a part between the processes."""
     dx, record = visit(0, params, cache, after.back(g, group))
     return None if dx is None else before.back(dx, group), record
-
-
-def between(
-    label: str, before: Between, part: Layer, after: Between, group: Group, call: Spec | str
-) -> Layer:
-    """Make a layer of a part: `before` is done to its x, and `after` to its y."""
-    loops = (partial(loop, group=group, before=before, after=after) for loop in (_there, back))
-    return around(label, part, *loops, call=call)
 
 
 def split(whole: T, like: T, group: Group) -> T:

@@ -32,7 +32,6 @@ from lincoln_fn.core import Key, Layer, PositiveInt, Probability, Sequence, bare
 from lincoln_fn.distributed.group import Group, check_divisible
 from lincoln_fn.distributed.tensor_parallel import parallel_dense
 from lincoln_fn.distributed.tensor_parallel.collectives import join_parts, sum_over, take_own_part
-from lincoln_fn.distributed.tensor_parallel.parallel_dense import copy_own_rows, row_parallel
 from lincoln_fn.initializers import Initializer, fan_in_uniform, glorot_uniform, zeros
 from lincoln_fn.layers import attention_heads, dropout
 from lincoln_fn.layers.common import attention
@@ -103,11 +102,9 @@ def _init_own(
 ) -> Params:
     """Copy the own heads' columns and rows of all weights, so that the whole can be freed."""
     params = whole.init(key, x)
-    q, k, v = (
-        parallel_dense.copy_own_columns(part, group)
-        for part in (params.query, params.key, params.value)
-    )
-    return Params(q, k, v, copy_own_rows(params.output, group), params.dropout)
+    projections = params.query, params.key, params.value
+    q, k, v = (parallel_dense.copy_own_columns(each, group) for each in projections)
+    return Params(q, k, v, parallel_dense.copy_own_rows(params.output, group), params.dropout)
 
 
 def _advance_heads(visit: VisitThere, params: dropout.Params | None, cache: HeadsCache) -> Record:
@@ -136,11 +133,6 @@ def _make_own_heads(num_heads: int, group: Group, p: float, is_causal: bool) -> 
     return around("parallel_heads", heads, *loops, advance=_advance_heads)
 
 
-_GLOROT = glorot_uniform()
-_FAN_IN_INIT = fan_in_uniform()
-_ZEROS = zeros()
-
-
 @constructor
 def parallel_attention(
     num_heads: PositiveInt,
@@ -150,9 +142,9 @@ def parallel_attention(
     bias: bool = True,
     is_causal: bool = False,
     batch_first: bool = True,
-    weight_init: Initializer = _GLOROT,
-    output_weight_init: Initializer = _FAN_IN_INIT,
-    bias_init: Initializer = _ZEROS,
+    weight_init: Initializer = glorot_uniform(),
+    output_weight_init: Initializer = fan_in_uniform(),
+    bias_init: Initializer = zeros(),
 ) -> Layer:
     """Divide the heads of multi-head attention among processes.
 
@@ -179,10 +171,9 @@ def parallel_attention(
         weight_init=weight_init, output_weight_init=output_weight_init, bias_init=bias_init,
     )  # fmt: skip
     heads = _make_own_heads(num_heads, group, dropout, is_causal)
-    output = row_parallel(1, group).replace(name="row_parallel(features, group)")
     own = composition_of(whole)
     assert own is not None
     go_back = partial(back, group=group, whole=own.back)
     init = partial(_init_own, whole=whole, group=group)
-    parts = *whole.parts[:3], heads, output
+    parts = *whole.parts[:3], heads, parallel_dense.divide_rows(whole.parts[4], group)
     return bare(lambda call: whole.rebuild(parts, back=go_back, init=init, call=call))

@@ -57,7 +57,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Key, Layer, PositiveInt, Probability, bare, constructor
-from lincoln_fn.distributed.group import Group, check_divisible
+from lincoln_fn.distributed.group import GROUP, Group, check_divisible
 from lincoln_fn.distributed.tensor_parallel import collectives
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense, dropout
@@ -69,7 +69,9 @@ def divide_columns(part: Layer, group: Group, *, gather_output: bool, name: str)
     arguments = {"part": part, "group": group, "gather_output": gather_output, "name": name}
     after = collectives.JOINED if gather_output else collectives.SAME
     call = core.Spec(divide_columns, arguments, name)
-    return collectives.between("column_parallel", collectives.COPIED, part, after, group, call)
+    ends = collectives.there, collectives.back
+    loops = (partial(loop, group=group, before=collectives.COPIED, after=after) for loop in ends)
+    return around("column_parallel", part, *loops, call=call)
 
 
 def copy_own_columns(whole: dense.Params, group: Group) -> dense.Params:
@@ -81,9 +83,6 @@ def _init_columns(key: Key, x: Arrays, *, whole: Layer, group: Group) -> dense.P
     return copy_own_columns(whole.init(key, x), group)
 
 
-_FAN_IN_INIT = fan_in_uniform()
-
-
 @constructor
 def column_parallel(
     n_out: PositiveInt,
@@ -91,8 +90,8 @@ def column_parallel(
     *,
     bias: bool = True,
     gather_output: bool = False,
-    weight_init: Initializer = _FAN_IN_INIT,
-    bias_init: Initializer = _FAN_IN_INIT,
+    weight_init: Initializer = fan_in_uniform(),
+    bias_init: Initializer = fan_in_uniform(),
 ) -> Layer:
     """Divide the outputs of a dense layer among processes: y_r = x W_r + b_r.
 
@@ -127,6 +126,8 @@ def column_parallel(
 Inputs: TypeAlias = Float[Tensor, "*batch n_in"]
 
 NAME = "row_parallel"
+# The name of one with as many outputs as the composition's x has features.
+_OPEN = f"row_parallel(features, {GROUP})"
 
 
 def there(
@@ -148,14 +149,25 @@ def copy_own_rows(whole: dense.Params, group: Group) -> dense.Params:
 
 
 def _init_rows(
-    key: Key, x: Inputs, *, whole: Layer, group: Group, input_is_parallel: bool
+    parts: tuple[Layer, ...], key: Key, x: Inputs, *, group: Group, input_is_parallel: bool
 ) -> dense.Params:
     core.check_input(NAME, (), x)
     if x.ndim and input_is_parallel:
         x = x.new_empty(x.shape[-1] * group.size)
     elif x.ndim:
         check_divisible(NAME, "x's features", x.shape[-1], group)
-    return copy_own_rows(whole.init(key, x), group)
+    return copy_own_rows(parts[0].init(key, x), group)
+
+
+def divide_rows(
+    whole: Layer, group: Group, *, input_is_parallel: bool = True, call: core.Spec | str = _OPEN
+) -> Layer:
+    """Make the layer whose x is divided among the processes; `whole` draws all rows of W."""
+    before = collectives.SAME if input_is_parallel else collectives.DIVIDED
+    add_up = partial(there, group=group, before=before)
+    go_back = partial(collectives.back, group=group, before=before, after=collectives.ADDED)
+    init = partial(_init_rows, group=group, input_is_parallel=input_is_parallel)
+    return around(NAME, whole, add_up, go_back, init=init, call=call)
 
 
 @constructor
@@ -165,8 +177,8 @@ def row_parallel(
     *,
     bias: bool = True,
     input_is_parallel: bool = True,
-    weight_init: Initializer = _FAN_IN_INIT,
-    bias_init: Initializer = _FAN_IN_INIT,
+    weight_init: Initializer = fan_in_uniform(),
+    bias_init: Initializer = fan_in_uniform(),
 ) -> Layer:
     """Divide the inputs of a dense layer among processes: y = sum_r x_r W_r + b.
 
@@ -192,12 +204,9 @@ def row_parallel(
         (row_parallel(4, group), torch.Size([5, 4]))
     """
     whole = dense.dense(n_out, bias=bias, weight_init=weight_init, bias_init=bias_init)
-    init = partial(_init_rows, whole=whole, group=group, input_is_parallel=input_is_parallel)
-    part = whole.replace(init=init)
-    before = collectives.SAME if input_is_parallel else collectives.DIVIDED
-    add_up = partial(there, group=group, before=before)
-    go_back = partial(collectives.back, group=group, before=before, after=collectives.ADDED)
-    return bare(lambda call: around(NAME, part, add_up, go_back, call=call))
+    return bare(
+        lambda call: divide_rows(whole, group, input_is_parallel=input_is_parallel, call=call)
+    )
 
 
 def forward(

@@ -15,15 +15,12 @@ one sum in each direction.
 
 from __future__ import annotations
 
-from functools import partial
-
 from lincoln_fn import core
 from lincoln_fn.combine import Activation, transformer_encoder_block
-from lincoln_fn.core import Arrays, Key, Layer, NonNegative, Params, PositiveInt, Probability, bare
-from lincoln_fn.distributed.group import GROUP, Group
+from lincoln_fn.core import Layer, NonNegative, PositiveInt, Probability, bare
+from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel import parallel_dense
 from lincoln_fn.distributed.tensor_parallel.parallel_attention import parallel_attention
-from lincoln_fn.distributed.tensor_parallel.parallel_dense import copy_own_rows, row_parallel
 from lincoln_fn.interop.internal import BLOCKS
 from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.multi_head_attention import multi_head_attention
@@ -67,7 +64,6 @@ def parallel_encoder_block(
         num_heads, group, dropout=dropout, bias=bias, is_causal=is_causal, batch_first=batch_first
     )
     first = parallel_dense.column_parallel(dim_feedforward, group, bias=bias)
-    last = row_parallel(1, group, bias=bias).replace(name=f"row_parallel(features, {GROUP})")
 
     def divided(layer: Layer, path: str) -> Layer:
         if layer.composition is None:
@@ -75,10 +71,10 @@ def parallel_encoder_block(
         if core.made_by(layer, multi_head_attention):
             return attention
         if core.made_by(layer.parts[0], dense):
-            _, active, dropped, _, after = layer.parts
+            _, active, dropped, last, after = layer.parts
             inner = parallel_dense.parallel_dropout(dropout, group) if dropout else dropped
-            init = partial(_init_feed_forward, whole=layer, group=group)
-            return layer.rebuild((first, active, inner, last, after), init=init)
+            last = parallel_dense.divide_rows(last, group)
+            return layer.rebuild((first, active, inner, last, after))
         return layer
 
     parts = map_paths(divided, whole).parts
@@ -86,16 +82,3 @@ def parallel_encoder_block(
 
 
 BLOCKS[parallel_encoder_block] = BLOCKS[transformer_encoder_block]
-
-
-def _init_feed_forward(
-    parts: tuple[Layer, ...], key: Key, x: Arrays, *, whole: Layer, group: Group
-) -> Params:
-    first, active, inner, last, after = whole.init(key, x)
-    return (
-        parallel_dense.copy_own_columns(first, group),
-        active,
-        inner,
-        copy_own_rows(last, group),
-        after,
-    )

@@ -93,9 +93,6 @@ def _init_own(
     return embedding.Params(take_own_part(whole.init(key, x).weight, group, 0).clone())
 
 
-_NORMAL = normal(1.0)
-
-
 @core.constructor
 def vocab_parallel_embedding(
     num_embeddings: PositiveInt,
@@ -103,7 +100,7 @@ def vocab_parallel_embedding(
     group: Group,
     padding_idx: int | None = None,
     *,
-    weight_init: Initializer = _NORMAL,
+    weight_init: Initializer = normal(1.0),
     dtype: FloatingDtype = torch.float32,
 ) -> Layer:
     """Divide the rows of an embedding's table among processes.

@@ -6,7 +6,6 @@ Source: Radford and others, "Learning Transferable Visual Models From Natural La
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import Final
@@ -149,32 +148,23 @@ def _flattened(config: Config) -> Config:
     return flat
 
 
-def _family(
-    options: Config, prefix: str, flattened: Callable[[Config], Config] = dict,
-    **architectures: Callable[[Options], Network],
-) -> Family:  # fmt: skip
-    return Family(
-        options=options,
-        architectures=architectures,
-        names=_NAMES,
-        prefix=prefix,
-        unused=(r"(text_model\.|vision_model\.)?embeddings\.position_ids",),
-        harmless=frozenset({"logit_scale_init_value", "projection_dim", "dropout"}),
-        flattened=flattened,
-    )
-
-
+_CLIP: Final = Family(
+    options={
+        "projection_dim": 512, **{f"text_config.{name}": value for name, value in _TEXT.items()},
+        **{f"vision_config.{name}": value for name, value in _VISION.items()},
+    },
+    architectures={"CLIPModel": _model},
+    names=_NAMES,
+    unused=(r"(text_model\.|vision_model\.)?embeddings\.position_ids",),
+    harmless=frozenset({"logit_scale_init_value", "projection_dim", "dropout"}),
+    flattened=_flattened,
+)  # fmt: skip
 FAMILIES: Final = {
-    "clip_text_model": _family(_TEXT, "text_model.", CLIPTextModel=_text_model),
-    "clip_vision_model": _family(_VISION, "vision_model.", CLIPVisionModel=_vision_model),
-    "clip": _family(
-        {
-            "projection_dim": 512,
-            **{f"text_config.{name}": value for name, value in _TEXT.items()},
-            **{f"vision_config.{name}": value for name, value in _VISION.items()},
-        },
-        "",
-        _flattened,
-        CLIPModel=_model,
+    "clip": _CLIP,
+    "clip_text_model": _CLIP._replace(
+        options=_TEXT, architectures={"CLIPTextModel": _text_model}, prefix="text_model."
+    ),
+    "clip_vision_model": _CLIP._replace(
+        options=_VISION, architectures={"CLIPVisionModel": _vision_model}, prefix="vision_model."
     ),
 }
