@@ -212,7 +212,7 @@ class Finding:
         return self.sentence or f"{self.where}: {self.leaf} is {self.verdict}"
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Report:
     """What a check found out.
 
@@ -223,7 +223,7 @@ class Report:
 
     Example:
         >>> x = torch.tensor([-1.0, 0.0, 2.0])
-        >>> print(lf.testing.check_layer(lf.relu(), (), x, all=True))
+        >>> lf.testing.check_layer(lf.relu(), (), x)
         relu(): right
           ✓ dx
           note: x lies on a kink at [1]
@@ -257,6 +257,8 @@ class Report:
             told = f": {finding.sentence}" if finding.sentence else ""
             lines.append(f"  {_SIGNS[finding.verdict]} {finding.gradient}{told}")
         return "\n".join([*lines, *(f"  note: {remark}" for remark in self.remarks)])
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         heads = ("", "gradient", "mistake", "place", "error")
