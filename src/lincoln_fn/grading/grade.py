@@ -117,15 +117,13 @@ def _check_submission(submission: object) -> None:
 
 
 def _checked_leaves(reference: Layer, cases: object) -> list[str]:
-    are_pairs = (
+    if not (
         isinstance(cases, Sequence)
         and cases
         and all(isinstance(case, tuple) and len(case) == 2 for case in cases)
-    )
-    if not are_pairs:
+    ):
         mend = "lf.testing.make_cases(reference, x) makes some"
         raise unexpected("grade", "cases (params, x)", describe(cases), mend)
-    assert isinstance(cases, Sequence)
     names: dict[str, None] = {}
     for case in cases:
         params, x = doubled(case)

@@ -148,12 +148,9 @@ def _pair(
 
 def _of_precision(layer: Layer, function: str, arguments: tuple[Arrays, ...]) -> str:
     """Say whether a function that raised works in float32; "" if it does not."""
-
-    def lowered(leaf: object) -> object:
-        return leaf.float() if isinstance(leaf, Tensor) and leaf.dtype is torch.float64 else leaf
-
     try:
-        getattr(layer, function)(*tree.map(lowered, arguments, states=True))
+        lower = tree.map(lambda t: t.float() if core.is_floating(t) else t, arguments, states=True)
+        getattr(layer, function)(*lower)
     except Exception:  # what it raises has another reason
         return ""
     return " (it takes float32, but the checker passes float64)"
@@ -161,11 +158,7 @@ def _of_precision(layer: Layer, function: str, arguments: tuple[Arrays, ...]) ->
 
 def doubled(arrays: T) -> T:
     """Convert what is floating to float64, states included."""
-
-    def converted(leaf: object) -> object:
-        return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
-
-    return tree.map(converted, arrays, states=True)
+    return tree.map(lambda t: t.double() if core.is_floating(t) else t, arrays, states=True)
 
 
 def floating_leaves(arrays: Arrays) -> list[Tensor]:
@@ -297,9 +290,7 @@ def perturbed(at: Sample, key: Key) -> Sample | None:
 
 def is_movable(leaf: Tensor) -> bool:
     """Return whether a leaf has floating numbers, all of them finite."""
-    if not (isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.numel()):
-        return False
-    return bool(leaf.isfinite().all())
+    return core.is_floating(leaf) and leaf.numel() > 0 and bool(leaf.isfinite().all())
 
 
 def _tried(at: Sample, leaves: Sequence[Tensor]) -> Sample | None:

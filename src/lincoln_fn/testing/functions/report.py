@@ -15,7 +15,8 @@ from lincoln_fn.testing.diagnosis import Finding, GradientError, Report, short
 from lincoln_fn.testing.functions.function import Function, RefusedError
 from lincoln_fn.testing.functions.further import ASKED, FURTHER, HALF, REMARKED
 from lincoln_fn.testing.functions.trials import FIRST, SAME, TRIALS, NotTriedError, Point, Trial
-from lincoln_fn.testing.functions.value import Judge, disagreement, referred, tolerance
+from lincoln_fn.testing.functions.value import Judge, referred, tolerance
+from lincoln_fn.testing.oracles import relative_error
 from lincoln_fn.testing.precision import Doubled
 
 _NOT_DIFFERENTIABLE: Final = re.compile(r"not differentiable with respect to argument '(\w+)'")
@@ -89,10 +90,15 @@ def _finding(f: Function, what: str, told: str) -> Finding:
 
 
 def _other_y(f: Function, reference: Callable[..., Any]) -> str:
-    part = disagreement(f, referred(f, reference))
+    part = _disagreement(f, referred(f, reference))
     if part <= tolerance(f.run().y[0].dtype):
         return ""
     return f"forward does not compute the reference's y: it differs by {part:.2g} of the largest"
+
+
+def _disagreement(f: Function, of: Function) -> float:
+    """Compute by how much y differs from a reference's, in parts of the largest value."""
+    return max(map(relative_error, f.run().y, of.in_dtype(torch.float64).run().y))
 
 
 def _settled(f: Function) -> Function:
@@ -161,7 +167,7 @@ def _is_exact(f: Function, reference: Callable[..., Any] | None, key: Key) -> bo
         if any(y.dtype is not torch.float64 for y in run.y):
             return False
         if reference is not None:
-            return disagreement(f, referred(f, reference)) <= AGREEMENT
+            return _disagreement(f, referred(f, reference)) <= AGREEMENT
         return not all(map(torch.equal, run.y, moved.y))
 
 

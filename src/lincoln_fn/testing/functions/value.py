@@ -21,8 +21,8 @@ from lincoln_fn.testing.blame import UNSEEN
 from lincoln_fn.testing.check import check_layer
 from lincoln_fn.testing.diagnosis import Finding, GradientError, Report, not_finite, short
 from lincoln_fn.testing.explain import worst_place
-from lincoln_fn.testing.functions.function import Function, RefusedError, size_of
-from lincoln_fn.testing.oracles import least_slope, scales, steady_slope
+from lincoln_fn.testing.functions.function import Function, RefusedError
+from lincoln_fn.testing.oracles import error_of, least_slope, scales, size_of, steady_slope
 from lincoln_fn.testing.point import DETACHED, is_plainly_right
 from lincoln_fn.testing.point import by_differences as by_slopes
 from lincoln_fn.testing.precision import Doubled
@@ -250,19 +250,6 @@ def _how(given: Tensor, right: Tensor) -> str:
     return f"is wrong, most at {[*worst_place(given, right)]}, by {part:.2g} of the largest value"
 
 
-def disagreement(f: Function, of: Function) -> float:
-    """Compute by how much y differs from a reference's, in parts of the largest value."""
-    pairs = [*zip(f.run().y, of.in_dtype(torch.float64).run().y, strict=True)]
-    if any(a.shape != b.shape for a, b in pairs):
-        return float("inf")
-    return max(error_of(a, b) / (size_of(b) or 1.0) for a, b in pairs)
-
-
 def tolerance(dtype: torch.dtype) -> float:
     """Return which error a right function of some dtype may have, in parts of the largest value."""
     return max(ROUNDINGS * torch.finfo(dtype).eps, OF_KERNELS)
-
-
-def error_of(given: Tensor, right: Tensor) -> float:
-    """Return the largest difference."""
-    return size_of(given.double() - right.double())
