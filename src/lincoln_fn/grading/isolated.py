@@ -139,25 +139,19 @@ class _Printed(io.StringIO):
         return len(text)
 
 
-# Any: of the function.
+# Any: the type of the result, of records, tuples, texts and numbers.
 def run_isolated(
-    function: Callable[..., T],
-    arguments: tuple[Any, ...],
-    answer: Any,
-    limit: float,
-    folder: Path | None = None,
+    call: Callable[..., T], answer: Any, limit: float, folder: Path | None = None
 ) -> Ran[T]:
     """Run a function in a process of its own, which ends if it writes too much into a folder."""
-    # The result has the type `answer`: records, tuples, texts and numbers.
     _warm_up()
     is_copy = _can_fork()
     context = multiprocessing.get_context("fork" if is_copy else "spawn")
     receiver, sender = context.Pipe(duplex=False)
     try:
-        given = (function, arguments) if is_copy else _dumps((function, arguments))
         # mypy: a context of either kind has a Process of its own.
         process: BaseProcess = context.Process(  # type: ignore[attr-defined]
-            target=_run, args=(sender, given), daemon=True
+            target=_run, args=(sender, call if is_copy else _dumps(call)), daemon=True
         )
         with warnings.catch_warnings():
             # Since 3.12 Python warns of a fork beside threads, and JAX of any. The new process uses
@@ -268,14 +262,13 @@ def _dumps(value: object) -> bytes:
     return sent
 
 
-# Any: a function and its arguments, or their pickle.
-def _run(sender: Connection, given: Any) -> None:
-    if isinstance(given, bytes):
-        given = pickle.loads(given)
+# Any: a function, or its pickle.
+def _run(sender: Connection, call: Any) -> None:
+    if isinstance(call, bytes):
+        call = pickle.loads(call)
     else:  # in a copy of another process, but without the files that it has open
         os.closerange(3, sender.fileno())
         os.closerange(sender.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
-    function, arguments = given
     if hasattr(os, "setsid"):
         os.setsid()
     printed, nowhere = _Printed(), os.open(os.devnull, os.O_RDWR)
@@ -288,7 +281,7 @@ def _run(sender: Connection, given: Any) -> None:
     sender.send_bytes(_MARK)
     result, problem = None, ""
     try:
-        result = function(*arguments, partial(sender.send_bytes, _MARK))
+        result = call(partial(sender.send_bytes, _MARK))
     except BaseException as error:  # sys.exit, too
         message = in_one_line(str(error))[:200]
         problem = f"raises {type(error).__name__}" + (message and f": {message}")

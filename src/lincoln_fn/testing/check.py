@@ -17,7 +17,7 @@ from lincoln_fn.core import Arrays, Key, Layer, Params, check_argument, tree
 from lincoln_fn.layers import stop_gradient
 from lincoln_fn.losses import Loss, through, weighted
 from lincoln_fn.losses.internal import parts_of, through_of
-from lincoln_fn.testing.diagnosis import Finding, GradientError, Report, close_trees
+from lincoln_fn.testing.diagnosis import HALVES, Finding, GradientError, Report, close_trees
 from lincoln_fn.testing.run import Options, checked
 from lincoln_fn.testing.sample import doubled, floating_leaves, not_dense
 from lincoln_fn.training import check_example
@@ -132,11 +132,11 @@ def check_loss(
 
 def as_layer(loss: Loss, target: Arrays) -> Layer:
     """Make a layer of a loss, with the prediction as its x."""
-    return Layer(
-        loss.name,
-        forward=lambda params, x: loss.forward(x, target),
-        backward=lambda params, cache, g: (loss.backward(cache, g), ()),
-    )
+
+    def backward(params: Params, cache: core.Cache, g: Arrays) -> tuple[Arrays, Params]:
+        return loss.backward(cache, g), ()
+
+    return Layer(loss.name, lambda params, x: loss.forward(x, target), backward)
 
 
 def _default_of_g(loss: Loss, prediction: Arrays, target: Arrays) -> str:
@@ -189,10 +189,6 @@ def _held(layer: Layer) -> Layer:
         y, cache = layer.forward(params, x)
         return hold(x, y), cache
 
-    return layer.replace(
-        forward=forward,
-        predict=lambda params, x: hold(x, layer.predict(params, x)),
-        backward=layer.backward,
-        input_grad=layer.input_grad,
-        grads=layer.grads,
-    )
+    kept = {name: getattr(layer, name) for name in ("backward", *HALVES)}
+    kept["predict"] = lambda params, x: hold(x, layer.predict(params, x))
+    return layer.replace(forward=forward, **kept)

@@ -46,10 +46,8 @@ def check_untouched(name: str, function: str, before: Snapshot) -> None:
 
 def check_same(name: str, what: str, given: object, expected: object) -> None:
     """Check that a repeated call gave the same result, bit for bit."""
-    same = tree.same_structure(given, expected) and all(
-        _identical(a, b) for a, b in zip(tree.leaves(given), tree.leaves(expected), strict=True)
-    )
-    if not same:
+    leaves = tree.leaves(given), tree.leaves(expected)
+    if not (tree.same_structure(given, expected) and all(map(_identical, *leaves))):
         raise ImpureError(f"{name}: {what} gives something else", what.removeprefix("a second "))
 
 
@@ -70,7 +68,7 @@ def pure(layer: Layer, params: Params, x: Arrays, key: Key) -> Sample:
     check_untouched(layer.name, "backward", before)
     _check_parts(layer, params, x, g)
     check_same(layer.name, "a second backward", _repeated(layer, params, cache, g), gradients)
-    at = sample_of(layer, params, x, (y, cache), g, gradients)
+    at = sample_of((layer, params, x), (y, cache, g), gradients)
     _check_kept(at)
     return at
 

@@ -337,6 +337,5 @@ def _by_example(trial: Trial) -> list[Numbers] | None:
 
 
 def _equal(given: Sequence[Numbers], expected: Sequence[Numbers]) -> bool:
-    return len(given) == len(expected) and all(
-        np.array_equal(a.value, b.value) for a, b in zip(given, expected, strict=True)
-    )
+    both = ([each.value for each in numbers] for numbers in (given, expected))
+    return len(given) == len(expected) and all(map(np.array_equal, *both))

@@ -101,22 +101,19 @@ def sample(layer: Layer, params: Params, x: Arrays, g: Arrays | Key) -> Sample:
     y, cache = run_forward(layer, params, x)
     cotangent = random_like(y, g) if isinstance(g, Key) else g
     gradients = run_backward(layer, params, cache, cotangent)
-    return sample_of(layer, params, x, (y, cache), cotangent, gradients)
+    return sample_of((layer, params, x), (y, cache, cotangent), gradients)
 
 
 def sample_of(
-    layer: Layer,
-    params: Params,
-    x: Arrays,
-    outputs: tuple[Arrays, Cache],
-    g: Arrays,
+    of: tuple[Layer, Params, Arrays],
+    ran: tuple[Arrays, Cache, Arrays],
     gradients: tuple[Arrays, Params],
 ) -> Sample:
-    """Make the sample of a forward and a backward that have run."""
-    dx, dparams = gradients
+    """Make the sample of a forward and a backward that have run, with y, the cache and g."""
+    layer, params, x = of
     names, arrays, rebuild = floating(params, x)
-    given = mirrored(layer.name, (params, x), (dparams, dx))
-    return Sample(layer, params, x, *outputs, g, dx, dparams, names, arrays, given, rebuild)
+    given = mirrored(layer.name, (params, x), gradients[::-1])
+    return Sample(*of, *ran, *gradients, names, arrays, given, rebuild)
 
 
 def run_forward(layer: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cache]:

@@ -70,7 +70,8 @@ def _exercise(name: str, fields: dict[str, str], keeps_objects: bool) -> Exercis
 
 def _case(line: str, draw: np.random.Generator) -> dict[str, Any]:  # Any: arguments of any kind
     """Draw the arrays of a line such as `x=(4, 2, 3), y=labels(5, 4), reg=0.1`."""
-    given = eval(f"dict({line})", {name: partial(make, draw) for name, make in _DRAWS.items()})
+    draws = {name: partial(make, draw) for name, make in _DRAWS.items()}
+    given: dict[str, Any] = eval(f"dict({line})", draws)
     shaped = {name: value for name, value in given.items() if isinstance(value, tuple)}
     return given | {name: draw.normal(size=shape) for name, shape in shaped.items()}
 

@@ -303,18 +303,22 @@ _PRECISE: Final = """
 ROUNDED: Final = (rules.RULES.keys() | {*_SUMS.split()}) - {*_PRECISE.split()}
 
 
-class Space(Table, TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
-    """Where exact numbers live: while it is active, floating tensors that are made are exact."""
-
-    def __init__(self, field: Field) -> None:
-        TorchDispatchMode.__init__(self)  # type: ignore[no-untyped-call]  # torch's
-        Table.__init__(self, field)
-        self.branches = False  # whether a comparison decides what is computed
+class PlainMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
+    """A mode that nothing compiled meets, so that torch need not import its compiler."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Keep torch from importing its compiler for a mode that nothing compiled meets."""
+        """Return whether the compiler may leave it out."""
         return False
+
+
+class Space(Table, PlainMode):
+    """Where exact numbers live: while it is active, floating tensors that are made are exact."""
+
+    def __init__(self, field: Field) -> None:
+        PlainMode.__init__(self)  # type: ignore[no-untyped-call]  # torch's
+        Table.__init__(self, field)
+        self.branches = False  # whether a comparison decides what is computed
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
