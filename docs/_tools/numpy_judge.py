@@ -14,8 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy_trial import FILE, Example, Trace, Trial
 
-from lincoln_fn.testing.exact.field import FREE, small_ratio
-from lincoln_fn.testing.exact.numbers import TIE, MissingError
+from lincoln_fn.testing.exact.field import FREE, TIE, MissingError, small_ratio
 
 SEEDS = 1, 2
 # Central differences are as wrong as this; a mistake is larger.

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from lincoln_fn.testing.exact.arrays import ExactArray, numpy_for
-from lincoln_fn.testing.exact.field import Field, P
-from lincoln_fn.testing.exact.numbers import MissingError, Numbers, Table, constant
+from lincoln_fn.testing.exact.field import Field, MissingError, P
+from lincoln_fn.testing.exact.numbers import Numbers, Table, constant
 
 FILE = "<yours>"
 

@@ -23,9 +23,9 @@ NAMES = sorted({path.stem for path in LAYERS.glob("[a-z]*.py")} - {*UNSUITED})
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    def run(function, arguments, answer, limit):
+    def run(call, answer, limit):
         try:
-            return Ran(function(*arguments, lambda: None))
+            return Ran(call(lambda: None))
         except Exception as error:
             return Ran(problem=str(error))
 

@@ -16,8 +16,8 @@ import lincoln_fn as lf
 from lincoln_fn.testing import Proof, Refutation, Undecided, from_numpy, prove
 from lincoln_fn.testing.exact import arrays
 from lincoln_fn.testing.exact.arrays import ExactArray, numpy_for
-from lincoln_fn.testing.exact.field import Field
-from lincoln_fn.testing.exact.numbers import READ, TIE, MissingError, Numbers, Table
+from lincoln_fn.testing.exact.field import READ, TIE, Field, MissingError
+from lincoln_fn.testing.exact.numbers import Numbers, Table
 from lincoln_fn.testing.exact.rules import FUNCTIONS
 
 A, B = (normal(3, 4, seed=n).double().numpy() for n in (0, 1))

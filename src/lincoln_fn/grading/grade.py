@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Literal, TypeAlias, get_args
@@ -94,18 +95,14 @@ def grade(
         raise unexpected("grade", "hints of 0, 1 or 2", repr(hints))
     if not time_limit > 0:
         raise unexpected("grade", "time_limit above 0, in seconds", repr(time_limit))
-    given = [(submission, reference, case) for case in cases]
-    ran = [run_isolated(examined, each, Report, time_limit) for each in given]
+    calls = [partial(examined, submission, reference, case) for case in cases]
+    ran = [run_isolated(call, Report, time_limit) for call in calls]
     reports = [each.result for each in ran]
     if not possible["y"] and not any(each and _finding(each, "y") for each in reports):
         del possible["y"]
-    return Grade(
-        reference.name,
-        tuple(mark(leaf, of, reports, hints, credit or {}) for leaf, of in possible.items()),
-        _problems(ran),
-        _remarks(ran),
-        "".join(each.output for each in ran)[:KEPT],
-    )
+    marks = tuple(mark(leaf, of, reports, hints, credit or {}) for leaf, of in possible.items())
+    output = "".join(each.output for each in ran)[:KEPT]
+    return Grade(reference.name, marks, _problems(ran), _remarks(ran), output)
 
 
 def _check_submission(submission: object) -> None:
@@ -117,15 +114,13 @@ def _check_submission(submission: object) -> None:
 
 
 def _checked_leaves(reference: Layer, cases: object) -> list[str]:
-    are_pairs = (
+    if not (
         isinstance(cases, Sequence)
         and cases
         and all(isinstance(case, tuple) and len(case) == 2 for case in cases)
-    )
-    if not are_pairs:
+    ):
         mend = "lf.testing.make_cases(reference, x) makes some"
         raise unexpected("grade", "cases (params, x)", describe(cases), mend)
-    assert isinstance(cases, Sequence)
     names: dict[str, None] = {}
     for case in cases:
         params, x = doubled(case)
@@ -171,13 +166,9 @@ def mark(
     told: dict[tuple[str, str], Finding] = {}
     for finding in sorted(wrong, key=lambda finding: not finding.name):
         told.setdefault((finding.gradient, finding.name or finding.sentence), finding)
-    return Mark(
-        leaf,
-        possible * sum(shares) / len(shares),
-        possible,
-        _once(f.name for f in wrong if f.name) if level == 2 else (),
-        _once(hint(f, level) for f in told.values()) if level else (),
-    )
+    mistakes = _once(f.name for f in wrong if f.name) if level == 2 else ()
+    hints = _once(hint(f, level) for f in told.values()) if level else ()
+    return Mark(leaf, possible * sum(shares) / len(shares), possible, mistakes, hints)
 
 
 def _broken(report: Report) -> list[Finding]:

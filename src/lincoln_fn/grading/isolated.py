@@ -116,19 +116,16 @@ def _checked(kind: Any, value: object) -> Any:
     if origin is tuple and type(value) is list:
         is_any_number = isinstance(arguments[-1], EllipsisType)
         kinds = arguments[:1] * len(value) if is_any_number else arguments
-        return tuple(map(_checked, kinds, value)) if len(kinds) == len(value) else _fail(kind)
+        if len(kinds) == len(value):
+            return tuple(map(_checked, kinds, value))
     if attrs.has(kind) and type(value) is dict and value.keys() == _hints(kind).keys():
         return kind(**{name: _checked(hint, value[name]) for name, hint in _hints(kind).items()})
-    return _fail(kind)
+    raise ValueError(f"expected {kind}, got another value")
 
 
 @cache
 def _hints(record: type) -> dict[str, Any]:
     return get_type_hints(record)
-
-
-def _fail(kind: Any) -> None:
-    raise ValueError(f"expected {kind}, got another value")
 
 
 class _Printed(io.StringIO):
@@ -142,29 +139,19 @@ class _Printed(io.StringIO):
         return len(text)
 
 
-# Any: of the function.
+# Any: the type of the result, of records, tuples, texts and numbers.
 def run_isolated(
-    function: Callable[..., T],
-    arguments: tuple[Any, ...],
-    answer: Any,
-    limit: float,
-    folder: Path | None = None,
+    call: Callable[..., T], answer: Any, limit: float, folder: Path | None = None
 ) -> Ran[T]:
     """Run a function in a process of its own, which ends if it writes too much into a folder."""
-    # The result has the type `answer`: records, tuples, texts and numbers.
     _warm_up()
-    context = multiprocessing.get_context("fork" if _can_fork() else "spawn")
+    is_copy = _can_fork()
+    context = multiprocessing.get_context("fork" if is_copy else "spawn")
     receiver, sender = context.Pipe(duplex=False)
     try:
-        target: Callable[..., None] = _run_sent
-        if context.get_start_method() == "fork":
-            given: tuple[object, ...] = function, arguments
-            target = _run_in_copy
-        else:
-            given = (_dumps((function, arguments)),)
         # mypy: a context of either kind has a Process of its own.
         process: BaseProcess = context.Process(  # type: ignore[attr-defined]
-            target=target, args=(sender, *given), daemon=True
+            target=_run, args=(sender, call if is_copy else _dumps(call)), daemon=True
         )
         with warnings.catch_warnings():
             # Since 3.12 Python warns of a fork beside threads, and JAX of any. The new process uses
@@ -275,19 +262,13 @@ def _dumps(value: object) -> bytes:
     return sent
 
 
-def _run_sent(sender: Connection, sent: bytes) -> None:
-    _run(sender, *pickle.loads(sent))
-
-
-def _run_in_copy(sender: Connection, *given: Any) -> None:  # Any: of the function
-    """Run in a copy of another process, but without the files that it has open."""
-    os.closerange(3, sender.fileno())
-    os.closerange(sender.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
-    _run(sender, *given)
-
-
-# Any: of the function.
-def _run(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+# Any: a function, or its pickle.
+def _run(sender: Connection, call: Any) -> None:
+    if isinstance(call, bytes):
+        call = pickle.loads(call)
+    else:  # in a copy of another process, but without the files that it has open
+        os.closerange(3, sender.fileno())
+        os.closerange(sender.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
     if hasattr(os, "setsid"):
         os.setsid()
     printed, nowhere = _Printed(), os.open(os.devnull, os.O_RDWR)
@@ -300,7 +281,7 @@ def _run(sender: Connection, function: Callable[..., Any], arguments: tuple[Any,
     sender.send_bytes(_MARK)
     result, problem = None, ""
     try:
-        result = function(*arguments, partial(sender.send_bytes, _MARK))
+        result = call(partial(sender.send_bytes, _MARK))
     except BaseException as error:  # sys.exit, too
         message = in_one_line(str(error))[:200]
         problem = f"raises {type(error).__name__}" + (message and f": {message}")

@@ -158,15 +158,12 @@ class Grades:
     def _table(self) -> tuple[list[str], list[list[str]]]:
         marks = [mark for grade in self.grades.values() for mark in grade.marks]
         leaves = list(dict.fromkeys(mark.leaf for mark in marks if mark.possible))
-        rows = [
-            [
-                printable(name),
-                *(f"{grade.mark(leaf).points:g}" for leaf in leaves),
-                _share(grade),
-            ]
-            for name, grade in self.grades.items()
-        ]
-        return ["submission", *leaves, "points"], rows
+
+        def row(name: str, grade: Grade) -> list[str]:
+            points = (f"{grade.mark(leaf).points:g}" for leaf in leaves)
+            return [printable(name), *points, _share(grade)]
+
+        return ["submission", *leaves, "points"], [row(*each) for each in self.grades.items()]
 
     def to_csv(self) -> str:
         """Write the table as CSV, for a spreadsheet; the points and the possible points are apart.
@@ -183,10 +180,7 @@ class Grades:
     def __str__(self) -> str:
         heads, rows = self._table()
         widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-        lines = (
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in (heads, *rows)
-        )
+        lines = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in (heads, *rows))
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:

@@ -23,7 +23,7 @@ from lincoln_fn.testing.diagnosis import TOLERANCE, Finding, GradientError, Verd
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.explain import name_mistakes, worst_place
 from lincoln_fn.testing.hypotheses import Mistake
-from lincoln_fn.testing.oracles import scales
+from lincoln_fn.testing.oracles import relative_error, scales
 from lincoln_fn.testing.sample import Sample, Subject, sample
 from lincoln_fn.walk.internal import map_paths, paths
 
@@ -211,14 +211,6 @@ def _at_itself(
 
 def _places(mask: Tensor) -> Places:
     return tuple(tuple(place) for place in mask.nonzero().tolist())
-
-
-def relative_error(given: Tensor, right: Tensor) -> float:
-    """Compute the largest error in multiples of the largest value of the right gradient."""
-    if given.shape != right.shape or not right.numel():
-        return float("inf")
-    size = float(right.abs().max()) or 1.0
-    return float((given - right).abs().max()) / size
 
 
 def parts_at(net: Layer, params: Params, x: Arrays) -> list[tuple[str, Subject]]:

@@ -8,7 +8,6 @@ function 0 is the derivative, and all else in the layer is checked as it is.
 from __future__ import annotations
 
 from inspect import signature
-from typing import Literal, overload
 
 import torch
 
@@ -18,23 +17,13 @@ from lincoln_fn.core import Arrays, Key, Layer, Params, check_argument, tree
 from lincoln_fn.layers import stop_gradient
 from lincoln_fn.losses import Loss, through, weighted
 from lincoln_fn.losses.internal import parts_of, through_of
-from lincoln_fn.testing.diagnosis import Finding, GradientError, Report, close_trees
+from lincoln_fn.testing.diagnosis import HALVES, Finding, GradientError, Report, close_trees
 from lincoln_fn.testing.run import Options, checked
 from lincoln_fn.testing.sample import doubled, floating_leaves, not_dense
 from lincoln_fn.training import check_example
 from lincoln_fn.walk.internal import map_paths, paths
 
 
-@overload
-def check_layer(
-    layer: Layer, params: Params, x: Arrays, *, key: Key = ..., directions: int = ...,
-    predict_is_forward: bool | None = ..., reference: Layer | None = ..., all: Literal[False] = ...,
-) -> None: ...  # fmt: skip
-@overload
-def check_layer(
-    layer: Layer, params: Params, x: Arrays, *, key: Key = ..., directions: int = ...,
-    predict_is_forward: bool | None = ..., reference: Layer | None = ..., all: Literal[True],
-) -> Report: ...  # fmt: skip
 def check_layer(
     layer: Layer,
     params: Params,
@@ -45,7 +34,7 @@ def check_layer(
     predict_is_forward: bool | None = None,
     reference: Layer | None = None,
     all: bool = False,  # noqa: A002  # as the option is called
-) -> Report | None:
+) -> Report:
     """Check a layer's gradients, in float64, and that its functions are pure.
 
     Compares `backward`, for a random g, with central differences along a random direction and with
@@ -73,7 +62,7 @@ def check_layer(
             without state, that is, without an `advance`.
         reference: the right layer, which takes the same params and x. Where `forward` computes
             something else, the report says so, and the reference's gradients are the right ones.
-        all: whether to return a report of every gradient, in place of an error at the first.
+        all: whether to report every gradient, in place of an error at the first that is wrong.
 
     Raises:
         GradientError: naming the leaf and the most likely mistake; not with `all=True`.
@@ -81,6 +70,8 @@ def check_layer(
     Example:
         >>> x = torch.tensor([[1.0, -2.0, 3.0]])
         >>> check_layer(lf.tanh(), (), x)
+        tanh(): right
+          ✓ dx
         >>> negated = lf.tanh().replace(backward=lambda params, y, g: (g * (y**2 - 1), ()))
         >>> check_layer(negated, (), x)
         Traceback (most recent call last):
@@ -94,18 +85,9 @@ def check_layer(
     if reference is not None:
         check_argument("check_layer", "reference", Layer, reference)
     options = Options(key, directions, predict_is_forward, all, reference)
-    report = checked(hold_stopped(layer), doubled(params), doubled(x), options)
-    return report if all else None
+    return checked(hold_stopped(layer), doubled(params), doubled(x), options)
 
 
-@overload
-def check_loss(
-    loss: Loss, prediction: Arrays, target: Arrays, *, key: Key = ..., all: Literal[False] = ...
-) -> None: ...
-@overload
-def check_loss(
-    loss: Loss, prediction: Arrays, target: Arrays, *, key: Key = ..., all: Literal[True]
-) -> Report: ...
 def check_loss(
     loss: Loss,
     prediction: Arrays,
@@ -113,7 +95,7 @@ def check_loss(
     *,
     key: Key = Key(0),
     all: bool = False,  # noqa: A002  # as the option is called
-) -> Report | None:
+) -> Report:
     """Check a loss's gradient, in float64, and that its functions are pure.
 
     It is judged at the given prediction and, as `check_layer` does, where its numbers are smaller:
@@ -122,7 +104,7 @@ def check_loss(
     Args:
         prediction: a prediction, or a tuple of tensors; converted to float64.
         target: its labels, or a tuple or None; converted to float64 if they are floating.
-        all: whether to return a report of every gradient, in place of an error at the first.
+        all: whether to report every gradient, in place of an error at the first that is wrong.
 
     Raises:
         GradientError: naming the most likely mistake; not with `all=True`.
@@ -130,6 +112,8 @@ def check_loss(
     Example:
         >>> loss = lf.losses.sigmoid_cross_entropy()
         >>> check_loss(loss, torch.tensor([1.0, -2.0]), torch.tensor([1, 0]))
+        sigmoid_cross_entropy(): right
+          ✓ dx
     """
     check_argument("check_loss", "loss", Loss, loss, ("loss", "prediction", "target"))
     check_argument("check_loss", "key", Key, key)
@@ -142,16 +126,16 @@ def check_loss(
             raise GradientError(sentence)
         finding = Finding("", loss.name, "backward", "wrong", "another default of g", sentence)
         report = Report(report.name, (*report.findings, finding), report.remarks)
-    return report if all else None
+    return report
 
 
 def as_layer(loss: Loss, target: Arrays) -> Layer:
     """Make a layer of a loss, with the prediction as its x."""
-    return Layer(
-        loss.name,
-        forward=lambda params, x: loss.forward(x, target),
-        backward=lambda params, cache, g: (loss.backward(cache, g), ()),
-    )
+
+    def backward(params: Params, cache: core.Cache, g: Arrays) -> tuple[Arrays, Params]:
+        return loss.backward(cache, g), ()
+
+    return Layer(loss.name, lambda params, x: loss.forward(x, target), backward)
 
 
 def _default_of_g(loss: Loss, prediction: Arrays, target: Arrays) -> str:
@@ -204,10 +188,6 @@ def _held(layer: Layer) -> Layer:
         y, cache = layer.forward(params, x)
         return hold(x, y), cache
 
-    return layer.replace(
-        forward=forward,
-        predict=lambda params, x: hold(x, layer.predict(params, x)),
-        backward=layer.backward,
-        input_grad=layer.input_grad,
-        grads=layer.grads,
-    )
+    kept = {name: getattr(layer, name) for name in ("backward", *HALVES)}
+    kept["predict"] = lambda params, x: hold(x, layer.predict(params, x))
+    return layer.replace(forward=forward, **kept)

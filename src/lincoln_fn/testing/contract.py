@@ -46,10 +46,8 @@ def check_untouched(name: str, function: str, before: Snapshot) -> None:
 
 def check_same(name: str, what: str, given: object, expected: object) -> None:
     """Check that a repeated call gave the same result, bit for bit."""
-    same = tree.same_structure(given, expected) and all(
-        _identical(a, b) for a, b in zip(tree.leaves(given), tree.leaves(expected), strict=True)
-    )
-    if not same:
+    leaves = tree.leaves(given), tree.leaves(expected)
+    if not (tree.same_structure(given, expected) and all(map(_identical, *leaves))):
         raise ImpureError(f"{name}: {what} gives something else", what.removeprefix("a second "))
 
 
@@ -70,7 +68,7 @@ def pure(layer: Layer, params: Params, x: Arrays, key: Key) -> Sample:
     check_untouched(layer.name, "backward", before)
     _check_parts(layer, params, x, g)
     check_same(layer.name, "a second backward", _repeated(layer, params, cache, g), gradients)
-    at = sample_of(layer, params, x, (y, cache), g, gradients)
+    at = sample_of((layer, params, x), (y, cache, g), gradients)
     _check_kept(at)
     return at
 
@@ -121,35 +119,34 @@ def _check_parts(layer: Layer, params: Params, x: Arrays, g: Arrays) -> None:
         return
 
 
-def check_other_functions(at: Sample, predict_is_forward: bool | None, once: bool = False) -> None:
+def check_other_functions(at: Sample, predict_is_forward: bool | None) -> None:
     """Check predict, input_grad, grads and advance against forward and backward."""
     layer, params = at.layer, at.params
-    check_halves(at, once=once)
-    predicted = _called(at, "predict", (params, at.x), once=once)
+    check_halves(at)
+    predicted = _called(at, "predict", (params, at.x))
     expected = layer.advance is core.unchanged if predict_is_forward is None else predict_is_forward
     if expected and not close_trees(predicted, at.y):
         raise GradientError(f"{layer.name}: predict differs from forward", "predict")
-    _check_advanced(layer, params, _called(at, "advance", (params, at.cache), once=once))
+    _check_advanced(layer, params, _called(at, "advance", (params, at.cache)))
 
 
-def check_halves(at: Sample, *, once: bool = False) -> None:
+def check_halves(at: Sample) -> None:
     """Check input_grad and grads against backward."""
     for i, half, whole in ((1, "grads", at.dparams), (0, "input_grad", at.dx)):
-        if not close_trees(_called(at, half, (at.params, at.cache, at.g), once=once), whole):
+        if not close_trees(_called(at, half, (at.params, at.cache, at.g)), whole):
             raise GradientError(f"{at.layer.name}: {half} differs from backward(...)[{i}]", half)
 
 
-def _called(at: Sample, function: str, arguments: tuple[Arrays, ...], *, once: bool) -> Arrays:
-    """Call one of a layer's functions, and check that it is pure unless it is called once."""
+def _called(at: Sample, function: str, arguments: tuple[Arrays, ...]) -> Arrays:
+    """Call one of a layer's functions, and check that it is pure."""
     call = partial(getattr(at.layer, function), *arguments)
-    before = [] if once else snapshot(params=at.params, x=at.x, g=at.g, cache=at.cache)
+    before = snapshot(params=at.params, x=at.x, g=at.g, cache=at.cache)
     try:
         first: Arrays = call()
     except Exception as error:
         raise raised(at.layer.name, function, error) from error
-    if not once:
-        check_untouched(at.layer.name, function, before)
-        check_same(at.layer.name, f"a second {function}", call(), first)
+    check_untouched(at.layer.name, function, before)
+    check_same(at.layer.name, f"a second {function}", call(), first)
     return first
 
 

@@ -64,20 +64,12 @@ class ContainerError(ContractError):
 
     def __init__(self, sentence: str, expected: Both, given: Both) -> None:
         super().__init__(sentence)
-        # What x and params are, with None for what has no gradient.
-        self.expected = expected
-        fits = {(a, b): _fits(expected[a], given[b]) for a in expected for b in expected}
-        is_crossed = fits["dx", "dparams"] and fits["dparams", "dx"]
-        self.is_swapped = is_crossed and not (fits["dx", "dx"] and fits["dparams", "dparams"])
+        # What x and params are, with None for what has no gradient; and the gradients.
+        self.expected, self.given = expected, given
+        self.missing = [half for half in expected if not _fits(expected[half], given[half])]
+        is_crossed = all(_fits(expected[half], given[_OTHER[half]]) for half in expected)
+        self.is_swapped = is_crossed and bool(self.missing)
         self.name = "swapped" if self.is_swapped else "container"
-        self.missing = [half for half in expected if not fits[half, half]]
-        # By half, what is said of it.
-        self.slips = {
-            half: f"{half} is a {type(given[half]).__name__}, "
-            f"expected a {type(expected[half]).__name__}"
-            for half in expected
-            if not tree.same_structure(expected[half], given[half])
-        }
 
     def mended(self, layer: Layer) -> Layer:
         """Make the layer whose backward returns the same numbers in the right containers."""
@@ -99,11 +91,12 @@ class ContainerError(ContractError):
             return finding
         if self.is_swapped:
             told = f"is in the place of {_OTHER[half]}: backward returns (dparams, dx)"
-        elif half in self.slips:
-            how = "is missing" if is_missing else "has the right values in another container"
-            told = f"{how}: {self.slips[half]}"
-        else:
+        elif tree.same_structure(self.expected[half], self.given[half]):
             return finding
+        else:
+            how = "is missing" if is_missing else "has the right values in another container"
+            given, expected = (type(each[half]).__name__ for each in (self.given, self.expected))
+            told = f"{how}: {half} is a {given}, expected a {expected}"
         sentence = f"{finding.layer}: {finding.leaf} {told}"
         return attrs.evolve(finding, verdict="wrong", name=self.name, sentence=sentence)
 
@@ -143,10 +136,9 @@ def not_finite(arrays: object) -> str:
 
 def close_trees(given: object, expected: object, *tolerances: float) -> bool:
     """Return whether two trees have one structure and, up to rounding, the same values."""
-    return tree.same_structure(given, expected) and all(
-        close(a, b, *tolerances)
-        for a, b in zip(tree.leaves(given), tree.leaves(expected), strict=True)
-    )
+    pairs = zip(tree.leaves(given), tree.leaves(expected), strict=False)
+    is_same = tree.same_structure(given, expected)
+    return is_same and all(close(*pair, *tolerances) for pair in pairs)
 
 
 def raised(name: str, function: str, error: Exception, why: str = "") -> GradientError:
@@ -212,7 +204,7 @@ class Finding:
         return self.sentence or f"{self.where}: {self.leaf} is {self.verdict}"
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Report:
     """What a check found out.
 
@@ -223,7 +215,7 @@ class Report:
 
     Example:
         >>> x = torch.tensor([-1.0, 0.0, 2.0])
-        >>> print(lf.testing.check_layer(lf.relu(), (), x, all=True))
+        >>> lf.testing.check_layer(lf.relu(), (), x)
         relu(): right
           ✓ dx
           note: x lies on a kink at [1]
@@ -257,6 +249,8 @@ class Report:
             told = f": {finding.sentence}" if finding.sentence else ""
             lines.append(f"  {_SIGNS[finding.verdict]} {finding.gradient}{told}")
         return "\n".join([*lines, *(f"  note: {remark}" for remark in self.remarks)])
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         heads = ("", "gradient", "mistake", "place", "error")

@@ -16,6 +16,7 @@ from lincoln_fn.core import Key, is_derived, named_leaves
 from lincoln_fn.testing.blame import blamed, judge
 from lincoln_fn.testing.contract import check_other_functions
 from lincoln_fn.testing.diagnosis import Finding, GradientError, Report, close_trees
+from lincoln_fn.testing.oracles import error_of, size_of
 from lincoln_fn.testing.point import is_plainly_right
 from lincoln_fn.testing.precision import Doubled
 from lincoln_fn.testing.sample import Sample, floating_leaves, is_movable, perturbed, sample
@@ -88,7 +89,7 @@ def _wrong_function(
 
     def problem(at: Sample) -> GradientError | None:
         try:
-            check_other_functions(at, predict_is_forward, once=True)
+            check_other_functions(at, predict_is_forward)
         except GradientError as error:
             return error
         return None
@@ -134,12 +135,8 @@ def _small(at: Sample) -> list[Tensor]:
         if not name.startswith("dx") or array.numel() < 2:
             continue
         halved = floating_leaves(at.forward([*at.arrays[:i], array / 2, *at.arrays[i + 1 :]]))
-        change = _largest([a - b for a, b in zip(halved, y, strict=True)])
-        part = change / max(_largest(y), 1e-300)
+        change = max(map(error_of, halved, y), default=0.0)
+        part = change / max(1e-300, *map(size_of, y))
         if LEAST < part < MOST:
             moved[i], is_moved = array * (part / 1.5 / PART) ** 0.5, True
     return moved if is_moved else []
-
-
-def _largest(arrays: list[Tensor]) -> float:
-    return max((float(a.abs().max()) for a in arrays if a.numel()), default=0.0)

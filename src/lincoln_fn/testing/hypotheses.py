@@ -19,6 +19,7 @@ from lincoln_fn.core import Arrays, tree
 from lincoln_fn.testing import terms
 from lincoln_fn.testing.diagnosis import shapes
 from lincoln_fn.testing.evidence import Evidence, Known
+from lincoln_fn.testing.oracles import size_of
 from lincoln_fn.testing.tape import Call, WrongDerivative, describe
 
 MOST_AXES = 5
@@ -159,10 +160,9 @@ _MISTAKES: tuple[tuple[str, str, WrongDerivative], ...] = (
 
 def relations(at: Value, given: Tensor) -> Iterator[Mistake]:
     """List what relates a value to the right one."""
-    size = float(at.right.abs().max()) if at.right.numel() else 0.0
     for hypothesis in HYPOTHESES:
         for name, said, guess in hypothesis(at, given):
-            if not terms.same(given, guess, size):
+            if not terms.same(given, guess, size_of(at.right)):
                 continue
             if given.shape != at.right.shape:
                 said = f"{said}{' Also' if said[-1] == '?' else ''}: {shapes(given, at.right)}"

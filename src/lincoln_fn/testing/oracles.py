@@ -28,6 +28,22 @@ STEADY = 1e-8
 OF_ENTRY, OF_LARGEST = 1e-2, 1e-8
 
 
+def size_of(t: Tensor) -> float:
+    """Return the largest of a tensor's values; nan if one is."""
+    return float(t.detach().abs().max()) if t.numel() else 0.0
+
+
+def error_of(given: Tensor, right: Tensor) -> float:
+    """Return the largest difference."""
+    return size_of(given.double() - right.double())
+
+
+def relative_error(given: Tensor, right: Tensor) -> float:
+    """Return the largest difference in parts of the largest right value; inf for another shape."""
+    is_shape = given.shape == right.shape
+    return error_of(given, right) / (size_of(right) or 1.0) if is_shape else float("inf")
+
+
 def steady_slope(
     forward: Forward, arrays: Sequence[Tensor], which: int, direction: Tensor, g: Arrays,
     claimed: float = math.nan, within: float = 0.0, steps: Sequence[float] = STEPS,

@@ -160,8 +160,7 @@ def floor(at: Sample) -> float:
 
 def largest(at: Sample) -> float:
     """Return the largest value of all submitted gradients."""
-    sizes = [float(given.abs().max()) for given in at.given if given.numel()]
-    return max((size for size in sizes if math.isfinite(size)), default=0.0)
+    return max(filter(math.isfinite, map(oracles.size_of, at.given)), default=0.0)
 
 
 def is_close(at: Sample, i: int, expected: Tensor) -> bool:

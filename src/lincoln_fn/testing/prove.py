@@ -23,8 +23,8 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Key, LayerError, Params, is_derived, keys, tree, unchanged
 from lincoln_fn.testing.diagnosis import TOLERANCE, GradientError, Proof, Refutation, Undecided
-from lincoln_fn.testing.exact.field import FREE, Array, Field, small_ratio
-from lincoln_fn.testing.exact.numbers import READ, TIE, MissingError, Numbers
+from lincoln_fn.testing.exact.field import FREE, READ, TIE, Array, Field, MissingError, small_ratio
+from lincoln_fn.testing.exact.numbers import Numbers
 from lincoln_fn.testing.exact.operations import STOPPED, Space
 from lincoln_fn.testing.point import by_differences
 from lincoln_fn.testing.sample import Sample, Subject, mirrored, perturbed, random_like, sample
@@ -336,6 +336,5 @@ def _by_example(trial: Trial) -> list[Numbers] | None:
 
 
 def _equal(given: Sequence[Numbers], expected: Sequence[Numbers]) -> bool:
-    return len(given) == len(expected) and all(
-        np.array_equal(a.value, b.value) for a, b in zip(given, expected, strict=True)
-    )
+    both = ([each.value for each in numbers] for numbers in (given, expected))
+    return len(given) == len(expected) and all(map(np.array_equal, *both))

@@ -101,22 +101,19 @@ def sample(layer: Layer, params: Params, x: Arrays, g: Arrays | Key) -> Sample:
     y, cache = run_forward(layer, params, x)
     cotangent = random_like(y, g) if isinstance(g, Key) else g
     gradients = run_backward(layer, params, cache, cotangent)
-    return sample_of(layer, params, x, (y, cache), cotangent, gradients)
+    return sample_of((layer, params, x), (y, cache, cotangent), gradients)
 
 
 def sample_of(
-    layer: Layer,
-    params: Params,
-    x: Arrays,
-    outputs: tuple[Arrays, Cache],
-    g: Arrays,
+    of: tuple[Layer, Params, Arrays],
+    ran: tuple[Arrays, Cache, Arrays],
     gradients: tuple[Arrays, Params],
 ) -> Sample:
-    """Make the sample of a forward and a backward that have run."""
-    dx, dparams = gradients
+    """Make the sample of a forward and a backward that have run, with y, the cache and g."""
+    layer, params, x = of
     names, arrays, rebuild = floating(params, x)
-    given = mirrored(layer.name, (params, x), (dparams, dx))
-    return Sample(layer, params, x, *outputs, g, dx, dparams, names, arrays, given, rebuild)
+    given = mirrored(layer.name, (params, x), gradients[::-1])
+    return Sample(*of, *ran, *gradients, names, arrays, given, rebuild)
 
 
 def run_forward(layer: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
@@ -148,12 +145,9 @@ def _pair(
 
 def _of_precision(layer: Layer, function: str, arguments: tuple[Arrays, ...]) -> str:
     """Say whether a function that raised works in float32; "" if it does not."""
-
-    def lowered(leaf: object) -> object:
-        return leaf.float() if isinstance(leaf, Tensor) and leaf.dtype is torch.float64 else leaf
-
     try:
-        getattr(layer, function)(*tree.map(lowered, arguments, states=True))
+        lower = tree.map(lambda t: t.float() if core.is_floating(t) else t, arguments, states=True)
+        getattr(layer, function)(*lower)
     except Exception:  # what it raises has another reason
         return ""
     return " (it takes float32, but the checker passes float64)"
@@ -161,11 +155,7 @@ def _of_precision(layer: Layer, function: str, arguments: tuple[Arrays, ...]) ->
 
 def doubled(arrays: T) -> T:
     """Convert what is floating to float64, states included."""
-
-    def converted(leaf: object) -> object:
-        return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
-
-    return tree.map(converted, arrays, states=True)
+    return tree.map(lambda t: t.double() if core.is_floating(t) else t, arrays, states=True)
 
 
 def floating_leaves(arrays: Arrays) -> list[Tensor]:
@@ -297,9 +287,7 @@ def perturbed(at: Sample, key: Key) -> Sample | None:
 
 def is_movable(leaf: Tensor) -> bool:
     """Return whether a leaf has floating numbers, all of them finite."""
-    if not (isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.numel()):
-        return False
-    return bool(leaf.isfinite().all())
+    return core.is_floating(leaf) and leaf.numel() > 0 and bool(leaf.isfinite().all())
 
 
 def _tried(at: Sample, leaves: Sequence[Tensor]) -> Sample | None:

@@ -19,7 +19,6 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import optree
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from lincoln_fn import core
 from lincoln_fn.combine import serial
@@ -28,7 +27,7 @@ from lincoln_fn.losses import Loss
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.testing.check import as_layer
 from lincoln_fn.testing.diagnosis import GradientError
-from lincoln_fn.testing.exact.operations import ROUNDED
+from lincoln_fn.testing.exact.operations import ROUNDED, PlainMode
 from lincoln_fn.testing.optimizer import step_of
 from lincoln_fn.testing.oracles import differentiated
 from lincoln_fn.testing.sample import Sample, Subject, floating, random_like, run_forward, sample
@@ -101,17 +100,12 @@ class Digits(NamedTuple):
     bfloat16: float
 
 
-class _LastBits(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
+class _LastBits(PlainMode):
     """While it is active, numbers that are rounded are changed in their last bit at random."""
 
     def __init__(self, key: Key) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self._keys = (key.fold_in(i) for i in count())
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Keep torch from importing its compiler for a mode that nothing compiled meets."""
-        return False
 
     # Any: of every operation of torch.
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except LayerError as error:
         parser.error(str(error))
     with tempfile.TemporaryDirectory(prefix="lincoln_fn-") as folder:
-        ran = isolated.run_isolated(_list_missing, (Path(folder),), tuple[str, ...], 10.0)
+        ran = isolated.run_isolated(partial(_list_missing, Path(folder)), tuple[str, ...], 10.0)
     if missing := ran.problem or " and ".join(ran.result or ()):
         told = "code can do what SECURITY.md says: grade files of strangers in a container"
         print(f"the code of the files is not fully confined: no {missing}; {told}", file=sys.stderr)
@@ -131,9 +131,10 @@ def grade_file(path: Path, course: Course, time_limit: float) -> list[Row]:
             """Run a function of the names of a file, in a process that can harm nothing."""
             # Each is new: what one exercise changes or writes, no other sees, to gain or to lose.
             empty(folder)
-            confined = function, folder, time_limit * (isolated.PATIENCE + 1), path, course.modules
-            given = (*confined, *arguments)
-            return isolated.run_isolated(in_confinement, given, answer, time_limit, folder)
+            seconds = time_limit * (isolated.PATIENCE + 1)
+            given = folder, seconds, path, course.modules, *arguments
+            call = partial(in_confinement, function, *given)
+            return isolated.run_isolated(call, answer, time_limit, folder)
 
         listed = run(_list_names, tuple[str, ...])
         if listed.result is None:

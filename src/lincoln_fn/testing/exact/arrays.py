@@ -15,9 +15,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from lincoln_fn.testing.exact.field import Array
-from lincoln_fn.testing.exact.numbers import READ, MissingError, Numbers, Table, bilinear, constant
-from lincoln_fn.testing.exact.rules import FUNCTIONS
+from lincoln_fn.testing.exact.field import READ, Array, MissingError
+from lincoln_fn.testing.exact.numbers import Numbers, Table, constant
+from lincoln_fn.testing.exact.rules import FUNCTIONS, bilinear
 
 MADE_BEFORE: Final = "exact numbers are written into an array that was made before"
 # The methods of ufuncs that are functions, too.

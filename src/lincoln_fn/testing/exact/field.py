@@ -31,10 +31,16 @@ Q: Final = (P - 1) // 2
 DIGITS, BITS, ULPS = 9, 36, 4
 LARGEST_OF_FRACTION: Final = 1000
 FREE: Final = "of some roots r of z only dr = dz / (2 r), or r dz / (2 z), is used"
+TIE: Final = "two numbers that are compared are equal by chance: a tie or a kink"
+READ: Final = "a number was read, and is a constant from there on"
 
 # Any: numpy's types of arrays say less than "of int64" or "of float64".
 Array = Any
 Bilinear: TypeAlias = Callable[[Array, Array], Array]
+
+
+class MissingError(Exception):
+    """An operation that exact numbers have no rule for."""
 
 
 class Field:

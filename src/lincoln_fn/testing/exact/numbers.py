@@ -1,30 +1,22 @@
 """Exact numbers: a float to compare by, a value and its derivative in a field; their table.
 
-A float that is not finite marks a number that has no value. What has a derivative of its own stands
-here; all other functions are written by it.
+A float that is not finite marks a number that has no value.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from lincoln_fn.testing.exact.field import Array, Bilinear, Field, P, Q, meaning
+from lincoln_fn.testing.exact.field import Array, Field, P, Q
 
 # Any: a number of Python or numpy, too.
 Number: TypeAlias = Any
 Axes: TypeAlias = int | Sequence[int] | None
-TIE: Final = "two numbers that are compared are equal by chance: a tie or a kink"
-READ: Final = "a number was read, and is a constant from there on"
 # An integer of at most this size keeps e^(n z) = (e^z)^n.
 LARGEST = 64
-
-
-class MissingError(Exception):
-    """An operation that exact numbers have no rule for."""
 
 
 class Numbers:
@@ -164,90 +156,6 @@ def _multiple(a: Numbers, b: Numbers, value: Array) -> tuple[Array, Array]:
             turn = np.where(is_whole, z.turn * count % Q, turn)
             factor = np.where(is_whole, _to_the(field, z.factor, count), factor)
     return turn, factor
-
-
-def compare(relation: Callable[[Array, Array], Array], a: Numbers, other: Number) -> Array:
-    """Compare numbers by their shadows; two that differ there alone are noted as a tie."""
-    b = a.like(other)
-    is_tie = (a.shadow == b.shadow) & (a.value != b.value) & np.isfinite(a.shadow)
-    if is_tie.any():
-        a.field.notes.add(TIE)
-    return relation(a.shadow, b.shadow)
-
-
-def power(z: Numbers, exponent: Number) -> Numbers:
-    """Compute z^c, of a number or of each its own."""
-    if isinstance(exponent, Numbers) and not exponent.shape and not exponent.tangent.any():
-        exponent = float(exponent.shadow)
-    if not isinstance(exponent, Numbers):
-        return _rational(z, float(exponent))
-    made = exp(exponent * log(z))
-    made.shadow = z.shadow**exponent.shadow
-    return made
-
-
-def _rational(z: Numbers, exponent: float) -> Numbers:
-    """Compute z^(p / q): a root if q is even, then the unique one of the odd rest."""
-    field, shadow = z.field, z.shadow**exponent
-    over, under, *irrational = meaning(exponent)
-    if not over:
-        return z * 0 + 1
-    if irrational != [1, 0] or under > P:
-        return exp(log(z) * exponent)
-    while under % 2 == 0:
-        z, under = sqrt(z), under // 2
-    if under > 1 and over % 2 == 0:  # z^2 would not say whether z has a root
-        z, over = sqrt(z), 2 * over
-    value, slope = (field.rational(z.value, over - less, under) for less in (0, under))
-    slope = field.reduce(slope * field.number(over / under))
-    return Numbers(field, shadow, value, field.reduce(slope * z.tangent))
-
-
-def exp(z: Numbers) -> Numbers:
-    """Compute e^z; that of -inf is 0."""
-    field = z.field
-    value = field.exp(z.turn, z.factor, z.value)
-    is_zero = z.shadow == -math.inf
-    value = np.where(is_zero, np.zeros((), field.dtype), value)
-    slope = field.reduce(value * np.where(is_zero, np.zeros((), field.dtype), z.tangent))
-    return Numbers(field, np.exp(z.shadow), value, slope)
-
-
-def log(z: Numbers) -> Numbers:
-    """Compute log z, whose partner is z itself."""
-    field, value = z.field, z.field.log(z.value)
-    tangent = field.reduce(z.tangent * field.inverse(z.value))
-    zeros = np.zeros(np.shape(value), np.int64)
-    return Numbers(field, np.log(z.shadow), value, tangent, zeros, z.value)
-
-
-def sqrt(z: Numbers) -> Numbers:
-    """Compute the square root."""
-    value, slope = z.field.root(z.value)
-    return Numbers(z.field, np.sqrt(z.shadow), value, z.field.reduce(slope * z.tangent))
-
-
-def erf(z: Numbers) -> Numbers:
-    """Compute erf z, with the derivative 2 / sqrt(pi) e^(-z^2)."""
-    slope = exp(-(z * z)) * (2 / math.sqrt(math.pi))
-    shadow = np.vectorize(math.erf, otypes=[float])(z.shadow)
-    return Numbers(z.field, shadow, z.field.erf(z.value), z.field.reduce(slope.value * z.tangent))
-
-
-def rotation(z: Numbers) -> tuple[Numbers, Numbers]:
-    """Compute cos z and sin z."""
-    field, (c, s) = z.field, z.field.rotation(z.value)
-    along = field.reduce(s * z.tangent)
-    cosine = Numbers(field, np.cos(z.shadow), c, field.reduce(-along))
-    return cosine, Numbers(field, np.sin(z.shadow), s, field.reduce(c * z.tangent))
-
-
-def bilinear(of: Bilinear, a: Numbers, b: Numbers) -> Numbers:
-    """Multiply matrices, or convolve."""
-    field = a.field
-    parts = (a.value, b.tangent), (a.tangent, b.value), (a.value, b.value)
-    one, other, value = (field.bilinear(of, *part) for part in parts)
-    return Numbers(field, of(a.shadow, b.shadow), value, field.reduce(one + other))
 
 
 class Table:

@@ -24,8 +24,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatc
 from lincoln_fn.core import ASKED
 from lincoln_fn.testing.exact import rules
 from lincoln_fn.testing.exact.arrays import ExactArray
-from lincoln_fn.testing.exact.field import Array, Field
-from lincoln_fn.testing.exact.numbers import READ, MissingError, Numbers, Table, bilinear, constant
+from lincoln_fn.testing.exact.field import READ, Array, Field, MissingError
+from lincoln_fn.testing.exact.numbers import Numbers, Table, constant
 
 # Any: of every operation of torch.
 Operation = Any
@@ -239,7 +239,7 @@ def _convolution(space: Space, func: Operation, args: Any, kwargs: Any) -> Any:
     def of(a: Array, b: Array) -> Array:
         return func(torch.from_numpy(a), torch.from_numpy(b), None, *how).numpy()
 
-    y = bilinear(of, space.numbers(x), space.numbers(weight))
+    y = rules.bilinear(of, space.numbers(x), space.numbers(weight))
     if bias is not None:
         each_channel = -1, *[1] * (weight.ndim - 2)
         y = y + space.numbers(bias).map(lambda each: each.reshape(each_channel))
@@ -257,7 +257,8 @@ def _convolution_back(space: Space, func: Operation, args: Any, kwargs: Any) -> 
         return func(torch.from_numpy(g), *pair, None, *how, mask)[i].numpy()
 
     of_g = space.numbers(g)
-    dx, dw = (bilinear(partial(half, i), of_g, space.numbers((weight, x)[i])) for i in range(2))
+    others = space.numbers(weight), space.numbers(x)
+    dx, dw = (rules.bilinear(partial(half, i), of_g, other) for i, other in enumerate(others))
     made = dx, dw, of_g.sum((0, *range(2, g.ndim)))
     pairs = zip(made, wanted, strict=True)
     return tuple(space.tensor(each) if is_wanted else None for each, is_wanted in pairs)
@@ -302,18 +303,22 @@ _PRECISE: Final = """
 ROUNDED: Final = (rules.RULES.keys() | {*_SUMS.split()}) - {*_PRECISE.split()}
 
 
-class Space(Table, TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
-    """Where exact numbers live: while it is active, floating tensors that are made are exact."""
-
-    def __init__(self, field: Field) -> None:
-        TorchDispatchMode.__init__(self)  # type: ignore[no-untyped-call]  # torch's
-        Table.__init__(self, field)
-        self.branches = False  # whether a comparison decides what is computed
+class PlainMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
+    """A mode that nothing compiled meets, so that torch need not import its compiler."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Keep torch from importing its compiler for a mode that nothing compiled meets."""
+        """Return whether the compiler may leave it out."""
         return False
+
+
+class Space(Table, PlainMode):
+    """Where exact numbers live: while it is active, floating tensors that are made are exact."""
+
+    def __init__(self, field: Field) -> None:
+        PlainMode.__init__(self)  # type: ignore[no-untyped-call]  # torch's
+        Table.__init__(self, field)
+        self.branches = False  # whether a comparison decides what is computed
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

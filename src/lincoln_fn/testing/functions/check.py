@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from runpy import run_path
-from typing import Any, Final, Literal, overload
+from typing import Any, Final
 
 import attrs
 import torch
@@ -34,18 +34,6 @@ from lincoln_fn.testing.functions.function import Function, function_of
 from lincoln_fn.testing.functions.report import report_of
 
 
-@overload
-def check_function(
-    f: Callable[..., Any] | type[torch.autograd.Function], *inputs: object,
-    reference: Callable[..., Any] | None = ..., key: Key = ..., all: Literal[False] = ...,
-    twice: bool = ..., is_compiled: bool = ...,
-) -> None: ...  # fmt: skip
-@overload
-def check_function(
-    f: Callable[..., Any] | type[torch.autograd.Function], *inputs: object,
-    reference: Callable[..., Any] | None = ..., key: Key = ..., all: Literal[True],
-    twice: bool = ..., is_compiled: bool = ...,
-) -> Report: ...  # fmt: skip
 def check_function(
     f: Callable[..., Any] | type[torch.autograd.Function],
     *inputs: object,
@@ -54,7 +42,7 @@ def check_function(
     all: bool = False,  # noqa: A002  # as the option is called
     twice: bool = False,
     is_compiled: bool = False,
-) -> Report | None:
+) -> Report:
     """Check the gradients of a function of torch with a backward of its own.
 
     Its gradients are held against differences of its own forward in float64, or against a
@@ -79,7 +67,8 @@ def check_function(
 
     Example:
         >>> x = torch.tensor([[1.0, -2.0, 3.0]])
-        >>> check_function(torch.nn.functional.gelu, x)
+        >>> check_function(torch.nn.functional.gelu, x).is_right
+        True
         >>> check_function(lambda x: torch.sin(x) - 2 * torch.sin(x.detach()), x)
         Traceback (most recent call last):
         lincoln_fn.testing.diagnosis.GradientError: <lambda>: dx has the wrong sign
@@ -94,16 +83,6 @@ def check_function(
     return _told(function, reference, key, {name for name, on in options.items() if on}, all)
 
 
-@overload
-def check_vjp(
-    forward: Callable[..., Any], backward: Callable[..., Any], *inputs: object,
-    reference: Callable[..., Any] | None = ..., key: Key = ..., all: Literal[False] = ...,
-) -> None: ...  # fmt: skip
-@overload
-def check_vjp(
-    forward: Callable[..., Any], backward: Callable[..., Any], *inputs: object,
-    reference: Callable[..., Any] | None = ..., key: Key = ..., all: Literal[True],
-) -> Report: ...  # fmt: skip
 def check_vjp(
     forward: Callable[..., Any],
     backward: Callable[..., Any],
@@ -111,7 +90,7 @@ def check_vjp(
     reference: Callable[..., Any] | None = None,
     key: Key = Key(0),
     all: bool = False,  # noqa: A002  # as the option is called
-) -> Report | None:
+) -> Report:
     """Check a pair of functions of arrays: of numpy, of jax or of torch.
 
     `forward(*inputs)` returns (y, saved), and `backward(saved, g)` the gradients of all inputs, as
@@ -123,7 +102,7 @@ def check_vjp(
         backward: the backward pass.
         inputs: arrays of one kind, numbers and None.
         reference: a plain function of torch tensors, which says what y and the gradients are.
-        all: whether to return a report, in place of an error at the first mistake.
+        all: whether to report every mistake, in place of an error at the first.
 
     Raises:
         GradientError: naming the mistake; not with `all=True`.
@@ -146,19 +125,17 @@ def check_vjp(
 
 def _told(
     f: Function, reference: Callable[..., Any] | None, key: Key, asked: set[str], is_all: bool
-) -> Report | None:
-    """Return a report, or raise an error if it is not right."""
+) -> Report:
+    """Return a report; unless all is reported, raise an error if it is not right."""
     __tracebackhide__ = True
     with torch.inference_mode(False):
         report = report_of(f, reference, key, asked)
-    if is_all:
-        return report
-    if report.mistakes:
+    if report.mistakes and not is_all:
         raise GradientError(report.mistakes[0].sentence)
-    if not report.is_right:
+    if not (report.is_right or is_all):
         told = "; ".join(report.remarks) or report.findings[0].sentence
         raise GradientError(f"{f.name}: no gradient could be judged: {told}")
-    return None
+    return report
 
 
 DTYPES: Final = {
@@ -216,10 +193,9 @@ def named(name: str) -> Any:  # Any: of any kind
     home, _, expression = name.rpartition(":")
     if not home:
         raise ValueError(f"expected package.module:name or file.py:name, got {name}")
-    if not home.endswith(".py"):
-        return eval(expression, vars(import_module(home)))
     # A name of its own would hide a module of that name.
-    return eval(expression, run_path(home))
+    scope = run_path(home) if home.endswith(".py") else vars(import_module(home))
+    return eval(expression, scope)
 
 
 def inputs_of(text: str, key: Key) -> list[Any]:  # Any: tensors, numbers, None

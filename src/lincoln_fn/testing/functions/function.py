@@ -255,11 +255,6 @@ def names_of(of: Callable[..., object], count: int, *, skipped: int = 0) -> tupl
     return tuple(found[i] if i < len(found) else f"x{i}" for i in range(count))
 
 
-def size_of(t: Tensor) -> float:
-    """Return the largest of a tensor's values; nan if one is."""
-    return float(t.detach().abs().max()) if t.numel() else 0.0
-
-
 def gradient_of(name: str) -> str:
     """Name the gradient of an input."""
     return f"d{name}" if name.isidentifier() else f"the gradient of {name}"

@@ -10,8 +10,9 @@ from attrs import evolve
 
 from lincoln_fn.testing.diagnosis import GradientError, short
 from lincoln_fn.testing.functions import trials
-from lincoln_fn.testing.functions.function import Function, RefusedError, size_of
-from lincoln_fn.testing.functions.value import error_of, is_derivative
+from lincoln_fn.testing.functions.function import Function, RefusedError
+from lincoln_fn.testing.functions.value import is_derivative
+from lincoln_fn.testing.oracles import error_of, size_of
 
 # A size above a block of 1024, and no multiple of any; and one of columns, above 4096.
 LONG, COLUMNS = 1031, 4099

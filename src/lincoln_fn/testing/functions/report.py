@@ -15,7 +15,8 @@ from lincoln_fn.testing.diagnosis import Finding, GradientError, Report, short
 from lincoln_fn.testing.functions.function import Function, RefusedError
 from lincoln_fn.testing.functions.further import ASKED, FURTHER, HALF, REMARKED
 from lincoln_fn.testing.functions.trials import FIRST, SAME, TRIALS, NotTriedError, Point, Trial
-from lincoln_fn.testing.functions.value import Judge, disagreement, referred, tolerance
+from lincoln_fn.testing.functions.value import Judge, finding_of, referred, tolerance
+from lincoln_fn.testing.oracles import relative_error
 from lincoln_fn.testing.precision import Doubled
 
 _NOT_DIFFERENTIABLE: Final = re.compile(r"not differentiable with respect to argument '(\w+)'")
@@ -36,7 +37,7 @@ def report_of(
         return Report(f.name, (Finding("", f.name, "y", "not judged", sentence=told),))
     if not f.outputs:
         told = "no output requires grad: it has no backward that autograd sees"
-        return Report(f.name, (_finding(f, "y", told),))
+        return Report(f.name, (finding_of(f, "y", told),))
     if reference is not None:
         _check_reference(f, reference)
     run = f.run()
@@ -49,10 +50,10 @@ def report_of(
             remarks.append("values, layouts, sizes and dtypes were not tried: two runs differ")
             return Report(f.name, tuple(findings), tuple(remarks))
         if reference is not None:
-            findings.append(_finding(f, "y", _other_y(f, reference)))
+            findings.append(finding_of(f, "y", _other_y(f, reference)))
         judged = at.judge.of(f, key, elsewhere=True)
     except GradientError as error:
-        findings.append(_finding(f, "backward", str(error).removeprefix(f"{f.name}: ")))
+        findings.append(finding_of(f, "backward", str(error).removeprefix(f"{f.name}: ")))
         return Report(f.name, tuple(findings), tuple(remarks))
     findings += [_of_none(at, each) for each in judged.findings]
     remarks += judged.remarks
@@ -75,24 +76,22 @@ def _tried(at: Point, trials: dict[str, Trial], remarks: list[str]) -> list[Find
             # What a function warns of where it was not called does not concern the caller.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                findings.append(_finding(at.f, name, next(trial(at), "")))
+                findings.append(finding_of(at.f, name, next(trial(at), "")))
         except (NotTriedError, RefusedError, GradientError) as error:
             remarks += [f"not tried: {name}: {error}"] * bool(str(error))
     return findings
 
 
-def _finding(f: Function, what: str, told: str) -> Finding:
-    """Make the finding of a trial: what it tells is wrong, if anything."""
-    if not told:
-        return Finding("", f.name, what, "right")
-    return Finding("", f.name, what, "wrong", what, f"{f.name}: {told}")
-
-
 def _other_y(f: Function, reference: Callable[..., Any]) -> str:
-    part = disagreement(f, referred(f, reference))
+    part = _disagreement(f, referred(f, reference))
     if part <= tolerance(f.run().y[0].dtype):
         return ""
     return f"forward does not compute the reference's y: it differs by {part:.2g} of the largest"
+
+
+def _disagreement(f: Function, of: Function) -> float:
+    """Compute by how much y differs from a reference's, in parts of the largest value."""
+    return max(map(relative_error, f.run().y, of.in_dtype(torch.float64).run().y))
 
 
 def _settled(f: Function) -> Function:
@@ -161,7 +160,7 @@ def _is_exact(f: Function, reference: Callable[..., Any] | None, key: Key) -> bo
         if any(y.dtype is not torch.float64 for y in run.y):
             return False
         if reference is not None:
-            return disagreement(f, referred(f, reference)) <= AGREEMENT
+            return _disagreement(f, referred(f, reference)) <= AGREEMENT
         return not all(map(torch.equal, run.y, moved.y))
 
 

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from lincoln_fn.core import Key, keys
 from lincoln_fn.testing.diagnosis import GradientError
-from lincoln_fn.testing.functions.function import Function, RefusedError, Run, copied, size_of
+from lincoln_fn.testing.functions.function import Function, RefusedError, Run, copied
 from lincoln_fn.testing.functions.value import Judge
+from lincoln_fn.testing.oracles import size_of
 
 Differ: TypeAlias = Callable[[Tensor, Tensor, float], bool]
 

@@ -21,8 +21,8 @@ from lincoln_fn.testing.blame import UNSEEN
 from lincoln_fn.testing.check import check_layer
 from lincoln_fn.testing.diagnosis import Finding, GradientError, Report, not_finite, short
 from lincoln_fn.testing.explain import worst_place
-from lincoln_fn.testing.functions.function import Function, RefusedError, size_of
-from lincoln_fn.testing.oracles import least_slope, scales, steady_slope
+from lincoln_fn.testing.functions.function import Function, RefusedError
+from lincoln_fn.testing.oracles import error_of, least_slope, scales, size_of, steady_slope
 from lincoln_fn.testing.point import DETACHED, is_plainly_right
 from lincoln_fn.testing.point import by_differences as by_slopes
 from lincoln_fn.testing.precision import Doubled
@@ -130,11 +130,11 @@ def layer_of(f: Function, of: Function | None = None) -> Layer:
     """Make a layer whose backward is that of f, and whose forward is another's; None hides f's."""
 
     def forward(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-        y = (of or f).outputs_of(f.placed([each.clone() for each in _values(f, params)]))
+        y = (of or f).outputs_of(f.placed([each.clone() for each in params.values()]))
         return y if of else tuple(each.detach() for each in y), params
 
     def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
-        found = f.at(f.placed(_values(f, params))).run().gradients(g)
+        found = f.at(f.placed([*params.values()])).run().gradients(g)
         return None, dict(zip(params, found, strict=True))
 
     return Layer(f.name, forward, backward)
@@ -159,10 +159,6 @@ def _joined(f: Function) -> Function:
 
     vector = torch.cat([each.flatten() for each in values])
     return attrs.evolve(f, call=call, inputs=(vector,), names=("x",), which=(0,), of_caller=1)
-
-
-def _values(f: Function, params: Params) -> list[Tensor]:
-    return [params[f.names[i]] for i in f.which]
 
 
 def plain(text: str) -> str:
@@ -227,13 +223,16 @@ def by_differences(f: Function, key: Key) -> Report:
 
 def _report(f: Function, told: Sequence[str], *remarks: str) -> Report:
     """Make the report of what is told of each gradient; "" of a right one."""
-    findings = [
-        Finding("", f.name, leaf, "wrong", "value", f"{f.name}: {leaf} {how}{f.look(n)}")
-        if how
-        else Finding("", f.name, leaf, "right")
-        for n, (leaf, how) in enumerate(zip(f.leaves, told, strict=True))
-    ]
-    return Report(f.name, tuple(findings), remarks)
+    rows = enumerate(zip(f.leaves, told, strict=True))
+    said = ((leaf, how and f"{leaf} {how}{f.look(n)}") for n, (leaf, how) in rows)
+    return Report(f.name, tuple(finding_of(f, *each, "value") for each in said), remarks)
+
+
+def finding_of(f: Function, what: str, told: str, name: str = "") -> Finding:
+    """Make the finding of a gradient or a trial: what is told of it is wrong, if anything."""
+    if not told:
+        return Finding("", f.name, what, "right")
+    return Finding("", f.name, what, "wrong", name or what, f"{f.name}: {told}")
 
 
 def _how(given: Tensor, right: Tensor) -> str:
@@ -250,19 +249,6 @@ def _how(given: Tensor, right: Tensor) -> str:
     return f"is wrong, most at {[*worst_place(given, right)]}, by {part:.2g} of the largest value"
 
 
-def disagreement(f: Function, of: Function) -> float:
-    """Compute by how much y differs from a reference's, in parts of the largest value."""
-    pairs = [*zip(f.run().y, of.in_dtype(torch.float64).run().y, strict=True)]
-    if any(a.shape != b.shape for a, b in pairs):
-        return float("inf")
-    return max(error_of(a, b) / (size_of(b) or 1.0) for a, b in pairs)
-
-
 def tolerance(dtype: torch.dtype) -> float:
     """Return which error a right function of some dtype may have, in parts of the largest value."""
     return max(ROUNDINGS * torch.finfo(dtype).eps, OF_KERNELS)
-
-
-def error_of(given: Tensor, right: Tensor) -> float:
-    """Return the largest difference."""
-    return size_of(given.double() - right.double())
