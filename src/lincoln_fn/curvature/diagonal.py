@@ -18,7 +18,7 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Layer, Params, PositiveInt, Term, tree
 from lincoln_fn.curvature.columns import columns
-from lincoln_fn.curvature.duals import fast_for_columns
+from lincoln_fn.curvature.duals import fast_layers
 from lincoln_fn.losses import Loss
 from lincoln_fn.per_example.internal import check_independent, forms, terms_of
 
@@ -54,7 +54,7 @@ def ggn_diagonal(
         tensor([[2., 8.]])
     """
     check_independent(net)
-    net = fast_for_columns(net)
+    net = fast_layers(net)
     prediction, cache = net.forward(params, x)
     return square_sums(net, params, cache, columns(loss, prediction, target))
 
