@@ -10,7 +10,7 @@ from helpers.refusals import refusals
 import lincoln_fn as lf
 from lincoln_fn.curvature.columns import columns
 from lincoln_fn.curvature.diagonal import square_sums
-from lincoln_fn.curvature.duals import fast_for_columns
+from lincoln_fn.curvature.duals import fast_layers
 
 
 def floating(tree):
@@ -178,7 +178,7 @@ def test_squares_and_the_diagonal_equal_autograds_for_every_layer(case):
     net, params, x = case.layer, cast(case.params()), cast(case.x)
     y, cache = net.forward(params, x)
     g = lf.keys.normal(lf.Key(40), (3, *y.shape)).double()
-    fast = fast_for_columns(net)
+    fast = fast_layers(net)
     cache = fast.forward(params, x)[1]
     given, expected = square_sums(fast, params, cache, g), by_autograd(net, params, x, g)
     # The gradient of the keys' bias cancels.

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import sys
 
 import pytest
 import torch
@@ -62,7 +61,7 @@ NETWORKS = {
 @pytest.mark.parametrize("at_once", [1, 2**22])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_examples_together_and_one_after_the_other(name, at_once, monkeypatch):
-    monkeypatch.setattr(sys.modules[per_example.noise_scale.__module__], "_AT_ONCE", at_once)
+    monkeypatch.setattr("lincoln_fn.per_example.forms._AT_ONCE", at_once)
     net, x = NETWORKS[name]
     params, cache, g = example(net, x, 4)
     check_noise(net, params, cache, g, one_by_one(net, params, cache, g))

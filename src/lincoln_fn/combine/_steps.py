@@ -94,19 +94,10 @@ def loop(step: Step, carry: Arrays, xs: Arrays) -> tuple[Arrays, Steps] | None:
 
 def tree_of_step(steps: Steps, stacked: Sequence[Tensor], shared: Sequence[Tensor]) -> Tree:
     """Make the tree of one step of its stacked tensors."""
-    leaves = [(shared, stacked)[place.is_stacked][place.position] for place in steps.places]
-    shapes = [place.shape for place in steps.places]
+    tensors = shared, stacked
     return steps.structure.unflatten(
-        x if x.shape == shape else x.expand(shape) for x, shape in zip(leaves, shapes, strict=True)
+        tensors[place.is_stacked][place.position].expand(place.shape) for place in steps.places
     )
-
-
-def trees(steps: Steps) -> list[Tree]:
-    """List the trees of all steps."""
-    return [
-        tree_of_step(steps, [tensor[i] for tensor in steps.stacked], steps.shared)
-        for i in range(steps.count)
-    ]
 
 
 def stacked_tree(steps: Steps) -> Tree:
@@ -268,7 +259,10 @@ def loop_back(
 
 def caches_of(caches: Looped) -> tuple[Cache, ...]:
     """List the cache of each step."""
-    return caches.first, *(cache for _, _, cache in trees(caches.rest))
+    rest = caches.rest
+    of_steps = ([tensor[i] for tensor in rest.stacked] for i in range(rest.count))
+    trees = (tree_of_step(rest, stacked, rest.shared) for stacked in of_steps)
+    return caches.first, *(cache for _, _, cache in trees)
 
 
 def steps_in_order(sequences: Arrays, dim: int, reverse: bool) -> Arrays:

@@ -103,9 +103,8 @@ def _of_values(a: Arg, b: Arg) -> tuple[Arg, Arg]:
 def extreme(name: str, x: Arg, *args: Arg, **options: Arg) -> Arg:
     """Take the largest or smallest of all; torch has other forms of it, with indices."""
     if args or options:
-        raise refused(
-            f"{name} with arguments", f"v.a{name}(dim), v.arg{name}(dim) or v.{name}imum(w)"
-        )
+        forms = f"v.a{name}(dim), v.arg{name}(dim) or v.{name}imum(w)"
+        raise refused(f"{name} with arguments", forms)
     return x.amax() if name == "max" else amin(x)
 
 
@@ -141,9 +140,8 @@ def variance(
 
 
 def norm(x: Arg, p: Arg = "fro", dim: Arg = None, keepdim: bool = False) -> Arg:
-    return x.apply(
-        ours.norm(2.0 if p in ("fro", None) else float(p), dims_of(dim), keepdim=keepdim)
-    )
+    p = 2.0 if p in ("fro", None) else float(p)
+    return x.apply(ours.norm(p, dims_of(dim), keepdim=keepdim))
 
 
 def dims_of(dim: Arg) -> Arg:
@@ -188,9 +186,8 @@ def parts(name: str, x: Arg, size: Arg, dim: int = 0) -> Arg:
 
 def pad(x: Arg, pad: Arg, mode: str = "constant", value: float | None = None) -> Arg:
     if mode != "constant":
-        raise refused(
-            f"pad with mode={mode!r}", "v.reflection_pad2d(padding), or another of lf.*_pad*"
-        )
+        others = "v.reflection_pad2d(padding), or another of lf.*_pad*"
+        raise refused(f"pad with mode={mode!r}", others)
     return x.apply(moved("pad", tuple(pad), mode, value))
 
 
@@ -204,19 +201,15 @@ def layer_norm(
 ) -> Arg:
     """Normalise the trailing axes, and scale and shift by values of the graph."""
     made = ours.layer_norm(tuple(normalized_shape), eps, elementwise_affine=False)
-    return affine(
-        x.apply(_torch_layers.without_params(made, layers.layer_norm.Params(None, None))),
-        weight,
-        bias,
-    )
+    own = _torch_layers.without_params(made, layers.layer_norm.Params(None, None))
+    return affine(x.apply(own), weight, bias)
 
 
 def rms_norm(x: Arg, normalized_shape: Arg, weight: Arg = None, eps: float | None = None) -> Arg:
     """Divide by the root mean square of the trailing axes, and scale by a value of the graph."""
     made = ours.rms_norm(tuple(normalized_shape), eps, elementwise_affine=False)
-    return affine(
-        x.apply(_torch_layers.without_params(made, layers.rms_norm.Params(None))), weight, None
-    )
+    own = _torch_layers.without_params(made, layers.rms_norm.Params(None))
+    return affine(x.apply(own), weight, None)
 
 
 def normalize(x: Arg, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Arg:
@@ -230,9 +223,8 @@ def attention(
     is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
 ) -> Arg:  # fmt: skip
     if dropout_p or enable_gqa:
-        raise refused(
-            "attention with dropout or groups", "v.apply(layer) of a layer of the library"
-        )
+        own = "v.apply(layer) of a layer of the library"
+        raise refused("attention with dropout or groups", own)
     masks = () if attn_mask is None else (attn_mask,)
     return query.apply(ours.scaled_dot_product_attention(is_causal, scale), key, value, *masks)
 

@@ -101,14 +101,11 @@ class Wiring:
         """The number of the first part's output."""
         return 1 if self.entries is None else self.entries
 
-    def split(self, label: str, params: Params) -> tuple[Params, ...]:
+    def split(self, visit: VisitThere | VisitBack, params: Params) -> tuple[Params, ...]:
         """Return the params of each part, () for one without any; refuse other params."""
         if self.arrange in (ENTRIES, walk.ALL_BUT_LAST):
-            check_entries(label, "params", params, len(self.reads) - len(self.bare))
-        elif self.arrange.kind is not None:
-            core.check_params(label, params, self.arrange.kind)
-        split = self.arrange.split(params)
-        return (*split, *((),) * (len(self.reads) - len(split)))
+            check_entries(visit.label, "params", params, len(self.reads) - len(self.bare))
+        return visit.made.split_params(params)
 
     def values_of(self, label: str, x: Arrays) -> tuple[Arrays, ...]:
         """Return the values that x consists of."""
@@ -166,7 +163,7 @@ def _add(gs: list[Arrays], read: Read, d: Arrays) -> None:
 
 def there(visit: VisitThere, params: Params, x: Arrays, *, wiring: Wiring) -> tuple[Arrays, Record]:
     """Compute the output of each part from the values before it."""
-    split = wiring.split(visit.label, params)
+    split = wiring.split(visit, params)
     values, records = [*wiring.values_of(visit.label, x)], []
     for i, entry in enumerate(split):
         y, record = visit(i, entry, wiring.inputs_of(i, visit.parts, values))
@@ -179,7 +176,7 @@ def back(
     visit: VisitBack, params: Params, cache: Cache, g: Arrays, *, wiring: Wiring
 ) -> tuple[Arrays, Record]:
     """Give each part its g, from the last to the first, and add up the dx of each value."""
-    n, split = len(wiring.reads), wiring.split(visit.label, params)
+    n, split = len(wiring.reads), wiring.split(visit, params)
     check_entries(visit.label, "the cache", cache, n + wiring.notes)
     if not isinstance(wiring.y, int):
         check_entries(visit.label, "g", g, len(wiring.y))
@@ -219,10 +216,10 @@ def init(
     return wiring.arrange.join(tuple(params), None)
 
 
-def needs_dx(i: int, params: Params, *, label: str, wiring: Wiring) -> bool:
+def needs_dx(i: int, params: Params, *, wiring: Wiring) -> bool:
     """Return whether a part that part i depends on is trained."""
     behind = wiring.behind[i]
-    split = wiring.split(label, params) if behind else ()
+    split = wiring.arrange.split(params) if behind else ()
     return any(walk.is_trained(split[j]) for j in behind)
 
 
@@ -234,7 +231,7 @@ def wired(
     name = label if isinstance(label, str) else label.__name__
     own = {
         "init": partial(init, label=name, wiring=wiring),
-        "needs_dx": partial(needs_dx, label=name, wiring=wiring),
+        "needs_dx": partial(needs_dx, wiring=wiring),
         "arrange": wiring.arrange,
     }
     loops = partial(there, wiring=wiring), partial(back, wiring=wiring)

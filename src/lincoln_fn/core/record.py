@@ -77,7 +77,7 @@ def record(cls: type[T]) -> type[T]:
     frozen: Any = attrs.frozen(cls, eq=False, repr=False)  # Any: attrs makes a new class
     frozen.__repr__ = _repr
     if not hasattr(frozen, "_repr_html_"):
-        frozen._repr_html_ = _repr_html_
+        frozen._repr_html_ = shown
     fields = attrs.fields(frozen)
     children = tuple(a.name for a in fields if not a.metadata.get("static"))
     constants = tuple(a.name for a in fields if a.metadata.get("static"))
@@ -218,10 +218,6 @@ def _release(held: _Held, _: object) -> State:
 def _repr(self: attrs.AttrsInstance) -> str:
     shown = (f"{a.name}={format_briefly(getattr(self, a.name))}" for a in attrs.fields(type(self)))
     return f"{type(self).__name__}({', '.join(shown)})"
-
-
-def _repr_html_(self: attrs.AttrsInstance) -> str:
-    return shown(self)
 
 
 @singledispatch

@@ -168,7 +168,7 @@ def grouped_query_attention(
     parts = (*(projection,) * 3, norm, norm, place, place, heads, output)
     make = partial(
         attention_forms.attention_of, parts=parts, find=partial(attention_forms.parts_of, NAME),
-        cls=Params, arrange=_ARRANGEMENT, counts=(num_heads, kv_heads), names=_NAMES,
+        arrange=_ARRANGEMENT, counts=(num_heads, kv_heads), names=_NAMES,
         init=partial(init, head_dim=head_dim, num_heads=num_heads, num_kv_heads=kv_heads),
     )  # fmt: skip
     return core.bare(make)

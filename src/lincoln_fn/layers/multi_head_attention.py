@@ -32,7 +32,7 @@ from lincoln_fn.layers.common import attention_forms
 from lincoln_fn.layers.common.attention import check_mask
 from lincoln_fn.layers.common.attention_forms import Cache, Given, Gradients, Inputs
 from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
-from lincoln_fn.walk.internal import Record, VisitRecord, fields
+from lincoln_fn.walk.internal import Record, VisitRecord, fields, visit_parts
 
 NAME = "multi_head_attention"
 
@@ -88,8 +88,8 @@ def find(x: Inputs, *, num_heads: int, batch_first: bool) -> Given:
 
 
 def gather(visit: VisitRecord, params: Params, records: tuple[Record, ...]) -> Params:
-    """Collect the dense layers' gradients, with db_k = 0."""
-    dparams: Params = attention_forms.gather(visit, params, records, arrange=_ARRANGEMENT)
+    """Collect the parts' gradients, with db_k = 0."""
+    dparams: Params = visit_parts(_ARRANGEMENT, visit, params, records)
     if type(params.key) is not dense.Params or params.key.bias is None:
         return dparams
     # The computed sum would be rounding errors, which an optimizer such as adam would amplify.
@@ -150,9 +150,8 @@ def multi_head_attention(
     parts = (*(projection(weight_init),) * 3, heads, projection(output_weight_init))
     of_x = partial(find, num_heads=num_heads, batch_first=batch_first)
     make = partial(
-        attention_forms.attention_of, parts=parts, find=of_x, cls=Params,
-        arrange=_ARRANGEMENT, counts=(num_heads, num_heads), gather=gather,
-        init=partial(_init, find=of_x, p=dropout),
+        attention_forms.attention_of, parts=parts, find=of_x, arrange=_ARRANGEMENT,
+        counts=(num_heads, num_heads), gather=gather, init=partial(_init, find=of_x, p=dropout),
         names=("query", "key", "value", "heads", "output"),
     )  # fmt: skip
     return core.bare(make)

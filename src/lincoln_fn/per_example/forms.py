@@ -36,6 +36,8 @@ Source: Goodfellow, "Efficient Per-Example Gradient Computations", 2015; with ro
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Iterator
 from functools import reduce
 from typing import Final
 
@@ -117,10 +119,15 @@ def square_sum(term: Term, p: Tensor) -> Float[Tensor, "*shape"]:
         return term.values.square().sum(0)
     if isinstance(term, Outer) and term.x.shape[1] == 1:  # sum_n (x_n^2)^T g_n^2
         return (term.x.squeeze(1).square().mT @ term.g.squeeze(1).square()).reshape(p.shape)
+    return reduce(torch.add, [d.square().sum(0) for d in in_parts(term, p)])
+
+
+def in_parts(term: Term, p: Tensor) -> Iterator[Float[Tensor, " n *shape"]]:
+    """Compute d of a few examples after the other."""
     few = max(1, _AT_ONCE // max(1, p.numel()))
-    parts = [slice(start, start + few) for start in range(0, max(term.count, 1), few)]
-    each = (gradients(term.map(lambda leaf, part=part: leaf[part]), p) for part in parts)
-    return reduce(torch.add, [d.square().sum(0) for d in each])
+    for start in range(0, max(term.count, 1), few):
+        part = slice(start, start + few)
+        yield gradients(term.map(operator.itemgetter(part)), p)
 
 
 def _rows(term: Explicit) -> Float[Tensor, "N size"]:

@@ -38,7 +38,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import partial, reduce
-from typing import Final, Literal
+from typing import Literal
 
 import attrs
 import torch
@@ -52,9 +52,6 @@ from lincoln_fn.per_example.network import examples_in, terms_of
 from lincoln_fn.streams import Stream
 from lincoln_fn.streams.internal import closing
 from lincoln_fn.training import Gradient, StepRecord, TrainState
-
-# How many numbers of gradients of single examples are in memory at one time: 16 MiB of float32.
-_AT_ONCE: Final = 2**22
 
 
 @core.record
@@ -133,10 +130,7 @@ def _sums(term: Term, p: Tensor) -> tuple[Tensor, Tensor]:
     if _has_few_rows(term, p):
         norms, term = forms.measure(term, p)
         return forms.weighted_sum(term, p, torch.ones_like(norms)), norms.sum()
-    few = max(1, _AT_ONCE // max(1, p.numel()))
-    parts = [slice(start, start + few) for start in range(0, term.count, few)]
-    each = (forms.gradients(term.map(lambda leaf, part=part: leaf[part]), p) for part in parts)
-    pairs = ((d.sum(0), _square(d)) for d in each)
+    pairs = ((d.sum(0), _square(d)) for d in forms.in_parts(term, p))
     return reduce(lambda one, other: (one[0] + other[0], one[1] + other[1]), pairs)
 
 

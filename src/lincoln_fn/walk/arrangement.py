@@ -39,10 +39,6 @@ class Arrangement:
     kind: type | None = None
 
 
-def _entries(params: Params) -> PartsParams:
-    return tuple(params)
-
-
 def _all(parts: PartsParams, params: Params) -> Params:
     return parts
 
@@ -59,10 +55,10 @@ def _first(parts: PartsParams, params: Params) -> Params:
     return parts[0]
 
 
-ENTRIES: Final = Arrangement(_entries, _all)
+ENTRIES: Final = Arrangement(tuple, _all)
 """A tuple with one entry for each part."""
 
-ALL_BUT_LAST: Final = Arrangement(_entries, _all_but_last)
+ALL_BUT_LAST: Final = Arrangement(tuple, _all_but_last)
 """A tuple with one entry for each part but the last, which has no params."""
 
 ITS_PART: Final = Arrangement(_of_one, _first, is_around=True)

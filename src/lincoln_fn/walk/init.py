@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
-import attrs
 import optree
 from torch import Tensor
 
@@ -61,10 +59,7 @@ def init_with_outputs(
 
 def output_of(part: Layer, params: Params, x: Arrays) -> Arrays:
     """Find the output of a part on `meta`."""
-    predict, given = part.predict, (on_meta(params), on_meta(x))
-    if not isinstance(predict, Placed):
-        return recall(predict, *given)
-    return attrs.evolve(predict, function=partial(recall, predict.function))(*given)
+    return recall(part.predict, on_meta(params), on_meta(x))
 
 
 def recall(predict: Callable[[Params, Arrays], Arrays], params: Params, x: Arrays) -> Arrays:
@@ -76,7 +71,8 @@ def recall(predict: Callable[[Params, Arrays], Arrays], params: Params, x: Array
     if not all(isinstance(leaf, Tensor) and leaf.is_meta for leaf in (*leaves, *form[0])):
         return predict(params, x)
     shapes = ((leaf.shape, leaf.stride(), leaf.dtype) for leaf in form[0])
-    key = (id(predict), *map(id, leaves), *shapes, form[1])
+    function = predict.function if isinstance(predict, Placed) else predict
+    key = (id(function), *map(id, leaves), *shapes, form[1])
     if key not in found:
         found[key] = (predict, params), predict(params, x)
     return found[key][1]

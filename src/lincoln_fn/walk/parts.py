@@ -99,18 +99,11 @@ def place_parts(label: str, layers: Iterable[Layer]) -> tuple[Layer, ...]:
 
 
 def _place(position: str, layer: Layer) -> Layer:
-    def place_function(name: str) -> Any:  # Any: a function of the protocol
-        function = getattr(layer, name)
-        return (
-            function if function is core.unchanged else Placed(position, layer.name, name, function)
-        )
-
-    functions = ("forward", "backward", "init", "predict", "input_grad", "grads", "advance")
-    return layer.replace(
-        spec=layer.spec,
-        **{name: place_function(name) for name in functions},
-        composition=layer.composition,
-    )
+    names = ("forward", "backward", "init", "predict", "input_grad", "grads", "advance")
+    own = {name: getattr(layer, name) for name in names}
+    wrapped = {name: f for name, f in own.items() if f is not core.unchanged}
+    placed = {name: Placed(position, layer.name, name, f) for name, f in wrapped.items()}
+    return layer.replace(spec=layer.spec, composition=layer.composition, **placed)
 
 
 @attrs.frozen(eq=False)

@@ -295,9 +295,10 @@ def grads_at(net: Layer, params: Params, sites: Record) -> Params:
         tensor([1., 1.])
     """
     if isinstance(sites, Site) and sites.layer is net:
-        if sites.dparams is not None:
-            return sites.dparams
-        return net.grads(sites.params, sites.cache, sites.g)
+        if not is_trained(sites.params):
+            return sites.params
+        own = sites.dparams
+        return net.grads(sites.params, sites.cache, sites.g) if own is None else own
     made = composition_of(net)
     assert made is not None, "a single layer has one site"
     return made.gather(lambda i, entry, site: grads_at(made.parts[i], entry, site), params, sites)

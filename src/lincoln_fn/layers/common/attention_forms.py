@@ -14,11 +14,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, Params, Sequence, Spec, check_params, record, static, unexpected
+from lincoln_fn.core import Layer, Params, Sequence, Spec, record, static
 from lincoln_fn.layers.attention_heads import merge_heads, split_heads
 from lincoln_fn.layers.common.attention import Mask, check_mask, check_sequences
-from lincoln_fn.walk import Arrangement, VisitBack, VisitThere, check_entries, composition
-from lincoln_fn.walk.internal import Record, VisitRecord, visit_parts
+from lincoln_fn.walk import VisitBack, VisitThere, check_entries, composition
+from lincoln_fn.walk.internal import Record, visit_parts
 
 Positions: TypeAlias = Int[Tensor, "*batch length"]
 Inputs: TypeAlias = (
@@ -53,11 +53,11 @@ class Given(NamedTuple):
 
 @record
 class Cache:
-    """The caches of the parts, in their order, the form of x, and the shape of y."""
+    """The caches of the parts, in their order, the form of x, and what y is like."""
 
     parts: tuple[Record, ...]
     form: Form
-    shape: tuple[int, ...] = static()
+    y: core.Like = static()
 
 
 def parts_of(
@@ -93,12 +93,11 @@ def parts_of(
 
 
 def there(
-    visit: VisitThere, params: Params, x: Inputs, *, find: Callable[[Inputs], Given], cls: type,
-    arrange: Arrangement, counts: tuple[int, int],
+    visit: VisitThere, params: Params, x: Inputs, *, find: Callable[[Inputs], Given],
+    counts: tuple[int, int],
 ) -> tuple[Sequence, Cache]:  # fmt: skip
     """Pass the projections' heads through norms and positions to the heads, and on to the last."""
-    check_params(visit.label, params, cls)
-    given, split = find(x), arrange.split(params)
+    split, given = visit.made.split_params(params), find(x)
     records: list[Record] = []
     last = len(split) - 1
 
@@ -118,21 +117,17 @@ def there(
         q, k = merge_heads(q), merge_heads(k)
     y = run(last, run(last - 1, (q, k, v, given.mask)))
     y = _given_order(y, given.form)
-    return y, Cache(tuple(records), given.form, tuple(y.shape))
+    return y, Cache(tuple(records), given.form, core.Like.of(y))
 
 
 def back(
-    visit: VisitBack, params: Params, cache: Cache, g: Sequence, *, cls: type,
-    arrange: Arrangement, counts: tuple[int, int],
-) -> tuple[Gradients | None, tuple[Record, ...]]:  # fmt: skip
+    visit: VisitBack, params: Params, cache: Cache, g: Sequence, *, counts: tuple[int, int]
+) -> tuple[Gradients | None, tuple[Record, ...]]:
     """Take g back to the heads, and their dx through positions and norms to the projections."""
-    check_params(visit.label, params, cls)
+    split = visit.made.split_params(params)
     core.check_cache(visit.label, cache, Cache)
     check_entries(visit.label, "a cache of parts", cache.parts, len(visit.parts))
-    if not isinstance(g, Tensor):
-        raise unexpected(visit.label, "g to be a tensor", type(g).__name__)
-    core.check_cotangent(visit.label, g, g, cache.shape)  # the last part checks the dtype
-    split = arrange.split(params)
+    core.check_cotangent(visit.label, g, cache.y)
     last = len(split) - 1
     records: list[Record] = [None] * len(split)
 
@@ -179,22 +174,8 @@ def _are_positions(x: object) -> bool:
     return x is None or (isinstance(x, Tensor) and not x.is_floating_point())
 
 
-def gather(
-    visit: VisitRecord, params: Params, records: tuple[Record, ...], *, arrange: Arrangement
-) -> Params:
-    """Collect the gradients of all parts but the heads, which have nothing to train."""
-
-    def of_part(i: int, entry: Params, record: Record) -> Params:
-        return entry if i == len(records) - 2 else visit(i, entry, record)
-
-    return visit_parts(arrange, of_part, params, records)
-
-
-def _advance(
-    visit: VisitThere, params: Params, cache: Cache, *, cls: type, arrange: Arrangement
-) -> Params:
-    check_params(visit.label, params, cls)
-    return visit_parts(arrange, visit.advance, params, cache.parts)
+def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
+    return visit_parts(visit.made.arrange, visit.advance, params, cache.parts)
 
 
 def _needs_dx(i: int, params: Params) -> bool:
@@ -203,14 +184,11 @@ def _needs_dx(i: int, params: Params) -> bool:
 
 # Any: arguments of `composition`, by name.
 def attention_of(
-    call: Spec, *, parts: tuple[Layer, ...], find: Callable[[Inputs], Given], cls: type,
-    arrange: Arrangement, counts: tuple[int, int], **options: Any,
-) -> Layer:  # fmt: skip
+    call: Spec, *, find: Callable[[Inputs], Given], counts: tuple[int, int], **options: Any
+) -> Layer:
     """Make the composition of five parts, or nine; `counts` are the heads of queries and keys."""
-    made_of: dict[str, Any] = {"cls": cls, "arrange": arrange}  # Any: each is of its own type
-    options = {"gather": partial(gather, arrange=arrange), **options}
     return composition(
-        call.of.__name__, parts, partial(there, find=find, counts=counts, **made_of),
-        partial(back, counts=counts, **made_of), advance=partial(_advance, **made_of),
-        needs_dx=_needs_dx, arrange=arrange, mask="sequence", call=call, **options,
+        call.of.__name__, there=partial(there, find=find, counts=counts),
+        back=partial(back, counts=counts), advance=_advance, needs_dx=_needs_dx, mask="sequence",
+        call=call, **options,
     )  # fmt: skip
