@@ -42,20 +42,13 @@ Scores = Float[Tensor, "N C *s"]
 
 @record
 class Cache:
-    """The log-probabilities, the labels if there are any, and the weights a, unless of labels."""
+    """The log-probabilities, each w_c or sum of a_j, the labels if any, and a, unless of labels."""
 
     z: Scores
+    w: Float[Tensor, "N 1 *s"]
     labels: Labels | None
     a: Scores | None
     dim: int = static()
-
-    @property
-    def w(self) -> Tensor:
-        """The weight of each example: w_c, or the sum of its a_j."""
-        if self.a is not None:
-            return self.a.sum(self.dim, keepdim=True)
-        assert self.labels is not None, "there are labels or a"
-        return self.labels.w
 
 
 def forward(
@@ -74,12 +67,13 @@ def forward(
         if not label_smoothing:
             z = _log_softmax(x, dim)
             values = weighted_values(-z.gather(dim, labels.index), labels)
-            return values, Cache(z, labels, None, dim)
+            return values, Cache(z, labels.w, labels, None, dim)
         q = torch.zeros_like(x).scatter(dim, labels.index, 1)
     z, a = _log_softmax(x, dim), _mixture(q, label_smoothing, weight, dim)
     if labels is not None:
         a = torch.where(labels.ignored, 0, a)
-    return -torch.where(a != 0, a * z, 0).sum(dim), Cache(z, labels, a, dim)
+    w = a.sum(dim, keepdim=True)
+    return -torch.where(a != 0, a * z, 0).sum(dim), Cache(z, w, labels, a, dim)
 
 
 def _log_softmax(x: Scores, dim: int) -> Scores:
@@ -103,11 +97,11 @@ def _mixture(q: Scores, e: float, weight: Tensor | None, dim: int) -> Scores:
 
 def backward(cache: Cache, dl: Cotangent) -> Scores:
     """Compute dx_k = (p_k sum_j a_j - a_k) dl, which for a label c is (p_k - q_k) w_c dl."""
-    z, labels, a, dim = cache.z, cache.labels, cache.a, cache.dim
+    z, a, dim = cache.z, cache.a, cache.dim
     if a is not None:
         return (torch.exp(z) * cache.w - a) * per_example(dl, dim)
-    assert labels is not None, "there are labels or a"
-    return minus_one_hot(z, labels.index, dim) * (cache.w * per_example(dl, dim))
+    assert cache.labels is not None, "there are labels or a"
+    return minus_one_hot(z, cache.labels.index, dim) * (cache.w * per_example(dl, dim))
 
 
 def count(cache: Cache, *, name: str) -> Tensor | None:
