@@ -380,4 +380,4 @@ def test_a_step_of_formulas_stays_one():
     step = lf.make_step(MLP, LOSS, run.step.optimizer, fast=False)
     weighted = reweighted(attrs.evolve(run, step=step), torch.ones(12))
     assert not weighted.step.fast
-    assert weighted.step.pure.args[0] is MLP
+    assert weighted.step.pure.layer is MLP

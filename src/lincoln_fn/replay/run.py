@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
@@ -147,9 +147,9 @@ class Run:
     @cached_property
     def parts(self) -> tuple[Layer, Loss] | None:
         """The network and the loss as the step runs them; None if they are not known."""
-        if isinstance(self.step, Step) and isinstance(self.step.pure, partial):
-            layer, loss = self.step.pure.args[:2]  # of `bare_step`: the faster twins
-            return self.net or layer, self.loss or loss
+        if isinstance(self.step, Step):
+            pure = self.step.pure  # it has the faster twins
+            return self.net or pure.layer, self.loss or pure.loss
         return None if self.net is None or self.loss is None else (self.net, self.loss)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeAlias
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -27,46 +28,50 @@ Update: TypeAlias = Callable[[Params, Params, OptimizerState], tuple[Params, Opt
 _GRADIENT: Final = -1
 
 
-def bare_step(
-    layer: Layer,
-    loss: Loss,
-    update: Update,
-    state: TrainState,
-    batch: Batch,
-    *,
-    gradient: Gradient | None,
-    reduced: Compute | None,
-    has_parts: bool,
-    donate: bool,
-) -> tuple[TrainState, Tensor]:
-    """Take a bare step; with `donate`, `update` may compute in the memory of the state."""
-    params, kept = state.params, state.gradient_state
-    if reduced is not None:
-        check_not_transformed("step", "it has reduce", "use a step of one process", (state, batch))
-        value, advanced, dparams = reduced(params, batch, state.step)
-    else:
-        # A gradient of another kind may read any part of the cache.
-        forward = partial(forward_to_train, layer) if gradient is None else layer.forward
-        value, g, cache = forward_and_g(forward, layer.name, loss, params, batch, has_parts)
-        advanced = layer.advance(params, cache)
-        if gradient is None:
-            dparams = layer.grads(params, cache, g)
+@attrs.frozen(eq=False)
+class BareStep:
+    """A bare step; with `donate`, `update` may compute in the memory of the state."""
+
+    layer: Layer
+    loss: Loss
+    update: Update
+    gradient: Gradient | None
+    reduced: Compute | None
+    has_parts: bool
+    donate: bool
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
+        """Take a step."""
+        params, opt_state, kept = state.params, state.opt_state, state.gradient_state
+        if self.reduced is not None:
+            mend = "use a step of one process"
+            check_not_transformed("step", "it has reduce", mend, (state, batch))
+            value, advanced, dparams = self.reduced(params, batch, state.step)
         else:
-            key = state.key.fold_in(_GRADIENT).fold_in(state.step)
-            dparams, kept = gradient.compute(layer, params, cache, g, kept, key)
-    opt_state = state.opt_state
-    if donate:
-        reason, mend = "donate=True updates the state in place", "use a step without donate"
-        check_not_transformed("step", reason, mend, (value, advanced, opt_state, kept))
-        total = value[0] if value.ndim and (has_parts or reduced is not None) else value
-        if not (total.ndim == 0 and core.is_finite(total)):
-            return state, value  # the step refuses this loss, so the state must not be updated
-        # `update` may write into a tensor that another leaf holds, too
-        advanced, opt_state, kept = unshare((advanced, opt_state, kept))
-    updated = update(advanced, dparams, opt_state)
-    check_pair("optimizer", "update", updated)
-    new_params, opt_state = updated
-    return TrainState(new_params, opt_state, state.key, state.step + 1, kept), value
+            layer, gradient = self.layer, self.gradient
+            # A gradient of another kind may read any part of the cache.
+            forward = partial(forward_to_train, layer) if gradient is None else layer.forward
+            made = forward_and_g(forward, layer.name, self.loss, params, batch, self.has_parts)
+            value, g, cache = made
+            advanced = layer.advance(params, cache)
+            if gradient is None:
+                dparams = layer.grads(params, cache, g)
+            else:
+                key = state.key.fold_in(_GRADIENT).fold_in(state.step)
+                dparams, kept = gradient.compute(layer, params, cache, g, kept, key)
+        if self.donate:
+            reason, mend = "donate=True updates the state in place", "use a step without donate"
+            check_not_transformed("step", reason, mend, (value, advanced, opt_state, kept))
+            has_more = value.ndim and (self.has_parts or self.reduced is not None)
+            total = value[0] if has_more else value
+            if not (total.ndim == 0 and core.is_finite(total)):
+                return state, value  # the step refuses this loss, so the state must not be updated
+            # `update` may write into a tensor that another leaf holds, too
+            advanced, opt_state, kept = unshare((advanced, opt_state, kept))
+        updated = self.update(advanced, dparams, opt_state)
+        check_pair("optimizer", "update", updated)
+        new_params, opt_state = updated
+        return TrainState(new_params, opt_state, state.key, state.step + 1, kept), value
 
 
 def forward_and_g(

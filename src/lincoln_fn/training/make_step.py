@@ -12,7 +12,7 @@ from lincoln_fn.losses import internal as losses
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.optim.internal import split_clip
 from lincoln_fn.training import gears
-from lincoln_fn.training.bare_step import bare_step, donating_step
+from lincoln_fn.training.bare_step import BareStep, donating_step
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.protocols import Gradient, Reduce
 from lincoln_fn.training.step import Step
@@ -109,41 +109,25 @@ def make_step(
         reduced, exact = bind(layer, its_loss, name), reduce.exact
     parts = tuple(losses.parts_of(loss))
 
-    def bare(*, donate: bool) -> StepFunction:
+    def bare(*, donate: bool) -> BareStep:
         its = gears.faster_optimizer(of_leaves, donate=donate, exact=exact) if fast else of_leaves
         # With other processes, the update alone is recorded, and `reduce` records what it can.
         is_recorded = record and reduce is not None and not donate
-        of_walk = layer, gears.recorded(its.update) if is_recorded else its.update
+        whole, update_of = layer, gears.recorded(its.update) if is_recorded else its.update
         if update == "walk":
-            of_walk = with_later(layer), partial(update_in_walk, layer, its.update, max_norm)
-        return partial(
-            bare_step,
-            of_walk[0],
-            its_loss,
-            of_walk[1],
-            gradient=gradient,
-            reduced=reduced,
-            has_parts=bool(parts),
-            donate=donate,
-        )
+            update_of = partial(update_in_walk, layer, its.update, max_norm)
+            whole = with_later(layer)
+        return BareStep(whole, its_loss, update_of, gradient, reduced, bool(parts), donate)
 
     pure = bare(donate=False)
-    run = bare(donate=True) if donate else pure
+    run: StepFunction = bare(donate=True) if donate else pure
     if record and reduce is None:
         run = gears.recorded_step(run, name, donate)
+    if donate:
+        run = partial(donating_step, run)
+    check = _check_of_first(layer, loss, gradient)
     return Step(
-        net,
-        loss,
-        optimizer,
-        donate,
-        pure,
-        partial(donating_step, run) if donate else run,
-        _check_of_first(layer, loss, gradient),
-        parts,
-        gradient,
-        reduce,
-        fast,
-        debug,
+        net, loss, optimizer, donate, pure, run, check, parts, gradient, reduce, fast, debug
     )
 
 

@@ -14,6 +14,7 @@ from lincoln_fn.losses.internal import Loss, check_one_number
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.runtime import adapt_waiting, losses_of
 from lincoln_fn.training import step_errors
+from lincoln_fn.training.bare_step import BareStep
 from lincoln_fn.training.batch_checks import check_batch, check_unspent
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.protocols import Gradient, Reduce
@@ -34,7 +35,7 @@ class Step:
     loss: Loss
     optimizer: Optimizer
     donate: bool
-    pure: StepFunction
+    pure: BareStep
     run: StepFunction
     # Checks, at step 0, that the loss accepts the predictions; None for most losses.
     check_first: Callable[[Params, Batch], None] | None = None

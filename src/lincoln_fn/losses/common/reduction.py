@@ -75,6 +75,36 @@ class Formula:
         """Whether the loss is a mean, which is divided by the count."""
         return self.reduction not in ("sum", "none")
 
+    def reduced(self, prediction: Arrays, target: Arrays) -> tuple[Tensor, ReducedCache]:
+        """Compute the values, and reduce them."""
+        read = target
+        if self.inputs:
+            first = _check_given(self, prediction, target)
+            read = target if self.reads is None else self.reads(self.name, target, first)
+        values, of_formula = self.forward(prediction, read)
+        n = self.count(of_formula) if self.is_mean else None
+        cache = ReducedCache(of_formula, n, tuple(values.shape), self.name)
+        if self.check is not None:
+            self.check(prediction, target)
+        if self.is_mean:
+            # n may be wider than l, for a number of values that l's dtype cannot have.
+            return values.mean() if n is None else (values / n).sum().to(values.dtype), cache
+        return values.sum() if self.reduction == "sum" else values, cache
+
+    def reduced_back(self, cache: ReducedCache, g: Cotangent = 1.0) -> Arrays:
+        """Undo the reduction, and compute the gradient of the prediction."""
+        check_cache(self.name, cache, ReducedCache)
+        if cache.loss != self.name:
+            expected = "the cache of its own forward"
+            raise core.unexpected(self.name, expected, f"that of {cache.loss}")
+        shape = cache.shape if self.reduction == "none" else ()
+        if isinstance(g, Tensor) and g.shape != shape:
+            raise unexpected(self.name, f"g of shape {shape}", g.shape)
+        if not self.is_mean:
+            return self.backward(cache.formula, g)
+        n = math.prod(cache.shape) if cache.n is None else cache.n
+        return self.backward(cache.formula, g / n)
+
 
 @record
 class ReducedCache:
@@ -113,47 +143,13 @@ def loss_of(name: str, formula: Formula) -> Loss:
     mixes = formula.mixes_examples
     if not mixes and formula.is_mean and formula.count is not number_of_values:
         mixes = None  # it may divide by a number of all targets
-    return Loss(name, partial(_forward, formula), partial(_backward, formula), mixes)
+    return Loss(name, formula.reduced, formula.reduced_back, mixes)
 
 
 def formula_of(loss: Loss) -> Formula | None:
     """Return the formula of a loss that `loss_of` has made; None if a function is a user's own."""
-    forward, backward = loss.forward, loss.backward
-    if not isinstance(forward, partial) or not isinstance(backward, partial):
-        return None
-    if forward.func is not _forward or backward.func is not _backward:
-        return None
-    formula: Formula = forward.args[0]
-    return formula if backward.args[0] is formula else None
-
-
-def _forward(formula: Formula, prediction: Arrays, target: Arrays) -> tuple[Tensor, ReducedCache]:
-    read = target
-    if formula.inputs:
-        first = _check_given(formula, prediction, target)
-        read = target if formula.reads is None else formula.reads(formula.name, target, first)
-    values, of_formula = formula.forward(prediction, read)
-    n = formula.count(of_formula) if formula.is_mean else None
-    cache = ReducedCache(of_formula, n, tuple(values.shape), formula.name)
-    if formula.check is not None:
-        formula.check(prediction, target)
-    if formula.is_mean:
-        # n may be wider than l, for a number of values that l's dtype cannot have.
-        return values.mean() if n is None else (values / n).sum().to(values.dtype), cache
-    return values.sum() if formula.reduction == "sum" else values, cache
-
-
-def _backward(formula: Formula, cache: ReducedCache, g: Cotangent = 1.0) -> Arrays:
-    check_cache(formula.name, cache, ReducedCache)
-    if cache.loss != formula.name:
-        raise core.unexpected(formula.name, "the cache of its own forward", f"that of {cache.loss}")
-    expected = cache.shape if formula.reduction == "none" else ()
-    if isinstance(g, Tensor) and g.shape != expected:
-        raise unexpected(formula.name, f"g of shape {expected}", g.shape)
-    if not formula.is_mean:
-        return formula.backward(cache.formula, g)
-    n = math.prod(cache.shape) if cache.n is None else cache.n
-    return formula.backward(cache.formula, g / n)
+    formula, other = (getattr(each, "__self__", None) for each in (loss.forward, loss.backward))
+    return formula if isinstance(formula, Formula) and formula is other else None
 
 
 def _check_given(formula: Formula, prediction: Arrays, target: Arrays) -> Tensor:
