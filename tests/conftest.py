@@ -35,6 +35,20 @@ def pytest_ignore_collect(collection_path, config):
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector, name, obj):
+    if name.startswith("test") and is_short(collector.config) and short_suite.makes_none(obj):
+        return []
+    return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_generate_tests(metafunc):
+    yield
+    if is_short(metafunc.config):
+        short_suite.drop_rows(metafunc)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     if config.args_source is config.ArgsSource.TESTPATHS:
         short_suite.check(items)
