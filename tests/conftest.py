@@ -7,6 +7,7 @@ import warnings
 
 import pytest
 import short_suite
+from _pytest.runner import runtestprotocol
 
 # Their assertions tell what they compared, as those of the tests do.
 pytest.register_assert_rewrite(
@@ -107,6 +108,17 @@ def pytest_collection(session):
     # No compiled step is found by a note on disk, which does not tell what a test patches.
     disk_cache.note_on = lambda traced, donate: None
     return result
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    """Tell the process that hands the tests out one thing of a test that passes, and not five."""
+    if not hasattr(item.config, "workerinput"):
+        return None
+    for report in runtestprotocol(item, log=False, nextitem=nextitem):
+        if report.when == "call" or not report.passed or report.duration > 0.01:
+            item.ihook.pytest_runtest_logreport(report=report)
+    return True
 
 
 def pytest_runtest_setup():
