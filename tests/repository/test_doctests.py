@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import linecache
 import sys
 from pathlib import Path
 
@@ -29,7 +30,9 @@ UNTRIED = () if IS_KNOWN else ("in_place", "lowering")
 
 @pytest.mark.whole
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.endswith(UNTRIED)])
-def test_docstring_examples_run(name):
+def test_docstring_examples_run(name, monkeypatch):
+    # Else doctest's debugger asks the disk after every file that has been seen, for each docstring.
+    monkeypatch.setattr(linecache, "checkcache", lambda filename=None: None)
     importlib.import_module(name)
     # By its name in sys.modules: the package's attribute `train` is the function of that name.
     module = sys.modules[name]
