@@ -32,7 +32,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 # Why a file is here: what its tests compare. By room, the names of the files.
-TWINS = {"fastpath": "fastpath optimizers_fast recurrent_kernel product rearranged"}
+TWINS = {"fastpath": "fastpath optimizers_fast product rearranged"}
 KERNELS = {
     "compiler": "bfloat16 small_products product_updates pooled_convolution lstm_loops lowering"
 }

@@ -153,12 +153,9 @@ def behind(loop):
     return explained(lf.serial(lf.tanh(), loop), normal(3, 6), 1)
 
 
-test_a_loop_without_relevance_is_refused_with_what_to_use = refusals(
-    """
+test_a_loop_without_relevance_is_refused_with_what_to_use = refusals("""
 behind(fixed_point(rnn_cell(6))) -> lrp: 1 fixed_point(rnn_cell(6)): z is a function of itself ...
     use lf.attribution.integrated_gradients
 behind(ode(tanh(), adjoint='continuous')) -> lrp: 1 ode(tanh(), adjoint='continuous'): the
     continuous adjoint ... use adjoint='discrete', which has the same params
-""",
-    globals(),
-)
+""")

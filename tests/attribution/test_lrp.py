@@ -378,8 +378,7 @@ def test_rules_for_ones_own_layer():
         assert same_number(found.x, 2 * expected.x)
 
 
-test_what_does_not_fit_is_refused = refusals(
-    """
+test_what_does_not_fit_is_refused = refusals("""
 attribution.composite(by_path={'7': rules.flat()}).rules_of(tanh()) -> expected the path of a layer,
     got '7'; there are ''
 attribution.lrp(log_softmax(), (), normal(2, 3), 0) -> explain the scores before it: leave the layer
@@ -392,9 +391,7 @@ relevance_of(add(), (), (normal(2), normal(2)), normal(2), rules.z_plus()) -> ^a
 attribution.lrp(dense(2), dense(2).init(Key(0), torch.ones(1, 3)), torch.ones(1, 3), 0,
     rules=attribution.composite(by_path={'': rules.z_box(torch.zeros(4), 1.0)})) -> ^z_box: expected
     low to broadcast to x, (1, 3), got float32[4]
-""",
-    globals(),
-)
+""")
 
 
 # Merged batch norm

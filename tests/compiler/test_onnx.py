@@ -307,8 +307,7 @@ def exported(path, net=SMALL_NET, optimizer=SGD, **options):
     lf.export_step(*begin(net, BATCH[0], MSE, optimizer), BATCH, path, **options)
 
 
-test_what_a_format_cannot_do_is_refused = refusals(
-    """
+test_what_a_format_cannot_do_is_refused = refusals("""
 exported('step.bin') -> ^export_step: expected a path that ends in .onnx or .pt2, got step.bin
 exported('step.pt2', dynamic_batch=True) -> expected dynamic_batch=False for a .pt2 program
 exported('step.pt2', defaults='s.onnx') -> expected two paths that end in .onnx, got step
@@ -317,9 +316,7 @@ exported('step.onnx', defaults='./step.onnx') -> got step.onnx and step.onnx
 exported('step.onnx', defaults=True) -> defaults to be a file's path or None, got True
 exported('step.onnx', dense(2, bias=False), lf.optim.muon(0.1)) -> muon(0.1)): cannot become ONNX:
     numbers of torch.bfloat16 have no counterpart
-""",
-    globals(),
-)
+""")
 
 
 def test_numbers_of_the_batch_size_are_found():
@@ -467,13 +464,10 @@ def test_numbers_of_a_batch_are_those_of_the_batch_at_hand(write):
 
 
 X = normal(6, 5)
-test_what_has_no_counterpart_is_refused = refusals(
-    """
+test_what_has_no_counterpart_is_refused = refusals("""
 of_any_batch(lambda x: x * torch.tensor([float(len(x)), 1.0])[0], X) -> a constant tensor depends on
 of_any_batch(lambda x: x.scatter_reduce(0, torch.zeros_like(x).long(), x, 'sum', include_self=False
     ), X) -> scatter_reduce.two has no counterpart with include_self=False
 of_any_batch(lambda x: x.round(decimals=1), X) -> has no counterpart with decimals=1
 of_any_batch(lambda x: x * (x.long() >> 64), X) -> a constant n below 64
-""",
-    globals(),
-)
+""")

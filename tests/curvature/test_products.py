@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers import CASES, FIRST, cast, largest, same_bits, same_number
-from helpers.compositions import random_like
+from helpers.cases.case import random_like
 from helpers.one_by_one import with_leaves
 from helpers.refusals import refusals
 
@@ -119,8 +119,7 @@ def along(v, *given):
     lf.curvature.gauss_newton_vector_product(NET, PARAMS, *(given or (X, CUBIC)), None, v)
 
 
-test_a_vector_that_does_not_mirror_params_and_a_wrong_order_are_refused = refusals(
-    """
+test_a_vector_that_does_not_mirror_params_and_a_wrong_order_are_refused = refusals("""
 along(()) -> product: expected v to mirror params
 along((torch.zeros(3, 2),)) -> product: expected v to mirror params
 along(torch.zeros(2)) -> product: expected v to mirror params
@@ -128,9 +127,7 @@ along(3.0) -> product: expected v to mirror params
 along([1, 2]) -> product: expected v to mirror params
 along((lf.layers.dense.Params(1.0, 1.0),)) -> product: expected v to mirror params
 along(PARAMS, CUBIC, X) -> the order is ... (net, params, x, loss, target, v)
-""",
-    globals(),
-)
+""")
 
 
 SUM = lf.losses.mse(reduction="sum")

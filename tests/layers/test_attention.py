@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
-from helpers import assert_refused, cast, first_run, refused
+from helpers import assert_refused, cast, first_run
 from helpers.attention import normal, run
 from helpers.compare import largest, same_bits, same_number, same_statistics
+from helpers.refusals import refusals
 
 import lincoln_fn as lf
 from lincoln_fn.initializers import constant, glorot_uniform, zeros
@@ -263,10 +264,10 @@ def test_a_query_without_features_is_refused():
         MHA(2).init(lf.Key(0), Q[:, :, :0])
 
 
-test_errors_of_hyperparameters = refused([
-    (lambda: lf.with_context(), "with_context: expected at least one of layers, got ()"),
-    (lambda: lf.select(), "select: expected at least one of entries, got ()"),
-])  # fmt: skip
+test_errors_of_hyperparameters = refusals("""
+with_context() -> ^with_context: expected at least one of layers, got ()$
+select() -> ^select: expected at least one of entries, got ()$
+""")
 
 
 def test_each_projection_is_a_part_of_its_own():

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from helpers import assert_says, normal, refused, same_bits, same_number
+from helpers import assert_says, normal, same_bits, same_number
+from helpers.refusals import refusals
 
 import lincoln_fn as lf
 from lincoln_fn.layers.attention_heads import merge_heads, split_heads
@@ -131,18 +132,6 @@ def test_relevance_of_grouped_heads_and_of_a_wide_soft_cap():
 
 
 QUERY, KEY, VALUE = qkv(dtype=torch.float32)
-ERRORS = [
-    (lambda: lf.alibi(2).predict((), normal(3)), "x of shape (..., length, features), got (3,)"),
-    (lambda: lf.relative_position_bias(2, 8, 2), "max_distance above 2, got 2"),
-    (lambda: HEADS(4, 3), "num_kv_heads to divide num_heads = 4, got 3"),
-    (lambda: HEADS(5).predict((), (QUERY, KEY, VALUE)), "a query with features in 5 heads, got 12"),
-    (lambda: HEADS(4).predict((), (QUERY, KEY, VALUE)), "a key with 4 heads of 3 features, got 6"),
-    (lambda: HEADS(4, 2).predict((), (QUERY, KEY, VALUE[:, :4])), "key and value of one length"),
-    (lambda: HEADS(4, 2).predict((), QUERY), "x to be (query, key, value)"),
-    (lambda: HEADS(4, 2).predict((), (QUERY, KEY, VALUE, torch.ones(2, 6))),
-        "a mask that broadcasts to (2, 4, 5, 6), got (2, 6)"),
-    (lambda: HEADS(4, 2, dropout=0.2).forward((), (QUERY, KEY, VALUE)), "dropout.Params"),
-]  # fmt: skip
 
 
 MISTAKES = [
@@ -158,4 +147,15 @@ def test_the_fast_path_has_the_errors_of_the_formula(of, params, x, message):
     assert_says(message, of(HEADS(4, 2)).forward, params, x)
 
 
-test_errors = refused(ERRORS, whole=False)
+test_errors = refusals("""
+alibi(2).predict((), normal(3)) -> x of shape (..., length, features), got (3,)
+relative_position_bias(2, 8, 2) -> max_distance above 2, got 2
+HEADS(4, 3) -> num_kv_heads to divide num_heads = 4, got 3
+HEADS(5).predict((), (QUERY, KEY, VALUE)) -> a query with features in 5 heads, got 12
+HEADS(4).predict((), (QUERY, KEY, VALUE)) -> a key with 4 heads of 3 features, got 6
+HEADS(4, 2).predict((), (QUERY, KEY, VALUE[:, :4])) -> key and value of one length
+HEADS(4, 2).predict((), QUERY) -> x to be (query, key, value)
+HEADS(4, 2).predict((), (QUERY, KEY, VALUE, torch.ones(2, 6))) -> a mask that broadcasts to (2, 4,
+    5, 6), got (2, 6)
+HEADS(4, 2, dropout=0.2).forward((), (QUERY, KEY, VALUE)) -> dropout.Params
+""")

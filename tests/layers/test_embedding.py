@@ -4,11 +4,13 @@ import math
 
 import pytest
 import torch
-from helpers import assert_refused, normal, refused, run, same_bits, same_number, same_statistics
+from helpers import assert_says, first_run, normal, run, same_bits, same_number, same_statistics
+from helpers.refusals import refusals
 
 import lincoln_fn as lf
 from lincoln_fn.fastpath import fast
 from lincoln_fn.initializers import Initializer, constant
+from lincoln_fn.layers.vector_quantize import Codebook, RunningCodebook, nearest
 
 INDICES = torch.tensor([[4, 2, 4, 0], [2, 5, 6, 4]])
 KEY = lf.Key(7)
@@ -109,49 +111,87 @@ def test_bilinear_starts_as_torchs():
     assert same_number(y, torch.full((4,), 5.0))
 
 
-test_wrong_hyperparameters = refused([
-    (lambda: lf.embedding(3, 2, 3), "embedding: expected padding_idx from -3 to 2, got 3"),
-    (lambda: lf.embedding(3, 2, -4), "embedding: expected padding_idx from -3 to 2, got -4"),
-])  # fmt: skip
-
-
 TABLE = lf.layers.embedding.Params(torch.zeros(7, 3))
 PLACES = lf.layers.positional_embedding.Params(torch.zeros(6, 3))
 PAIR = (torch.zeros(5, 3), torch.zeros(5, 6))
 MATRICES = lf.layers.bilinear.Params(torch.zeros(4, 3, 6), torch.zeros(4))
-TUPLE = "x to be (u, v)"
-FORM = "x of shapes (..., n_u) and (..., n_v) with the same leading axes"
+test_wrong_hyperparameters_and_inputs = refusals("""
+embedding(3, 2, 3) -> ^embedding: expected padding_idx from -3 to 2, got 3$
+embedding(3, 2, -4) -> ^embedding: expected padding_idx from -3 to 2, got -4$
+layers.embedding.forward(TABLE, torch.tensor([0, 7, 3])) -> ^embedding: expected indices from 0 to
+    6, got 7$
+layers.embedding.forward(TABLE, torch.ones(2)) -> ^embedding: expected x to be a tensor of integers,
+    got torch.float32$
+layers.embedding.forward(TABLE, 3) -> ^embedding: expected x to be a tensor of integers, got int$
+layers.positional_embedding.forward(PLACES, torch.zeros(7, 3)) -> ^positional_embedding(6): expected
+    x of shape (..., length, 3) with length at most 6, got (7, 3)$
+layers.sinusoidal_positions.forward((), torch.zeros(3)) -> ^sinusoidal_positions: expected x of
+    shape (..., length, features), got (3,)$
+layers.bilinear.forward(MATRICES, PAIR[0]) -> ^bilinear: expected x to be (u, v), got float32[5, 3]$
+layers.bilinear.forward(MATRICES, (PAIR[0], PAIR[1].double())) -> ^bilinear: expected x[1] of dtype
+    torch.float32, got torch.float64$
+layers.bilinear.forward(MATRICES, (PAIR[0], PAIR[1][:2])) -> ^bilinear: expected x of shapes (...,
+    n_u) and (..., n_v) with the same leading axes, got (5, 3) and (2, 6)$
+layers.bilinear.forward(MATRICES, (PAIR[0], PAIR[0])) -> ^bilinear(4): expected x of shapes (..., 3)
+    and (..., 6), got (5, 3) and (5, 3)$
+embedding(7, 3).init(KEY, torch.zeros(2)) -> ^embedding: expected x to be a tensor of integers, got
+    torch.float32$
+positional_embedding(6).init(KEY, torch.zeros(7, 3)) -> ^positional_embedding(6): expected x of
+    shape (..., length, features) with length at most 6, got (7, 3)$
+positional_embedding(6).init(KEY, torch.zeros(3)) -> ^positional_embedding(6): expected x of shape
+    (..., length, features) with length at most 6, got (3,)$
+positional_embedding(6).init(KEY, torch.tensor(1.0)) -> ^positional_embedding(6): expected x of
+    shape (..., length, features) with length at most 6, got ()$
+bilinear(4).init(KEY, (PAIR[0], PAIR[1][:2])) -> ^bilinear: expected x of shapes (..., n_u) and
+    (..., n_v) with the same leading axes, got (5, 3) and (2, 6)$
+""")
 
 
-@pytest.mark.parametrize(("function", "arguments", "message"), [
-    ("embedding.forward", (TABLE, torch.tensor([0, 7, 3])), "indices from 0 to 6, got 7"),
-    ("embedding.forward", (TABLE, torch.ones(2)),
-        "x to be a tensor of integers, got torch.float32"),
-    ("embedding.forward", (TABLE, 3), "x to be a tensor of integers, got int"),
-    ("positional_embedding(6).forward", (PLACES, torch.zeros(7, 3)),
-        "x of shape (..., length, 3) with length at most 6, got (7, 3)"),
-    ("sinusoidal_positions.forward", ((), torch.zeros(3)),
-        "x of shape (..., length, features), got (3,)"),
-    ("bilinear.forward", (MATRICES, PAIR[0]), f"{TUPLE}, got float32[5, 3]"),
-    ("bilinear.forward", (MATRICES, (PAIR[0], PAIR[1].double())),
-        "x[1] of dtype torch.float32, got torch.float64"),
-    ("bilinear.forward", (MATRICES, (PAIR[0], PAIR[1][:2])), f"{FORM}, got (5, 3) and (2, 6)"),
-    ("bilinear(4).forward", (MATRICES, (PAIR[0], PAIR[0])),
-        "x of shapes (..., 3) and (..., 6), got (5, 3) and (5, 3)"),
-])  # fmt: skip
-def test_wrong_inputs(function, arguments, message):
-    where, _, name = function.rpartition(".")
-    module = getattr(lf.layers, where.partition("(")[0])
-    assert_refused(f"{where}: expected {message}", getattr(module, name), *arguments)
+# The nearest codes of a vector quantisation, and its running means, computed code by code.
 
 
-test_wrong_example_inputs = refused([
-    (lambda: lf.embedding(7, 3).init(KEY, torch.zeros(2)),
-        "embedding: expected x to be a tensor of integers, got torch.float32"),
-    *((lambda x=x: lf.positional_embedding(6).init(KEY, x),
-        "positional_embedding(6): expected x of shape (..., length, features) with length at most "
-        f"6, got {tuple(x.shape)}")
-        for x in (torch.zeros(7, 3), torch.zeros(3), torch.tensor(1.0))),
-    (lambda: lf.bilinear(4).init(KEY, (PAIR[0], PAIR[1][:2])),
-        f"bilinear: expected {FORM}, got (5, 3) and (2, 6)"),
-])  # fmt: skip
+def test_codes_are_running_means_of_their_vectors():
+    layer, x = lf.vector_quantize(3, decay=0.9), normal(8, 2).double()
+    weight = torch.tensor([[0.5, 0.0], [-0.5, 0.0], [90.0, 0.0]]).double()
+    params = RunningCodebook(weight, torch.ones(3).double(), weight)
+    counts, totals = [1.0] * 3, list(weight)
+    for _ in range(2):
+        codes = nearest(params, x).tolist()
+        params = layer.advance(params, layer.forward(params, x)[1])
+        for v in range(3):
+            own = [row for row, code in zip(x, codes, strict=True) if code == v]
+            counts[v] = 0.9 * counts[v] + 0.1 * len(own)
+            totals[v] = 0.9 * totals[v] + 0.1 * sum(own)
+        means = [total / count for total, count in zip(totals, counts, strict=True)]
+        assert same_number(params.weight, torch.stack(means))
+    assert same_number(params.weight[2], weight[2])  # no vector had it
+
+
+def test_a_code_without_vectors_for_long_stays():
+    layer, x = lf.vector_quantize(2, decay=0.5), torch.zeros(4, 1)
+    weight = torch.tensor([[0.0], [7.0]])
+    params = RunningCodebook(weight, torch.tensor([1.0, 1e-30]), torch.tensor([[0.0], [0.0]]))
+    assert same_bits(layer.advance(params, layer.forward(params, x)[1]).weight[1], weight[1])
+
+
+def test_a_wrong_g_is_refused():
+    layer, x = lf.vector_quantize(2), normal(3, 2)
+    params, _, cache = first_run(layer, x)
+    assert_says("expected g with 3 entries", layer.backward, params, cache, x)
+    with pytest.raises(lf.LayerError, match=r"expected g of shape \(3, 2\), got \(1, 2\)"):
+        layer.backward(params, cache, (x, x[:1], x))
+
+
+@pytest.mark.parametrize("centre", [0.0, 1e4, -1e4])
+def test_the_nearest_code_is_found_far_from_0(centre):
+    codes = torch.tensor([[0.0], [1.0]]) + centre
+    x = torch.tensor([[0.9], [0.1], [1.0]]) + centre
+    assert nearest(Codebook(codes), x).tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_nearest_code_in_half_precision_is_that_of_float32(dtype):
+    codes = lf.keys.normal(lf.Key(0), (32, 300)).to(dtype) * 100
+    x = lf.keys.normal(lf.Key(1), (64, 300)).to(dtype) * 100
+    distance = (x.double().unsqueeze(1) - codes.double()).square().sum(-1)
+    assert torch.equal(nearest(Codebook(codes), x), distance.argmin(-1))

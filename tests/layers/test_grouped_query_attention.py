@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from helpers import normal, refused, run, same_bits, same_number
+from helpers import normal, run, same_bits, same_number
+from helpers.refusals import refusals
 
 import lincoln_fn as lf
 
@@ -88,18 +89,15 @@ def test_a_part_that_is_replaced_makes_its_own_params():
     assert ruled.predict(ruled.init(lf.Key(0), X), X).shape == X.shape
 
 
-ERRORS = [
-    (lambda: GQA(4, 3), "num_kv_heads to divide num_heads = 4, got 3"),
-    (lambda: GQA(5).init(lf.Key(0), X), "a query with features in 5 heads, or head_dim, got 12"),
-    (lambda: GQA(3).init(lf.Key(0), (X, X, X, None, None)), "x to be a sequence, (sequence, mask)"),
-    (lambda: GQA(3).forward(GQA(3).init(lf.Key(0), X), (X, torch.ones(2, 4) > 0)),
-     "grouped_query_attention: expected a mask that broadcasts to (2, 5), got (2, 4)"),
-    (lambda: GQA(3).forward(GQA(3).init(lf.Key(0), X), (X, torch.ones(2, 1, 5, 4) > 0)),
-     "grouped_query_attention[7]"),
-    (lambda: GQA(3).init(lf.Key(0), (X, None, torch.tensor(3))),
-     "positions to be integers of shape (..., length), got int64 3"),
-    (lambda: lf.swiglu(7).backward(lf.swiglu(7).init(lf.Key(0), X), (), X), "5 entries"),
-]  # fmt: skip
-
-
-test_errors = refused(ERRORS, whole=False)
+test_errors = refusals("""
+GQA(4, 3) -> num_kv_heads to divide num_heads = 4, got 3
+GQA(5).init(Key(0), X) -> a query with features in 5 heads, or head_dim, got 12
+GQA(3).init(Key(0), (X, X, X, None, None)) -> x to be a sequence, (sequence, mask)
+GQA(3).forward(GQA(3).init(Key(0), X), (X, torch.ones(2, 4) > 0)) -> grouped_query_attention:
+    expected a mask that broadcasts to (2, 5), got (2, 4)
+GQA(3).forward(GQA(3).init(Key(0), X), (X, torch.ones(2, 1, 5, 4) > 0)) ->
+    grouped_query_attention[7]
+GQA(3).init(Key(0), (X, None, torch.tensor(3))) -> positions to be integers of shape (..., length),
+    got int64 3
+swiglu(7).backward(swiglu(7).init(Key(0), X), (), X) -> 5 entries
+""")

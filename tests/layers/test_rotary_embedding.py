@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from helpers import normal, refused, same_number
+from helpers import normal, same_number
+from helpers.refusals import refusals
 
 import lincoln_fn as lf
 from lincoln_fn import rope_scaling
@@ -132,26 +133,23 @@ def test_ones_own_scaling():
 
 
 HEADS = normal(2, 3, 5, 6)
-ERRORS = [
-    (lambda: lf.rotary_embedding(rotary_dim=3), "rotary_dim to be even, got 3"),
-    (lambda: rope_scaling.yarn(2.0, 9, beta_fast=0.5), "beta_fast above beta_slow = 1.0, got 0.5"),
-    (lambda: rope_scaling.llama3(2.0, 9, high_freq_factor=1.0),
-     "high_freq_factor above low_freq_factor = 1.0, got 1.0"),
-    (lambda: rope_scaling.longrope((1.0,), (1.0, 2.0), 2.0, 9),
-     "numbers in long_factor as in short_factor, 1, got 2"),
-    (lambda: lf.rotary_embedding().predict((), normal(5, 3)),
-     "x with an even number of features, got (5, 3)"),
-    (lambda: lf.rotary_embedding().predict((), (HEADS, normal(5))),
-     "positions to be a tensor of integers"),
-    (lambda: lf.rotary_embedding().predict((), (HEADS, torch.arange(4))),
-     "positions that broadcast to (2, 3, 5), got (4,)"),
-    (lambda: lf.rotary_embedding().predict((), (HEADS, torch.zeros(2, 5).long())),
-     "positions that broadcast to (2, 3, 5), got (2, 5)"),
-    (lambda: lf.rotary_embedding(scaling=rope_scaling.longrope((1.0,), (1.0,), 2.0, 9)).predict(
-        (), HEADS), "a factor for each of 3 pairs, got 1"),
-    (lambda: lf.rotary_embedding(1.0, scaling=rope_scaling.yarn(2.0, 9)).predict((), HEADS),
-     "theta above 1, got 1.0"),
-]  # fmt: skip
 
 
-test_errors = refused(ERRORS, whole=False)
+test_errors = refusals("""
+rotary_embedding(rotary_dim=3) -> rotary_dim to be even, got 3
+rope_scaling.yarn(2.0, 9, beta_fast=0.5) -> beta_fast above beta_slow = 1.0, got 0.5
+rope_scaling.llama3(2.0, 9, high_freq_factor=1.0) -> high_freq_factor above low_freq_factor = 1.0,
+    got 1.0
+rope_scaling.longrope((1.0,), (1.0, 2.0), 2.0, 9) -> numbers in long_factor as in short_factor, 1,
+    got 2
+rotary_embedding().predict((), normal(5, 3)) -> x with an even number of features, got (5, 3)
+rotary_embedding().predict((), (HEADS, normal(5))) -> positions to be a tensor of integers
+rotary_embedding().predict((), (HEADS, torch.arange(4))) -> positions that broadcast to (2, 3, 5),
+    got (4,)
+rotary_embedding().predict((), (HEADS, torch.zeros(2, 5).long())) -> positions that broadcast to (2,
+    3, 5), got (2, 5)
+rotary_embedding(scaling=rope_scaling.longrope((1.0,), (1.0,), 2.0, 9)).predict((), HEADS) -> a
+    factor for each of 3 pairs, got 1
+rotary_embedding(1.0, scaling=rope_scaling.yarn(2.0, 9)).predict((), HEADS) -> theta above 1, got
+    1.0
+""")

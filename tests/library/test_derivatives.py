@@ -7,12 +7,12 @@ import attrs
 import pytest
 import torch
 from helpers import cast, normal, same_bits, same_number
+from helpers.cases.case import random_like
 from helpers.derivatives import (
     LOOSE,
     assert_differentiable,
     flat,
     inner,
-    random_like,
     same_derivative,
     slopes,
 )

@@ -40,7 +40,7 @@ def layer_results(x, layer):
     )
 
 
-# In the short suite core/test_spec.py and core/test_record.py pickle every layer and its params.
+# In the short suite test_declaration.py and test_record.py pickle every layer and its params.
 @pytest.mark.full(but=("[dense(4)-", "[batch_norm()-", "[dropout()-", "[lstm(4)-", "[residual("))
 @pytest.mark.parametrize("case", FIRST, ids=str)
 def test_a_layer(case):

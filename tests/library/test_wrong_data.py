@@ -2,9 +2,7 @@
 
 import pandas as pd
 import torch
-from helpers import given
-from helpers.given import STATE, STEP, T, X
-from helpers.refusals import refusals
+from helpers.given import STATE, STEP, T, X, misuses
 
 import lincoln_fn as lf
 from lincoln_fn import StepRecord
@@ -24,8 +22,7 @@ def used_up():
             pass
 
 
-test_data_that_is_something_else_is_named = refusals(
-    """
+test_data_that_is_something_else_is_named = misuses("""
 metrics.accuracy(LOGITS, torch.tensor([1, 0, 1])) -> ^accuracy ... (N, C) ... (3, 1) ...
     binary_accuracy
 metrics.accuracy(torch.eye(3), torch.eye(3).long()) -> ^accuracy ... (3,) ... (3, 3) ... argmax(1)
@@ -70,6 +67,4 @@ list(streams.early_stopping(PLAIN, metrics.accuracy, patience=1)) -> ^early_stop
     name
 streams.evaluated(PLAIN, NET, iter([(X, T)]), ACCURACY, every=1) -> ^evaluated ... iterator
 list(streams.evaluated(PLAIN, NET, (X, T), ACCURACY, every=1)) -> [(x, target)]
-""",
-    vars(given) | globals(),
-)
+""")

@@ -1,8 +1,7 @@
 """Predictions and labels that do not belong to a loss."""
 
 import torch
-from helpers import given
-from helpers.refusals import refusals
+from helpers.given import misuses
 from torch.nn.functional import one_hot
 
 import lincoln_fn as lf
@@ -19,8 +18,7 @@ ALONE = lf.Loss("mine()", lambda prediction, target: prediction.sum(), NLL.backw
 Y = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0, 0.0])
 
 
-test_what_does_not_belong_to_a_loss_is_named = refusals(
-    """
+test_what_does_not_belong_to_a_loss_is_named = misuses("""
 NLL.forward(Z, C) -> ^nll ... log-probabilities ... log_softmax ... softmax_cross_entropy
 step(LOGITS, NLL) -> ^nll ... log-probabilities ... log_softmax ... softmax_cross_entropy
 fit(net=LOGITS, loss=NLL) -> ^nll ... log-probabilities ... log_softmax ... softmax_cross_entropy
@@ -49,6 +47,4 @@ step(loss=ALONE) -> ^mine(): expected forward to return (value, cache), got a Te
 value_and_gradient(NET, ALONE)(PARAMS, (X, T)) -> ^mine(): expected forward to return (value,
     cache), got a Tensor
 losses.nll(reduction=torch.mean) -> ^nll ... reduction ... mean
-""",
-    vars(given) | globals(),
-)
+""")

@@ -4,10 +4,8 @@ import re
 
 import pytest
 import torch
-from helpers import given
-from helpers.given import PARAMS, SGD, step
+from helpers.given import PARAMS, SGD, misuses, step
 from helpers.optimizers import RICH
-from helpers.refusals import refusals
 
 import lincoln_fn as lf
 
@@ -32,8 +30,7 @@ def doubled(optimizer):
     return step(net, optimizer=optimizer)
 
 
-test_states_and_gradients_that_do_not_belong_are_named = refusals(
-    """
+test_states_and_gradients_that_do_not_belong_are_named = misuses("""
 doubled(SGD) -> ^sgd ... torch.float32 ... at 0.weight ... torch.float64
 doubled(optim.adam()) -> ^adam ... torch.float32 ... torch.float64
 fit(optimizer=optim.adam(), state=STATE) -> ^adam ... AdamState ... ()
@@ -66,9 +63,7 @@ mixed(optim.chain(optim.ema(0.9), optim.adam()), optim.chain(optim.ema(0.9), SGD
     AdamState ... ()
 mixed(optim.by_path({'*.weight': SGD, '*': SGD}), optim.by_path({'*': SGD})) -> ^by_path ... 2
 step(optimizer=optim.radam(), state=STATE) -> ^radam ... RadamState ... ()
-""",
-    vars(given) | globals(),
-)
+""")
 
 
 SGDS = [SGD, lf.optim.sgd(COSINE), lf.optim.sgd(0.1, 0.9)]

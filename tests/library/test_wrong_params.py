@@ -3,9 +3,7 @@
 import attrs
 import numpy as np
 import torch
-from helpers import given
-from helpers.given import KEY, PARAMS, SGD, X
-from helpers.refusals import refusals
+from helpers.given import KEY, PARAMS, SGD, X, misuses
 
 import lincoln_fn as lf
 
@@ -37,8 +35,7 @@ def trained(layer, x, **changes):
     return lf.make_step(layer, lf.losses.mse(), SGD)(state, (x, torch.zeros_like(y)))
 
 
-test_parameters_that_do_not_fit_are_named = refusals(
-    """
+test_parameters_that_do_not_fit_are_named = misuses("""
 trained(D, X, bias=B[:1]) -> ^dense ... bias of shape (4,) ... (1,)
 NET.forward(X, PARAMS) -> ^serial ... params ... float32[6, 3]
 tanh().forward(X, ()) -> ^tanh ... params () ... float32[6, 3] ... (params, x)
@@ -80,6 +77,4 @@ STEP(STATE, (X.numpy(), T)) -> dense ... ndarray ... torch.as_tensor
 STEP(STATE, (T, X)) -> dense ... int64
 D.backward(D_PARAMS, D.forward(D_PARAMS, X), torch.ones(6, 4)) -> ^dense(4) ... cache
 tanh().forward((), D.forward(D_PARAMS, X)) -> ^tanh ... x to be a tensor ... tuple
-""",
-    vars(given) | globals(),
-)
+""")

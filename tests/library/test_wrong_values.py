@@ -1,9 +1,7 @@
 """Keys, modules of torch and estimators that would give a wrong result in silence."""
 
 import numpy as np
-from helpers import given
-from helpers.given import X
-from helpers.refusals import refusals
+from helpers.given import X, misuses
 from torch import nn
 from torch.nn.utils import prune
 
@@ -49,8 +47,7 @@ def classifier(loss, net, y=TWO, **options):
     return made.predict_proba(XN)
 
 
-test_a_wrong_result_in_silence_is_refused = refusals(
-    """
+test_a_wrong_result_in_silence_is_refused = misuses("""
 Key(0.5) -> TypeError: ^Key ... int ... 0.5
 Key(True) -> TypeError: ^Key ... int ... True
 Key(torch.tensor([1, 2])) -> ^Key ... shape () ... [2]
@@ -82,6 +79,4 @@ classifier(None, dense, optimizer=optim.sgd) -> ^NetClassifier ... optimizer ...
 classifier(None, [dense(2)]) -> ^NetClassifier ... net ... list ... serial
 estimators.NetRegressor(None, losses.nll(), epochs=1).fit(XN, XN[:, 0]) -> ^nll
 estimators.NetRegressor(lambda n: n, epochs=1).fit(XN, XN[:, 0]) -> ^NetRegressor ... net ... 1
-""",
-    vars(given) | globals(),
-)
+""")

@@ -60,17 +60,14 @@ def test_weights_come_with_the_data():
 
 
 LOSS = example_weighted(lf.losses.softmax_cross_entropy())
-test_what_has_no_weights_is_refused = refusals(
-    """
+test_what_has_no_weights_is_refused = refusals("""
 LOSS.forward(X, LABELS) -> expected target (target, weights), got int64
 LOSS.forward(X, (LABELS, W[:3])) -> of shape (5,), one per example
 LOSS.forward(X, (LABELS, LABELS)) -> expected weights, a float tensor
 LOSS.backward(3.0) -> example_weighted: expected
 example_weighted(lf.losses.weighted({"a": (1.0, lf.losses.mse())})) -> expected a loss of the
     library's own formulas, got weighted
-""",
-    globals(),
-)
+""")
 
 
 @pytest.mark.parametrize("shape", [(), (1,)])

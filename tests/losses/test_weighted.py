@@ -79,8 +79,7 @@ def test_scores_are_added_beside_the_parts():
 
 KIND, PLACE = NET.predict(NET.init(lf.Key(0), X), X)
 SEVERAL = lf.losses.weighted({"place": (1.0, lf.losses.mse(reduction="none"))})
-test_wrong_parts_predictions_and_targets_are_refused_by_name = refusals(
-    """
+test_wrong_parts_predictions_and_targets_are_refused_by_name = refusals("""
 lf.losses.weighted({}) -> weighted: expected parts ... at least one entry
 lf.losses.weighted({"kind": NLL}) -> weighted: expected parts['kind'] ... nll()
 lf.losses.weighted([(1.0, NLL)]) -> weighted: expected parts to be a mapping
@@ -90,9 +89,7 @@ LOSS.forward((KIND, PLACE), TARGET[:1]) -> target to be a tuple (kind, place)
 LOSS.forward((KIND, PLACE), (TARGET[0], TARGET[1][:3])) -> weighted['place'] mse() ... (5, 2)
 SEVERAL.forward((PLACE,), TARGET[1:]) -> weighted['place'] mse(reduction='none') ... expected one
     number, got (5, 2); use reduction='mean'
-""",
-    globals(),
-)
+""")
 
 
 def test_a_part_that_is_no_probability_is_refused_at_the_first_step():

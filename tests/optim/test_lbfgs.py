@@ -4,7 +4,8 @@ import inspect
 
 import pytest
 import torch
-from helpers import begin, refused, same_bits, same_number
+from helpers import begin, same_bits, same_number
+from helpers.refusals import refusals
 
 import lincoln_fn as lf
 from lincoln_fn.optim import lbfgs, lbfgs_state
@@ -146,19 +147,18 @@ def computed(batch):
 
 
 WHOLE = lf.distributed.fully_sharded(lf.dense(2), lf.distributed.alone())
-test_what_does_not_fit_is_refused = refused([
-    (lambda: computed(torch.ones(1, 3)), "value_and_gradient: expected a batch (x, target)"),
-    (lambda: computed((torch.ones(2, 3), torch.ones(2, 3))),
-     "expected one number, got (2, 3); use reduction='mean'"),
-    (lambda: lbfgs(rosenbrock)(START, ONE), "lbfgs: expected state LbfgsState, got"),
-    (lambda: lbfgs(rosenbrock)(lf.evolve(lbfgs_state(START), params={"x": START["x"]}), ONE),
-     "expected moves of 2 numbers, got 4; lbfgs_state"),
-    (lambda: lbfgs(lambda params, batch: (ONE, ONE))(lbfgs_state(START), ONE),
-     "lbfgs: expected gradients of the parameters' struc"),
-    (lambda: lbfgs(lambda p, batch: (ONE, p.mT))(lbfgs_state(torch.ones(2, 3)), ONE),
-     "expected a gradient of its parameter's shape (2, 3"),
-    (lambda: lbfgs_state(WHOLE.init(lf.Key(0), torch.ones(1, 3))),
-     "lbfgs: expected whole parameters, got slices"),
-    (lambda: lbfgs_state(()), "lbfgs: expected parameters, got none"),
-    (lambda: lbfgs(rosenbrock, max_iter=0), "lbfgs: expected max_iter of at least 1, got 0"),
-], whole=False)  # fmt: skip
+test_what_does_not_fit_is_refused = refusals("""
+computed(torch.ones(1, 3)) -> value_and_gradient: expected a batch (x, target)
+computed((torch.ones(2, 3), torch.ones(2, 3))) -> expected one number, got (2, 3); use
+    reduction='mean'
+lbfgs(rosenbrock)(START, ONE) -> lbfgs: expected state LbfgsState, got
+lbfgs(rosenbrock)(evolve(lbfgs_state(START), params={'x': START['x']}), ONE) -> expected moves of 2
+    numbers, got 4; lbfgs_state
+lbfgs(lambda params, batch: (ONE, ONE))(lbfgs_state(START), ONE) -> lbfgs: expected gradients of the
+    parameters' struc
+lbfgs(lambda p, batch: (ONE, p.mT))(lbfgs_state(torch.ones(2, 3)), ONE) -> expected a gradient of
+    its parameter's shape (2, 3
+lbfgs_state(WHOLE.init(Key(0), torch.ones(1, 3))) -> lbfgs: expected whole parameters, got slices
+lbfgs_state(()) -> lbfgs: expected parameters, got none
+lbfgs(rosenbrock, max_iter=0) -> lbfgs: expected max_iter of at least 1, got 0
+""")

@@ -3,7 +3,8 @@
 import pytest
 import torch
 from helpers import begin, same_bits, same_number, same_statistics
-from helpers.one_by_one import norms_of, one_by_one, to_float64
+from helpers.cases.case import cast
+from helpers.one_by_one import norms_of, one_by_one
 from helpers.refusals import assert_says, refusals
 
 import lincoln_fn as lf
@@ -37,7 +38,7 @@ def computed(net, params, gradient, reduction="mean", key=0, x=X):
 ])  # fmt: skip
 def test_each_example_is_clipped(options, divisor, make):
     x, net = X.double(), make(NET)
-    params = to_float64(NET.init(lf.Key(2), X))
+    params = cast(NET.init(lf.Key(2), X))
     each = own_gradients(net, params, x)
     norms = norms_of(each).sqrt()
     max_norm = norms.median().item() + 1e-3
@@ -71,15 +72,12 @@ def test_noise_has_its_size_and_comes_from_the_key():
     assert not same_number(other[0].weight, noisy[0].weight)
 
 
-test_wrong_arguments_are_refused = refusals(
-    """
+test_wrong_arguments_are_refused = refusals("""
 per_example.clipped(0.0) -> ^clipped: expected max_norm above 0
 per_example.clipped(1.0, noise=-1.0) -> ^clipped: expected noise of at least 0
 per_example.clipped(1.0, reduction='none') -> ^clipped: expected reduction
 per_example.clipped(1.0, batch_size=0) -> ^clipped: expected batch_size
-""",
-    globals(),
-)
+""")
 
 
 def test_a_step_refuses_batch_norm_by_its_position():

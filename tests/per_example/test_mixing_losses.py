@@ -108,8 +108,7 @@ def clipped(loss):
 
 NET, BALANCE = lf.dense(3), losses.router_balance()
 PARAMS = NET.init(lf.Key(0), X)
-test_a_loss_that_mixes_examples_is_refused = refusals(
-    """
+test_a_loss_that_mixes_examples_is_refused = refusals("""
 clipped(losses.nt_xent()) -> ^make_step: clipped(1.0): expected a loss in which ... , got nt_xent()
 clipped(losses.info_nce()) -> expected a loss in which ... , got info_nce()
 clipped(rules.similarity_matching(3)) -> expected a loss in which ... , got similarity_matching(3)
@@ -124,9 +123,7 @@ curvature.kfac_factors(NET, PARAMS, X, BALANCE, None) -> expected a loss in whic
     router_balance()
 curvature.influence(NET, PARAMS, X, BALANCE, None, (X, None)) -> expected a loss in which ... , got
     router_balance()
-""",
-    globals(),
-)
+""")
 
 
 def stepped(loss, target):

@@ -364,8 +364,7 @@ def test_zeros_are_drawn(tmp_path):
 
 
 HALVED = lf.Layer("halved()", lambda params, x: (x[::2], len(x)), lambda params, n, g: (g, ()))
-test_what_cannot_be_drawn_is_refused = refusals(
-    """
+test_what_cannot_be_drawn_is_refused = refusals("""
 plots.learning_curve([]) -> ValueError: learning_curve: expected records with 'loss', got none
 plots.learning_curve({}) -> ValueError: learning_curve: expected at least one run, got none
 plots.learning_curve([HISTORY[1]], 'metric') -> ValueError: learning_curve: expected records with
@@ -420,6 +419,4 @@ plots.layer(softmax()) -> element by element, got softmax( ... ; lf.plots.jacobi
 plots.layer(layer_norm()) -> element by element, got layer_norm( ... ; lf.plots.jacobian
 plots.layer(conv2d(3, 3)) -> element by element, got conv2d( ... ; lf.plots.jacobian
 plots.layer(HALVED) -> element by element, got halved( ... ; lf.plots.jacobian
-""",
-    globals(),
-)
+""")

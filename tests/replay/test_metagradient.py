@@ -292,8 +292,7 @@ def refused(run=None, **options):
 CLIPPED = lf.per_example.clipped(1.0)
 RULED = lf.make_step(lf.rules.feedback_alignment(MLP), LOSS, optim.sgd())
 PIPED = attrs.evolve(lf.distributed.mean(lf.distributed.alone()), bind_shards=None)
-test_what_has_no_derivative_is_refused_before_the_run = refusals(
-    """
+test_what_has_no_derivative_is_refused_before_the_run = refusals("""
 refused(small(optim.lion())) -> lion(0.0001) has no adjoint: each of its steps
 refused(small(gradient=CLIPPED)) -> expected a step of the loss's own gradient, got ... leave
     gradient out
@@ -305,9 +304,7 @@ refused(wrt=['momentum']) -> expected wrt of adamw ... among lr, weight_decay, g
 refused(memory='much') -> expected memory such as '200 MB', got 'much'
 refused(memory='1.2.3 MB') -> expected memory such as '200 MB', got '1
 refused(ema=True) -> expected a state with one running mean
-""",
-    globals(),
-)
+""")
 
 
 # Which examples help and which harm

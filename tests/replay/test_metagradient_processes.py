@@ -83,12 +83,9 @@ def alone_with(*norm):
 
 
 SYNC, LISTED = distributed.sync_batch_norm(distributed.alone()), [(X, T)]
-test_what_several_processes_cannot_walk_is_refused = refusals(
-    """
+test_what_several_processes_cannot_walk_is_refused = refusals("""
 metagradient(alone_with(batch_norm()), TEST) -> expected no running statistics
 metagradient(alone_with(SYNC), TEST) -> layers that do not communicate, in metagradient
 metagradient(Run(alone_with().step, LISTED, alone_with().start), TEST) -> write data.batches(...,
     shard
-""",
-    globals(),
-)
+""")

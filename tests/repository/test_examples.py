@@ -1,12 +1,16 @@
 """The examples run, and reach the figures that they promise."""
 
 import re
+import shutil
 import subprocess
 import sys
 from importlib import import_module
 
+import numpy as np
 import pytest
+import torch
 from helpers.children import run_child
+from helpers.compare import same_number
 from helpers.examples import EXAMPLES, MNIST_FILES, needs_mnist, table
 
 import lincoln_fn as lf
@@ -144,3 +148,80 @@ def test_mnist_says_where_missing_files_belong(tmp_path):
     assert str(tmp_path / "MNIST" / "raw") in done.stderr
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []  # a download would have made MNIST/raw first
+
+
+# The C++ program that trains from an exported step takes the steps of Python.
+
+
+pytest.importorskip("onnx")
+pytest.importorskip("sklearn")
+
+FOLDER = EXAMPLES / "train_from_cpp"
+STEPS = 10
+
+
+def flags_of_onnxruntime():
+    """Give the compiler's options for ONNX Runtime, or skip where a part is missing."""
+    for program in ("g++", "pkg-config"):
+        if shutil.which(program) is None:
+            pytest.skip(f"needs {program}")
+    asked = ["pkg-config", "--cflags", "--libs", "libonnxruntime"]
+    ran = subprocess.run(asked, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        pytest.skip("needs ONNX Runtime's headers, such as Debian's libonnxruntime-dev")
+    return ran.stdout.split()
+
+
+@pytest.mark.full
+def test_ten_steps_in_cpp_are_ten_steps_in_python(tmp_path, monkeypatch):
+    flags = flags_of_onnxruntime()
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import write_files
+
+    write_files.main([str(tmp_path)])
+    program = str(tmp_path / "train")
+    command = ["g++", "-std=c++17", str(FOLDER / "train.cpp"), "-o", program, *flags]
+    subprocess.run(command, check=True, timeout=120)
+    ran = subprocess.run(
+        [program, str(tmp_path), str(STEPS)], check=True, capture_output=True, text=True, timeout=60
+    )
+    (images, labels), (step, state) = write_files.load_digits(), write_files.make_training()
+    losses = []
+    for i in range(STEPS):
+        rows = slice(i * write_files.BATCH, (i + 1) * write_files.BATCH)
+        state, loss = step(state, (images[rows], labels[rows]))
+        losses.append(loss)
+    printed = [float(line.split()[-1]) for line in ran.stdout.splitlines()]
+    assert same_number(torch.tensor(printed), torch.stack(losses))
+    # AdamW divides by the gradient's size, so rounding counts for more where that is near 0.
+    params = torch.cat([leaf.flatten() for leaf in lf.tree.leaves(state.params)])
+    theirs = torch.from_numpy(np.fromfile(tmp_path / "params.bin", np.float32))
+    assert same_number(theirs, params, error=1e-4)
+
+
+# The programs of the recipes run for a few steps, and draw; the numbers are those of long runs.
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("name", "steps", "line", "low", "high"),
+    [
+        ("vit_digits", 150, "accuracy", 0.2, 1.0),
+        ("flow_moons", 60, "nats", 1.0, 2.6),
+        ("graph_digits", 30, "with edges", 0.8, 1.0),
+        ("ddpm_digits", 60, "last steps", 0.1, 1.0),
+        ("vqvae_digits", 200, "error", 0.01, 0.12),
+    ],
+)
+def test_a_program_learns_and_draws(name, steps, line, low, high, run, picture):
+    lines = [each for each in run(name, "--steps", steps, "--plot", picture) if line in each]
+    number = float(re.search(rf"{line}\D*(\d+\.\d+)", lines[0])[1])
+    assert low < number < high
+
+
+@pytest.mark.full
+def test_a_network_solves_poissons_equation(run):
+    lines = run("pinn", "--steps", 3)
+    error = float(re.fullmatch(r"largest error (\S+)", lines[-1])[1])
+    assert 0 < error < 1e-3
+    assert [line[:6] for line in lines[:3]] == ["step 1", "step 2", "step 3"]

@@ -87,12 +87,9 @@ def test_a_gradient_of_zero_has_no_angle_and_a_frozen_layer_none():
 
 
 EACH, LOCAL = lf.losses.softmax_cross_entropy(reduction="none"), RULES["forward_forward"]
-test_what_cannot_be_aligned_is_refused = refusals(
-    """
+test_what_cannot_be_aligned_is_refused = refusals("""
 rules.alignment(LOCAL[0], LOCAL[0].init(Key(0), X), X, *LOCAL[1:]) -> forward_forward, whose loss is
     local
 rules.alignment(NET, NET.init(Key(0), X), X, EACH, LABELS) -> expected one number
 rules.alignment(None, (), X, SOFTMAX, LABELS) -> expected net to be a Layer
-""",
-    globals(),
-)
+""")

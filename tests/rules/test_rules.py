@@ -10,8 +10,8 @@ import attrs
 import pytest
 import torch
 from helpers import CASES, assert_says, begin, largest, normal, run
+from helpers.cases.case import random_like
 from helpers.compare import same_bits, same_number, same_statistics
-from helpers.compositions import random_like
 from helpers.rules import WRAPPERS, with_gradients
 
 import lincoln_fn as lf

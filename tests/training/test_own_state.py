@@ -79,17 +79,14 @@ def told(loss=1.0, **numbers):
     return list(lf.train(lambda state, batch: (state, value), Two(X, torch.tensor(6)), [1]))
 
 
-test_what_is_no_state_or_value_of_a_step_is_refused_with_the_mend = refusals(
-    """
+test_what_is_no_state_or_value_of_a_step_is_refused_with_the_mend = refusals("""
 list(lf.train(halve, (X,), [1])) -> a state of your own with an attribute step
 list(lf.train(halve, (X,), [1])) -> lf.init_state(net, optimizer, key, x)
 told(None, largest=1.0) -> train: expected the step's value ... 'loss'
 told(step=999.0) -> ^train: expected no number named 'step' in the step's value, got ['step',
     'loss']; give it another name$
 told(float('inf')) -> NonFiniteError: step 7: the loss is inf
-""",
-    globals() | {"NonFiniteError": lf.NonFiniteError},
-)
+""")
 
 
 # Params given
@@ -109,16 +106,13 @@ def of_dense(n, **options):
     return lf.dense(n, **options).init(lf.Key(0), X)
 
 
-test_params_that_do_not_fit_are_refused_with_their_path = refusals(
-    """
+test_params_that_do_not_fit_are_refused_with_their_path = refusals("""
 begun(of_dense(2)) -> ^init_state: expected params like the network's own
 begun((of_dense(3), ())) -> ^init_state: expected ... params.0.weight of shape (3, 2), got (3, 3)
 begun((of_dense(2, bias=False), ())) -> ^init_state: expected ... missing params.0.bias
 begun({'0.weight': X}) -> ^init_state: expected ... lf.interop.from_state_dict
 begun(()) -> ^init_state: expected ... missing params.0.weight, params.0.bias
-""",
-    globals(),
-)
+""")
 
 
 # Any iterable
