@@ -16,7 +16,7 @@ from helpers.derivatives import (
     same_derivative,
     slopes,
 )
-from helpers.fast_optimizers import EVERY
+from helpers.optimizers import EVERY
 from torch.autograd import forward_ad
 from torch.func import grad, jvp, vjp
 

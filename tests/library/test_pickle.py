@@ -9,10 +9,9 @@ import torch
 from helpers import FIRST, normal
 from helpers.copies import affine, assert_copies, copies_of
 from helpers.fast_layers import changed
-from helpers.fast_optimizers import EVERY, KINDS, MATRICES, leaves_of
 from helpers.initializers import ALL as INITIALIZERS
 from helpers.losses import TABLE as LOSSES
-from helpers.optimizers import RICH
+from helpers.optimizers import EVERY, KINDS, MATRIX_KINDS, RICH, leaves_of
 from helpers.schedules import SCHEDULES
 
 import lincoln_fn as lf
@@ -89,7 +88,7 @@ def test_a_loss(row):
 
 
 def optimizer_results(optimizer):
-    kinds = MATRICES if optimizer.name.startswith("muon") else KINDS
+    kinds = MATRIX_KINDS if optimizer.name.startswith("muon") else KINDS
     params = leaves_of(kinds, 0)
     states = [optimizer.init(params)]
     for t in range(2):
