@@ -129,7 +129,7 @@ def used_kernel(cache):
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_it_is_used(form):
-    """Its numbers are those of the table's cases, in test_fastpath.py."""
+    """Its numbers are those of the table's cases."""
     layer, x = lf.lstm(5, **form), lf.keys.normal(lf.Key(0), (3, 7, 4))
     params = layer.init(lf.Key(1), x)
     assert used_kernel(lf.fast(layer).forward(params, x)[1]) == {True}
