@@ -11,7 +11,7 @@ from _pytest.runner import runtestprotocol
 
 # Their assertions tell what they compared, as those of the tests do.
 pytest.register_assert_rewrite(
-    *("helpers.attention", "helpers.compiling", "helpers.compositions", "helpers.copies"),
+    *("helpers.compiling", "helpers.compositions", "helpers.copies"),
     *("helpers.graphs", "helpers.kernels_together", "helpers.one_by_one", "helpers.pipelines"),
     *("helpers.parity", "helpers.reals", "helpers.refusals", "helpers.replays", "helpers.steps"),
 )

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from helpers import refused, same_bits, same_number
+from helpers import same_bits, same_number
 from helpers.cases import CASES, activations
+from helpers.refusals import refusals
 
 import lincoln_fn as lf
 from lincoln_fn import attribution, keys
@@ -197,31 +198,29 @@ def test_guided_backpropagation_sends_both_signs_through_a_fixed_factor():
 EMBEDDING, TOKENS = lf.embedding(5, 3), torch.tensor([[1, 2]])
 TWICE = lf.serial(lf.shared(lf.conv1d(3, 2)), lf.add(), lf.flatten())
 PAIR = torch.ones(2, 4, 5), torch.zeros(2, 4, 5)
-test_what_does_not_fit_is_refused = refused([
-    (lambda: attribution.gradient(NET, PARAMS, X, 5),
-     "gradient: expected classes from 0 to 4, got 5 to 5"),
-    (lambda: attribution.gradient(NET, PARAMS, X, torch.tensor([0, 1])),
-     "expected target to be a class, or integer classes of shape (3,)"),
-    (lambda: attribution.gradient(NET, PARAMS, X, torch.zeros(3, 4)),
-     "gradient: expected weights of shape (3, 5), got (3, 4)"),
-    (lambda: attribution.gradient(NET, PARAMS, X, "cat"), "expected target to be a class"),
-    (lambda: attribution.gradient(EMBEDDING, EMBEDDING.init(lf.Key(0), TOKENS), TOKENS, 0),
-     "expected a floating x, got int64[1, 2]; explain"),
-    (lambda: attribution.gradient(lf.parallel(lf.tanh(), lf.relu()), ((), ()), PAIR, 0),
-     "expected a network with one output"),
-    (lambda: attribution.integrated_gradients(NET, PARAMS, X, 0, steps=0),
-     "expected steps of at least 1, got 0"),
-    (lambda: attribution.integrated_gradients(NET, PARAMS, X, 0, baseline=torch.zeros(3)),
-     "a baseline that broadcasts to (3, 2, 8, 7), got"),
-    (lambda: attribution.smooth_grad(NET, PARAMS, X, TARGET, key=lf.Key(9), noise=-1),
-     "expected noise of at least 0, got -1"),
-    (lambda: attribution.grad_cam(NET, PARAMS, X, TARGET, path="6"),
-     "expected feature maps of shape (batch, channels, *positions) at '6', got float64[3, 6"),
-    (lambda: attribution.grad_cam(NET, PARAMS, X, TARGET, path="4.3"),
-     "expected the path of a layer, got '4.3'; near it"),
-    (lambda: attribution.grad_cam(TWICE, TWICE.init(lf.Key(0), PAIR), PAIR, 0, path="0.0"),
-     "used once, got '0.0', which is used 2 times; take"),
-], whole=False)  # fmt: skip
+test_what_does_not_fit_is_refused = refusals("""
+attribution.gradient(NET, PARAMS, X, 5) -> gradient: expected classes from 0 to 4, got 5 to 5
+attribution.gradient(NET, PARAMS, X, torch.tensor([0, 1])) -> expected target to be a class, or
+    integer classes of shape (3,)
+attribution.gradient(NET, PARAMS, X, torch.zeros(3, 4)) -> gradient: expected weights of shape (3,
+    5), got (3, 4)
+attribution.gradient(NET, PARAMS, X, 'cat') -> expected target to be a class
+attribution.gradient(EMBEDDING, EMBEDDING.init(Key(0), TOKENS), TOKENS, 0) -> expected a floating x,
+    got int64[1, 2]; explain
+attribution.gradient(parallel(tanh(), relu()), ((), ()), PAIR, 0) -> expected a network with one
+    output
+attribution.integrated_gradients(NET, PARAMS, X, 0, steps=0) -> expected steps of at least 1, got 0
+attribution.integrated_gradients(NET, PARAMS, X, 0, baseline=torch.zeros(3)) -> a baseline that
+    broadcasts to (3, 2, 8, 7), got
+attribution.smooth_grad(NET, PARAMS, X, TARGET, key=Key(9), noise=-1) -> expected noise of at least
+    0, got -1
+attribution.grad_cam(NET, PARAMS, X, TARGET, path='6') -> expected feature maps of shape (batch,
+    channels, *positions) at '6', got float64[3, 6
+attribution.grad_cam(NET, PARAMS, X, TARGET, path='4.3') -> expected the path of a layer, got '4.3';
+    near it
+attribution.grad_cam(TWICE, TWICE.init(Key(0), PAIR), PAIR, 0, path='0.0') -> used once, got '0.0',
+    which is used 2 times; take
+""")
 
 
 def file_of(layer):

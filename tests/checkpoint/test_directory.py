@@ -284,8 +284,7 @@ def saving(stream=(), directory=D, **options):
     return list(every(stream, directory, **{"steps": 1, **options}))
 
 
-test_wrong_arguments_are_refused = refusals(
-    """
+test_wrong_arguments_are_refused = refusals("""
 Directory('x', keep_last=0) -> ^Directory: expected keep_last of at least 1, got 0$
 Directory('x', keep_last=1.5) -> ^Directory: expected keep_last to be an int of at least 1, got 1.5$
 Directory('x', keep_best=-1) -> ^Directory: expected keep_best of at least 0, got -1$
@@ -299,6 +298,4 @@ every([], 'x', steps=1) -> ^every: expected directory to be a Directory, got 'x'
 every([], D, steps=1, score='loss') -> ^every: expected score to be a function or None, got 'loss'$
 saving(None) -> ^every: expected stream to be what train gives, got None$
 saving([(1, 2)]) -> ^every: expected stream to give (state, record), as train does, got (1, 2)$
-""",
-    globals(),
-)
+""")

@@ -38,8 +38,7 @@ def whole(x, **more):
     return x
 
 
-test_what_does_not_fit_is_refused = refusals(
-    """
+test_what_does_not_fit_is_refused = refusals("""
 residual(D).forward((PARAMS, ()), X) -> ^residual[2] add(): expected inputs of one
 residual(D).forward(PARAMS, X) -> ^residual: expected params with 2 entries, got Params(
 parallel(D).forward((PARAMS,), X) -> ^parallel: expected x with 1 entry, got float32[6, 3]
@@ -178,6 +177,4 @@ run(graph(lambda a, m: a[m]), (S, MASK)) -> expected index to be a tensor of int
     torch.bool
 run(graph(lambda a, m: a * (m & a.argmax(1))), (S, MASK)) -> = bitwise_and(): torch refuses
 run(graph(lambda a, b: torch.cat([a, b])), (S, X)) -> concatenate
-""",
-    globals(),
-)
+""")

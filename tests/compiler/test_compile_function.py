@@ -112,13 +112,10 @@ def test_a_number_in_the_state_is_refused_with_its_place():
     assert_says("a number that changes from step to step", compiled, {"step": 1}, torch.ones(2))
 
 
-test_what_is_no_function_of_two_arguments_is_refused = refusals(
-    """
+test_what_is_no_function_of_two_arguments_is_refused = refusals("""
 compile(lstm) -> ^compile: expected whole ... lstm
 compile(relu) -> ^compile: expected whole ... relu()
 compile(lambda state: state) -> ^compile: expected whole ... function <lambda>
 compile(nn.Linear(2, 2)) -> ^compile: expected whole ... Linear
 compile(nn.Linear) -> ^compile: expected whole ... the class Linear
-""",
-    {},
-)
+""")

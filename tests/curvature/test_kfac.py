@@ -175,15 +175,12 @@ def test_a_compiled_step_and_a_checkpoint_agree(gradient, tmp_path):
 
 NORM = lf.serial(lf.dense(3), lf.batch_norm())
 NORMED = NORM.init(lf.Key(0), X[..., 0, 0])
-test_wrong_arguments_are_refused = refusals(
-    """
+test_wrong_arguments_are_refused = refusals("""
 curvature.kfac(0) -> kfac: expected damping above 0, got 0
 curvature.kfac_factors(NET, PARAMS, X, CE, LABELS, fisher='true') -> expected fisher to be 'exact'
     or 'empirical'
 step_of(NORM, NORMED, X[..., 0, 0], CE, LABELS, curvature.kfac()) -> serial[1] batch_norm()
-""",
-    globals(),
-)
+""")
 
 
 def test_half_precision_has_its_factors_in_float32():

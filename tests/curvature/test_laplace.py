@@ -124,8 +124,7 @@ def of_net(net, structure="last_layer", x=X, labels=LABELS):
 
 
 CE = lf.losses.softmax_cross_entropy
-test_wrong_losses_and_networks_are_refused = refusals(
-    """
+test_wrong_losses_and_networks_are_refused = refusals("""
 of_loss(CE()) -> reduction='sum'
 of_loss(lf.losses.l1(reduction='sum')) -> expected loss to be losses.softmax_cross_entropy
 of_loss(CE(label_smoothing=0.1, reduction='sum')) -> expected a loss without label_smoothing
@@ -135,9 +134,7 @@ curvature.laplace(NET, PARAMS, [], LOSS) -> at least one batch
 of_net(serial(lf.dense(3), tanh())) -> whose last part is a dense layer
 of_net(serial(conv1d(3, 1)), 'diagonal', torch.ones(2, 2, 4), torch.zeros(2, 4).long()) -> of shape
     (N, O), ... , got (2, 3, 4)
-""",
-    globals(),
-)
+""")
 
 
 @pytest.mark.parametrize("structure", ["last_layer", "diagonal"])

@@ -250,8 +250,7 @@ def test_a_state_has_room_for_its_max_length():
     assert stepped(TOKENS[:, :5], TOKENS[:, :1]) == 6
 
 
-test_what_cannot_decode_is_refused_with_its_path = refusals(
-    """
+test_what_cannot_decode_is_refused_with_its_path = refusals("""
 begun(over_positions(dense(3))) -> ^decode: ... runs over the positions
 begun(joining(dense(3))) -> ^decode: ... 1.0 dense(3) ... joined with something else
 begun(lstm(4, bidirectional=True)) -> ^decode: ... 1 lstm(4, b ... from the end of the text
@@ -301,9 +300,7 @@ stepped(TOKENS[:, :5], TOKENS[:, :2]) -> at most 6 positions, the state's max_le
 stepped(torch.tensor([1, 2])) -> decode: expected x to be a tensor with positions in
 decode(on_tokens()).init(on_tokens().init(Key(0), TOKENS), 0, 5) -> decode: expected batch_size
 decode(dense) -> decode: expected net to be a Layer
-""",
-    globals(),
-)
+""")
 
 
 # Every layer of the library without a row: `tests/library/test_tables.py` lists those with one.

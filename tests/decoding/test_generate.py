@@ -130,8 +130,7 @@ def searched(prompt=PROMPT, net=NET, params=PARAMS, **options):
 
 
 MASK = torch.ones_like(PROMPT, dtype=torch.bool)
-test_what_generate_cannot_read_is_refused = refusals(
-    """
+test_what_generate_cannot_read_is_refused = refusals("""
 begun(max_new_tokens=9, max_length=11) -> ^generate: expected a max_length of at least 12
 begun(PROMPT[:, :0]) -> at least one token, got shape (3, 0); begin with
 begun((PROMPT[:, :0], PROMPT)) -> at least one token, got shape (3, 0); begin with
@@ -156,9 +155,7 @@ samplers.top_p(1.5) -> top_p: expected p
 samplers.min_p(-0.1) -> min_p: expected p
 samplers.temperature(0.0) -> temperature: expected t
 samplers.chain() -> chain: expected at least one of samplers
-""",
-    globals(),
-)
+""")
 
 
 @pytest.mark.full(but=("gru-left", "gpt-right"))

@@ -1,5 +1,8 @@
 """Pipelines of several processes compute, bit for bit, what one process computes."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -16,10 +19,11 @@ from helpers.pipelines import (
     writer,
     writer_batch,
 )
-from helpers.processes import run_in_processes
+from helpers.processes import outcomes, run_in_processes, started
 from helpers.refusals import assert_told
 
 import lincoln_fn as lf
+from lincoln_fn import distributed
 from lincoln_fn.compiler import graphs
 from lincoln_fn.compiler.passes import products
 from lincoln_fn.distributed import alone, grid, one_f_one_b, pipeline
@@ -227,3 +231,50 @@ def test_all_processes_raise_the_same_error(four):
         assert each["errors"] == (told, loss)
     assert_told(told, TOLD)
     assert "(2, 4)" in told["shape"] or "(6, 4)" in told["shape"]
+
+
+# A process that is killed, or stopped, ends the others with an error that names it.
+
+
+def train_until_killed(group):
+    stages = lf.dense(3), lf.dense(3)
+    net, reduce = distributed.pipeline(stages, distributed.zero_bubble_h1(2, 3), group)
+    x = torch.ones(6, 3)
+    step, state = begin(net, x, MSE, reduce=reduce)
+    try:
+        for i in range(3):
+            if i == 2 and group.rank == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            state, _ = step(state, (x, x))
+    except distributed.LostProcessError as error:
+        return i, str(error)
+    return None
+
+
+def test_a_process_that_is_killed_is_named():
+    with started(2, train_until_killed) as running:
+        found = outcomes(running, patience=60)
+        running[1][0].join()
+        assert running[1][0].exitcode == -signal.SIGKILL
+    lost = 2, "rank 1 is gone; start the run again from its last checkpoint"
+    assert found == {0: ("returned", lost), 1: ("killed", None)}
+
+
+def train_until_stopped(group):
+    """Stop rank 0, which keeps the store that tells who is gone."""
+    x = torch.ones(6, 3)
+    step, state = begin(lf.dense(3), x, MSE, reduce=distributed.mean(group))
+    state, _ = step(state, (x, x))
+    if group.rank == 0:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    try:
+        step(state, (x, x))
+    except distributed.LostProcessError as error:
+        return error.ranks
+    return None
+
+
+def test_a_first_process_that_is_stopped_is_named():
+    with started(3, train_until_stopped, timeout=5) as running:
+        found = outcomes(running[1:], patience=60)
+    assert found == {0: ("returned", (0,)), 1: ("returned", (0,))}

@@ -5,8 +5,7 @@ from functools import partial
 import pytest
 import torch
 from helpers.compare import same_bits, same_number
-from helpers.fast_optimizers import EVERY, KINDS, MATRICES, leaves_of
-from helpers.optimizers import matrices, parameters, steps_of
+from helpers.optimizers import EVERY, KINDS, MATRIX_KINDS, leaves_of, matrices, parameters, steps_of
 
 import lincoln_fn as lf
 from lincoln_fn import keys, optim, schedules
@@ -18,7 +17,7 @@ from lincoln_fn.optim import adam, adamw, by_path, chain, sgd
 @pytest.mark.parametrize("optimizer", EVERY, ids=[f"{i}-{o}" for i, o in enumerate(EVERY)])
 def test_a_leafs_bits_do_not_depend_on_the_leaves_beside_it(optimizer, fast):
     optimizer = fast_optimizer(optimizer) if fast else optimizer
-    kinds = MATRICES if optimizer.name.startswith("muon") else KINDS
+    kinds = MATRIX_KINDS if optimizer.name.startswith("muon") else KINDS
     together = leaves_of(kinds, 0)
     state = optimizer.init(together)
     alone = {kind: (leaf, optimizer.init(leaf)) for kind, leaf in together.items()}

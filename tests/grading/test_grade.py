@@ -13,6 +13,7 @@ import attrs
 import pytest
 import torch
 from helpers import assert_says, same_bits, same_number
+from helpers.refusals import refusals
 
 import lincoln_fn as lf
 from lincoln_fn.errors.errors import LayerError
@@ -372,24 +373,22 @@ def test_the_forms_of_a_grade():
             graded.check(leaf)
 
 
-REFUSED = {
-    "expected reference to be a Layer, got the constructor relu": {"reference": lf.relu},
-    "expected a submission, got 3; give a Layer, a module": {"submission": 3},
-    "expected the path of a file, got 'no.py'": {"submission": "no.py"},
-    "expected cases (params, x), got list; lf.testing.make_cases": {"cases": []},
-    "cases (params, x), got (float32[2],); lf.testing.make_cases": {"cases": (torch.ones(2),)},
-    "expected hints of 0, 1 or 2, got 3": {"hints": 3},
-    "expected time_limit above 0, in seconds, got 0": {"time_limit": 0},
-    "expected points of dx, y, purity; got 'dw'": {"points": {"dw": 1}},
-    "expected params ()": {"cases": [((1,), torch.ones(2))]},
-    "gives finite numbers": {"cases": [((), torch.tensor([torch.nan]))]},
-}
+def graded(**changes):
+    return grade(**{"submission": lf.tanh(), "reference": lf.tanh(), "cases": TANH, **changes})
 
 
-@pytest.mark.parametrize("message", REFUSED)
-def test_a_teachers_mistake_is_an_error(message):
-    given = {"submission": lf.tanh(), "reference": lf.tanh(), "cases": TANH, **REFUSED[message]}
-    assert_says(message, grade, **given)
+test_a_teachers_mistake_is_an_error = refusals("""
+graded(reference=relu) -> expected reference to be a Layer, got the constructor relu
+graded(submission=3) -> expected a submission, got 3; give a Layer, a module
+graded(submission='no.py') -> expected the path of a file, got 'no.py'
+graded(cases=[]) -> expected cases (params, x), got list; lf.testing.make_cases
+graded(cases=(torch.ones(2),)) -> cases (params, x), got (float32[2],); lf.testing.make_cases
+graded(hints=3) -> expected hints of 0, 1 or 2, got 3
+graded(time_limit=0) -> expected time_limit above 0, in seconds, got 0
+graded(points={'dw': 1}) -> expected points of dx, y, purity; got 'dw'
+graded(cases=[((1,), torch.ones(2))]) -> expected params ()
+graded(cases=[((), torch.tensor([torch.nan]))]) -> gives finite numbers
+""")
 
 
 def test_cases_have_numbers_that_hide_nothing():

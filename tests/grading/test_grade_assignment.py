@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import same_bits
+from helpers.refusals import refusals
 
 import lincoln_fn as lf
-from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.grading.assignment import UNSUITED, files, main, write
 from lincoln_fn.grading.handouts import backward_pass, without_terms
 from lincoln_fn.grading.isolated import Ran
@@ -210,22 +210,15 @@ def test_the_functions_and_the_case_can_be_chosen():
     assert same_bits(x, again[0][1])
 
 
-REFUSED = {
-    "got sofmax; write softmax": ["sofmax"],
-    "such as softmax, got zzz$": ["zzz"],
-    "got pairwise, whose table holds every gradient": ["pairwise"],
-    "got alpha_dropout, whose backward is that of dropout": ["alpha_dropout"],
-    "such as softmax, got os.path$": ["os.path"],
-    "a function to blank, got backwards; write backward": ["tanh", "backwards"],
-    "a function to blank, got q; the file has forward, backward, tanh": ["tanh", "q"],
-}
-
-
-@pytest.mark.parametrize("message", REFUSED)
-def test_what_does_not_exist_is_refused(message):
-    name, *blank = REFUSED[message]
-    with pytest.raises(LayerError, match=message):
-        files(name, blank=blank)
+test_what_does_not_exist_is_refused = refusals("""
+files('sofmax') -> got sofmax; write softmax
+files('zzz') -> such as softmax, got zzz$
+files('pairwise') -> got pairwise, whose table holds every gradient
+files('alpha_dropout') -> got alpha_dropout, whose backward is that of dropout
+files('os.path') -> such as softmax, got os.path$
+files('tanh', blank=('backwards',)) -> a function to blank, got backwards; write backward
+files('tanh', blank=('q',)) -> a function to blank, got q; the file has forward, backward, tanh
+""")
 
 
 def test_nothing_is_overwritten(tmp_path, capsys):

@@ -57,7 +57,7 @@ def run_child(program, *arguments, **environment):
         given = (program, [*map(str, arguments)], {**os.environ, **environment}, folder)
         process = context().Process(target=_main, args=given)
         process.start()
-        process.join(120)
+        process.join(300)
         process.kill()  # which a program that hangs needs
         said = [Path(folder, name).read_text() for name in ("stdout", "stderr")]
         return subprocess.CompletedProcess(program, process.exitcode, *said)

@@ -4,7 +4,7 @@ import torch
 
 import lincoln_fn as lf
 from benchmarks.memory import LiveBytes
-from helpers import cast, largest, normal, same_bits, same_number
+from helpers import cast, largest, random_like, same_bits, same_number
 
 PAIR = lf.branch(lf.tanh(), lf.sigmoid(), merge=lf.identity())
 # Compositions that a layer from (batch, features) to the same shape can stand in.
@@ -14,13 +14,6 @@ CONTEXTS = {
     "checkpointed": lf.checkpointed,
     "shared": lambda layer: lf.serial(PAIR, lf.shared(layer), lf.add()),
 }
-
-
-def random_like(y, seed=3):
-    """Draw a cotangent, another for each tensor of y."""
-    drawn = [normal(*leaf.shape, seed=seed + i) for i, leaf in enumerate(lf.tree.leaves(y))]
-    numbers = iter(drawn)
-    return lf.tree.map(lambda leaf: next(numbers).to(leaf.dtype), y)
 
 
 def run(layer, x, dtype=torch.float32, key=11):

@@ -2,7 +2,7 @@
 
 import torch
 
-import lincoln_fn as lf
+from helpers.cases.case import random_like
 from helpers.compare import same_number
 
 STEP = 1e-6
@@ -23,13 +23,6 @@ def floating(tree):
         return torch.utils._pytree.tree_unflatten(new, structure)
 
     return tuple(leaves[i] for i in where), rebuilt
-
-
-def random_like(tensors, seed):
-    """Draw a tensor of each one's shape and dtype."""
-    return tuple(
-        lf.keys.normal(lf.Key(seed + i), tuple(t.shape)).to(t.dtype) for i, t in enumerate(tensors)
-    )
 
 
 def inner(a, b):

@@ -332,7 +332,3 @@ TABLE = [
     *regression(), *distributions(), *margins(), *embeddings(), *classes(), *two_classes(),
     *formulas(), *last_axis(),
 ]  # fmt: skip
-
-
-def to(dtype, arrays):
-    return lf.tree.map(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, arrays)

@@ -3,20 +3,8 @@
 import torch
 
 import lincoln_fn as lf
-from helpers.cases.case import cast as to_float64
+from helpers.cases.case import cast, random_like
 from helpers.compare import largest, same_number
-
-
-def random_like(y, seed=50):
-    """Draw g for the floating tensors of y."""
-    count = iter(range(seed, seed + 9))
-
-    def drawn(leaf):
-        if not leaf.is_floating_point():
-            return None
-        return lf.keys.normal(lf.Key(next(count)), tuple(leaf.shape), dtype=torch.float64)
-
-    return lf.tree.map(drawn, y)
 
 
 def with_leaves(params, leaves):
@@ -99,6 +87,6 @@ def check_noise(net, params, cache, g, each):
 
 def example(net, x, seed=5):
     """Make params and g of a network in float64, and run it forward."""
-    params = to_float64(net.init(lf.Key(seed), x))
-    y, cache = net.forward(params, to_float64(x))
+    params = cast(net.init(lf.Key(seed), x))
+    y, cache = net.forward(params, cast(x))
     return params, cache, random_like(y)

@@ -192,3 +192,38 @@ ADJOINTS = [
 def params_for(optimizer):
     """Give params that an optimizer takes."""
     return MATRICES if "muon" in optimizer.name else TREE
+
+
+# Every optimizer, and leaves of every kind.
+SHAPES = {"odd": (37, 19), "bias": (5,), "number": (), "large": (300, 200), "halves": (11, 3)}
+KINDS = ("odd", "transposed", "bias", "float64", "number", "halves", "large")
+MATRIX_KINDS = ("odd", "transposed", "float64", "large")
+
+
+def leaves_of(kinds, seed):
+    """Leaves that differ in size, order in memory and dtype."""
+
+    def draw(i, kind):
+        key = lf.Key(seed).fold_in(i)
+        if kind == "transposed":
+            return keys.normal(key, (19, 37)).mT
+        if kind == "float64":
+            return keys.normal(key, (7, 3), dtype=torch.float64)
+        leaf = keys.normal(key, SHAPES[kind])
+        return leaf.bfloat16() if kind == "halves" else leaf
+
+    return {kind: draw(i, kind) for i, kind in enumerate(kinds)}
+
+
+def every_optimizer():
+    for make, _, options in TABLE:
+        yield make(**options)
+    for make, _, options in SCHEDULED:
+        yield make(schedules.cosine(0.05, 40), **options)
+    yield optim.lion(weight_decay=0.1)
+    yield optim.muon()
+    yield optim.chain(optim.accumulate(2), optim.ema(0.9), optim.clip_by_value(0.5), optim.adamw())
+    yield optim.chain(optim.weight_decay(0.1), optim.adam(amsgrad=True))
+
+
+EVERY = list(every_optimizer())

@@ -1,5 +1,6 @@
-"""Layers of the user's own, and the operations of torch that run within a block."""
+"""Layers and functions of the user's own, and the operations that run within a block."""
 
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
@@ -34,3 +35,17 @@ class Operations(TorchDispatchMode):
     @property
     def names(self):
         return [function.overloadpacket.__name__ for function, *_ in self.calls]
+
+
+class Cube(torch.autograd.Function):
+    """A function as torch's tutorials write it, which torch.func does not know."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return 3 * x**2 * g

@@ -1,5 +1,6 @@
 """Calls that are refused by an error of the library, which says what was expected."""
 
+import inspect
 import re
 
 import numpy as np
@@ -42,21 +43,7 @@ def assert_told(errors, parts):
     assert not wrong, "\n\n".join(wrong)
 
 
-def refused(rows, *, whole=True):
-    """Make a test of rows of (call, message), the whole message or a part of it."""
-    assert rows
-
-    def test():
-        for call, message in rows:
-            with pytest.raises(LayerError) as caught:
-                call()
-            said = str(caught.value)
-            assert said == message if whole else message in said
-
-    return test
-
-
-def refusals(table, names):
+def refusals(table, names=None):
     """Make a test of a table: a row is code, " -> ", and what its error says.
 
     "^" is the beginning of the error's text, "$" its end, and " ... " any text within. The error is
@@ -64,9 +51,11 @@ def refusals(table, names):
     goes on in lines that are indented. A line with "#" is a heading.
 
     Args:
-        names: those that the code uses, such as `globals()`; the library's own are known, and
-            `torch`, `nn` and `np`.
+        table: the rows.
+        names: those that the code uses; None for those of the module that calls. The library's own
+            are known, and `torch`, `nn` and `np`.
     """
+    names = inspect.currentframe().f_back.f_globals if names is None else names
     rows = [row for row in re.sub(r"\n {4}", " ", table).splitlines() if row and row[0] != "#"]
     assert rows
     assert all(" -> " in row for row in rows)

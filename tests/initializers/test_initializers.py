@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
-from helpers import refused, same_bits, same_number, same_statistics
+from helpers import same_bits, same_number, same_statistics
 from helpers.initializers import ALL, DISTRIBUTIONS
+from helpers.refusals import refusals
 from scipy import stats
 
 import lincoln_fn as lf
@@ -118,17 +119,14 @@ def test_fans_of_a_dense_layer_are_its_inputs_and_outputs():
         assert same_statistics(weight.flatten(), mean=0, std=math.sqrt(variance))
 
 
-test_arguments_out_of_range_are_named = refused([
-    (lambda: init.uniform(1.0, 0.0), "uniform: expected low of at most high, got (1.0, 0.0)"),
-    (lambda: init.truncated_normal(low=2.0),
-        "truncated_normal: expected low below high, got (2.0, 2.0)"),
-    (lambda: drawn(init.orthogonal(), (3,)),
-        "orthogonal: expected a weight of at least 2 axes, got (3,)"),
-    (lambda: drawn(init.identity(), (3, 2, 1)),
-        "identity: expected a weight of 2 axes, got (3, 2, 1)"),
-    (lambda: drawn(init.sparse(0.5), (3,)), "sparse: expected a weight of 2 axes, got (3,)"),
-    (lambda: drawn(init.dirac(2), (3, 2, 3)),
-        "dirac: expected a weight (out, in / groups, *kernel) whose out 2 divides, got (3, 2, 3)"),
-    (lambda: drawn(init.dirac(), (3, 2)),
-        "dirac: expected a weight (out, in / groups, *kernel) whose out 1 divides, got (3, 2)"),
-])  # fmt: skip
+test_arguments_out_of_range_are_named = refusals("""
+init.uniform(1.0, 0.0) -> ^uniform: expected low of at most high, got (1.0, 0.0)$
+init.truncated_normal(low=2.0) -> ^truncated_normal: expected low below high, got (2.0, 2.0)$
+drawn(init.orthogonal(), (3,)) -> ^orthogonal: expected a weight of at least 2 axes, got (3,)$
+drawn(init.identity(), (3, 2, 1)) -> ^identity: expected a weight of 2 axes, got (3, 2, 1)$
+drawn(init.sparse(0.5), (3,)) -> ^sparse: expected a weight of 2 axes, got (3,)$
+drawn(init.dirac(2), (3, 2, 3)) -> ^dirac: expected a weight (out, in / groups, *kernel) whose out 2
+    divides, got (3, 2, 3)$
+drawn(init.dirac(), (3, 2)) -> ^dirac: expected a weight (out, in / groups, *kernel) whose out 1
+    divides, got (3, 2)$
+""")

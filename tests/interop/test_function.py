@@ -6,7 +6,7 @@ import pytest
 import torch
 import torchvision
 from helpers import assert_says, first_run, normal, run, same_bits, same_number
-from helpers.cube import Cube
+from helpers.own import Cube
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint

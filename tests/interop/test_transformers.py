@@ -260,8 +260,7 @@ def test_dropout_draws_other_masks_in_each_block_and_at_each_step():
 
 LAYER, PARAMS = from_torch(whole(batch_first=True))
 SOURCES = sequence(SOURCE, 0), sequence(TARGET, 1)
-test_errors_say_their_place = refusals(
-    """
+test_errors_say_their_place = refusals("""
 LAYER.forward(PARAMS, SOURCES[0]) -> ^transformer: expected x to be (source, target) or with masks
     of source, target and memory behind, got
 LAYER.forward(PARAMS, (*SOURCES, None)) -> ^transformer: expected x to be (source, target) or with
@@ -272,6 +271,4 @@ interop.transformer_encoder(norm=layer_norm()) -> ValueError: ^transformer_encod
     least one block
 interop.transformer_decoder(norm=layer_norm()) -> ValueError: ^transformer_decoder: expected at
     least one block
-""",
-    globals(),
-)
+""")

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import first_run, normal, refused, run, same_bits, same_number, same_statistics
+from helpers import first_run, normal, run, same_bits, same_number, same_statistics
+from helpers.refusals import refusals
 
 import lincoln_fn as lf
 from lincoln_fn.fastpath import fast
@@ -275,21 +276,14 @@ def test_rrelu_draws_where_x_is_negative_alone():
     assert zeros.max() < 1 / 3
 
 
-# Wrong uses.
-
-test_wrong_hyperparameters = refused([
-    (lambda: lf.rrelu(0.3, 0.2), "rrelu: expected lower at most upper, got (0.3, 0.2)"),
-    (lambda: lf.hardtanh(1.0, 1.0), "hardtanh: expected min_val below max_val, got (1.0, 1.0)"),
-    (lambda: lf.clamp(), "clamp: expected min or max, got (None, None)"),
-    (lambda: lf.clamp(1.0, 0.0), "clamp: expected min not above max, got (1.0, 0.0)"),
-])  # fmt: skip
-
-
-test_wrong_inputs = refused([
-    (lambda: lf.glu().forward((), torch.zeros(2, 3)),
-        "glu: expected x of even size along dim=-1, got (2, 3)"),
-    (lambda: lf.softmin(dim=2).forward((), torch.zeros(2, 4)),
-        "softmin: expected x to have an axis dim=2, got shape (2, 4)"),
-    (lambda: lf.prelu(3).init(lf.Key(0), torch.zeros(2, 4)),
-        "prelu(3): expected x of shape (batch, 3, ...), got (2, 4)"),
-])  # fmt: skip
+test_wrong_uses = refusals("""
+rrelu(0.3, 0.2) -> ^rrelu: expected lower at most upper, got (0.3, 0.2)$
+hardtanh(1.0, 1.0) -> ^hardtanh: expected min_val below max_val, got (1.0, 1.0)$
+clamp() -> ^clamp: expected min or max, got (None, None)$
+clamp(1.0, 0.0) -> ^clamp: expected min not above max, got (1.0, 0.0)$
+glu().forward((), torch.zeros(2, 3)) -> ^glu: expected x of even size along dim=-1, got (2, 3)$
+softmin(dim=2).forward((), torch.zeros(2, 4)) -> ^softmin: expected x to have an axis dim=2, got
+    shape (2, 4)$
+prelu(3).init(Key(0), torch.zeros(2, 4)) -> ^prelu(3): expected x of shape (batch, 3, ...), got (2,
+    4)$
+""")

@@ -84,7 +84,7 @@ def test_rows_without_features(layer):
     assert (dx.shape, [leaf.shape for leaf in lf.tree.leaves(dparams)]) == (x.shape, [(0,)])
 
 
-# Names show what differs from the default; test_spec.py makes each case's layer by its spec.
+# Names show what differs from the default; test_declaration.py makes each case's layer by its spec.
 @pytest.mark.parametrize("name", [
     "instance_norm(eps=0.001, momentum=0.2, affine=True, track_running_stats=True)",
     "layer_norm((4, 3), eps=0.1, elementwise_affine=False, bias=False)", "conv2d(8, 3)",

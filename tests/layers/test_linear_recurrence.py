@@ -3,6 +3,7 @@
 import pytest
 import torch
 from helpers import assert_says, cast, largest, normal, run, same_bits, same_number, uniform
+from helpers.refusals import refusals
 
 import lincoln_fn as lf
 
@@ -72,22 +73,19 @@ GATED = lf.gated_linear_recurrence()
 HEADS = lf.linear_attention(2)
 
 
-@pytest.mark.parametrize(("layer", "params", "x", "message"), [
-    (lf.linear_scan(), (), A, r"expected x to be \(a, b\) or \(a, b, state\)"),
-    (lf.linear_scan(), (), (A, A[:, 1:]), r"expected a of shape \(2, 2, 4\), got \(2, 3, 4\)"),
-    (lf.linear_scan(), (), (A[:, :0], A[:, :0]), "with at least one step"),
-    (lf.linear_scan(), (), (A, A, A), r"expected state of shape \(2, 4\)"),
-    (SCAN, PARAMS, (A, A, OF_STATE, A), r"expected C of shape \(2, 3, 5\), got \(2, 3, 4\)"),
-    (SCAN, PARAMS, (OF_STATE, A, A, A), r"expected skip of shape \(5,\)"),
-    (GATED, GATED.init(lf.Key(0), (A, A, A)), (A, A[:1], A), "the recurrence gate of shape"),
-    (HEADS, (), (A, A, A, None, None, A), r"\(query, key, value\[, log_decay\[, state\]\]\)"),
-    (HEADS, (), (A, A, A[..., :3]), "features in 2 heads"),
-    (HEADS, (), (A, A, A, A[..., :3]), r"log_decay of shape \(2, 3, 2\) or \(2, 3, 4\)"),
-    (HEADS, (), (A, A, A, None, A), r"expected state of shape \(2, 2, 2, 2\)"),
-], ids=str)  # fmt: skip
-def test_what_does_not_fit_is_refused(layer, params, x, message):
-    with pytest.raises(lf.LayerError, match=message):
-        layer.forward(params, x)
+test_what_does_not_fit_is_refused = refusals("""
+linear_scan().forward((), A) -> expected x to be (a, b) or (a, b, state)
+linear_scan().forward((), (A, A[:, 1:])) -> expected a of shape (2, 2, 4), got (2, 3, 4)
+linear_scan().forward((), (A[:, :0], A[:, :0])) -> with at least one step
+linear_scan().forward((), (A, A, A)) -> expected state of shape (2, 4)
+SCAN.forward(PARAMS, (A, A, OF_STATE, A)) -> expected C of shape (2, 3, 5), got (2, 3, 4)
+SCAN.forward(PARAMS, (OF_STATE, A, A, A)) -> expected skip of shape (5,)
+GATED.forward(GATED.init(Key(0), (A, A, A)), (A, A[:1], A)) -> the recurrence gate of shape
+HEADS.forward((), (A, A, A, None, None, A)) -> (query, key, value[, log_decay[, state]])
+HEADS.forward((), (A, A, A[..., :3])) -> features in 2 heads
+HEADS.forward((), (A, A, A, A[..., :3])) -> log_decay of shape (2, 3, 2) or (2, 3, 4)
+HEADS.forward((), (A, A, A, None, A)) -> expected state of shape (2, 2, 2, 2)
+""")
 
 
 def test_a_wrong_cotangent_is_refused():

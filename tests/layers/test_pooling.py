@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
-from helpers import assert_says, first_run, normal, refused, same_bits, same_number
+from helpers import assert_says, first_run, normal, same_bits, same_number
 from helpers.cases import pooling
+from helpers.refusals import refusals
 
 import lincoln_fn as lf
 from lincoln_fn.fastpath import fast
@@ -99,31 +100,26 @@ PLANE = torch.zeros(2, 3, 4, 5)
 KEY = fractional_max_pool.Params(lf.Key(0))
 WITH_INDICES = max_pool.forward((), PLANE, kernel_size=(2, 2), return_indices=True)[1]
 
-ERRORS = {
-    "max_pool2d: expected x of shape (channels, h, w) or (batch, channels, h, w), got (2, 3)":
-        lambda: lf.max_pool2d(2).forward((), torch.zeros(2, 3)),
-    "avg_pool2d: expected x with room for a window of (2, 6), got (2, 3, 4, 5)":
-        lambda: lf.avg_pool2d((2, 6)).forward((), PLANE),
-    "adaptive_avg_pool1d: expected x with no empty axis, got (2, 3, 0)":
-        lambda: lf.adaptive_avg_pool1d(2).forward((), torch.zeros(2, 3, 0)),
-    "global_avg_pool: expected x of shape (batch, channels, *spatial), got (2, 3)":
-        lambda: lf.global_avg_pool().forward((), torch.zeros(2, 3)),
-    "max_pool1d: expected padding of at most 1 for kernel_size=3 and dilation=1, got 2":
-        lambda: lf.max_pool1d(3, padding=2),
-    "fractional_max_pool2d: expected one of output_size and output_ratio, got " "(None, None)":
-        lambda: lf.fractional_max_pool2d(2),
-    "fractional_max_pool2d: expected output_ratio as a number or a tuple of 2, got (0.5,)":
-        lambda: lf.fractional_max_pool2d(2, output_ratio=(0.5,)),
-    "fractional_max_pool2d: expected x with room for (4, 2) windows of (2, 2), got (2, 3, 4, 5)":
-        lambda: lf.fractional_max_pool2d(2, (4, 2)).forward(KEY, PLANE),
-    "max_pool2d: expected g as (dy, None), got float32[2, 3, 2, 2]": lambda: max_pool.backward((),
-        WITH_INDICES, PLANE[..., :2, :2]),
-}  # fmt: skip
-
-
-test_errors_name_what_was_expected_and_given = refused(
-    [(call, message) for message, call in ERRORS.items()]
-)
+test_errors_name_what_was_expected_and_given = refusals("""
+max_pool2d(2).forward((), torch.zeros(2, 3)) -> ^max_pool2d: expected x of shape (channels, h, w) or
+    (batch, channels, h, w), got (2, 3)$
+avg_pool2d((2, 6)).forward((), PLANE) -> ^avg_pool2d: expected x with room for a window of (2, 6),
+    got (2, 3, 4, 5)$
+adaptive_avg_pool1d(2).forward((), torch.zeros(2, 3, 0)) -> ^adaptive_avg_pool1d: expected x with no
+    empty axis, got (2, 3, 0)$
+global_avg_pool().forward((), torch.zeros(2, 3)) -> ^global_avg_pool: expected x of shape (batch,
+    channels, *spatial), got (2, 3)$
+max_pool1d(3, padding=2) -> ^max_pool1d: expected padding of at most 1 for kernel_size=3 and
+    dilation=1, got 2$
+fractional_max_pool2d(2) -> ^fractional_max_pool2d: expected one of output_size and output_ratio,
+    got (None, None)$
+fractional_max_pool2d(2, output_ratio=(0.5,)) -> ^fractional_max_pool2d: expected output_ratio as a
+    number or a tuple of 2, got (0.5,)$
+fractional_max_pool2d(2, (4, 2)).forward(KEY, PLANE) -> ^fractional_max_pool2d: expected x with room
+    for (4, 2) windows of (2, 2), got (2, 3, 4, 5)$
+max_pool.backward((), WITH_INDICES, PLANE[..., :2, :2]) -> ^max_pool2d: expected g as (dy, None),
+    got float32[2, 3, 2, 2]$
+""")
 
 
 def test_module_functions_take_numbers_for_all_axes_or_one_for_each():

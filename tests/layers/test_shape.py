@@ -49,8 +49,7 @@ def test_caches_hold_no_elements(case):
 PLANE = torch.zeros(2, 3, 4, 5)
 
 
-test_errors_name_what_was_expected_and_given = refusals(
-    """
+test_errors_name_what_was_expected_and_given = refusals("""
 flatten(4).forward((), PLANE) -> ^flatten: expected x to have an axis dim=4, got shape (2, 3, 4, 5)$
 flatten(3, -2).forward((), PLANE) -> ^flatten: expected start_dim=3 at or before end_dim=-2, got
     shape (2, 3, 4, 5)$
@@ -84,6 +83,4 @@ lf.upsample(2, mode='nearest-exact', align_corners=True) -> ^upsample: expected 
     with mode='nearest-exact', got True$
 zero_pad2d(1).forward((), PLANE[0, 0]) -> ^zero_pad2d: expected x of shape (channels, h, w) or
     (batch, channels, h, w), got (4, 5)$
-""",
-    globals(),
-)
+""")

@@ -8,7 +8,8 @@ differences, that of the faster functions with the formula's.
 import pytest
 import torch
 from helpers import CASES, FIRST, assert_says, cast, normal, same_number
-from helpers.derivatives import assert_derivatives, flat, floating, random_like, slopes
+from helpers.cases.case import random_like
+from helpers.derivatives import assert_derivatives, flat, floating, slopes
 from helpers.fast_layers import changed
 from torch.func import jvp, vmap
 

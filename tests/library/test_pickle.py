@@ -9,10 +9,9 @@ import torch
 from helpers import FIRST, normal
 from helpers.copies import affine, assert_copies, copies_of
 from helpers.fast_layers import changed
-from helpers.fast_optimizers import EVERY, KINDS, MATRICES, leaves_of
 from helpers.initializers import ALL as INITIALIZERS
 from helpers.losses import TABLE as LOSSES
-from helpers.optimizers import RICH
+from helpers.optimizers import EVERY, KINDS, MATRIX_KINDS, RICH, leaves_of
 from helpers.schedules import SCHEDULES
 
 import lincoln_fn as lf
@@ -40,7 +39,7 @@ def layer_results(x, layer):
     )
 
 
-# In the short suite core/test_spec.py and core/test_record.py pickle every layer and its params.
+# In the short suite test_declaration.py and test_record.py pickle every layer and its params.
 @pytest.mark.full(but=("[dense(4)-", "[batch_norm()-", "[dropout()-", "[lstm(4)-", "[residual("))
 @pytest.mark.parametrize("case", FIRST, ids=str)
 def test_a_layer(case):
@@ -89,7 +88,7 @@ def test_a_loss(row):
 
 
 def optimizer_results(optimizer):
-    kinds = MATRICES if optimizer.name.startswith("muon") else KINDS
+    kinds = MATRIX_KINDS if optimizer.name.startswith("muon") else KINDS
     params = leaves_of(kinds, 0)
     states = [optimizer.init(params)]
     for t in range(2):

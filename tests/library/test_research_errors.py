@@ -34,8 +34,7 @@ def replayed(**arguments):
     return replay.Run(STEP, BATCHES, START, **arguments)
 
 
-test_an_error_says_what_was_expected_and_what_was_given = refusals(
-    """
+test_an_error_says_what_was_expected_and_what_was_given = refusals("""
 in_curvature(curvature.hessian_vector_product, NONE, PARAMS) -> expected one number, got (6,); use
     reduction='mean' or 'sum'
 curvature.kfac_factors(PAIR, PAIR.init(Key(0), X), X, PAIR_LOSS, (LABELS, LABELS),
@@ -78,6 +77,4 @@ replayed(saved='run') -> ^Run: expected saved to be a checkpoint.Directory, or a
     'run'
 replay.first_difference(replayed(), steps=-1) -> ^first_difference: expected steps of at least 0 or
     None, got -1
-""",
-    globals(),
-)
+""")

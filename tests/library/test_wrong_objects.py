@@ -1,10 +1,8 @@
 """Objects of the wrong kind: swapped, without brackets, or of another library."""
 
-from helpers import given
-from helpers.refusals import refusals
+from helpers.given import misuses
 
-test_an_object_of_the_wrong_kind_is_named = refusals(
-    """
+test_an_object_of_the_wrong_kind_is_named = misuses("""
 residual(relu) -> ^residual ... relu()
 fast(relu) -> ^fast ... relu()
 compile(relu) -> ^compile ... relu()
@@ -77,6 +75,4 @@ streams.evaluated([], NET, [(X, T)], metrics.accuracy, every=1) -> ^evaluated ..
     function accuracy
 streams.finite(NET, train(STEP, STATE, [(X, T)])) -> ^finite ... net
 list(streams.early_stopping(STEP, 'accuracy', patience=1)) -> ^early_stopping ... stream ... train
-""",
-    vars(given) | globals(),
-)
+""")

@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 import torch
-from helpers import assert_refused, assert_says, largest, normal, same_bits, same_number
+from helpers import largest, normal, same_bits, same_number
+from helpers.refusals import refusals
 from torch.nn import functional
 
 import lincoln_fn as lf
@@ -146,26 +147,25 @@ def test_many_steps_in_float32_keep_float64s_digits():
     assert same_number(given, expected, length=16, dtype=torch.float32)
 
 
-@pytest.mark.parametrize(("z", "target", "message"), [
-    (Z[0, 0], TARGET, "expected prediction of shape (T, N, C) or (T, C), got (3,)"),
-    (Z, ROWS, "expected target (labels, steps, lengths), got int64[4, 2]"),
-    (Z, (ROWS, STEPS, 2), "expected lengths to be a tensor, got int; convert it by torch.tensor"),
-    (Z, (ROWS.float(), STEPS, LENGTHS), "expected labels of an integer dtype, got torch.float32"),
-    (Z, (ROWS[:3], STEPS, LENGTHS), "expected labels of shape (4, S) or (S,), got (3, 2)"),
-    (Z, (ROWS, STEPS[:3], LENGTHS),
-     "expected steps of shape (4,) for prediction (5, 4, 3), got (3,)"),
-    (Z, (ROWS, STEPS + 1, LENGTHS), "expected steps from 0 to 5, got 6"),
-    (Z, (ROWS, STEPS, LENGTHS + 1), "expected lengths from 0 to 2, got 3"),
-    (Z, (IN_ONE_ROW[:4], STEPS, LENGTHS), "expected 5 labels, the sum of lengths, got 4"),
-    (Z, (ROWS + 1, STEPS, LENGTHS), "expected labels from 0 to 2, got 3"),
-    (Z, (ROWS - 1, STEPS, LENGTHS), "expected labels other than blank=0, got 0"),
-    (Z[..., :0], TARGET, "expected at least one example, got prediction of shape (5, 4, 0)"),
-])  # fmt: skip
-def test_errors(z, target, message):
-    assert_refused(f"ctc: {message}", ctc().forward, z, target)
-
-
-def test_blank_must_be_a_class():
-    assert_says("ValueError: ^ctc: expected blank of at least 0, got -1$", ctc, blank=-1)
-    loss = ctc(blank=3)
-    assert_refused("ctc: expected more classes than blank=3, got 3", loss.forward, Z, TARGET)
+test_errors = refusals("""
+ctc().forward(Z[0, 0], TARGET) -> ^ctc: expected prediction of shape (T, N, C) or (T, C), got (3,)$
+ctc().forward(Z, ROWS) -> ^ctc: expected target (labels, steps, lengths), got int64[4, 2]$
+ctc().forward(Z, (ROWS, STEPS, 2)) -> ^ctc: expected lengths to be a tensor, got int; convert it by
+    torch.tensor$
+ctc().forward(Z, (ROWS.float(), STEPS, LENGTHS)) -> ^ctc: expected labels of an integer dtype, got
+    torch.float32$
+ctc().forward(Z, (ROWS[:3], STEPS, LENGTHS)) -> ^ctc: expected labels of shape (4, S) or (S,), got
+    (3, 2)$
+ctc().forward(Z, (ROWS, STEPS[:3], LENGTHS)) -> ^ctc: expected steps of shape (4,) for prediction
+    (5, 4, 3), got (3,)$
+ctc().forward(Z, (ROWS, STEPS + 1, LENGTHS)) -> ^ctc: expected steps from 0 to 5, got 6$
+ctc().forward(Z, (ROWS, STEPS, LENGTHS + 1)) -> ^ctc: expected lengths from 0 to 2, got 3$
+ctc().forward(Z, (IN_ONE_ROW[:4], STEPS, LENGTHS)) -> ^ctc: expected 5 labels, the sum of lengths,
+    got 4$
+ctc().forward(Z, (ROWS + 1, STEPS, LENGTHS)) -> ^ctc: expected labels from 0 to 2, got 3$
+ctc().forward(Z, (ROWS - 1, STEPS, LENGTHS)) -> ^ctc: expected labels other than blank=0, got 0$
+ctc().forward(Z[..., :0], TARGET) -> ^ctc: expected at least one example, got prediction of shape
+    (5, 4, 0)$
+ctc(blank=-1) -> ^ctc: expected blank of at least 0, got -1$
+ctc(blank=3).forward(Z, TARGET) -> ^ctc: expected more classes than blank=3, got 3$
+""")

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from helpers import assert_refused, cast, largest, names_of, same_number
+from helpers.refusals import refusals
 from torch import nn
 
 import lincoln_fn as lf
@@ -216,60 +217,61 @@ TWO = t([0, 1])
 SHAPE = "for prediction (2, 3), got"
 
 
-@pytest.mark.parametrize(("loss", "prediction", "target", "message"), [
-    (losses.gaussian_nll(), (X,), X, "expected prediction (mean, var), got (float32[2, 3],)"),
-    (losses.gaussian_nll(), (X, Y.double()), X,
-     "expected var of dtype torch.float32, got torch.float64"),
-    (losses.gaussian_nll(), (X, Y[:, :2]), X,
-     "expected var of shape (2, 3), with 1 in place of axes that share one, or (2,), "
-     "got (2, 2)"),
-    (losses.gaussian_nll(), (X, -Y), X, "expected var of at least 0, got -1"),
-    (losses.hinge_embedding(), X, X, "expected labels -1 or 1, got 0"),
-    (losses.margin_ranking(), (X, 1.0), Y,
-     "expected x2 to be a tensor, got float; convert it by torch.tensor"),
-    (losses.triplet_margin(), (X, X, X), Y, "expected target None, got float32[2, 3]"),
-    (losses.triplet_margin(), (X[0, 0],) * 3, None, "expected anchor of shape (..., D), got ()"),
-    (losses.multi_margin(), X, TWO + 2, "expected labels from 0 to 2, got 3"),
-    (losses.multi_margin(), X[None], TWO,
-     "expected prediction of shape (N, C) or (C), got (1, 2, 3)"),
-    (losses.multi_label_margin(), X, t([[0, 3, -1], [0, 1, 2]]),
-     "expected labels from -1 to 2, got 3"),
-    (losses.nll(weight=torch.ones(2)), X, TWO, "expected weight of shape (3,), got (2,)"),
-    (losses.softmax_cross_entropy(ignore_index=1), X, Y,
-     "expected class indices with ignore_index=1, got probabilities"),
-    (losses.softmax_cross_entropy(), torch.zeros(2, 4, 3), torch.zeros(2, 4).long(),
-     "expected target of shape (2, 3) for prediction (2, 4, 3), got (2, 4); for classes on the "
-     "last axis write dim=-1"),
-    (losses.softmax_cross_entropy(dim=2), X, TWO,
-     "expected prediction of shape (N, C) or larger, with an axis 2, got (2, 3)"),
-    (losses.dpo(), (TWO / 2, TWO / 2), TWO / 2,
-     "expected target (reference_chosen, reference_rejected), got float32[2]"),
-    (losses.kto(), (X[0], X[0]), (Y[0], X[0], X[0]),
-     "expected desirable of booleans, got torch.float32; write desirable > 0"),
-    (losses.ppo_clip(), X, (Y[0], X),
-     "expected advantages of log_probs' shape (2, 3) or its first axes, got (3,)"),
-    (losses.ppo_clip(), X, (Y, X, X),
-     "expected mask of booleans, got torch.float32; write mask > 0"),
-    (losses.ppo_clip(), X, (Y, X, X > 0),
-     "expected a mask with a token to average over, got only False"),
-    (losses.grpo(), X, (Y, X, X), "expected log_probs of shape (prompts, answers, tokens) with "
-     "at least 2 answers, got (2, 3)"),
-    (losses.reinforce(baseline="leave_one_out"), X[:1], Y[:1],
-     "expected at least 2 examples for a baseline that leaves one out, got 1"),
-    (losses.info_nce(symmetric=True), X, None, "expected similarities of shape (N, N), got (2, 3)"),
-    (losses.info_nce(), X.mT, None,
-     "expected similarities of shape (N, M), M at least N, got (3, 2)"),
-    (losses.dice(), X, Y, "expected prediction of shape (N, C, ...), got (2, 3); give the "
-     "places axes of their own"),
-    (losses.dice(), X[None] + 2, Y[None],
-     "expected probabilities, in [0, 1], got 2; end the net with sigmoid() or softmax(1)"),
-    (losses.linear_cross_entropy(), (X, X.mT), TWO, "expected features of shape (N, ..., D) "
-     "and linear_weight of shape (C, D), got (2, 3) and (3, 2)"),
-    (losses.sigmoid_cross_entropy(weight=torch.ones(2)), X, Y,
-     "expected weight of a shape that broadcasts to (2, 3), got (2,)"),
-])  # fmt: skip
-def test_errors(loss, prediction, target, message):
-    assert_refused(f"{loss.name.partition('(')[0]}: {message}", loss.forward, prediction, target)
+test_errors = refusals("""
+losses.gaussian_nll().forward((X,), X) -> ^gaussian_nll: expected prediction (mean, var), got
+    (float32[2, 3],)$
+losses.gaussian_nll().forward((X, Y.double()), X) -> ^gaussian_nll: expected var of dtype
+    torch.float32, got torch.float64$
+losses.gaussian_nll().forward((X, Y[:, :2]), X) -> ^gaussian_nll: expected var of shape (2, 3), with
+    1 in place of axes that share one, or (2,), got (2, 2)$
+losses.gaussian_nll().forward((X, -Y), X) -> ^gaussian_nll: expected var of at least 0, got -1$
+losses.hinge_embedding().forward(X, X) -> ^hinge_embedding: expected labels -1 or 1, got 0$
+losses.margin_ranking().forward((X, 1.0), Y) -> ^margin_ranking: expected x2 to be a tensor, got
+    float; convert it by torch.tensor$
+losses.triplet_margin().forward((X, X, X), Y) -> ^triplet_margin: expected target None, got
+    float32[2, 3]$
+losses.triplet_margin().forward((X[0, 0],) * 3, None) -> ^triplet_margin: expected anchor of shape
+    (..., D), got ()$
+losses.multi_margin().forward(X, TWO + 2) -> ^multi_margin: expected labels from 0 to 2, got 3$
+losses.multi_margin().forward(X[None], TWO) -> ^multi_margin: expected prediction of shape (N, C) or
+    (C), got (1, 2, 3)$
+losses.multi_label_margin().forward(X, t([[0, 3, -1], [0, 1, 2]])) -> ^multi_label_margin: expected
+    labels from -1 to 2, got 3$
+losses.nll(weight=torch.ones(2)).forward(X, TWO) -> ^nll: expected weight of shape (3,), got (2,)$
+losses.softmax_cross_entropy(ignore_index=1).forward(X, Y) -> ^softmax_cross_entropy: expected class
+    indices with ignore_index=1, got probabilities$
+losses.softmax_cross_entropy().forward(torch.zeros(2, 4, 3), torch.zeros(2, 4).long()) ->
+    ^softmax_cross_entropy: expected target of shape (2, 3) for prediction (2, 4, 3), got (2, 4);
+    for classes on the last axis write dim=-1$
+losses.softmax_cross_entropy(dim=2).forward(X, TWO) -> ^softmax_cross_entropy: expected prediction
+    of shape (N, C) or larger, with an axis 2, got (2, 3)$
+losses.dpo().forward((TWO / 2, TWO / 2), TWO / 2) -> ^dpo: expected target (reference_chosen,
+    reference_rejected), got float32[2]$
+losses.kto().forward((X[0], X[0]), (Y[0], X[0], X[0])) -> ^kto: expected desirable of booleans, got
+    torch.float32; write desirable > 0$
+losses.ppo_clip().forward(X, (Y[0], X)) -> ^ppo_clip: expected advantages of log_probs' shape (2, 3)
+    or its first axes, got (3,)$
+losses.ppo_clip().forward(X, (Y, X, X)) -> ^ppo_clip: expected mask of booleans, got torch.float32;
+    write mask > 0$
+losses.ppo_clip().forward(X, (Y, X, X > 0)) -> ^ppo_clip: expected a mask with a token to average
+    over, got only False$
+losses.grpo().forward(X, (Y, X, X)) -> ^grpo: expected log_probs of shape (prompts, answers, tokens)
+    with at least 2 answers, got (2, 3)$
+losses.reinforce(baseline='leave_one_out').forward(X[:1], Y[:1]) -> ^reinforce: expected at least 2
+    examples for a baseline that leaves one out, got 1$
+losses.info_nce(symmetric=True).forward(X, None) -> ^info_nce: expected similarities of shape (N,
+    N), got (2, 3)$
+losses.info_nce().forward(X.mT, None) -> ^info_nce: expected similarities of shape (N, M), M at
+    least N, got (3, 2)$
+losses.dice().forward(X, Y) -> ^dice: expected prediction of shape (N, C, ...), got (2, 3); give the
+    places axes of their own$
+losses.dice().forward(X[None] + 2, Y[None]) -> ^dice: expected probabilities, in [0, 1], got 2; end
+    the net with sigmoid() or softmax(1)$
+losses.linear_cross_entropy().forward((X, X.mT), TWO) -> ^linear_cross_entropy: expected features of
+    shape (N, ..., D) and linear_weight of shape (C, D), got (2, 3) and (3, 2)$
+losses.sigmoid_cross_entropy(weight=torch.ones(2)).forward(X, Y) -> ^sigmoid_cross_entropy: expected
+    weight of a shape that broadcasts to (2, 3), got (2,)$
+""")
 
 
 def test_nan_is_in_no_range():

@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 import torch
-from helpers.losses import REDUCTIONS, TABLE, to
+from helpers import cast
+from helpers.losses import REDUCTIONS, TABLE
 
 import lincoln_fn as lf
 
@@ -22,7 +23,7 @@ def both(row, reduction, prediction, target, reference=None):
     g = lf.keys.normal(lf.Key(5), tuple(value.shape), dtype=value.dtype)
     gradients = lf.tree.leaves(loss.backward(cache, g))
     assert {each.dtype for each in (value, *gradients)} == {lf.tree.leaves(prediction)[0].dtype}
-    like = (prediction, target) if reference is None else to(reference, (prediction, target))
+    like = (prediction, target) if reference is None else cast((prediction, target), reference)
     expected, slopes = row.expected(reduction, *like, g.to(lf.tree.leaves(like)[0].dtype))
     return (value, *gradients), (expected, *slopes)
 
@@ -40,7 +41,7 @@ def assert_agree(ours, theirs, tolerance):
 def test_agrees_with_torch(row):
     for reduction in row.reductions:
         for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
-            prediction, target = to(dtype, (row.prediction, row.target))
+            prediction, target = cast((row.prediction, row.target), dtype)
             assert_agree(*both(row, reduction, prediction, target), tolerance)
 
 
@@ -50,7 +51,7 @@ def test_other_numbers_agree_with_torch(row):
     given = row.prediction, row.target
     # Of so many results at most.
     tolerance = 8 * torch.finfo(torch.bfloat16).eps
-    assert_agree(*both(row, "mean", *to(torch.bfloat16, given), torch.float64), tolerance)
+    assert_agree(*both(row, "mean", *cast(given, torch.bfloat16), torch.float64), tolerance)
     spaced = lf.tree.map(lambda leaf: leaf.unsqueeze(-1).repeat_interleave(2, -1)[..., 0], given)
     assert_agree(*both(row, "mean", *spaced), 1e-5)
     # Several inputs are never equal, for there a ranking has a kink.

@@ -6,8 +6,8 @@ autograd, and its derivatives. All is in float64, in which a wrong path shows.
 
 import pytest
 import torch
-from helpers import normal, same_number
-from helpers.losses import TABLE, X, to
+from helpers import cast, normal, same_number
+from helpers.losses import TABLE, X
 from torch.func import jvp, vjp, vmap
 
 import lincoln_fn as lf
@@ -60,7 +60,7 @@ def assert_close(given, expected):
 
 def functions(case):
     """Give forward and backward as functions of the prediction, and what backward should be."""
-    loss, x, target = case[0], *to(torch.float64, case[1:])
+    loss, x, target = case[0], *cast(case[1:])
 
     def forward(x):
         return loss.forward(x, target)[0]
@@ -106,7 +106,7 @@ def test_vmap_goes_over_predictions_and_cotangents(case):
 @pytest.mark.parametrize("row", [row for row in TABLE if row.batched], ids=str)
 def test_vmap_goes_over_examples(row):
     loss = row.loss("sum")
-    x, target = to(torch.float64, (row.prediction, row.target))
+    x, target = cast((row.prediction, row.target))
     in_dims = (0, None if target is None else 0)
 
     def gradient(x, target):

@@ -7,8 +7,9 @@ from itertools import product
 import attrs
 import pytest
 import torch
-from helpers import begin, largest, names_of, refused, same_bits, same_number
+from helpers import begin, largest, names_of, same_bits, same_number
 from helpers.optimizers import RICH, SCHEDULED, TABLE, T, gradient, matrices, parameters, steps_of
+from helpers.refusals import refusals
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import lincoln_fn as lf
@@ -304,33 +305,28 @@ def test_by_path_gives_each_leaf_to_the_first_match():
 
 
 TWO, NAMED = (torch.ones(2), torch.ones(2)), {"weight": torch.ones(2, 2), "bias": torch.ones(2)}
-test_what_does_not_fit_is_refused = refused([
-    (lambda: sgd().update(TWO[0], 3.0, ()),
-     "sgd: expected a gradient of its parameter's shape (2,), got float"),
-    (lambda: muon().init(parameters(torch.float32)),
-     "muon: expected matrices, got 0.bias of shape (4,); give it to another optimizer by by_path"),
-    # Where nothing is trained, too.
-    (lambda: lf.optim.adam().update((), (), ()),
-     "adam: expected state AdamState, got (); init(params) makes one"),
-    (lambda: lf.optim.nadam().update((), (), ()),
-     "nadam: expected state NadamState, got (); init(params) makes one"),
-    (lambda: lf.optim.adagrad().update((), (), ()),
-     "adagrad: expected state AdagradState, got (); init(params) makes one"),
-    (lambda: by_path({"0.*": sgd(), "2.*": adamw()}).init(parameters(torch.float32)),
-     "by_path: expected a pattern that matches '3.gain', got '0.*', '2.*'"),
-    (lambda: by_path({"bais": sgd(), "*": sgd()}).init(NAMED),
-     "by_path: expected patterns that fit a path, got 'bais'; there are 'bias', 'weight'; a "
-     "function of the path may fit none"),
-    (lambda: by_path({"*": sgd()}).update(TWO, (TWO[0], None), ((),)),
-     "by_path: expected a gradient of its parameter's shape (2,) at 1, got NoneType"),
-])  # fmt: skip
-# The rest is optree's.
-test_gradients_of_another_structure_are_refused = refused([
-    (lambda: by_path({"*": sgd()}).update(TWO, TWO[:1], ((),)), "by_path: expected gradients of "
-     "the parameters' structure; tuple arity mismatch; expected: 2, got"),
-    (lambda: by_path({"*": sgd()}).update(TWO, list(TWO), ((),)), "by_path: expected gradients of "
-     "the parameters' structure; Expected an instance of tuple, got"),
-], whole=False)  # fmt: skip
+test_what_does_not_fit_is_refused = refusals("""
+sgd().update(TWO[0], 3.0, ()) -> ^sgd: expected a gradient of its parameter's shape (2,), got float$
+muon().init(parameters(torch.float32)) -> ^muon: expected matrices, got 0.bias of shape (4,); give
+    it to another optimizer by by_path$
+# Where nothing is trained, too.
+optim.adam().update((), (), ()) -> ^adam: expected state AdamState, got (); init(params) makes one$
+optim.nadam().update((), (), ()) -> ^nadam: expected state NadamState, got (); init(params) makes
+    one$
+optim.adagrad().update((), (), ()) -> ^adagrad: expected state AdagradState, got (); init(params)
+    makes one$
+by_path({'0.*': sgd(), '2.*': adamw()}).init(parameters(torch.float32)) -> ^by_path: expected a
+    pattern that matches '3.gain', got '0.*', '2.*'$
+by_path({'bais': sgd(), '*': sgd()}).init(NAMED) -> ^by_path: expected patterns that fit a path, got
+    'bais'; there are 'bias', 'weight'; a function of the path may fit none$
+by_path({'*': sgd()}).update(TWO, (TWO[0], None), ((),)) -> ^by_path: expected a gradient of its
+    parameter's shape (2,) at 1, got NoneType$
+# The rest of the error is optree's.
+by_path({'*': sgd()}).update(TWO, TWO[:1], ((),)) -> by_path: expected gradients of the parameters'
+    structure; tuple arity mismatch; expected: 2, got
+by_path({'*': sgd()}).update(TWO, list(TWO), ((),)) -> by_path: expected gradients of the
+    parameters' structure; Expected an instance of tuple, got
+""")
 
 
 def test_a_function_of_the_path_may_fit_none():

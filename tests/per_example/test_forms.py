@@ -3,7 +3,8 @@
 import pytest
 import torch
 from helpers import first_run, same_bits, same_number
-from helpers.one_by_one import check, example, norms_of, one_by_one, run_alone, to_float64
+from helpers.cases.case import cast
+from helpers.one_by_one import check, example, norms_of, one_by_one, run_alone
 from helpers.refusals import assert_says, refusals
 
 import lincoln_fn as lf
@@ -152,8 +153,8 @@ def test_float32_of_lstm(layer, given, make):
     x = {"sequence": sequence, "state": (sequence, state), "pair": (sequence, sequence.flip(1))}
     params, y, cache = first_run(net, x[given], 5)
     g = lf.tree.map(lambda leaf: keys.normal(lf.Key(3), tuple(leaf.shape)), y)
-    exact = to_float64(params), layer.forward(to_float64(params), to_float64(x[given]))[1]
-    each = one_by_one(layer, *exact, to_float64(g))
+    exact = cast(params), layer.forward(cast(params), cast(x[given]))[1]
+    each = one_by_one(layer, *exact, cast(g))
     found = per_example.gradients(net, params, cache, g)
     assert same_number(found, each, dtype=torch.float32)
     norms = per_example.squared_norms(net, params, cache, g)
@@ -237,16 +238,13 @@ def test_a_batch_norm_at_inference_is_not_refused():
 
 
 DENSE = lf.dense(2), *named(lf.dense(2), drawn(5, 3).float())
-test_wrong_weights_are_refused = refusals(
-    """
+test_wrong_weights_are_refused = refusals("""
 per_example.weighted_sum(*DENSE, torch.ones(4)) -> ^weighted_sum: expected weights of shape (5,),
     got
 per_example.weighted_sum(*DENSE, torch.ones(5, 1)) -> ^weighted_sum: expected weights of shape (5,),
     got
 per_example.weighted_sum(*DENSE, [1.0] * 5) -> ^weighted_sum: expected weights of shape (5,), got
-""",
-    globals(),
-)
+""")
 
 
 def test_a_network_without_parameters():

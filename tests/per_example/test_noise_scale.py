@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 from helpers import begin, same_number
-from helpers.one_by_one import check_noise, example, one_by_one, to_float64
+from helpers.cases.case import cast
+from helpers.one_by_one import check_noise, example, one_by_one
 from helpers.refusals import refusals
 
 import lincoln_fn as lf
@@ -28,7 +29,7 @@ def measure(net, params, cache, g, **options):
 def test_the_estimates_have_no_bias():
     # All pairs that can be drawn from a population of four examples, with replacement.
     net = lf.dense(2)
-    params, x = to_float64(net.init(lf.Key(2), X)), X[:4].double()
+    params, x = cast(net.init(lf.Key(2), X)), X[:4].double()
     g = keys.normal(lf.Key(3), (4, 2), dtype=torch.float64)
 
     def of(rows):
@@ -142,8 +143,7 @@ def without_noise():
 SCALES = per_example.NoiseScales({"0.weight": 1.0}, {"0.weight": 1.0})
 BATCH_NORM = lf.serial(lf.dense(4), lf.batch_norm(), lf.dense(3))
 
-test_what_has_no_noise_is_refused_by_name = refusals(
-    """
+test_what_has_no_noise_is_refused_by_name = refusals("""
 per_example.noise_scale(1.5) -> ^noise_scale: expected decay
 per_example.noise_scale(reduction='none') -> ^noise_scale: expected reduction
 take(NET, reduction='sum') -> expected a loss with reduction='sum', got softmax_cross_entropy()
@@ -154,6 +154,4 @@ take(BATCH_NORM) -> ^serial[1] batch_norm(): expected a layer that
 without_noise() -> ^with_noise: expected a state with noise, got gradient_state ()
 next(per_example.with_noise([1])) -> ^with_noise: expected stream to give (state, record)
 SCALES['0.bias'] -> ^noise: expected the path of parameters, ... got '0.bias'; there are '0.weight'
-""",
-    globals(),
-)
+""")

@@ -5,14 +5,13 @@ import re
 import pytest
 import torch
 from helpers import CASES, first_run
+from helpers.cases.case import cast, random_like
 from helpers.one_by_one import (
     check,
     check_noise,
     example,
     one_by_one,
-    random_like,
     run_alone,
-    to_float64,
 )
 from helpers.refusals import refusals
 
@@ -42,7 +41,7 @@ def refusal(*given):
 @pytest.mark.parametrize("make", [lambda layer: layer, fast_by_example], ids=["formula", "fast"])
 @pytest.mark.parametrize("case", BATCHES, ids=str)
 def test_every_layer_of_the_table(case, make):
-    net, params, x = make(case.layer), to_float64(case.params()), to_float64(case.x)
+    net, params, x = make(case.layer), cast(case.params()), cast(case.x)
     y, cache = net.forward(params, x)
     g = random_like(y)
     refused = refusal(net, params, cache, g)
@@ -62,8 +61,8 @@ def test_only_batch_norm_is_refused_in_every_case():
         kind = case.layer.name.partition("(")[0]
         if kind in accepted:
             continue
-        params = to_float64(case.params())
-        y, cache = case.layer.forward(params, to_float64(case.x))
+        params = cast(case.params())
+        y, cache = case.layer.forward(params, cast(case.x))
         if not refusal(case.layer, params, cache, random_like(y)):
             accepted.add(kind)
     # The case of `shared` has inputs of several lengths; another test has one length.
@@ -104,7 +103,7 @@ COMPOSITIONS = {
 def test_compositions(net, x, make):
     net = make(net)
     params, cache, g = example(net, x)
-    check(net, params, cache, g, run_alone(net, params, to_float64(x), g))
+    check(net, params, cache, g, run_alone(net, params, cast(x), g))
 
 
 CENTRED = lf.branch(
@@ -127,8 +126,7 @@ def square(layer):
     return per_example.gradients(net, params, cache, torch.ones_like(y))
 
 
-test_a_layer_that_mixes_or_moves_the_examples_of_a_square_batch_is_refused = refusals(
-    """
+test_a_layer_that_mixes_or_moves_the_examples_of_a_square_batch_is_refused = refusals("""
 square(softmax(dim=0)) -> serial[1] softmax(dim=0): ... got one along their axis
 square(log_softmax(dim=-2)) -> got one along their axis; use another dim
 square(softmin(dim=0)) -> got one along their axis
@@ -136,6 +134,4 @@ square(flip(-2)) -> serial[1] flip(-2): ... got one along their axis
 square(CENTRED) -> serial[1] branch[1] ... mean(dim=0, keepdim=True): ... along their axis
 square(graph(lambda v: v - v.mean(0))) -> got an expression, which may work over the batch
 square(permute(1, 0)) -> serial[1] permute(1, 0): ... got a layer that moves them
-""",
-    globals(),
-)
+""")

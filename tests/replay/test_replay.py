@@ -166,8 +166,7 @@ def spent():
 
 
 RUN = run_of(network(sound), optimizer=SGD)
-test_what_does_not_fit_is_refused = refusals(
-    """
+test_what_does_not_fit_is_refused = refusals("""
 replay.first_difference(3) -> a to be a Run
 replay.first_difference(RUN, RUN.step) -> b to be a Run
 replay.first_non_finite(None) -> run to be a Run
@@ -178,9 +177,7 @@ attrs.evolve(RUN, saved=[3]) -> a state
 attrs.evolve(RUN, saved=[spent()]) -> updated in place
 replay.first_non_finite(attrs.evolve(RUN, batches=BATCHES.at)) -> expected steps
 replay.first_difference(attrs.evolve(RUN, batches=BATCHES.at)) -> expected saved states, or steps
-""",
-    globals(),
-)
+""")
 
 
 # A run that ended early

@@ -11,7 +11,8 @@ from helpers.compare import same_number
 from helpers.small_benchmarks import SMALL
 
 import lincoln_fn as lf
-from benchmarks import ancestor, growth, memory, report, runner, worker
+from benchmarks import ancestor, growth, memory, nanogpt, optimizers, report, runner, worker
+from benchmarks import per_example as benchmark
 from benchmarks.peers import AbsentError, Way, floor
 from benchmarks.runner import Row
 from benchmarks.workloads import LEARNING_RATES, WORKLOADS
@@ -243,3 +244,120 @@ def test_the_ancestor_takes_the_same_step():
             ancestor.step(weights, x, target, 0.1), value.item(), dtype=torch.float32
         )
     assert same_number(lf.tree.leaves(state.params), list(weights))
+
+
+# The benchmark of single examples: all programs compute the same. Times are not tested.
+
+
+@pytest.mark.parametrize("name", benchmark.SUPPORTED)
+def test_norms_and_clipped_sums_are_those_of_torch(name):
+    workload = SMALL[name]
+    net, loss, (x, target) = benchmark._torch_parts(workload)
+    norms, total = [], None
+    for n in range(len(x)):
+        net.zero_grad()
+        loss(net(x[n : n + 1]), target[n : n + 1]).backward()
+        grads = [p.grad.clone() for p in net.parameters()]
+        norms.append(sum(grad.square().sum() for grad in grads).sqrt())
+        clipped = [grad * min(1, benchmark.MAX_NORM / norms[-1]) for grad in grads]
+        total = clipped if total is None else [a + b for a, b in zip(total, clipped, strict=True)]
+    assert same_number(benchmark.our_norms(workload)(), torch.stack(norms))
+    found = benchmark._norm_of(benchmark.our_clipped(workload)())
+    assert same_number(found, benchmark._norm_of(total), dtype=torch.float32)
+
+
+# The other libraries warn of hooks, and that a module is extended twice.
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", benchmark.SUPPORTED)
+def test_programs_that_take_part_agree(name):
+    said = []
+    made = benchmark.programs(SMALL[name], said.append)
+    assert {"norms, ours", "clipped, ours"} <= set(made)
+    assert len(made) + len(said) == len(benchmark.NORMS) + len(benchmark.CLIPPED)
+
+
+def test_a_program_that_computes_something_else_is_refused(monkeypatch):
+    wrong = {"ours": lambda workload: lambda: torch.ones(2), "x": lambda w: lambda: torch.zeros(2)}
+    monkeypatch.setattr(benchmark, "NORMS", wrong)
+    with pytest.raises(SystemExit, match=r"mlp, norms: x has 0\.0, ours 1\.4"):
+        benchmark.programs(SMALL["mlp"], print)
+
+
+def test_a_program_that_is_missing_says_why(monkeypatch):
+    def absent(workload):
+        raise AbsentError("opacus is not installed")
+
+    said = []
+    ours = {"ours": benchmark.our_norms}
+    monkeypatch.setattr(benchmark, "NORMS", {**ours, "opacus": absent})
+    monkeypatch.setattr(benchmark, "CLIPPED", {"ours": benchmark.our_clipped})
+    assert set(benchmark.programs(SMALL["mlp"], said.append)) == {"norms, ours", "clipped, ours"}
+    assert said == ["mlp, norms: opacus is not installed"]
+
+
+# The benchmarks of nanoGPT and of optimizers: ours and torch take the same steps.
+
+
+# A large rate, so that a rate or a decay that is not the other's shows at once.
+OF_NANOGPT = {"LAYERS": 2, "WIDTH": 16, "BATCH_SIZE": 3, "LENGTH": 8, "LR": 0.02, "WARMUP": 4}
+
+
+@pytest.fixture
+def codes(monkeypatch):
+    """Make the network small, and give a text."""
+    for name, value in OF_NANOGPT.items():
+        monkeypatch.setattr(nanogpt.example, name, value)
+    drawn = torch.arange(200) ** 2 % 11
+    return nanogpt.characters.Text(drawn[:150], drawn[150:], "abcdefghijk")
+
+
+def test_ours_and_torch_learn_the_same_as_nanogpt(codes):
+    steps = 12
+    known = nanogpt.programs(len(codes.alphabet), lf.Key(0), steps)
+    ours, theirs = known["ours"](), known["torch"]()
+    for x, target in nanogpt.windows(codes, lf.Key(1), steps):
+        assert same_number(ours.take(x, target), theirs.take(x, target), dtype=torch.float32)
+    held_out = ours.held_out(codes.held_out), theirs.held_out(codes.held_out)
+    assert same_number(*held_out, dtype=torch.float32)
+
+
+OF_OPTIMIZERS = {"LAYERS": 1, "WIDTH": 8, "HEADS": 2, "BATCH_SIZE": 3, "LENGTH": 8}
+# q, k and v are one matrix in torch's network: Adafactor's rows and Muon's directions differ. ASGD
+# takes the rate of the step before in torch.
+DIFFERENT = {"adafactor", "muon", "asgd"}
+
+
+@pytest.fixture
+def text(monkeypatch, tmp_path):
+    """Make the network small, and give a file of text."""
+    for name, value in OF_OPTIMIZERS.items():
+        monkeypatch.setattr(optimizers.example, name, value)
+    monkeypatch.setattr(optimizers, "EVERY", 2)
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    file = tmp_path / "text.txt"
+    file.write_text("To be, or not to be: that is the question. " * 12)
+    return file
+
+
+def trained(name, library, text):
+    run = optimizers.Run(name, library, 0.01, 4, 0)
+    return optimizers.train(run, optimizers.characters.load_text(text))
+
+
+def test_every_optimizer_takes_part():
+    made = {name for name in lf.optim.__all__ if name.islower()}
+    made -= {name for name in made if name.endswith(("_params", "_state")) or "clip" in name}
+    stages = {"accumulate", "chain", "ema", "lookahead", "plateau_step", "reduce_on_plateau", "sam"}
+    others = {"by_path", "lbfgs", "sharded", "weight_decay"}
+    assert made - stages - others == {*optimizers.CONTENDERS} - {"kfac"}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", optimizers.CONTENDERS)
+def test_optimizers_of_ours_and_torch_learn_the_same(name, text):
+    ours = trained(name, "ours", text)
+    assert [step for step, _ in ours["curve"]] == [2, 4]
+    assert not ours["problem"]
+    if optimizers.CONTENDERS[name].torch is not None and name not in DIFFERENT:
+        theirs = trained(name, "torch", text)
+        assert same_number(ours["held_out"], theirs["held_out"], error=1e-4)

@@ -5,7 +5,8 @@ from itertools import product
 import pytest
 import torch
 from helpers import CASES, begin, cast, same_bits, same_number
-from helpers.compositions import check_split, random_like, run
+from helpers.cases.case import random_like
+from helpers.compositions import check_split, run
 from helpers.refusals import refusals
 from helpers.relevance import normal
 
@@ -172,16 +173,13 @@ def test_attention_gives_all_to_the_values_or_has_its_gradient():
     assert same_bits(kept.input_grad((), layer.forward((), x)[1], g), own)
 
 
-test_what_has_no_rule_is_refused_by_name = refusals(
-    """
+test_what_has_no_rule_is_refused_by_name = refusals("""
 relp(lf.serial(lf.dense(2), lf.residual(lf.batch_norm()))) -> ^relp: 1.0 inference(batch_norm()): it
     has no rule; put another layer in its place, or explain a part of the network without it$
 relp(lf.sigmoid()) -> ^relp: sigmoid(): f(0) is 0.5, so f(x) / x has no bound near 0; put another
 relp(lf.Layer("mine()", print, print)) -> ^relp: mine(): it has no rule; put another
 relp(lf.coupling(lf.dense(4))) -> ^relp: coupling(dense(4)): its own loops multiply outputs of its
-""",
-    globals(),
-)
+""")
 
 
 # As any network

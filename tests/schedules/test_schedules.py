@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from helpers import refused, same_bits, same_number
+from helpers import same_bits, same_number
+from helpers.refusals import refusals
 from helpers.schedules import SCHEDULES, TABLE
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -76,16 +77,15 @@ def test_a_function_within_a_schedule_takes_whole_steps():
     assert second(steps + 1).tolist() == [1.0, 0.5, 0.25]
 
 
-test_arguments_out_of_range_are_named = refused([
-    (lambda: of.piecewise((1.0, 0.5), (3, 2)),
-        "piecewise: expected 1 boundaries that rise from above 0, got (3, 2)"),
-    (lambda: of.joined((of.constant(1.0), of.constant(2.0)), (0,)),
-        "joined: expected boundaries[0] of at least 1, got 0"),
-    (lambda: of.wsd(1.0, 3, 2, 4, 2.0), "wsd: expected lr_min of at most lr, got 2.0"),
-    (lambda: of.one_cycle(1.0, 2, 0.5),
-        "one_cycle: expected total_steps and pct_start that make phases of at least a step, "
-        "got (2, 0.5)"),
-])  # fmt: skip
+test_arguments_out_of_range_are_named = refusals("""
+of.piecewise((1.0, 0.5), (3, 2)) -> ^piecewise: expected 1 boundaries that rise from above 0, got
+    (3, 2)$
+of.joined((of.constant(1.0), of.constant(2.0)), (0,)) -> ^joined: expected boundaries[0] of at least
+    1, got 0$
+of.wsd(1.0, 3, 2, 4, 2.0) -> ^wsd: expected lr_min of at most lr, got 2.0$
+of.one_cycle(1.0, 2, 0.5) -> ^one_cycle: expected total_steps and pct_start that make phases of at
+    least a step, got (2, 0.5)$
+""")
 
 
 def test_a_scheduled_step_resumes_at_its_rate():

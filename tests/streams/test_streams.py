@@ -145,8 +145,7 @@ def evaluated(metrics=METRICS, batches=VALID, every=1):
     return streams.evaluated([], NET, batches, metrics, every=every)
 
 
-test_arguments_are_refused_at_the_call = refusals(
-    """
+test_arguments_are_refused_at_the_call = refusals("""
 evaluated(every=0) -> ^evaluated: expected every of at least 1, got 0$
 evaluated({}) -> ^evaluated: expected metrics by name, at least one, and none named 'step' or
     'loss', got []$
@@ -168,9 +167,7 @@ streams.progress([], total=-1) -> ^progress: expected total of at least 0 or Non
 streams.progress([], seconds=float('nan')) -> ^progress: expected seconds to be a number of at least
     0, got nan$
 streams.tensorboard([], 'events', every=0) -> ^tensorboard: expected every of at least 1, got 0$
-""",
-    globals(),
-)
+""")
 
 
 # train

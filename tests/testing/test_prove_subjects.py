@@ -6,8 +6,8 @@ from fractions import Fraction
 import pytest
 import torch
 from helpers import FIRST, assert_says, normal
-from helpers.cube import Cube
 from helpers.optimizers import ADJOINTS, params_for
+from helpers.own import Cube
 from torch import nn
 from torch.nn import functional as F
 

@@ -96,15 +96,12 @@ def test_numpy_arrays_become_tensors_of_their_dtype():
 
 
 SWAPPED = X.numpy().astype(X.numpy().dtype.newbyteorder())
-test_a_layout_of_numpy_that_torch_cannot_read_is_named = refusals(
-    """
+test_a_layout_of_numpy_that_torch_cannot_read_is_named = refusals("""
 batches((T.numpy(), X.numpy()[::-1]), 3) -> ^batches: expected arrays[1] without negative strides,
     got (-8, 4); copy it by x.copy()$
 batches((T.numpy(), SWAPPED), 3) -> ^batches: expected arrays[1] in this processor's byte order, got
     ' ... f4'; convert it by x.astype('float32')$
-""",
-    globals(),
-)
+""")
 
 
 def test_an_array_that_is_only_read_is_not_copied():

@@ -33,8 +33,7 @@ def take(batch, net=NET, loss=NLL, state=STATE):
         assert same_bits(state, before)
 
 
-test_a_failing_step_says_why_and_leaves_the_state_as_it_was = refusals(
-    """
+test_a_failing_step_says_why_and_leaves_the_state_as_it_was = refusals("""
 take((X[:, :2], T)) -> ^serial[0] dense(4): expected x of shape (..., 3), got (6, 2)$
 take((X, T + 1)) -> ^nll: expected labels from 0 to 3, got 4$
 take((X, T[:5])) -> ^nll: expected target of shape (6,) for prediction (6, 4), got (5,)$
@@ -52,9 +51,7 @@ take((X, T), NESTED, state=state_with(torch.nan, 7, NESTED)) -> NonFiniteError: 
     serial[0] dense(4): the output is not finite; nor is its weight or bias$
 take((X * 1e5, T), state=state_with(1e38, 41)) -> NonFiniteError: ^step 42: serial[0] dense(4): the
     output is not finite, though its x and params are$
-""",
-    globals(),
-)
+""")
 
 
 LARGEST = r"the value is not finite, though the prediction is; the largest \|prediction\| is"
@@ -96,8 +93,7 @@ def over(data, **options):
     return fit(data, batch_size=None, **options)
 
 
-test_numbers_and_data_that_do_not_fit_are_refused = refusals(
-    """
+test_numbers_and_data_that_do_not_fit_are_refused = refusals("""
 fit(epochs=0) -> ^fit: expected epochs of at least 1, got 0$
 fit(every=0) -> ^fit: expected every of at least 1 or None, got 0$
 fit(batch_size=None) -> ^fit: expected a batch_size for data given as arrays, got None; write
@@ -149,9 +145,7 @@ evaluate(NET, STATE.params, [(X[:, :2], T)], {'accuracy': ACCURACY}) -> ^serial[
 SGD.update(STATE.params, (layers.dense.Params(torch.zeros(4, 3), torch.zeros(4)), ()), ()) -> ^sgd:
     expected a gradient of its parameter's shape (3, 4) at 0.weight, got (4, 3)$
 SGD.update(STATE.params, ((), ()), ()) -> ^sgd: expected gradients of the parameters' structure
-""",
-    globals(),
-)
+""")
 
 
 @pytest.mark.parametrize("loss", [losses.nll(), losses.nll(reduction="sum")], ids=str)

@@ -55,8 +55,7 @@ def debugged(net, loss=CE):
     step(state, (X.clone(), T))
 
 
-test_a_step_for_debugging_says_who_changes_what_in_place = refusals(
-    """
+test_a_step_for_debugging_says_who_changes_what_in_place = refusals("""
 debugged(serial(dense(4), tanh(), doubling(lambda params, x: x.add_(1)))) -> InPlaceError:
     ^serial[2] mine(): forward changed x in place, which others hold, too; make a new tensor
 debugged(serial(tanh(), doubling(lambda params, x: x.add_(1).sub_(1)), dense(4))) -> InPlaceError:
@@ -70,9 +69,7 @@ debugged(TANH, Loss('mine()', changed_in_loss, CE.backward)) -> InPlaceError: ^m
     changed prediction in place, which others hold, too; make a new tensor
 debugged(serial(dense(4), residual(tanh().replace(backward=lambda params, y, g: (g.mul_(1 - y**2),
     ()))))) -> InPlaceError: ^serial[1] residual[0] tanh(): backward changed g in place
-""",
-    globals(),
-)
+""")
 
 
 def decaying(params, grads, momentum):

@@ -56,8 +56,7 @@ def test_a_batch_of_one_counts_whole():
     assert metrics.binary_accuracy(torch.tensor([0.9]), torch.tensor([0])) == 0.0
 
 
-test_metrics_say_what_does_not_fit = refusals(
-    """
+test_metrics_say_what_does_not_fit = refusals("""
 metrics.accuracy(SCORES[:, 0], LABELS) -> ^accuracy: expected prediction of shape (N, C) with C >=
     2, got (4,); for two classes with one number an example see binary_accuracy$
 metrics.accuracy(SCORES, LABELS[:3]) -> ^accuracy: expected target of shape (4,) for prediction (4,
@@ -76,9 +75,7 @@ lf.evaluate(lf.serial(), (), [(SCORES, LABELS)], {"f1": metrics.f1}) -> a functi
 lf.evaluate(lf.serial(), (), [(SCORES, LABELS)], {"f1": metrics.f1()}, reduce=ONE) -> with reduce
 metrics.binary_accuracy(SCORES[:, 0], LABELS[:3]) -> ^binary_accuracy: expected (N,) or (N, 1) of
     both, got prediction (4,) and target (3,)$
-""",
-    globals(),
-)
+""")
 
 
 def drawn(*shape):

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from helpers import assert_says, normal
+from helpers import Operations, assert_says, error_of, normal, same_bits
 from helpers.refusals import refusals
 
 import lincoln_fn as lf
+from lincoln_fn.initializers import Initializer
 
 NET = lf.serial(lf.dense(4), lf.tanh(), lf.dense(2))
 SGD, MSE = lf.optim.sgd(0.1), lf.losses.mse()
@@ -79,17 +80,14 @@ def told(loss=1.0, **numbers):
     return list(lf.train(lambda state, batch: (state, value), Two(X, torch.tensor(6)), [1]))
 
 
-test_what_is_no_state_or_value_of_a_step_is_refused_with_the_mend = refusals(
-    """
+test_what_is_no_state_or_value_of_a_step_is_refused_with_the_mend = refusals("""
 list(lf.train(halve, (X,), [1])) -> a state of your own with an attribute step
 list(lf.train(halve, (X,), [1])) -> lf.init_state(net, optimizer, key, x)
 told(None, largest=1.0) -> train: expected the step's value ... 'loss'
 told(step=999.0) -> ^train: expected no number named 'step' in the step's value, got ['step',
     'loss']; give it another name$
 told(float('inf')) -> NonFiniteError: step 7: the loss is inf
-""",
-    globals() | {"NonFiniteError": lf.NonFiniteError},
-)
+""")
 
 
 # Params given
@@ -109,16 +107,13 @@ def of_dense(n, **options):
     return lf.dense(n, **options).init(lf.Key(0), X)
 
 
-test_params_that_do_not_fit_are_refused_with_their_path = refusals(
-    """
+test_params_that_do_not_fit_are_refused_with_their_path = refusals("""
 begun(of_dense(2)) -> ^init_state: expected params like the network's own
 begun((of_dense(3), ())) -> ^init_state: expected ... params.0.weight of shape (3, 2), got (3, 3)
 begun((of_dense(2, bias=False), ())) -> ^init_state: expected ... missing params.0.bias
 begun({'0.weight': X}) -> ^init_state: expected ... lf.interop.from_state_dict
 begun(()) -> ^init_state: expected ... missing params.0.weight, params.0.bias
-""",
-    globals(),
-)
+""")
 
 
 # Any iterable
@@ -142,3 +137,54 @@ def test_fit_goes_on_over_a_generator_from_a_state():
     state, _ = fit(batches())
     state, history = fit(batches(), state=state)
     assert int(state.step) == history[-1].step == 6
+
+
+# `init_state(params=…)` copies what it is given, and draws nothing.
+
+
+WIDE = torch.ones(2, 60)
+
+
+def numbers_in(operations):
+    """Count the numbers in the tensors that operations make, but not on `meta`."""
+    made = [lf.tree.leaves(result) for f, _, result in operations.calls if not f.is_view]
+    leaves = [leaf for each in made for leaf in each if isinstance(leaf, torch.Tensor)]
+    return sum(leaf.numel() for leaf in leaves if not leaf.is_meta)
+
+
+def test_given_params_are_copied_and_none_are_drawn():
+    net = lf.serial(
+        lf.dense(50), lf.batch_norm(), lf.dropout(), lf.repeat(2, lf.dense(50)), lf.dense(10)
+    )
+    params = net.init(lf.Key(0), WIDE)
+    with Operations() as operations:
+        state = lf.init_state(net, SGD, lf.Key(1), WIDE, params=params)
+    assert same_bits(state.params, params)
+    given, kept = (lf.tree.leaves(p, states=True) for p in (params, state.params))
+    assert not {leaf.data_ptr() for leaf in given} & {leaf.data_ptr() for leaf in kept}
+    assert int(state.step) == 0
+    drawn = lf.init_state(net, SGD, lf.Key(1), WIDE)
+    assert same_bits(state.key, drawn.key)
+    strides = [[leaf.stride() for leaf in lf.tree.leaves(s.params)] for s in (state, drawn)]
+    assert strides[0] == strides[1]
+    total = sum(leaf.numel() for leaf in given)
+    # An empty copy, and the operation that fills it; the rest is of the run's key.
+    assert numbers_in(operations) <= 2 * total + 100
+
+
+def test_an_init_that_reads_numbers_serves_too():
+    def by_values(key, shape, fans, dtype):
+        drawn = lf.keys.normal(key, shape, dtype=dtype)
+        return drawn / drawn.abs().max().item()
+
+    net = lf.serial(lf.dense(4, weight_init=Initializer("mine()", by_values)), lf.dense(3))
+    params = net.init(lf.Key(0), WIDE)
+    state = lf.init_state(net, SGD, lf.Key(1), WIDE, params=params)
+    assert same_bits(state.params, params)
+
+
+@pytest.mark.parametrize("features", [7, 60])
+def test_an_x_that_does_not_fit_is_told_as_without_params(features):
+    net = lf.serial(lf.dense(4), lf.reshape(2, 3))
+    given = net, SGD, lf.Key(0), WIDE[:, :features]
+    assert error_of(lf.init_state, *given, params=()) == error_of(lf.init_state, *given)

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import attrs
@@ -49,6 +50,12 @@ class Case:
 def normal(*shape: int, seed: int = 0) -> Tensor:
     """Draw an input from the standard normal distribution."""
     return lf.keys.normal(lf.Key(1000 + seed), shape)
+
+
+def random_like(tree: Any, seed: int = 3) -> Any:
+    """Draw numbers for each tensor of a tree, from a seed of its own, in its dtype."""
+    seeds = count(seed)
+    return lf.tree.map(lambda leaf: normal(*leaf.shape, seed=next(seeds)).to(leaf.dtype), tree)
 
 
 def run(layer: lf.Layer, params: Any, x: Any, g: Any) -> tuple[Any, Any, Any]:
