@@ -124,13 +124,6 @@ REDUCTIONS: Final = {
 }  # fmt: skip
 
 
-def axis_of(dim: object, ndim: int) -> int:
-    """Give an axis as a number from 0."""
-    if not isinstance(dim, int):
-        raise writer.UnknownOperationError(f"an axis of {dim}")
-    return dim % max(ndim, 1)
-
-
 def _view(write: Writer, out: Value, x: Value, *_: object) -> str:
     if out.shape == x.shape:
         return x.name
@@ -143,7 +136,7 @@ def _expand(write: Writer, out: Value, x: Value, *_: object) -> str:
 
 
 def _permute(write: Writer, out: Value, x: Value, dims: Sequence[int]) -> str:
-    return write.add("Transpose", x.name, perm=[axis_of(dim, len(x.shape)) for dim in dims])
+    return write.add("Transpose", x.name, perm=[x.axis(dim) for dim in dims])
 
 
 def _same(write: Writer, out: Value, x: Value, *_: object) -> str:
@@ -175,31 +168,29 @@ def _slice(
     if out.shape == x.shape:
         return x.name
     bounds = [write.shape([start or 0]), write.shape([END if end is None else end])]
-    axes = write.ints([axis_of(dim, len(x.shape))])
+    axes = write.ints([x.axis(dim)])
     return write.add("Slice", x.name, *bounds, axes, write.ints([step]))
 
 
 def _select(write: Writer, out: Value, x: Value, dim: int, index: Size) -> str:
-    axis = axis_of(dim, len(x.shape))
-    return write.add("Gather", x.name, write.scalar(index, torch.int64), axis=axis)
+    return write.add("Gather", x.name, write.scalar(index, torch.int64), axis=x.axis(dim))
 
 
 def _unsqueeze(write: Writer, out: Value, x: Value, dim: int) -> str:
-    return write.add("Unsqueeze", x.name, write.ints([axis_of(dim, len(x.shape) + 1)]))
+    return write.add("Unsqueeze", x.name, write.ints([out.axis(dim)]))
 
 
 def _cat(write: Writer, out: Value, parts: Sequence[Value], dim: int = 0) -> str:
     # torch leaves out parts of the one shape (0,), whatever the others have.
     joined = [part for part in parts if part.shape != (0,) or len(out.shape) == 1]
     names = [write.cast(part, out.dtype) for part in joined]
-    return write.add("Concat", *names, axis=axis_of(dim, len(out.shape)))
+    return write.add("Concat", *names, axis=out.axis(dim))
 
 
 def _split(
     write: Writer, out: Sequence[Value], x: Value, sizes: Sequence[Size], dim: int = 0
 ) -> list[str]:
-    axis = axis_of(dim, len(x.shape))
-    return write.add_many("Split", [x.name, write.shape(sizes)], len(out), axis=axis)
+    return write.add_many("Split", [x.name, write.shape(sizes)], len(out), axis=x.axis(dim))
 
 
 def _pad(write: Writer, out: Value, x: Value, pads: Sequence[Size], value: Number = 0) -> str:
@@ -212,7 +203,7 @@ def _pad(write: Writer, out: Value, x: Value, pads: Sequence[Size], value: Numbe
 def _flip(write: Writer, out: Value, x: Value, dims: Sequence[int]) -> str:
     if not x.shape:
         return x.name
-    axes, n = write.ints([axis_of(dim, len(x.shape)) for dim in dims]), len(dims)
+    axes, n = write.ints([x.axis(dim) for dim in dims]), len(dims)
     bounds = [write.ints([-1] * n), write.ints([-END] * n)]
     return write.add("Slice", x.name, *bounds, axes, write.ints([-1] * n))
 
@@ -228,9 +219,9 @@ def _reduce(
     keepdim: bool = False, *_: object,
 ) -> str:  # fmt: skip
     """Reduce along axes, or all of them, in the result's dtype."""
-    ndim, dtype = len(x.shape), wide(out.dtype)
+    dtype = wide(out.dtype)
     dims = dim if isinstance(dim, list) else [] if dim is None else [dim]
-    axes = write.ints([axis_of(d, ndim) for d in dims] or range(ndim))
+    axes = write.ints([x.axis(d) for d in dims] or range(len(x.shape)))
     total = write.add(operation, write.cast(x, dtype), axes, keepdims=int(keepdim))
     return write.cast(Value(total, out.shape, dtype), out.dtype)
 
@@ -239,32 +230,30 @@ def _argument(
     operation: str, write: Writer, out: Value, x: Value, dim: int, keepdim: bool = False
 ) -> str:
     """Find the first place of an extreme."""
-    axis, name = axis_of(dim, len(x.shape)), write.cast(x, wide(x.dtype))
-    return write.add(operation, name, axis=axis, keepdims=int(keepdim))
+    name = write.cast(x, wide(x.dtype))
+    return write.add(operation, name, axis=x.axis(dim), keepdims=int(keepdim))
 
 
 def _cumsum(write: Writer, out: Value, x: Value, dim: int, *_: object) -> str:
-    axis = write.constant(axis_of(dim, len(x.shape)), torch.int64)
-    return write.add("CumSum", write.cast(x, out.dtype), axis)
+    return write.add("CumSum", write.cast(x, out.dtype), write.scalar(x.axis(dim), torch.int64))
 
 
 def _topk(
     write: Writer, out: Sequence[Value], x: Value, k: Size, dim: int = -1, largest: bool = True,
     is_sorted: bool = True,
 ) -> list[str]:  # fmt: skip
-    options = {"axis": axis_of(dim, len(x.shape)), "largest": int(largest), "sorted": 1}
+    options = {"axis": x.axis(dim), "largest": int(largest), "sorted": 1}
     return write.add_many("TopK", [x.name, write.shape([k])], 2, **options)
 
 
 def _along(operation: str, write: Writer, out: Value, x: Value, dim: int, *_: object) -> str:
-    return write.add(operation, write.cast(x, out.dtype), axis=axis_of(dim, len(x.shape)))
+    return write.add(operation, write.cast(x, out.dtype), axis=x.axis(dim))
 
 
 def _gather(write: Writer, out: Value, x: Value, dim: int, index: Value, *_: object) -> str:
     if not x.shape:
         return write.add("Reshape", x.name, write.shape(out.shape))
-    indices = write.cast(index, torch.int64)
-    return write.add("GatherElements", x.name, indices, axis=axis_of(dim, len(x.shape)))
+    return write.add("GatherElements", x.name, write.cast(index, torch.int64), axis=x.axis(dim))
 
 
 def _scatter(
@@ -280,15 +269,12 @@ def _scatter(
     kinds = {None: "none", "sum": "add", "add": "add", "prod": "mul", "amax": "max", "amin": "min"}
     if reduce not in kinds:
         raise writer.UnknownOperationError(f"scatter with reduce={reduce}")
-    axis, indices = axis_of(dim, len(x.shape)), write.cast(index, torch.int64)
-    return write.add(
-        "ScatterElements", x.name, indices, source_name, axis=axis, reduction=kinds[reduce]
-    )
+    names, options = (x.name, write.cast(index, torch.int64), source_name), {"axis": x.axis(dim)}
+    return write.add("ScatterElements", *names, **options, reduction=kinds[reduce])
 
 
 def _index_select(write: Writer, out: Value, x: Value, dim: int, index: Value) -> str:
-    axis = axis_of(dim, len(x.shape))
-    return write.add("Gather", x.name, write.cast(index, torch.int64), axis=axis)
+    return write.add("Gather", x.name, write.cast(index, torch.int64), axis=x.axis(dim))
 
 
 def _embedding(write: Writer, out: Value, weight: Value, index: Value, *_: object) -> str:

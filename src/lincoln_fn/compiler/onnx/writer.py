@@ -77,6 +77,12 @@ class Value:
         """ONNX's code of the dtype."""
         return code(self.dtype)
 
+    def axis(self, dim: object) -> int:
+        """Give an axis as a number from 0."""
+        if not isinstance(dim, int):
+            raise UnknownOperationError(f"an axis of {dim}")
+        return dim % max(len(self.shape), 1)
+
 
 @attrs.define(eq=False)
 class Writer:
@@ -135,13 +141,9 @@ class Writer:
         """Add a vector of sizes, some of which may depend on the number of examples."""
         if not any(isinstance(size, OfBatch) for size in sizes):
             return self.ints([size for size in sizes if isinstance(size, int)])
-        parts = [
-            self.add("Unsqueeze", self.scalar(size, torch.int64), self.ints([0]))
-            if isinstance(size, OfBatch)
-            else self.ints([size])
-            for size in sizes
-        ]
-        return self.add("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]
+        numbers = (self.scalar(size, torch.int64) for size in sizes)
+        parts = [self.add("Unsqueeze", number, self.ints([0])) for number in numbers]
+        return self.add("Concat", *parts, axis=0)
 
     def cast(self, value: Value, dtype: torch.dtype) -> str:
         """Convert a tensor to a dtype, if it has another."""
