@@ -51,7 +51,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, Decay, Layer, Params, Positive, PositiveInt, evolve, tree
+from lincoln_fn.core import Arrays, Cache, Decay, Layer, Params, Positive, PositiveInt, Shown, tree
 from lincoln_fn.curvature import columns
 from lincoln_fn.curvature.columns import Product, has_inputs_first, matrix_classes, outputs_of
 from lincoln_fn.curvature.duals import fast_layers, loss_gradient
@@ -198,7 +198,7 @@ class Eigen:
         rows = u_a @ scaled @ u_b.mT
         weight, bias = (rows, None) if d.bias is None else (rows[:-1], rows[-1])
         shaped = weight if inputs_first else weight.mT.reshape(d.weight.shape)
-        return core.cast_like(evolve(d, weight=shaped, bias=bias), d)
+        return core.cast_like(core.evolve(d, weight=shaped, bias=bias), d)
 
 
 @when_due
@@ -221,7 +221,7 @@ class KfacState:
 
 @core.constructor
 def kfac(
-    damping: core.Shown[Positive] = 1e-3,
+    damping: Shown[Positive] = 1e-3,
     *,
     decay: Decay = 0.95,
     every: PositiveInt = 1,
@@ -308,14 +308,14 @@ def _factors(
         if not is_trained(site.params):
             return site
         terms = columns.matrix_terms(site.layer, site.params, site.cache, site.g)
-        return evolve(site, dparams=site.params if terms is None else terms)
+        return core.evolve(site, dparams=site.params if terms is None else terms)
 
     def of_layer(layer: Params, terms: Params) -> Factors | None:
         uses = filter(columns.has_rows, getattr(terms.weight, "uses", ()))
         each = [factors_of(use, outputs_of(use), layer, sharing) for use in uses]
         # B of a mean loss is a mean: N sum_n g_n g_n^T, since each g_n is divided by N.
         whole = merge(each) if each else None
-        return whole and evolve(whole, b=whole.b * count)
+        return whole and core.evolve(whole, b=whole.b * count)
 
     marked = optree.tree_map(with_terms, sites, is_leaf=lambda node: isinstance(node, Site))
     terms = _matrix_params(net, grads_at(net, params, marked))
