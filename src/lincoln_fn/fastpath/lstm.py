@@ -13,7 +13,6 @@ In a traced step it is two operations of this library, as `linear_scan.py` says 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
 from typing import Final, TypeAlias
 
 import torch
@@ -83,7 +82,7 @@ def _scan(
     return y.transpose(0, 1), last, KernelCache(steps, (h, c), y, last, workspace, reverse)
 
 
-def _remade(rule: Rule, cell: Cell, cache: KernelCache, g: Tensor, ds: Tensors) -> ScanCache:
+def _remade(rule: Rule, cell: Cell, cache: KernelCache, *_: object) -> ScanCache:
     return scan(rule, cell, cache.x.transpose(0, 1), cache.first, None, cache.reverse)[2]
 
 
@@ -103,32 +102,15 @@ def _scan_backward(
 
 
 def to_formula_cache(params: lstm.Params, cache: Cache) -> Cache:
-    """Compute the gates again, which oneDNN does not return."""
+    """Compute the gates by the formula's steps: oneDNN does not return them."""
+
+    def remade(cell: Cell, of_scan: KernelCache | ScanCache) -> ScanCache:
+        if isinstance(of_scan, ScanCache):
+            return of_scan
+        return _remade(lstm.FAMILY.rule, cell, of_scan)
+
     pairs = zip(params.cells, cache.scans, strict=True)
-    scans = tuple(tuple(map(_with_gates, cells, scans)) for cells, scans in pairs)
-    return evolve(cache, scans=scans)
-
-
-def _with_gates(cell: Cell, cache: KernelCache | ScanCache) -> ScanCache:
-    """Compute the gates of all steps by one product, as every h is known, then c step by step."""
-    if isinstance(cache, ScanCache):
-        return cache
-    x, y, reverse, (h, first) = cache.x, cache.y, cache.reverse, cache.first
-    before = torch.cat((y[1:], h.unsqueeze(0)) if reverse else (h.unsqueeze(0), y[:-1]))
-    weight = torch.cat((cell.weight_ih, cell.weight_hh))
-    biases = [bias for bias in (cell.bias_ih, cell.bias_hh) if bias is not None]
-    bias = reduce(torch.add, biases) if biases else None
-    z = product.linear(torch.cat((x, before), -1), weight.mT, bias)
-    z_i, z_f, z_g, z_o = z.chunk(4, -1)
-    i, f, g, o = torch.sigmoid(z_i), torch.sigmoid(z_f), torch.tanh(z_g), torch.sigmoid(z_o)
-    new, times = i * g, range(len(z))
-    c = [first] * len(z)
-    for t in reversed(times) if reverse else times:
-        c[t], first = first, torch.addcmul(new[t], f[t], first)
-    c_before = torch.stack(c)
-    u = torch.tanh(torch.addcmul(new, f, c_before))
-    kept = tuple(zip(*(gate.unbind() for gate in (i, f, g, o, c_before, u)), strict=True))
-    return ScanCache(x.transpose(0, 1), before.transpose(0, 1), kept, None, reverse)
+    return evolve(cache, scans=tuple(tuple(map(remade, *pair)) for pair in pairs))
 
 
 def _run(
