@@ -236,7 +236,7 @@ def test_recorded_passes_have_the_bits_of_eager_ones():
         reduce = distributed.mean(distributed.alone(), shards=2, bucket_mb=bucket_mb)
         step, state = begin(net, batches[0][0], CE, optimizer, reduce=reduce, record=record)
         ends.append(taken(step, state, *batches)[0])
-        setup, update = step.run.keywords["reduced"].args[0], step.run.args[2]
+        setup, update = step.run.reduced.args[0], step.run.update
         for function, is_used in ((setup.of_small, record and bucket_mb > 1), (update, record)):
             kinds = function.memos.kinds if hasattr(function, "memos") else {}
             programs = [memo for memo in kinds.values() if memo._runs]

@@ -94,9 +94,11 @@ def loop(step: Step, carry: Arrays, xs: Arrays) -> tuple[Arrays, Steps] | None:
 
 def tree_of_step(steps: Steps, stacked: Sequence[Tensor], shared: Sequence[Tensor]) -> Tree:
     """Make the tree of one step of its stacked tensors."""
-    tensors = shared, stacked
+    leaves = [(shared, stacked)[place.is_stacked][place.position] for place in steps.places]
+    # Not an `expand` of all: a traced scan takes a view of what it was given for an alias.
     return steps.structure.unflatten(
-        tensors[place.is_stacked][place.position].expand(place.shape) for place in steps.places
+        x if x.shape == place.shape else x.expand(place.shape)
+        for x, place in zip(leaves, steps.places, strict=True)
     )
 
 

@@ -109,7 +109,10 @@ def both(name: str, x: Tensor, *arguments: Any, note: str = "", **options: Any) 
     return Case(getattr(lf, name)(*arguments, **options), x, by_module(module), note=note)
 
 
-def torch_names(params: Any, layer: lf.Layer | None = None) -> dict[str, Tensor]:
+SINGLE = lf.identity()
+
+
+def torch_names(params: Any, layer: lf.Layer = SINGLE) -> dict[str, Tensor]:
     """Name params as `to_state_dict` does, but keep their derivative."""
     paths, leaves = lf.tree.paths(params, states=True), lf.tree.leaves(params, states=True)
     ours = dict(zip(paths, leaves, strict=True))
