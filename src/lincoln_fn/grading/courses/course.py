@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from configparser import ConfigParser
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, NoReturn
@@ -70,10 +69,18 @@ def _exercise(name: str, fields: dict[str, str], keeps_objects: bool) -> Exercis
 
 def _case(line: str, draw: np.random.Generator) -> dict[str, Any]:  # Any: arguments of any kind
     """Draw the arrays of a line such as `x=(4, 2, 3), y=labels(5, 4), reg=0.1`."""
-    draws = {name: partial(make, draw) for name, make in _DRAWS.items()}
-    given: dict[str, Any] = eval(f"dict({line})", draws)
-    shaped = {name: value for name, value in given.items() if isinstance(value, tuple)}
-    return given | {name: draw.normal(size=shape) for name, shape in shaped.items()}
+    call = ast.parse(f"case({line})", mode="eval").body
+    assert isinstance(call, ast.Call)
+    return {str(word.arg): _value(word.value, draw) for word in call.keywords}
+
+
+def _value(node: ast.expr, draw: np.random.Generator) -> Any:
+    """Draw an array, or read any other argument."""
+    if isinstance(node, ast.Tuple):
+        return draw.normal(size=ast.literal_eval(node))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        return _DRAWS[node.func.id](draw, *map(ast.literal_eval, node.args))
+    return ast.literal_eval(node)
 
 
 _DRAWS = {
