@@ -140,7 +140,8 @@ def kfac_factors(
 
     for column in g:
         walk_back(leaf, net, params, cache, column, DPARAMS, skip=untrained)
-    return {path: _of_columns(each, len(g), sharing) for path, each in found.items()}
+    # The walk began at the last layer.
+    return {p: _of_columns(each, len(g), sharing) for p, each in reversed(found.items())}
 
 
 def _of_columns(found: list[tuple[Product, Params]], count: int, sharing: Sharing) -> Factors:

@@ -49,8 +49,6 @@ _HERE: Final = Path(__file__).parents[2]
 Private: TypeAlias = Any
 Handle: TypeAlias = Private  # of a tensor, which Python cannot read
 Entry: TypeAlias = Callable[[list[Handle]], list[Handle]]
-# From tensors to handles, and back.
-_AOTI: Final[Private] = torch._C._aoti
 
 
 class Graph(NamedTuple):
@@ -66,13 +64,20 @@ class Library:
 
     file: Path
     entry: Entry
+    # From tensors to handles, and back. Imported here, so that a torch without them raises an
+    # error.
+    handles_of: Callable[[list[Tensor]], list[Handle]] = attrs.field(
+        factory=lambda: torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors, init=False
+    )
+    tensors_of: Callable[[list[Handle]], list[Tensor]] = attrs.field(
+        factory=lambda: torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs, init=False
+    )
 
     def __call__(self, inputs: list[Tensor]) -> Sequence[Tensor]:
         """Run the graph, and empty the list."""
-        handles = _AOTI.unsafe_alloc_void_ptrs_from_tensors(inputs)
+        handles = self.handles_of(inputs)
         inputs.clear()
-        tensors: list[Tensor] = _AOTI.alloc_tensors_by_stealing_from_void_ptrs(self.entry(handles))
-        return tensors
+        return self.tensors_of(self.entry(handles))
 
 
 def library_of(compiled: Private) -> Library | None:
