@@ -7,7 +7,6 @@ import warnings
 
 import pytest
 import short_suite
-from _pytest.runner import runtestprotocol
 
 # Their assertions tell what they compared, as those of the tests do.
 pytest.register_assert_rewrite(
@@ -33,20 +32,6 @@ def is_short(config):
 
 def pytest_ignore_collect(collection_path, config):
     return True if is_short(config) and short_suite.leaves_out(collection_path) else None
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pycollect_makeitem(collector, name, obj):
-    if name.startswith("test") and is_short(collector.config) and short_suite.makes_none(obj):
-        return []
-    return None
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_generate_tests(metafunc):
-    yield
-    if is_short(metafunc.config):
-        short_suite.drop_rows(metafunc)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -108,17 +93,6 @@ def pytest_collection(session):
     # No compiled step is found by a note on disk, which does not tell what a test patches.
     disk_cache.note_on = lambda traced, donate: None
     return result
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item, nextitem):
-    """Tell the process that hands the tests out one thing of a test that passes, and not five."""
-    if not hasattr(item.config, "workerinput"):
-        return None
-    for report in runtestprotocol(item, log=False, nextitem=nextitem):
-        if report.when == "call" or not report.passed or report.duration > 0.01:
-            item.ihook.pytest_runtest_logreport(report=report)
-    return True
 
 
 def pytest_runtest_setup():

@@ -17,9 +17,7 @@ row has is refused.
 """
 
 import re
-from typing import Any
 
-import attrs
 import pytest
 
 # Rows that stay of a test that has more, unless its rows are of layers or losses.
@@ -32,37 +30,6 @@ _ALL = re.compile(r"^pytestmark = (\[[^]]*)?pytest\.mark\.full\b", re.MULTILINE)
 def leaves_out(path):
     """Whether all of a file is left to `--full`."""
     return path.suffix == ".py" and _ALL.search(path.read_text()) is not None
-
-
-def makes_none(test):
-    """Whether no item is made of a test, whose mark names no row that stays."""
-    marks = getattr(test, "pytestmark", ())
-    return any(mark.name == "full" and not (mark.args or mark.kwargs) for mark in marks)
-
-
-@attrs.frozen(eq=False)
-class Row:
-    """What an item will be for its row of a test, before it is made."""
-
-    test: pytest.Function
-    callspec: Any
-
-    path = property(lambda self: self.test.path)
-    originalname = property(lambda self: self.test.name)
-    name = property(lambda self: f"{self.test.name}[{self.callspec.id}]")
-
-    def get_closest_marker(self, name):
-        own = (mark for mark in self.callspec.marks if mark.name == name)
-        return self.test.get_closest_marker(name) or next(own, None)
-
-
-def drop_rows(metafunc):
-    """Drop the rows of a test that are left out, of which pytest would make an item each."""
-    rows = [Row(metafunc.definition, call) for call in metafunc._calls]
-    check(rows)
-    kept, left_out = divided(rows)
-    # Without a row, pytest would make an item that has no arguments.
-    metafunc._calls[:] = [row.callspec for row in kept or left_out[:1]]
 
 
 def divided(items):

@@ -99,25 +99,6 @@ def test_marks_say_what_stays():
     assert short_suite.divided(rows) == (rows[:1], rows[1:])
 
 
-@pytest.mark.parametrize(("mark", "kept"), [
-    (pytest.mark.whole, [*range(9)]), (pytest.mark.full(but=("5", "7")), [5, 7]),
-    (pytest.mark.full, [0]), (None, [0, 2, 5, 8]),
-])  # fmt: skip
-def test_rows_that_are_left_out_become_no_items(mark, kept):
-    def test_it(given): ...
-
-    marks = {mark.name: mark.mark} if mark else {}
-    definition = SimpleNamespace(
-        path=Path("walk/test_x.py"), name="test_it", get_closest_marker=marks.get
-    )
-    rows = [SimpleNamespace(id=f"{i}", params={"given": i}, marks=[]) for i in range(9)]
-    metafunc = SimpleNamespace(definition=definition, _calls=rows)
-    short_suite.drop_rows(metafunc)
-    assert [row.params["given"] for row in metafunc._calls] == kept
-    test_it = mark(test_it) if mark else test_it
-    assert short_suite.makes_none(test_it) == (kept == [0])
-
-
 @pytest.mark.parametrize("mark", [
     pytest.mark.full(but=("False", "Treu")), pytest.mark.full(but="False"),
     pytest.mark.full("False"), pytest.mark.full(rows=("False",)),
