@@ -148,7 +148,7 @@ class Completed:
 def _fill(
     params: Params, x: Arrays, *, label: str, forms: Forms, change: Change
 ) -> tuple[Arrays, Completed]:
-    """Insert None for the entries that x lacks, and change those that have no gradient."""
+    """Insert None for the entries that x lacks, and change the tuple of all."""
     core.check_params(label, params, None)
     entries = x if type(x) is tuple else (x,)
     if len(entries) not in dict(forms):
@@ -167,9 +167,9 @@ def _unfill(params: Params, cache: Completed, g: Arrays, *, label: str) -> tuple
 
 
 def complete(forms: Forms, label: str = "context()", change: Change = tuple) -> Layer:
-    """Insert None for the entries that x lacks: the last form has all.
+    """Insert None for the entries that x lacks, and change the tuple of all.
 
-    `change` makes others of those that have no gradient, such as masks of integers.
+    The last form has all entries. `change` may replace those that have no gradient, such as masks.
     """
     fill = partial(_fill, label=label, forms=forms, change=change)
     return Layer(label, fill, partial(_unfill, label=label))
