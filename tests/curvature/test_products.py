@@ -11,7 +11,7 @@ import lincoln_fn as lf
 from lincoln_fn import curvature, keys
 from lincoln_fn.curvature.columns import columns
 from lincoln_fn.curvature.diagonal import square_sums
-from lincoln_fn.curvature.duals import fast_layers
+from lincoln_fn.curvature.duals import fast_for_columns
 from lincoln_fn.curvature.influence import conjugate_gradients
 from lincoln_fn.layers import dense
 
@@ -178,7 +178,7 @@ def test_squares_and_the_diagonal_equal_autograds_for_every_layer(case):
     net, params, x = case.layer, cast(case.params()), cast(case.x)
     y, cache = net.forward(params, x)
     g = lf.keys.normal(lf.Key(40), (3, *y.shape)).double()
-    fast = fast_layers(net)
+    fast = fast_for_columns(net)
     cache = fast.forward(params, x)[1]
     given, expected = square_sums(fast, params, cache, g), by_autograd(net, params, x, g)
     # The gradient of the keys' bias cancels.
@@ -204,12 +204,14 @@ def test_uses_of_a_shared_layer_are_added_before_they_are_squared():
     assert same_number(lf.tree.leaves(got), by_autograd(net, params, x, of_squared_error(y)))
 
 
-def test_columns_at_once_is_accepted_and_changes_nothing():
+@pytest.mark.parametrize("at_once", [1, 2, 4])
+def test_columns_in_parts_have_the_same_sum(at_once):
     net, loss = lf.serial(lf.dense(4), lf.relu(), lf.dense(5)), lf.losses.softmax_cross_entropy()
     x, target = lf.keys.normal(lf.Key(1), (6, 3)).double(), torch.tensor([0, 1, 2, 3, 4, 0])
-    given = net, net.init(lf.Key(0), x), x, loss, target
-    some = lf.curvature.ggn_diagonal(*given, columns_at_once=2)
-    assert same_bits(some, lf.curvature.ggn_diagonal(*given))
+    params = net.init(lf.Key(0), x)
+    whole = lf.curvature.ggn_diagonal(net, params, x, loss, target)
+    parts = lf.curvature.ggn_diagonal(net, params, x, loss, target, columns_at_once=at_once)
+    assert same_number(parts, whole)
 
 
 LABELS = torch.tensor([[0, 2, 1], [1, 1, 3]])

@@ -28,7 +28,7 @@ Any other loss gives H_n column by column, as the derivative of its gradient alo
 eigenvectors u_k and eigenvalues l_k give s_(kn) = sqrt(l_k) u_k. For a diagonal H_n, such as the
 squared error's, they are e_k and the diagonal.
 
-Each column goes back as a cotangent. Some layers declare that they multiply rows by a
+All columns go back at once, each a cotangent. Some layers declare that they multiply rows by a
 matrix. With the rows t of example n, such as the positions of a sequence or an image,
 
     y_(nt) = x_(nt) W + b
@@ -44,22 +44,24 @@ Variance-Covariance Matrix of the Multinomial Distribution", 1992.
 from __future__ import annotations
 
 import math
-from typing import TypeAlias, TypeGuard
+from collections.abc import Callable
+from typing import TypeAlias
 
+import attrs
+import optree
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, Correlation, Layer, Outer, Params, Term, gradients_of
+from lincoln_fn.core import Arrays, Cache, Layer, Params, evolve, gradients_of, tree, unexpected
 from lincoln_fn.curvature.duals import forward_mode, loss_gradient, tangents_of, with_tangents
 from lincoln_fn.losses import Loss, softmax_cross_entropy
 from lincoln_fn.losses.internal import check_each_alone, check_one_number, formula_of
-from lincoln_fn.per_example.internal import windows
-from lincoln_fn.walk.internal import paths
+from lincoln_fn.per_example.internal import check_axes, windows
+from lincoln_fn.walk import Site, is_trained
+from lincoln_fn.walk.internal import DPARAMS, Record, Wants, paths, skipped, walk_back
 
-# A sum of products of rows, one of x and one of g.
-Product: TypeAlias = Outer | Correlation
 # Eigenvalues below this multiple of the largest are rounding errors, if they are negative.
 _ROUNDING = 1e-5
 
@@ -80,7 +82,7 @@ def columns(loss: Loss, prediction: Arrays, target: Arrays) -> Float[Tensor, "K 
         values, vectors = torch.linalg.eigh(h)
     if values.min() < -_ROUNDING * values.abs().max():
         expected = "a loss whose Hessian in the prediction has no negative eigenvalue"
-        raise core.unexpected(loss.name, expected, f"{values.min().item():.3g}")
+        raise unexpected(loss.name, expected, f"{values.min().item():.3g}")
     roots = vectors * values.clamp(min=0).sqrt().unsqueeze(1)
     return roots.permute(2, 0, 1).reshape(-1, *prediction.shape)
 
@@ -130,6 +132,10 @@ def _cholesky(p: Float[Tensor, "N P C"]) -> Float[Tensor, "K N P C"]:
     return torch.stack(columns) if columns else torch.zeros_like(p).unsqueeze(0)
 
 
+# The rows x and g of one use of a layer's weight.
+Rows: TypeAlias = tuple[Float[Tensor, "N T I"], Float[Tensor, "K N T O"]]
+
+
 def matrix_classes(net: Layer) -> tuple[type, ...]:
     """List the classes of params that layers of a network declare to multiply rows by a matrix."""
     declared = {gradients_of(layer).params for _, layer in paths(net)}
@@ -141,24 +147,63 @@ def has_inputs_first(weight: Tensor) -> bool:
     return weight.ndim == 2
 
 
-def matrix_terms(layer: Layer, params: Params, cache: Cache, g: Arrays) -> Params | None:
-    """Return the terms of a layer that multiplies rows by a matrix; None for any other layer."""
+def rows_of(layer: Layer, params: Params, cache: Cache, g: Float[Tensor, "K N *s"]) -> Rows | None:
+    """Return the rows of x and of g, for K cotangents; None for a layer that declares none."""
     declared = gradients_of(layer)
     if declared.params is None or declared.terms is None:
         return None
-    return declared.terms(params, cache, g)
+    terms, found = declared.terms, []
+
+    def factor(g: Tensor) -> Tensor:
+        found.append(terms(params, cache, g).weight)
+        of_g: Tensor = found[0].g
+        return of_g
+
+    g = torch.func.vmap(factor)(g)
+    match attrs.evolve(found[0], g=g[0]):
+        case core.Outer(x=x):
+            return x, g
+        case core.Correlation(groups=1) as term:
+            return windows(term, params.weight), g.flatten(3).mT
+    return None
 
 
-def has_rows(term: Term | Tensor) -> TypeGuard[Product]:
-    """Return whether a weight's term is a product of rows, as of no convolution with groups."""
-    return isinstance(term, Outer) or (isinstance(term, Correlation) and term.groups == 1)
+def column_sites(
+    net: Layer,
+    params: Params,
+    cache: Cache,
+    g: Float[Tensor, "K N *s"],
+    use: Callable[[Site], Params],
+) -> Record:
+    """Send K cotangents back together; at a trained layer's `Site`, dparams is what `use` makes."""
+    record: Record = None
+
+    def leaf(
+        layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
+    ) -> tuple[Arrays, Site]:
+        check_axes(layer, params, cache, g)
+        dx = layer.input_grad(params, cache, g) if wants.dx else None
+        if wants.dparams and is_trained(params):
+            return dx, Site(layer, path, params, cache, g, None)
+        return dx, skipped(layer, path, params)
+
+    def walk(g: Tensor) -> list[Tensor]:
+        nonlocal record
+        _, record = walk_back(leaf, net, params, cache, g, DPARAMS, skip=skipped)
+        return tree.leaves([site.g for site in optree.tree_leaves(record, is_leaf=is_site)])
+
+    # vmap returns the cotangents of all columns; the rest of a site does not depend on the column.
+    leaves = iter(torch.func.vmap(walk)(g))
+
+    def used(site: Site) -> Site:
+        if site.g is None:
+            return site
+        whole = evolve(site, g=tree.map(lambda _: next(leaves), site.g))
+        return evolve(whole, dparams=use(whole))
+
+    return optree.tree_map(used, record, is_leaf=is_site)
 
 
-def inputs_of(term: Product, weight: Tensor) -> Float[Tensor, "N T I"]:
-    """Return the rows x."""
-    return windows(term, weight) if isinstance(term, Correlation) else term.x
-
-
-def outputs_of(term: Product) -> Float[Tensor, "N T O"]:
-    """Return the rows g."""
-    return term.g.flatten(2).mT if isinstance(term, Correlation) else term.g
+def is_site(node: object) -> bool:
+    """Return whether a node of a walk's record is of one layer."""
+    return isinstance(node, Site)

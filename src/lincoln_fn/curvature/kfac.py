@@ -45,23 +45,23 @@ import math
 from functools import partial
 from typing import Literal, TypeAlias
 
+import attrs
 import optree
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, Decay, Layer, Params, Positive, PositiveInt, Shown, tree
+from lincoln_fn.core import Arrays, Decay, Layer, Params, Positive, PositiveInt, Shown, evolve, tree
 from lincoln_fn.curvature import columns
-from lincoln_fn.curvature.columns import Product, has_inputs_first, matrix_classes, outputs_of
-from lincoln_fn.curvature.duals import fast_layers, loss_gradient
+from lincoln_fn.curvature.columns import Rows, has_inputs_first, is_site, matrix_classes, rows_of
+from lincoln_fn.curvature.duals import fast_for_columns, loss_gradient
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.losses.internal import Loss, formula_of
-from lincoln_fn.per_example.internal import check_axes, check_independent, examples_in
+from lincoln_fn.per_example.internal import check_independent, examples_in
 from lincoln_fn.runtime import eigh, when_due
 from lincoln_fn.training import Gradient
-from lincoln_fn.walk import Site, cotangents, grads_at, is_trained
-from lincoln_fn.walk.internal import DPARAMS, Record, Wants, untrained, walk_back
+from lincoln_fn.walk.internal import Record, Site, cotangents, grads_at, is_trained
 
 Sharing: TypeAlias = Literal["expand", "reduce"]
 
@@ -115,7 +115,7 @@ def kfac_factors(
         tensor([1., 3., 1.])
     """
     check_independent(net)
-    net = fast_layers(net)
+    net = fast_for_columns(net)
     prediction, cache = net.forward(params, x)
     if fisher == "exact":
         g = columns.columns(loss, prediction, target)
@@ -127,42 +127,26 @@ def kfac_factors(
         is_mean = formula is not None and formula.is_mean
         g = loss_gradient(loss, prediction, target).unsqueeze(0)
         g = g * math.sqrt(len(prediction)) if is_mean else g
-    found: dict[str, list[tuple[Product, Params]]] = {}
+    uses: dict[str, list[Factors]] = {}
 
-    def leaf(
-        layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
-    ) -> tuple[Arrays, None]:
-        check_axes(layer, params, cache, g)
-        terms = columns.matrix_terms(layer, params, cache, g) if wants.dparams else None
-        if terms is not None and columns.has_rows(terms.weight):
-            found.setdefault(path, []).append((terms.weight, params))
-        return (layer.input_grad(params, cache, g) if wants.dx else None), None
+    def use(site: Site) -> Params:
+        rows = rows_of(site.layer, site.params, site.cache, site.g)
+        if rows is not None:
+            has_bias = site.params.bias is not None
+            uses.setdefault(site.path, []).append(factors_of(rows, has_bias, sharing))
+        return site.params
 
-    for column in g:
-        walk_back(leaf, net, params, cache, column, DPARAMS, skip=untrained)
-    # The walk began at the last layer.
-    return {p: _of_columns(each, len(g), sharing) for p, each in reversed(found.items())}
+    columns.column_sites(net, params, cache, g, use)
+    return {path: merge(each) for path, each in uses.items()}
 
 
-def _of_columns(found: list[tuple[Product, Params]], count: int, sharing: Sharing) -> Factors:
-    """Compute the factors of a layer from the terms of each use, column by column."""
-    uses = len(found) // count
-    each = []
-    for i, (term, params) in enumerate(found[:uses]):
-        g = torch.cat([outputs_of(of_column) for of_column, _ in found[i::uses]])
-        each.append(factors_of(term, g, params, sharing))
-    return merge(each)
-
-
-def factors_of(
-    term: Product, g: Float[Tensor, "M T O"], params: Params, sharing: Sharing
-) -> Factors:
+def factors_of(rows: Rows, has_bias: bool, sharing: Sharing) -> Factors:
     """Compute A and B of one use of a layer, of half precision in float32."""
-    x, g = widened(columns.inputs_of(term, params.weight)), widened(g)
+    x, g = map(widened, rows)
     if sharing == "reduce":
-        x, g = x.mean(1, keepdim=True), g.sum(1, keepdim=True)
-    x, g = x.flatten(0, 1), g.flatten(0, 1)
-    if params.bias is not None:
+        x, g = x.mean(1, keepdim=True), g.sum(2, keepdim=True)
+    x, g = x.flatten(0, 1), g.flatten(0, 2)
+    if has_bias:
         x = torch.nn.functional.pad(x, (0, 1), value=1.0)
     return Factors(x.mT @ x / len(x), g.mT @ g)
 
@@ -199,7 +183,7 @@ class Eigen:
         rows = u_a @ scaled @ u_b.mT
         weight, bias = (rows, None) if d.bias is None else (rows[:-1], rows[-1])
         shaped = weight if inputs_first else weight.mT.reshape(d.weight.shape)
-        return core.cast_like(core.evolve(d, weight=shaped, bias=bias), d)
+        return core.cast_like(evolve(d, weight=shaped, bias=bias), d)
 
 
 @when_due
@@ -281,7 +265,7 @@ def _matrix_params(net: Layer, params: Params) -> list[Params]:
 
 
 def _compute(
-    net: Layer, params: Params, cache: Cache, g: Arrays, state: KfacState, key: core.Key,
+    net: Layer, params: Params, cache: core.Cache, g: core.Arrays, state: KfacState, key: core.Key,
     *, damping: float, decay: float, every: int, sharing: Sharing, is_mean: bool,
 ) -> tuple[Params, KfacState]:  # fmt: skip
     check_independent(net)
@@ -300,27 +284,42 @@ def _compute(
     return _precondition(net, dparams, now, eigen, damping), KfacState(step, factors, eigen)
 
 
+@attrs.frozen(eq=False)
+class Uses(core.Addable):
+    """The factors of each use of a layer; a use in a layer without rows has none."""
+
+    factors: tuple[Factors, ...]
+
+    def to(self, dtype: torch.dtype) -> Uses:
+        """Return the factors in another dtype."""
+        return Uses(tree.map(lambda leaf: leaf.to(dtype), self.factors))
+
+    def joined(self, other: Uses) -> Uses:
+        """List the uses of both."""
+        return Uses((*self.factors, *other.factors))
+
+
 def _factors(
     net: Layer, params: Params, sites: Record, sharing: Sharing, count: int
 ) -> list[Factors | None]:
     """Compute the factors of each dense or convolutional layer; None for one that has no rows."""
 
-    def with_terms(site: Site) -> Site:
+    def use(site: Site) -> Site:
         if not is_trained(site.params):
             return site
-        terms = columns.matrix_terms(site.layer, site.params, site.cache, site.g)
-        return core.evolve(site, dparams=site.params if terms is None else terms)
+        uses = tree.map(lambda _: Uses(()), site.params)
+        rows = None
+        if isinstance(site.g, Tensor):
+            rows = rows_of(site.layer, site.params, site.cache, site.g.unsqueeze(0))
+        if rows is not None:
+            of_use = factors_of(rows, site.params.bias is not None, sharing)
+            # B of a mean loss is a mean: N sum_n g_n g_n^T, since each g_n is divided by N.
+            uses = evolve(uses, weight=Uses((evolve(of_use, b=of_use.b * count),)))
+        return evolve(site, dparams=uses)
 
-    def of_layer(layer: Params, terms: Params) -> Factors | None:
-        uses = filter(columns.has_rows, getattr(terms.weight, "uses", ()))
-        each = [factors_of(use, outputs_of(use), layer, sharing) for use in uses]
-        # B of a mean loss is a mean: N sum_n g_n g_n^T, since each g_n is divided by N.
-        whole = merge(each) if each else None
-        return whole and core.evolve(whole, b=whole.b * count)
-
-    marked = optree.tree_map(with_terms, sites, is_leaf=lambda node: isinstance(node, Site))
-    terms = _matrix_params(net, grads_at(net, params, marked))
-    return list(map(of_layer, _matrix_params(net, params), terms))
+    marked = optree.tree_map(use, sites, is_leaf=is_site)
+    each = [layer.weight for layer in _matrix_params(net, grads_at(net, params, marked))]
+    return [merge(list(use.factors)) if use.factors else None for use in each]
 
 
 def _running(
