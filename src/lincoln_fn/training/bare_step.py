@@ -98,8 +98,9 @@ def donating_step(run: StepFunction, state: TrainState, batch: Batch) -> tuple[T
     """Take a bare step that may update the state in place, and empty what it has updated."""
     new_state, value = run(state, batch)
     if new_state is not state:
-        # Its own key and number stay as they are.
-        spend_replaced(state, core.evolve(new_state, key=state.key, step=state.step))
+        # Its key and number stay as they are.
+        old, new = ((s.params, s.opt_state, s.gradient_state) for s in (state, new_state))
+        spend_replaced(old, new)
     return new_state, value
 
 
