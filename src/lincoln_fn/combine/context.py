@@ -9,11 +9,12 @@ into a pair of dh_(i-1) and dc_i. The context c enters every layer, so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
 import attrs
+from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine._wiring import Wiring, in_turn, wired
@@ -133,7 +134,6 @@ def select(*entries: NonNegativeInt) -> Layer:
 
 # The forms of x: the number of its entries, and what they are.
 Forms: TypeAlias = tuple[tuple[int, str], ...]
-Change: TypeAlias = Callable[[tuple[Arrays, ...]], tuple[Arrays, ...]]
 OF_SEQUENCE: Final[Forms] = ((1, "a sequence"), (2, "(sequence, mask)"))
 OF_TARGET: Final[Forms] = ((2, "(target, memory)"), (4, "(target, memory, mask, mask)"))
 
@@ -146,19 +146,25 @@ class Completed:
 
 
 def _fill(
-    params: Params, x: Arrays, *, label: str, forms: Forms, change: Change
+    params: Params, x: Arrays, *, label: str, forms: Forms, masks: tuple[int, ...]
 ) -> tuple[Arrays, Completed]:
-    """Insert None for the entries that x lacks, and change the tuple of all."""
+    """Insert None for the entries that x lacks, and make bools of masks of integers."""
     core.check_params(label, params, None)
     entries = x if type(x) is tuple else (x,)
     if len(entries) not in dict(forms):
         expected = f"x to be {' or '.join(form for _, form in forms)}"
         raise unexpected(label, expected, core.describe_non_tuple(x))
     y = (*entries, *(None,) * (forms[-1][0] - len(entries)))
-    return change(y), Completed(len(x) if type(x) is tuple else 0)
+    filled = tuple(_as_bools(entry) if i in masks else entry for i, entry in enumerate(y))
+    return filled, Completed(len(x) if type(x) is tuple else 0)
 
 
 declare(_fill, kind="moving")
+
+
+def _as_bools(mask: Tensor | None) -> Tensor | None:
+    is_integer = isinstance(mask, Tensor) and not (mask.is_floating_point() or mask.is_complex())
+    return mask.bool() if is_integer and mask is not None else mask
 
 
 def _unfill(params: Params, cache: Completed, g: Arrays, *, label: str) -> tuple[Arrays, Params]:
@@ -166,10 +172,7 @@ def _unfill(params: Params, cache: Completed, g: Arrays, *, label: str) -> tuple
     return g[: cache.entries] if cache.entries else g[0], ()
 
 
-def complete(forms: Forms, label: str = "context()", change: Change = tuple) -> Layer:
-    """Insert None for the entries that x lacks, and change the tuple of all.
-
-    The last form has all entries. `change` may replace those that have no gradient, such as masks.
-    """
-    fill = partial(_fill, label=label, forms=forms, change=change)
+def complete(forms: Forms, label: str = "context()", masks: tuple[int, ...] = ()) -> Layer:
+    """Insert None for the entries that x lacks: the last form has all. Masks become bools."""
+    fill = partial(_fill, label=label, forms=forms, masks=masks)
     return Layer(label, fill, partial(_unfill, label=label))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.combine import branch, complete, parallel, residual, select, serial, tied
-from lincoln_fn.core import Arrays, Layer
+from lincoln_fn.core import Layer
 from lincoln_fn.interop.architectures.family import ACTIVATIONS, Network, Options, read_names
 from lincoln_fn.layers.common.constructors import ours
 
@@ -21,23 +21,12 @@ INPUTS: Final = ("input_ids", MASK)
 def arguments(*names: str, least: int = 1) -> Layer:
     """Make a layer that takes the arguments of a pretrained model, the first or a tuple of more.
 
-    The entries that are not given become None, or zeros for types of tokens; masks of integers
-    become masks of bools.
+    The entries that are not given become None, and masks of integers become masks of bools.
     """
     counts = range(least, len(names) + 1)
     forms = tuple((n, f"({', '.join(names[:n])})" if n > 1 else names[0]) for n in counts)
-    return complete(forms, f"arguments({', '.join(names)})", partial(_converted, names))
-
-
-def _converted(names: tuple[str, ...], entries: tuple[Arrays, ...]) -> tuple[Arrays, ...]:
-    made = dict(zip(names, entries, strict=True))
-    for name, entry in made.items():
-        is_tensor = isinstance(entry, Tensor)
-        if MASK in name and is_tensor and not (entry.is_floating_point() or entry.is_complex()):
-            made[name] = entry.bool()
-        if name == "token_type_ids" and entry is None:
-            made[name] = torch.zeros_like(entries[0])
-    return tuple(made.values())
+    masks = tuple(i for i, name in enumerate(names) if MASK in name)
+    return complete(forms, f"arguments({', '.join(names)})", masks)
 
 
 def maybe_dropout(p: float) -> Layer:
@@ -144,21 +133,20 @@ def of_tokens(
     head: Layer | None = None,
     *,
     ties: bool = False,
-    places: Mapping[str, str] = {},
     **options: Any,  # Any: further fields of the network
 ) -> Network:
     """Embed tokens, run the body on (h, *context), and the head on its output.
 
     With `ties` the embedding's matrix scores the body's output, and the head gets these scores.
-    The network's places are "embedding", "body" and "head", in which others may be.
+    The network's places are "embedding", "body" and "head".
     """
     first, rest = arguments(*names), () if head is None else (head,)
     context = (ours.identity(),) * (len(names) - 1)
     layers = (tied(embedding, body),) if ties else (parallel(embedding, *context), body)
     net = serial(first, *layers, *rest)
     at = ("1.0", "1.1", "2") if ties else ("1.0", "2", "3")
-    own = dict(zip(("embedding", "body", "head"), at, strict=True))
-    return Network(net, token_ids(), {**own, **places}, **options)
+    places = dict(zip(("embedding", "body", "head"), at, strict=True))
+    return Network(net, token_ids(), places, **options)
 
 
 def causal(
@@ -176,7 +164,7 @@ def causal(
     """Make a model of texts, whose scores may be those of the embedding's matrix.
 
     Layers in `scores` are behind the scores, in a `serial` with the matrix. `names` is the family's
-    table of them. The vector of the token `padding` has no gradient.
+    table of them. The vector of the token `padding` has no gradient. `places` are in the body.
     """
     ties = has_head and options.tie_word_embeddings
     tokens = ours.embedding(options.vocab_size, n_features, padding)
@@ -185,11 +173,10 @@ def causal(
     head = serial(*parts) if len(parts) > 1 else next(iter(parts), None)
     theirs = {path: name for name, path in reversed(read_names(names).items())}
     copies = {f"{theirs['head']}.weight": f"{theirs['embedding']}.weight"} if ties else {}
-    network = of_tokens(
-        INPUTS, tokens, body, head, ties=ties, places=places, is_bare=not has_head, copies=copies
-    )
-    first = network.places["head"] + (".0" if len(parts) > 1 else "")
-    return network._replace(places={**network.places, "head": first})
+    network = of_tokens(INPUTS, tokens, body, head, ties=ties, is_bare=not has_head, copies=copies)
+    first = {"head": network.places["head"] + (".0" if len(parts) > 1 else "")}
+    inside = {word: f"{network.places['body']}.{path}" for word, path in places.items()}
+    return network._replace(places={**network.places, **first, **inside})
 
 
 def models(

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
+import torch
+
 from lincoln_fn.combine import parallel, select, serial, with_context
-from lincoln_fn.core import Layer
+from lincoln_fn.core import Arrays, Layer, Params, declare
 from lincoln_fn.interop.architectures import _parts
 from lincoln_fn.interop.architectures.family import ACTIVATIONS, Family, Network, Options, one_of
 from lincoln_fn.layers.common.constructors import ours
@@ -17,18 +19,35 @@ from lincoln_fn.layers.common.constructors import ours
 _INPUTS: Final = ("input_ids", "attention_mask", "token_type_ids")
 _NAMES: Final = """
     bert.embeddings.word_embeddings                             embedding
-    bert.embeddings.{position,token_type}_embeddings            body.0.0.1.{0,1}
-    bert.embeddings.LayerNorm                                   body.0.0.3
-    bert.encoder.layer.#.attention.self.{query,key,value}       body.1.#.0.0.0.0.{query,key,value}
-    bert.encoder.layer.#.attention.output.dense                 body.1.#.0.0.0.0.output
-    bert.encoder.layer.#.attention.output.LayerNorm             body.1.#.0.1
-    bert.encoder.layer.#.{intermediate,output}.dense            body.1.#.1.0.0.0.{0,2}
-    bert.encoder.layer.#.output.LayerNorm                       body.1.#.1.1
+    bert.embeddings.{position,token_type}_embeddings            body.1.0.1.{0,1}
+    bert.embeddings.LayerNorm                                   body.1.0.3
+    bert.encoder.layer.#.attention.self.{query,key,value}       body.2.#.0.0.0.0.{query,key,value}
+    bert.encoder.layer.#.attention.output.dense                 body.2.#.0.0.0.0.output
+    bert.encoder.layer.#.attention.output.LayerNorm             body.2.#.0.1
+    bert.encoder.layer.#.{intermediate,output}.dense            body.2.#.1.0.0.0.{0,2}
+    bert.encoder.layer.#.output.LayerNorm                       body.2.#.1.1
     bert.pooler.dense                                           pooler.1
     classifier                                                  classifier
-    cls.predictions.transform.{dense,LayerNorm}                 body.2.{0,2}
+    cls.predictions.transform.{dense,LayerNorm}                 body.3.{0,2}
     cls.predictions                                             head
 """
+
+
+def _forward(params: Params, x: Arrays) -> tuple[Arrays, None]:
+    """Replace token types that are not given by zeros."""
+    h, mask, types = x
+    zeros = torch.zeros(h.shape[:-1], dtype=torch.int64, device=h.device)
+    return (h, mask, zeros if types is None else types), None
+
+
+declare(_forward, kind="moving")
+
+
+def _backward(params: Params, cache: None, g: Arrays) -> tuple[Arrays, Params]:
+    return g, ()
+
+
+_TOKEN_TYPES: Final = Layer("token_types()", _forward, _backward)
 
 
 def _body(options: Options, *head: Layer) -> Layer:
@@ -43,7 +62,7 @@ def _body(options: Options, *head: Layer) -> Layer:
     block = _parts.post_norm(_parts.norm_of(options), *sublayers, options.hidden_dropout_prob)
     blocks = (block,) * options.num_hidden_layers
     first = _parts.tuple_of(embed, select(1))
-    return serial(first, with_context(*blocks), *head)
+    return serial(_TOKEN_TYPES, first, with_context(*blocks), *head)
 
 
 def _embedding(options: Options) -> Layer:
@@ -56,10 +75,9 @@ def _pooler(options: Options) -> Layer:
 
 def _untied(options: Options, head: Layer, *, is_bare: bool = False, **paths: str) -> Network:
     """Make a network whose head has dense layers, with the paths in it of some."""
-    places = {name: f"head.{path}" for name, path in paths.items()}
-    return _parts.of_tokens(
-        _INPUTS, _embedding(options), _body(options), head, places=places, is_bare=is_bare
-    )
+    network = _parts.of_tokens(_INPUTS, _embedding(options), _body(options), head, is_bare=is_bare)
+    places = {name: f"{network.places['head']}.{path}" for name, path in paths.items()}
+    return network._replace(places={**network.places, **places})
 
 
 def _model(options: Options) -> Network:

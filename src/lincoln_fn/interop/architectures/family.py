@@ -44,7 +44,7 @@ class Network(NamedTuple):
     net: Layer
     # An example input on `meta`, for `init`.
     example: Arrays
-    # Paths of its parts, by the words that the table has for them; they may begin with others.
+    # Paths of its parts, by the words that the table has for them.
     places: Mapping[str, str] = {}
     # Whether it has no head: then its names are without the family's prefix.
     is_bare: bool = False
@@ -209,9 +209,7 @@ def find_slots(
 def _pattern(path: str, places: Mapping[str, str]) -> tuple[list[int], re.Pattern[str]]:
     """Return how the numbers in a path are counted, and the pattern of a parameter's path."""
     word, dot, rest = path.partition(".")
-    if word in places:
-        return _pattern(places[word] + dot + rest, places)
-    text = re.escape(path)
+    text = re.escape(places.get(word, word) + dot + rest)
     first = [int(bool(more)) for more in re.findall(r"\\#(\\\+1)?", text)]
     text = text.replace(r"\#\+1", r"([1-9]\d*)").replace(r"\#", r"(\d+)")
     return first, re.compile(text + r"(\.weight|\.bias)?")

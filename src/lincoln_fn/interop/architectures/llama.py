@@ -240,7 +240,7 @@ def _network(options: Options, style: Style, *, has_head: bool) -> family.Networ
     network = _parts.causal(
         options, options.hidden_size, body, style.scores(options), has_head=has_head,
         head_bias=style.head_bias, names=style.names + _NAMES, padding=options.pad_token_id,
-        places={word: f"body.{number}.{path}" for word, path in paths.items()},
+        places={word: f"{number}.{path}" for word, path in paths.items()},
     )  # fmt: skip
     return network._replace(groups=options.num_key_value_heads or options.num_attention_heads)
 

@@ -139,8 +139,8 @@ def _translator(options: Options) -> Network:
 def _encoder_model(options: Options) -> Network:
     table = ours.embedding(options.vocab_size, options.d_model)
     copies = {"encoder.embed_tokens.weight": "shared.weight"}
-    places = {"encoder": "body"}
-    return _parts.of_tokens(_INPUTS[:2], table, _encoder(options), places=places, copies=copies)
+    network = _parts.of_tokens(_INPUTS[:2], table, _encoder(options), copies=copies)
+    return network._replace(places={**network.places, "encoder": network.places["body"]})
 
 
 def _flattened(config: Config) -> Config:
