@@ -33,13 +33,15 @@ from pathlib import Path
 
 # Why a file is here: what its tests compare. By room, the names of the files.
 TWINS = {"fastpath": "fastpath optimizers_fast product rearranged"}
-KERNELS = {"compiler": "bfloat16 small_products product_updates pooled_convolution lstm_loops"}
+KERNELS = {
+    "compiler": "bfloat16 small_products product_updates pooled_convolution lstm_loops lowering"
+}
 COMPILED = {"compiler": "compile_rewrites"}
 # Random networks compiled; the rest of its file plants mistakes in what is compared.
 FUZZ = "tests/repository/test_fuzz.py::test_a_short_run_finds_nothing"
 BITS = {
     "walk": "walk",
-    "rules": "rules rules_laws",
+    "rules": "rules alignment",
     "per_example": "forms",
     "replay": "replay",
     "core": "keys",

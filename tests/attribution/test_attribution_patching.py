@@ -1,4 +1,4 @@
-"""Attribution patching equals patching one output at a time, to first order."""
+"""Patching of outputs and of edges, at once, equals patching one at a time, to first order."""
 
 import pytest
 import torch

@@ -65,6 +65,16 @@ def tiny(kind="gpt2", architecture=None, **options):
     return {"model_type": kind, "architectures": [architecture], **SIZES[kind], **options}
 
 
+PLACES = {"bert": "3.1.1.bias", "gpt2": "2.2.1.bias", "llama": "2.1.1.weight", "t5": "2.2.weight"}
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_params_that_were_saved_with_an_older_version_have_their_places(kind):
+    x = (IDS, IDS) if kind == "t5" else (IDS,)
+    params = lf.interop.from_config(tiny(kind)).init(lf.Key(0), x)
+    assert lf.tree.paths(params)[-1] == PLACES[kind]
+
+
 def made(config):
     """Make the network of a config, with params that are drawn."""
     return made_once(json.dumps(config))

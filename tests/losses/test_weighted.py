@@ -1,4 +1,4 @@
-"""Several heads: a weighted sum of losses, whose parts are told at every step."""
+"""Weighted losses: sums for several heads, whose parts are told, and weights of the examples."""
 
 import pytest
 import torch

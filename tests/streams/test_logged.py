@@ -1,6 +1,5 @@
 """A log holds each step once and whole, however often its run was killed and resumed."""
 
-import builtins
 import csv
 import json
 import math
@@ -14,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lincoln_fn as lf
-from lincoln_fn.streams import logged, tensorboard
+from lincoln_fn.streams import logged
 
 SUFFIXES = (".csv", ".jsonl")
 
@@ -191,67 +190,3 @@ def test_in_the_order_of_the_guide_a_step_is_in_the_log_before_it_is_saved(tmp_p
     directory = lf.checkpoint.Directory(tmp_path / "run")
     list(lf.checkpoint.every(logged(steps_of(1, 8), path), directory, steps=2))
     assert saved == [2, 4, 6, 8]
-
-
-# TensorBoard reads what was written, and a resumed run as one.
-
-
-def run_board(folder, first, last, *, every=1):
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-    steps = (
-        (None, lf.StepRecord(step, step / 8, scores={"f1": step / 16} if step % 3 == 0 else {}))
-        for step in range(first, last + 1)
-    )
-    return list(tensorboard(steps, folder, every=every))
-
-
-def read_board(folder):
-    """Read event files as TensorBoard does: by name, the steps and their values."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(folder)).Reload()
-    tags = events.Tags()["scalars"]
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
-
-
-@pytest.mark.parametrize(("every", "steps"), [(1, range(1, 9)), (4, (3, 4, 6, 8))])
-def test_multiples_and_scores_are_read_back(every, steps, tmp_path):
-    run_board(tmp_path, 1, 8, every=every)
-    assert read_board(tmp_path) == {
-        "loss": [(step, step / 8) for step in steps], "f1": [(3, 3 / 16), (6, 6 / 16)]
-    }  # fmt: skip
-
-
-def test_a_run_that_was_resumed_reads_as_one(tmp_path):
-    run_board(tmp_path, 1, 6)
-    (first,) = tmp_path.iterdir()
-    first.rename(tmp_path / "events.out.tfevents.0000000001.earlier")  # files are read by name
-    run_board(tmp_path, 5, 9)
-    assert [step for step, _ in read_board(tmp_path)["loss"]] == list(range(1, 10))
-    assert [step for step, _ in read_board(tmp_path)["f1"]] == [3, 6, 9]
-
-
-def test_what_was_written_stays_when_the_run_fails(tmp_path):
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-
-    def failing():
-        yield None, lf.StepRecord(1, 0.5)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        list(tensorboard(failing(), tmp_path))
-    assert read_board(tmp_path) == {"loss": [(1, 0.5)]}
-
-
-def test_a_missing_package_is_named_at_the_call(tmp_path, monkeypatch):
-    imported = builtins.__import__
-
-    def without(name, *arguments, **options):
-        if name == "torch.utils.tensorboard":
-            raise ModuleNotFoundError("No module named 'tensorboard'")
-        return imported(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    message = r"^tensorboard: expected the package tensorboard; pip install 'lincoln_fn\[tensorboa"
-    with pytest.raises(ImportError, match=message):
-        tensorboard([], tmp_path)

@@ -1,9 +1,8 @@
 """Combinators of one's own in every walk, whatever their loops do with the cache."""
 
 import pytest
-import torch
 from helpers import MSE, SGD, assert_says, begin, layer_of, normal, same_bits, same_number, twice
-from helpers.stateful import STATEFUL, X
+from helpers.stateful import X
 
 import lincoln_fn as lf
 from lincoln_fn.distributed.data_parallel.mean import post_gradients
@@ -133,114 +132,3 @@ def test_a_step_goes_back_through_a_composition_once():
     dparams = net.grads(state.params, cache, MSE.backward(MSE.forward(y, target)[1]))
     expected, _ = SGD.update(state.params, dparams, ())
     assert same_number(moved.params, expected)
-
-
-# Params are split into those of the parts and joined again, in each composition's own way.
-
-
-BATCH = normal(2, 5, 4)
-NETS = {
-    **STATEFUL,
-    "attention": (lf.multi_head_attention(2, dropout=0.1), BATCH),
-    "block": (lf.transformer_encoder_block(2, 6), BATCH),
-    "decoder": (lf.transformer_decoder_block(2, 6), (BATCH, BATCH)),
-    "tied": (lf.tied(lf.frozen(lf.embedding(9, 4)), lf.dense(4)), torch.zeros(2, 3).long()),
-    "feedback": (lf.rules.feedback_alignment(lf.serial(lf.dense(3), lf.dense(2))), BATCH),
-    "straight through": (lf.rules.straight_through(lf.serial(lf.prelu())), BATCH),
-    "masked": (lf.masked(lf.dense(3), lf.rnn(2)), (BATCH, torch.ones(2, 5, dtype=torch.bool))),
-    "grouped queries": (
-        lf.grouped_query_attention(2, 1, qk_norm=lf.rms_norm(), dropout=0.1),
-        BATCH,
-    ),
-    "gated": (lf.swiglu(3, bias=True), BATCH),
-    "reversible": (lf.reversible((lf.dense(2), lf.dense(2))), BATCH),
-}
-
-
-@pytest.mark.parametrize("name", NETS)
-def test_every_layer_gets_its_own_params(name):
-    net, x = NETS[name]
-    params = net.init(lf.Key(0), x)
-    seen = []
-
-    def visit(layer, path, in_a_record):
-        seen.append(in_a_record)
-        # A layer of which the params are split wrongly does not take them.
-        return layer, lf.tree.map(lambda leaf: leaf * 2, in_a_record, states=True)
-
-    doubled, twice = lf.map_params(visit, net, params)
-    assert repr(doubled) == repr(net)
-    assert same_bits(twice, lf.tree.map(lambda leaf: leaf * 2, params, states=True))
-    leaves = {id(leaf) for leaf in lf.tree.leaves(params, states=True)}
-    assert {
-        id(leaf) for in_a_record in seen for leaf in lf.tree.leaves(in_a_record, states=True)
-    } == leaves
-
-
-def test_paths_have_the_names_of_parts_and_each_call_a_key_of_its_own():
-    net = lf.serial(lf.multi_head_attention(1), lf.dense(2))
-    found = {}
-
-    def visit(layer, path, params, key):
-        found[path] = key.bits.item()
-        return layer, params
-
-    lf.map_params(visit, net, net.init(lf.Key(0), BATCH), lf.Key(1))
-    assert [*found] == ["0.query", "0.key", "0.value", "0.heads", "0.output", "1"]
-    assert len(set(found.values())) == 6
-
-
-def test_params_without_a_place_are_refused():
-    net = lf.residual(lf.dense(4))
-    visit, params = lambda layer, path, p: (layer, p or (1,)), net.init(lf.Key(0), BATCH)
-    assert_says("residual[2]: expected params () for add()", lf.map_params, visit, net, params)
-    given = "both", (lf.tanh(),) * 2, print, print
-    assert_says("both: expected 2 names", lf.walk.composition, *given, names=("first",))
-
-
-@lf.record
-class Pair:
-    second: object
-    first: object
-
-
-def in_a_record(second_first):
-    """Make a combinator of one's own, whose params are a record."""
-
-    def there(visit, params, x):
-        h, first = visit(0, params.first, x)
-        y, second = visit(1, params.second, h)
-        return y, (first, second)
-
-    def back(visit, params, cache, g):
-        g, second = visit(1, params.second, cache[1], g)
-        g, first = visit(0, params.first, cache[0], g)
-        return g, (first, second)
-
-    def init(parts, key, x):
-        first = parts[0].init(key, x)
-        return Pair(parts[1].init(key, parts[0].predict(first, x)), first)
-
-    return lf.walk.composition(
-        "own", second_first, there, back, init=init, names=("first", "second"),
-        gather=lambda visit, p, r: Pair(visit(1, p.second, r[1]), visit(0, p.first, r[0])),
-        arrange=lf.walk.fields(Pair, "first", "second"),
-    )  # fmt: skip
-
-
-def test_a_combinator_of_ones_own_converts_by_torchs_names():
-    net = lf.serial(in_a_record((lf.dense(3), lf.dense(2))), lf.tanh())
-    params = net.init(lf.Key(0), BATCH)
-    named = lf.interop.to_state_dict(net, params)
-    assert {name: tuple(t.shape) for name, t in named.items()} == {
-        "0.0.weight": (3, 4), "0.0.bias": (3,), "0.1.weight": (2, 3), "0.1.bias": (2,),
-    }  # fmt: skip
-    assert same_bits(lf.interop.from_state_dict(net, named), params)
-    lf.testing.check_layer(net, params, BATCH)
-
-
-def test_a_record_of_params_needs_an_arrangement():
-    net = in_a_record((lf.dense(3), lf.dense(2))).rebuild((lf.dense(3), lf.dense(2)))
-    made = net.composition.rebuild(net.parts, arrange=lf.walk.ENTRIES)
-    with pytest.raises(lf.LayerError, match="own: expected params with an entry for each part"):
-        lf.map_params(lambda layer, path, p: (layer, p), made, net.init(lf.Key(0), BATCH))
