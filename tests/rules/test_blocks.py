@@ -114,7 +114,7 @@ def test_pepita_of_convolutions_takes_the_activity_before_pooling():
     params, _, cache, g = run(net, X)
     dparams = net.grads(params, cache, g)
     conv, hidden, last = params[0], params[4], params[6]
-    e = net.parts[7].input_grad((), cache[7], g)
+    e = net.parts[7].input_grad((), cache.caches[7], g)
     changed = X + 5 * (e @ params[-1].matrices[0].flatten(1)).view(X.shape)
 
     def forward(x):
@@ -134,7 +134,7 @@ def test_pepita_drops_the_same_units_in_both_passes():
     net = lf.rules.pepita(lf.serial(lf.dense(50), lf.dropout(0.5), lf.dense(3)))
     params, _, cache, g = run(net, ROWS)
     dweight = net.grads(params, cache, g)[2].weight
-    dropped = ~cache[1].mask
+    dropped = ~cache.caches[1].mask
     assert dropped[0].any()
     assert not dweight[dropped.all(0)].any()
     moved = net.advance(params, cache)

@@ -152,8 +152,8 @@ def test_forward_forward_by_autograd():
 def test_forward_forward_normalises_images():
     net = rules.forward_forward(lf.serial(lf.conv2d(4, 3), lf.relu(), lf.conv2d(2, 3)), 3)
     params, goodness, cache = first_run(net, IMAGES, 2)
-    assert same_number(goodness[:, 0], cache[-1][0].square().sum((1, 2, 3)) - 60)
-    of_second = cache[2].x.square().mean((1, 2, 3))
+    assert same_number(goodness[:, 0], cache.outputs[0].square().sum((1, 2, 3)) - 60)
+    of_second = cache.caches[2].x.square().mean((1, 2, 3))
     assert same_number(of_second, torch.ones(6).double(), error=ADDED)
     assert net.predict(params, IMAGES).shape == (6, 3)
 

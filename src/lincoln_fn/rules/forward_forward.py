@@ -32,7 +32,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, Positive, format_briefly, unexpected
+from lincoln_fn.core import Arrays, Key, Layer, Params, Positive, format_briefly, record, unexpected
 from lincoln_fn.losses import Loss, Reduction, internal
 from lincoln_fn.losses.internal import Cotangent, Tensors, make_loss, per_example, probabilities
 from lincoln_fn.rules import matrices
@@ -79,9 +79,17 @@ Labels: TypeAlias = Int[Tensor, " batch"]
 _EPS: Final = 1e-8
 
 
+@record
+class Cache:
+    """The caches of the parts, and the output of each block."""
+
+    caches: tuple[core.Cache, ...]
+    outputs: tuple[Tensor, ...]
+
+
 def _there(
     visit: VisitThere, params: Params, x: Arrays, *, starts: tuple[int, ...], threshold: float
-) -> tuple[Goodness, Record]:
+) -> tuple[Goodness, Cache]:
     """Compute G_j of each block, from the normalised output of the block before it."""
     check_entries(visit.label, "params", params, len(visit.parts))
     h, records, outputs = x, [], []
@@ -93,7 +101,7 @@ def _there(
         records.append(of_part)
     outputs.append(h)
     goodness = [_flat(h).square().sum(1) - threshold * _flat(h).shape[1] for h in outputs]
-    return torch.stack(goodness, 1), (*records, tuple(outputs))
+    return torch.stack(goodness, 1), Cache(tuple(records), tuple(outputs))
 
 
 def _flat(h: Examples) -> Float[Tensor, "batch n"]:
@@ -104,16 +112,16 @@ def back(
     visit: VisitBack, params: Params, cache: Cache, g: Goodness, *, starts: tuple[int, ...]
 ) -> tuple[Arrays, Record]:
     """Begin at the end of each block with dh = 2 h dG."""
+    core.check_cache(visit.label, cache, Cache)
     count = len(visit.parts)
-    check_entries(visit.label, "the cache", cache, count + 1)
     blocks = {end - 1: j for j, end in enumerate((*starts[1:], count))}
     records = [None] * count
     dx: Arrays = None
     for i in reversed(range(count)):
         if i in blocks:
-            h, dgoodness = cache[count][blocks[i]], g[:, blocks[i]]
+            h, dgoodness = cache.outputs[blocks[i]], g[:, blocks[i]]
             dx = 2 * h * dgoodness.reshape(-1, *(1,) * (h.ndim - 1))
-        dx, records[i] = visit(i, params[i], cache[i], dx)
+        dx, records[i] = visit(i, params[i], cache.caches[i], dx)
     return dx, tuple(records)
 
 
@@ -163,7 +171,7 @@ def forward_forward(
     """
     return of_blocks(
         net, blocks_of("forward_forward", net, layers), (), _there, back,
-        predict=_predict, needs_dx=matrices.needs_dx_in_block,
+        advance=matrices.advance_parts, predict=_predict, needs_dx=matrices.needs_dx_in_block,
     )  # fmt: skip
 
 

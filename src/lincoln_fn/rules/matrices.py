@@ -22,7 +22,7 @@ from lincoln_fn import combine, core
 from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, Spec, tree, unexpected
 from lincoln_fn.initializers import Fans, Initializer
 from lincoln_fn.layers import multi_head_attention
-from lincoln_fn.walk import composition, is_trained
+from lincoln_fn.walk import VisitThere, composition, is_trained
 from lincoln_fn.walk.internal import Back, There, composition_of
 
 Selector: TypeAlias = Callable[[Layer], bool]
@@ -109,6 +109,12 @@ def blocks_of(rule: str, net: Layer, layers: Selector) -> tuple[int, ...]:
     if not starts:
         raise no_matrices(rule, net)
     return starts
+
+
+def advance_parts(visit: VisitThere, params: Params, cache: core.Cache) -> Params:
+    """Advance each part, by the `caches` in the cache of a rule."""
+    pairs = enumerate(zip(params, cache.caches, strict=True))
+    return tuple(visit.advance(i, entry, record) for i, (entry, record) in pairs)
 
 
 def needs_dx_in_block(i: int, params: Params, *, starts: tuple[int, ...]) -> bool:

@@ -28,7 +28,7 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.combine.serial import back as serial_back
 from lincoln_fn.combine.serial import there
-from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, Positive
+from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, Positive, check_cache, record
 from lincoln_fn.initializers import Initializer, he_uniform
 from lincoln_fn.rules import matrices
 from lincoln_fn.rules.matrices import PROJECTIONS, Selector, blocks_of, has_matrices, of_blocks
@@ -41,16 +41,25 @@ _RULE: Final = "pepita"
 _INIT: Final = he_uniform("fan_out")
 
 
+@record
+class Cache:
+    """The input, the caches of the parts, and the activity behind each hidden part."""
+
+    x: Tensor
+    caches: tuple[core.Cache, ...]
+    activities: tuple[Tensor, ...]
+
+
 def _there(
     visit: VisitThere, params: Params, x: Arrays, *, starts: tuple[int, ...]
-) -> tuple[Arrays, Record]:
+) -> tuple[Arrays, Cache]:
     check_entries(visit.label, "params", params, len(visit.parts))
     h, records, outputs = x, [], []
     for i, entry in enumerate(params):
         h, entry_record = visit(i, entry, h)
         records.append(entry_record)
         outputs.append(h)
-    return h, (*records, (x, _activities(outputs, starts)))
+    return h, Cache(x, tuple(records), _activities(outputs, starts))
 
 
 def _activities(outputs: list[Tensor], starts: tuple[int, ...]) -> tuple[Tensor, ...]:
@@ -72,32 +81,32 @@ def back(
     reduction: Reduction,
 ) -> tuple[Arrays, Record]:
     """Compute e, run the network again on x + e F, and give each part the change of activity."""
+    check_cache(visit.label, cache, Cache)
     count, last = len(visit.parts), starts[-1]
     check_entries(visit.label, "params", params, count)
-    check_entries(visit.label, "the cache", cache, count + 1)
-    x, activities = cache[count]
     records = [None] * count
     for i in reversed(range(last + 1, count)):
-        g, records[i] = visit(i, params[i], cache[i], g)
+        g, records[i] = visit(i, params[i], cache.caches[i], g)
     if g is None:
         raise LayerError(visit.label, "expected the visitor to return dx behind the last layer")
     n = len(g) if reduction == "mean" else 1
-    changed = x + n * matrices.projected(g, params[-1].matrices[0])
+    changed = cache.x + n * matrices.projected(g, params[-1].matrices[0])
     again, outputs, h = [], [], changed
     for i in range(last + 1):
         h, part_cache = visit.parts[i].forward(params[i], h)
         again.append(part_cache)
         outputs.append(h)
     _, records[last] = visit(last, params[last], again[last], g)
-    pairs = zip(activities, _activities(outputs, starts), strict=True)
+    pairs = zip(cache.activities, _activities(outputs, starts), strict=True)
     for i, (activity, changed_activity) in enumerate(pairs):
         _, records[i] = visit(i, params[i], again[i], (activity - changed_activity) / n)
-    return (x - changed) / n, tuple(records)
+    return (cache.x - changed) / n, tuple(records)
 
 
 def true_back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
     """Go back through the first pass."""
-    return serial_back(visit, params, cache[:-1], g)
+    check_cache(visit.label, cache, Cache)
+    return serial_back(visit, params, cache.caches, g)
 
 
 def _needs_dx(i: int, params: Params, *, starts: tuple[int, ...]) -> bool:
@@ -157,6 +166,6 @@ def pepita(
     """
     starts = blocks_of(_RULE, net, layers)
     return of_blocks(
-        net, starts, (PROJECTIONS,), _there, back, init=_init, predict=there,
-        needs_dx=_needs_dx,
+        net, starts, (PROJECTIONS,), _there, back, init=_init, advance=matrices.advance_parts,
+        predict=there, needs_dx=_needs_dx,
     )  # fmt: skip
