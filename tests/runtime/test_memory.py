@@ -28,6 +28,9 @@ def pages():
 def use():
     pieces = [torch.ones(int(sys.argv[1]) * 2**18) for _ in range(4)]
 
+# Records of tensors lie where these were: one above the pieces would hold their memory.
+small = [torch.ones(4) for _ in range(64)]
+del small
 if len(sys.argv) > 2:
     assert lf.keep_freed_memory(int(sys.argv[2]) * 2**20)
 for _ in range(3):
