@@ -28,7 +28,7 @@ def pages():
 def use():
     pieces = [torch.ones(int(sys.argv[1]) * 2**18) for _ in range(4)]
 
-# Records of tensors lie where these were: one above the pieces would hold their memory.
+# The tensors' own records go where these were: one that lay above a piece would keep it in use.
 small = [torch.ones(4) for _ in range(64)]
 del small
 if len(sys.argv) > 2:
