@@ -46,10 +46,11 @@ def test_a_step_of_few_numbers_is_small(rows, size):
 
 
 SMALL = torch.ops.lincoln_fn.small_product.default
-# The shapes of a and b; below, small ones have no kernel.
+# The shapes of a and b, and what makes their product; below, small ones have no kernel.
 WAYS = {
-    "small": (6, 5, 20), "of many rows": (1000, 64, 10), "large": (70, 1100, 20),
-    "in double precision": (6, 5, 20),
+    "small": (6, 5, 20, SMALL if IS_KNOWN else "plain"), "few columns": (70, 1100, 5, "as rows"),
+    "of many rows": (1000, 64, 10, "as rows"), "large": (70, 1100, 20, "plain"),
+    "in double precision": (6, 5, 20, "plain"),
 }  # fmt: skip
 
 
@@ -65,7 +66,8 @@ def made_by(a, b):
         return operation
     # Written to memory, lest ATen add what is added to it.
     assert aten.as_strided.default in called
-    return "plain"
+    (node,) = graph.graph.find_nodes(op="call_function", target=aten.mm.default)
+    return "plain" if node.meta["val"].shape == made.shape else "as rows"
 
 
 @pytest.mark.full(but=("of many rows", "large", "in double precision"))
@@ -73,8 +75,8 @@ def made_by(a, b):
 @pytest.mark.parametrize("name", WAYS)
 def test_each_product_is_made_in_its_way(monkeypatch, name, by_columns, needs_vectors):
     monkeypatch.setattr(product, "HERE", False)
-    rows, terms, columns = WAYS[name]
-    expected = SMALL if name == "small" and IS_KNOWN else "plain"
+    monkeypatch.setattr(product, "MKL", True)
+    rows, terms, columns, expected = WAYS[name]
     a, b = drawn(0, rows, terms), drawn(1, terms, columns)
     if name == "in double precision":
         a, b = a.double(), b.double()

@@ -9,8 +9,7 @@ from lincoln_fn.fastpath.table import (
 from lincoln_fn.fastpath.optimizers import fast_optimizer as fast_optimizer
 from lincoln_fn.fastpath.pooling import with_indices as with_indices
 from lincoln_fn.fastpath.product import (
-    goes_to_mkl as goes_to_mkl, is_amd_with as is_amd_with,
-    onednn_is_faster as onednn_is_faster,
-    sums_by_onednn as sums_by_onednn,
+    goes_to_mkl as goes_to_mkl, is_amd_with as is_amd_with, is_narrow as is_narrow,
+    onednn_is_faster as onednn_is_faster, sums_by_onednn as sums_by_onednn,
 )
 from lincoln_fn.fastpath.twin import Argument as Argument

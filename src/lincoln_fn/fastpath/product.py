@@ -59,7 +59,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Compute x W^T + b on the last axis of x, as torch.nn.functional.linear does."""
     if onednn_is_faster(x, weight) and is_plain(x, weight, bias):
         return _by_onednn(x, weight, bias)
-    if _is_narrow(x, weight.mT):
+    if is_narrow(x, weight.mT) and is_plain(x, weight, bias):
         y = _by_rows(x, weight.mT)
         return y if bias is None else y + bias
     return torch.nn.functional.linear(x, weight, bias)
@@ -72,7 +72,7 @@ def outer(x: Tensor, g: Tensor, *, like: Tensor) -> Tensor:
     if sums_by_onednn(a, b) and is_plain(a, b):
         product = _by_onednn(a, b.mT)
     else:
-        product = _by_rows(a, b) if _is_narrow(a, b) else a @ b
+        product = _by_rows(a, b) if is_narrow(a, b) and is_plain(a, b) else a @ b
     return product.mT if is_turned else product
 
 
@@ -112,13 +112,13 @@ def sums_by_onednn(a: Tensor, b: Tensor) -> bool:
     return is_known and a.mT.is_contiguous() and b.is_contiguous()
 
 
-def _is_narrow(a: Tensor, b: Tensor) -> bool:
+def is_narrow(a: Tensor, b: Tensor) -> bool:
     """Return whether MKL takes less time for (b^T a^T)^T than for a b."""
     if a.ndim != 2 or not 1 < b.shape[1] < _VECTOR <= len(a):
         return False
     if a.numel() * b.shape[1] < _LEAST_NARROW or not goes_to_mkl(a, b):
         return False
-    return a.device.type == "cpu" and is_plain(a, b)
+    return a.device.type == "cpu"
 
 
 def _by_rows(a: Tensor, b: Tensor) -> Tensor:
