@@ -130,6 +130,18 @@ def test_outer_is_the_sum_over_rows_in_the_weights_order(rows, n_out, order, her
 
 
 @has_onednn
+@pytest.mark.parametrize(("at_once", "n_out", "by_onednn"), [
+    (False, 29, False), (False, 30, True), (True, 16, True), (True, 15, False),
+])  # fmt: skip
+def test_a_copy_of_x_is_repaid_by_columns(at_once, n_out, by_onednn, preferred, monkeypatch):
+    monkeypatch.setattr(product, "_AT_ONCE", at_once)
+    x, g = drawn(0, 30, 20), drawn(1, 30, n_out)
+    with Operations() as seen:
+        product.outer(x, g, like=x.mT @ g)
+    assert (ONEDNN in seen.names) is by_onednn
+
+
+@has_onednn
 def test_which_sums_over_rows_are_left_to_mkl(preferred):
     x, g, weight = drawn(0, 7, 20), drawn(1, 7, 40), drawn(2, 20, 40)
     every_other = drawn(0, 7, 40)[:, ::2]

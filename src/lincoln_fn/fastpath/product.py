@@ -30,9 +30,9 @@ from lincoln_fn.runtime import precision
 BACKENDS: Final[Any] = torch.backends
 # With fewer multiply-adds, a product is left to torch.
 _LEAST: Final = 2**22
-# So is x^T g, of which oneDNN copies x^T first: that is repaid by as many columns as x has rows. On
-# a Zen 4, by MKL a step of mlp takes 1.04 of its time on one thread, and .99 on two; by oneDNN one
-# of gpt-nano takes 1.02 and 1.07.
+# So is x^T g, of which oneDNN copies x^T first. On a Zen 4, that is repaid by as many columns as x
+# has rows: by MKL a step of mlp takes 1.04 of its time on one thread, and .99 on two; by oneDNN one
+# of gpt-nano takes 1.02 and 1.07. On a Zen 5, by MKL one of gpt-nano takes 1.12 and 1.03.
 _LEAST_SUM: Final = 2**24
 # How many numbers of float32 a vector holds; with fewer multiply-adds, few columns stay columns.
 _VECTOR: Final = 16
@@ -53,6 +53,8 @@ def is_amd_with(vectors: str) -> bool:
 # in float32, and whether oneDNN takes less time for some.
 MKL: Final = BACKENDS.mkl.is_available()
 HERE: Final = MKL and is_amd_with("avx512_f")
+# A Zen 5 computes all of a vector at once, a Zen 4 one half after the other.
+_AT_ONCE: Final = is_amd_with("avx_vnni")
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -106,7 +108,8 @@ def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def sums_by_onednn(a: Tensor, b: Tensor) -> bool:
     """Return whether oneDNN takes less time for a sum over rows, x^T g or g^T x."""
-    if not HERE or a.numel() * b.shape[1] < _LEAST_SUM or b.shape[1] < max(len(b), _VECTOR):
+    least = _VECTOR if _AT_ONCE else max(len(b), _VECTOR)
+    if not HERE or a.numel() * b.shape[1] < _LEAST_SUM or b.shape[1] < least:
         return False
     is_known = a.dtype is b.dtype is torch.float32 and a.device.type == "cpu"
     return is_known and a.mT.is_contiguous() and b.is_contiguous()
