@@ -129,9 +129,12 @@ def main() -> bool:
         compiler = Path(folder, "g++")
         compiler.write_text(f'#!/bin/sh\nexec {" ".join(QEMU)} "$(command -v g++)" "$@"\n')
         compiler.chmod(0o755)
-        emulated = {"CXX": str(compiler), "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor"}
-        # numpy's products: a machine may have set this for its own processor.
-        emulated["OPENBLAS_CORETYPE"] = "Nehalem"
+        emulated = {
+            "CXX": str(compiler),
+            "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
+            # numpy computes products for it; the machine may name its own processor there.
+            "OPENBLAS_CORETYPE": "Nehalem",
+        }
         runs = {
             # Inductor writes the same C++ without vectors as the emulated processor compiles.
             "no vectors": (native, NO_VECTORS, files(TWINS, KERNELS)),

@@ -130,11 +130,11 @@ def test_outer_is_the_sum_over_rows_in_the_weights_order(rows, n_out, order, her
 
 
 @has_onednn
-@pytest.mark.parametrize(("at_once", "n_out", "by_onednn"), [
+@pytest.mark.parametrize(("zen_5", "n_out", "by_onednn"), [
     (False, 29, False), (False, 30, True), (True, 16, True), (True, 15, False),
 ])  # fmt: skip
-def test_a_copy_of_x_is_repaid_by_columns(at_once, n_out, by_onednn, preferred, monkeypatch):
-    monkeypatch.setattr(product, "_AT_ONCE", at_once)
+def test_a_copy_of_x_is_repaid_by_columns(zen_5, n_out, by_onednn, preferred, monkeypatch):
+    monkeypatch.setattr(product, "_ZEN_5", zen_5)
     x, g = drawn(0, 30, 20), drawn(1, 30, n_out)
     with Operations() as seen:
         product.outer(x, g, like=x.mT @ g)

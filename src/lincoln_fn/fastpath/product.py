@@ -53,8 +53,8 @@ def is_amd_with(vectors: str) -> bool:
 # in float32, and whether oneDNN takes less time for some.
 MKL: Final = BACKENDS.mkl.is_available()
 HERE: Final = MKL and is_amd_with("avx512_f")
-# A Zen 5 computes all of a vector at once, a Zen 4 one half after the other.
-_AT_ONCE: Final = is_amd_with("avx_vnni")
+# Of those with AVX-512, a Zen 4 has no AVX-VNNI.
+_ZEN_5: Final = is_amd_with("avx_vnni")
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -108,7 +108,7 @@ def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def sums_by_onednn(a: Tensor, b: Tensor) -> bool:
     """Return whether oneDNN takes less time for a sum over rows, x^T g or g^T x."""
-    least = _VECTOR if _AT_ONCE else max(len(b), _VECTOR)
+    least = _VECTOR if _ZEN_5 else max(len(b), _VECTOR)
     if not HERE or a.numel() * b.shape[1] < _LEAST_SUM or b.shape[1] < least:
         return False
     is_known = a.dtype is b.dtype is torch.float32 and a.device.type == "cpu"

@@ -6,8 +6,7 @@ to 1.0 of MKL's time, on a Xeon. Without the kernel, the step of gpt-pico took 1
 a Zen 5.
 
 For others fastpath/product.py chooses, as for eager steps: oneDNN, or (b^T a^T)^T if b has few
-columns. Without the latter, the step of mlp took 1.07 of the time, on one thread of a Zen 4. ATen
-computes the rest.
+columns. ATen computes the rest.
 
 `torch.set_float32_matmul_precision("medium")` allows bfloat16, in which oneDNN computes on a
 processor with AMX. AMD processors, from Zen 4 on, have vectors of bfloat16, which oneDNN uses only
